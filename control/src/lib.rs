@@ -1,0 +1,6 @@
+//! Learns about the world, compiles it into one immutable snapshot, issues certificates, and tells what the engine did.
+
+pub mod identity;
+pub mod redirect;
+pub mod source;
+pub mod telemetry;
