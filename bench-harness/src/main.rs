@@ -1,1 +1,81 @@
-fn main() {}
+//! `ringway-bench`: applications, load, a reference relay and measurements for trying Ringway.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use ringway_bench::app::App;
+use ringway_bench::capture::Capture;
+use ringway_bench::get::Get;
+use ringway_bench::load::Load;
+use ringway_bench::mesh::Mesh;
+use ringway_bench::pki::Pki;
+use ringway_bench::relay::Relay;
+use ringway_bench::tcp::{Behaviour, Server, Tcp};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+#[command(name = "ringway-bench", version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run one of the example applications.
+    App(App),
+    /// Ask an HTTP server, and count what fails.
+    Get(Get),
+    /// Run a TCP server with one way of behaving.
+    Serve {
+        /// The way.
+        behaviour: Behaviour,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Exchange bytes with a TCP server and check them.
+    Tcp(Tcp),
+    /// Make load.
+    #[command(subcommand)]
+    Load(Load),
+    /// Run one end of the reference relay.
+    #[command(subcommand)]
+    Relay(Relay),
+    /// Watch all packets of this network namespace and judge what they show.
+    Capture(Capture),
+    /// Make certificates.
+    #[command(subcommand)]
+    Pki(Pki),
+    /// Print the configuration of a large mesh.
+    Mesh(Mesh),
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("ringway-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<bool> {
+    let one_thread = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match command {
+        Command::App(app) => one_thread()?.block_on(app.run())?,
+        Command::Get(get) => return one_thread()?.block_on(get.run()),
+        Command::Serve { behaviour, server } => one_thread()?.block_on(server.run(behaviour))?,
+        Command::Tcp(tcp) => one_thread()?.block_on(tcp.run())?,
+        Command::Load(load) => one_thread()?.block_on(load.run())?,
+        Command::Relay(relay) => relay.run()?,
+        Command::Capture(capture) => return capture.run(),
+        Command::Pki(pki) => pki.run()?,
+        Command::Mesh(mesh) => mesh.run()?,
+    }
+    Ok(true)
+}

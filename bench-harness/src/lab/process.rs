@@ -1,0 +1,204 @@
+//! A program under test: started in a namespace, written down, and ended by its id only.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::Namespace;
+
+/// What to start: the program, its arguments and its environment.
+#[derive(Clone, Debug)]
+pub struct Program {
+    path: PathBuf,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+}
+
+impl Program {
+    /// The program at `path`, so far without arguments.
+    pub fn new(path: impl Into<PathBuf>) -> Program {
+        Program { path: path.into(), arguments: Vec::new(), environment: Vec::new() }
+    }
+
+    /// Adds one argument.
+    pub fn argument(mut self, argument: impl AsRef<OsStr>) -> Program {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn arguments<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Program {
+        self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets one environment variable.
+    pub fn environment(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Program {
+        self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+}
+
+/// A running program. Dropping it kills it.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    pub(super) fn start(
+        namespace: &Namespace,
+        directory: &Path,
+        name: &str,
+        program: &Program,
+    ) -> Result<Process> {
+        let log = directory.join(format!("{name}.log"));
+        let output = File::create(&log)?;
+        let mut command = Command::new(&program.path);
+        command
+            .args(&program.arguments)
+            .envs(program.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
+        // A child starts in the namespace of the thread that starts it.
+        let child = namespace
+            .enter(|| command.spawn())?
+            .with_context(|| format!("cannot start {}", program.path.display()))?;
+        let mut record =
+            OpenOptions::new().create(true).append(true).open(directory.join("processes"))?;
+        writeln!(record, "{}", Identity::of(child.id())?)?;
+        Ok(Process { name: name.to_owned(), child, log })
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote so far, both streams together.
+    pub fn log(&self) -> String {
+        fs::read(&self.log)
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// Where it writes.
+    pub fn log_path(&self) -> &Path {
+        &self.log
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(pid(self.child.id()), signal)
+            .with_context(|| format!("cannot signal {}", self.name))
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if start.elapsed() > patience {
+                bail!("{} still runs after {patience:?}; its log:\n{}", self.name, self.log());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Asks it to end (SIGTERM) and waits.
+    pub fn terminate(&mut self, patience: Duration) -> Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
+        self.wait(patience)
+    }
+
+    /// Waits until its log holds `text`, and fails early when it ends before.
+    pub fn wait_for_log(&mut self, text: &str, patience: Duration) -> Result<()> {
+        let start = Instant::now();
+        while !self.log().contains(text) {
+            let ended = self.child.try_wait()?;
+            if ended.is_some() || start.elapsed() > patience {
+                let state = ended.map_or("runs".to_owned(), |status| status.to_string());
+                bail!("{} ({state}) did not say {text:?}; its log:\n{}", self.name, self.log());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.len().saturating_sub(6000);
+            let tail = log.get(from..).unwrap_or(&log);
+            eprintln!("---- {} (end of its log) ----\n{tail}", self.name);
+        }
+    }
+}
+
+/// A process that cannot be taken for another which got its id later: the id and the start time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    id: u32,
+    started: u64,
+}
+
+impl Identity {
+    pub(super) fn of(id: u32) -> Result<Identity> {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+        // The second field, the name, may hold anything; what follows it is fixed. proc(5).
+        let fields = stat.rsplit_once(')').context("unexpected /proc/<pid>/stat")?.1;
+        let started = fields.split_whitespace().nth(19).context("no start time")?.parse()?;
+        Ok(Identity { id, started })
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        Identity::of(self.id).is_ok_and(|now| now == *self)
+    }
+
+    pub(super) fn kill(&self) {
+        if self.is_alive() {
+            let _ = kill_process(pid(self.id), Signal::KILL);
+        }
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.id, self.started)
+    }
+}
+
+impl FromStr for Identity {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Identity> {
+        let (id, started) = text.trim().split_once(' ').context("expected `id start`")?;
+        Ok(Identity { id: id.parse()?, started: started.parse()? })
+    }
+}
+
+fn pid(id: u32) -> Pid {
+    Pid::from_raw(id as i32).expect("a process id is not zero")
+}

@@ -1,0 +1,18 @@
+//! What Ringway is tried and measured with: laboratories of network namespaces, applications that
+//! know nothing of a mesh, load, a reference relay, and the figures taken with them.
+//!
+//! **Invariant:** nothing here depends on any other crate of this repository. Everything under test
+//! is a built program that is started, talked to and watched from outside.
+
+pub mod app;
+pub mod capture;
+pub mod get;
+pub mod http;
+pub mod lab;
+pub mod load;
+pub mod measure;
+pub mod mesh;
+pub mod pattern;
+pub mod pki;
+pub mod relay;
+pub mod tcp;

@@ -1,0 +1,70 @@
+//! The laboratory itself: what it builds can be reached, and nothing of it stays.
+//!
+//! Needs root, or `scripts/test`, which gives these tests a user namespace of their own.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use ringway_bench::lab::{Lab, Program, wait_until};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn two_hosts() -> Lab {
+    let mut lab = Lab::unique().unwrap();
+    lab.add_host("host-a").unwrap();
+    lab.add_host("host-b").unwrap();
+    lab.add_pod("host-a", "client", Ipv4Addr::new(10, 1, 0, 10)).unwrap();
+    lab.add_pod("host-b", "server", Ipv4Addr::new(10, 2, 0, 10)).unwrap();
+    lab
+}
+
+#[test]
+fn pods_reach_each_other_across_hosts_with_their_own_addresses() {
+    let lab = two_hosts();
+    let listener = lab.namespace("server").listen(9080).unwrap();
+    let to = SocketAddr::new(lab.namespace("server").address(), 9080);
+    let mut client = lab.namespace("client").connect(to).unwrap();
+    let (mut server, from) = listener.accept().unwrap();
+    assert_eq!(from.ip(), lab.namespace("client").address());
+    client.write_all(b"hello").unwrap();
+    let mut text = [0; 5];
+    server.read_exact(&mut text).unwrap();
+    assert_eq!(&text, b"hello");
+}
+
+#[test]
+fn nothing_stays_when_it_goes() {
+    let lab = two_hosts();
+    let mut sleeper =
+        lab.start("client", "sleeper", &Program::new("sleep").argument("1000")).unwrap();
+    assert!(sleeper.is_running());
+    let path = lab.namespace("client").path().to_owned();
+    let directory = lab.directory().to_owned();
+    drop(lab);
+    assert!(!path.exists() && !directory.exists());
+    wait_until("the process has ended", PATIENCE, || !sleeper.is_running()).unwrap();
+}
+
+#[test]
+fn the_next_one_cleans_up_after_a_killed_one() {
+    let lab = two_hosts();
+    let path = lab.namespace("server").path().to_owned();
+    let directory = lab.directory().to_owned();
+    let mut sleeper =
+        lab.start("server", "sleeper", &Program::new("sleep").argument("1000")).unwrap();
+    // As after a kill: nobody drops it, and the owner on record is no living process.
+    std::mem::forget(lab);
+    std::fs::write(directory.join("owner"), "4194304 1").unwrap();
+    Lab::sweep().unwrap();
+    assert!(!path.exists() && !directory.exists());
+    wait_until("the process has ended", PATIENCE, || !sleeper.is_running()).unwrap();
+}
+
+#[test]
+fn a_living_laboratory_is_left_alone() {
+    let lab = two_hosts();
+    Lab::sweep().unwrap();
+    assert!(lab.namespace("client").path().exists() && Path::new(lab.directory()).exists());
+}
