@@ -1,0 +1,157 @@
+//! The policy as an nftables script: one table of our own, replaced as a whole in one transaction.
+
+use std::fmt::Write as _;
+
+use super::policy::{
+    CONNECTION_MARK, Family, MARK_MASK, PROBE_SOURCE_V4, PROBE_SOURCE_V6, RedirectOptions,
+};
+
+/// The name of our table; nothing outside it is touched.
+const TABLE: &str = "inet ringway";
+
+/// The script that installs the policy, whether or not an earlier one is there.
+pub(super) fn install_script(options: &RedirectOptions) -> String {
+    let mut script = remove_script();
+    let ours = format!("meta mark & {MARK_MASK:#x} == {:#x}", options.packet_mark);
+    let not_ours = format!("meta mark & {MARK_MASK:#x} != {:#x}", options.packet_mark);
+    let keep = !MARK_MASK;
+    let (outbound, plaintext, hbone) =
+        (options.outbound_port, options.inbound_plaintext_port, options.hbone_port);
+
+    let mut mangle_prerouting = Chain::new("mangle_prerouting", "filter", "prerouting", "mangle");
+    mangle_prerouting
+        .rule(format!("{ours} ct mark set ct mark & {keep:#x} | {CONNECTION_MARK:#x}"));
+
+    let mut mangle_output = Chain::new("mangle_output", "route", "output", "mangle");
+    mangle_output
+        .rule(format!("ct mark & {MARK_MASK:#x} == {CONNECTION_MARK:#x} meta mark set ct mark"));
+
+    let mut nat_prerouting = Chain::new("nat_prerouting", "nat", "prerouting", "dstnat");
+    let mut nat_output = Chain::new("nat_output", "nat", "output", "dstnat");
+    if options.probes {
+        for family in options.families() {
+            let (name, probe) = (name(*family), probe_source(*family));
+            nat_prerouting.rule(format!("{name} saddr {probe} meta l4proto tcp accept"));
+            nat_output.rule(format!("{name} daddr {probe} meta l4proto tcp accept"));
+        }
+    }
+    nat_output.rule(format!(
+        "meta l4proto tcp meta mark & {MARK_MASK:#x} == {CONNECTION_MARK:#x} accept"
+    ));
+    for family in options.families() {
+        let not_loopback = format!("{} daddr != {}", name(*family), loopback(*family));
+        nat_prerouting.rule(format!(
+            "{not_loopback} tcp dport != {hbone} {not_ours} redirect to :{plaintext}"
+        ));
+        nat_output.rule(format!("{not_loopback} oifname \"lo\" accept"));
+        nat_output
+            .rule(format!("{not_loopback} meta l4proto tcp {not_ours} redirect to :{outbound}"));
+    }
+
+    let _ = writeln!(script, "table {TABLE} {{");
+    for chain in [mangle_prerouting, mangle_output, nat_prerouting, nat_output] {
+        script.push_str(&chain.close());
+    }
+    script.push_str("}\n");
+    script
+}
+
+/// The script that removes our table, whether or not it is there.
+pub(super) fn remove_script() -> String {
+    // Adding what may be there makes deleting it always succeed.
+    format!("table {TABLE}\ndelete table {TABLE}\n")
+}
+
+struct Chain(String);
+
+impl Chain {
+    fn new(name: &str, kind: &str, hook: &str, priority: &str) -> Self {
+        // Named priorities of the output hook came later than those of prerouting; the numbers are the same.
+        let priority = match priority {
+            "mangle" => "-150",
+            _ => "-100",
+        };
+        Self(format!(
+            "  chain {name} {{\n    type {kind} hook {hook} priority {priority}; policy accept;\n"
+        ))
+    }
+
+    fn rule(&mut self, rule: String) {
+        let _ = writeln!(self.0, "    {rule}");
+    }
+
+    fn close(mut self) -> String {
+        self.0.push_str("  }\n");
+        self.0
+    }
+}
+
+fn name(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ip",
+        Family::V6 => "ip6",
+    }
+}
+
+fn loopback(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "127.0.0.1",
+        Family::V6 => "::1",
+    }
+}
+
+fn probe_source(family: Family) -> String {
+    match family {
+        Family::V4 => PROBE_SOURCE_V4.to_string(),
+        Family::V6 => PROBE_SOURCE_V6.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_policy_without_ipv6() {
+        let options = RedirectOptions { ipv6: false, ..RedirectOptions::default() };
+        let want = r#"table inet ringway
+delete table inet ringway
+table inet ringway {
+  chain mangle_prerouting {
+    type filter hook prerouting priority -150; policy accept;
+    meta mark & 0xfff == 0x539 ct mark set ct mark & 0xfffff000 | 0x111
+  }
+  chain mangle_output {
+    type route hook output priority -150; policy accept;
+    ct mark & 0xfff == 0x111 meta mark set ct mark
+  }
+  chain nat_prerouting {
+    type nat hook prerouting priority -100; policy accept;
+    ip saddr 169.254.7.127 meta l4proto tcp accept
+    ip daddr != 127.0.0.1 tcp dport != 15008 meta mark & 0xfff != 0x539 redirect to :15006
+  }
+  chain nat_output {
+    type nat hook output priority -100; policy accept;
+    ip daddr 169.254.7.127 meta l4proto tcp accept
+    meta l4proto tcp meta mark & 0xfff == 0x111 accept
+    ip daddr != 127.0.0.1 oifname "lo" accept
+    ip daddr != 127.0.0.1 meta l4proto tcp meta mark & 0xfff != 0x539 redirect to :15001
+  }
+}
+"#;
+        assert_eq!(install_script(&options), want);
+    }
+
+    #[test]
+    fn ipv6_doubles_the_rules_that_name_addresses() {
+        let script = install_script(&RedirectOptions::default());
+        for rule in [
+            "ip6 saddr fd16:9254:7127:1337:ffff:ffff:ffff:ffff meta l4proto tcp accept",
+            "ip6 daddr != ::1 tcp dport != 15008 meta mark & 0xfff != 0x539 redirect to :15006",
+            "ip6 daddr != ::1 oifname \"lo\" accept",
+            "ip6 daddr != ::1 meta l4proto tcp meta mark & 0xfff != 0x539 redirect to :15001",
+        ] {
+            assert!(script.contains(rule), "{rule}\nis not in\n{script}");
+        }
+    }
+}

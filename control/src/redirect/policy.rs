@@ -1,0 +1,111 @@
+//! What is redirected, independent of the tool that does it.
+//!
+//! ```text
+//!   out of the workload   TCP, not to loopback, not ours        → outbound port (15001)
+//!   into the workload     TCP, not to loopback, not the tunnel's port, not ours → plaintext port (15006)
+//!   into the tunnel port  (15008)                               → untouched
+//! ```
+//!
+//! "Ours" is what carries the packet mark. A connection we open towards the workload under the client's own address
+//! is remembered by a connection mark, so that its answers come back to us and not to the client.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// Packets of the proxy itself carry this mark, under [`MARK_MASK`].
+pub const PACKET_MARK: u32 = 0x539;
+
+/// Mark of connections the proxy opened towards the workload, and of their answers.
+pub const CONNECTION_MARK: u32 = 0x111;
+
+/// The bits of a mark that are ours to read and write.
+pub const MARK_MASK: u32 = 0xfff;
+
+/// Routing table that sends answers to the proxy.
+pub const ROUTE_TABLE: u32 = 100;
+
+/// Priority of the rule that looks there.
+pub const RULE_PRIORITY: u32 = 32764;
+
+/// Health probes of a kubelet come from this address (set on the host) and go to the workload untouched.
+pub const PROBE_SOURCE_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 7, 127);
+
+/// The same for IPv6.
+pub const PROBE_SOURCE_V6: Ipv6Addr =
+    Ipv6Addr::new(0xfd16, 0x9254, 0x7127, 0x1337, 0xffff, 0xffff, 0xffff, 0xffff);
+
+/// Which tool installs the rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RedirectMode {
+    /// The first that works here: nftables, then iptables.
+    #[default]
+    Auto,
+    /// `nft`.
+    Nftables,
+    /// `iptables-restore` and `ip6tables-restore`.
+    Iptables,
+    /// None: somebody else installs them.
+    None,
+}
+
+impl std::str::FromStr for RedirectMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "nftables" => Ok(Self::Nftables),
+            "iptables" => Ok(Self::Iptables),
+            "none" => Ok(Self::None),
+            other => Err(format!("{other:?} is none of auto, nftables, iptables, none")),
+        }
+    }
+}
+
+/// What to redirect, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedirectOptions {
+    /// Which tool.
+    pub mode: RedirectMode,
+    /// Whether IPv6 is captured too.
+    pub ipv6: bool,
+    /// The mark of our own packets.
+    pub packet_mark: u32,
+    /// Where what leaves the workload goes.
+    pub outbound_port: u16,
+    /// Where plaintext towards the workload goes.
+    pub inbound_plaintext_port: u16,
+    /// Where tunnels arrive; never redirected.
+    pub hbone_port: u16,
+    /// Whether a kubelet's probes pass untouched.
+    pub probes: bool,
+}
+
+impl Default for RedirectOptions {
+    fn default() -> Self {
+        Self {
+            mode: RedirectMode::Auto,
+            ipv6: true,
+            packet_mark: PACKET_MARK,
+            outbound_port: 15001,
+            inbound_plaintext_port: 15006,
+            hbone_port: 15008,
+            probes: true,
+        }
+    }
+}
+
+/// One of the two families of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl RedirectOptions {
+    /// The families that are captured.
+    pub fn families(&self) -> &'static [Family] {
+        if self.ipv6 { &[Family::V4, Family::V6] } else { &[Family::V4] }
+    }
+}
