@@ -1,1 +1,54 @@
-//! To be filled by its first commit.
+//! The shard's runtime: one thread, one executor, one reactor, readiness first.
+//!
+//! A [`Runtime`] belongs to the thread that made it. Connections are tasks ([`spawn`]), time is a
+//! wheel of milliseconds ([`sleep`], [`timeout`], [`now`]), sockets tell when they are ready and the
+//! bytes move by plain non-blocking calls on ready sockets. Nothing in flight owns our memory, so
+//! dropping a future at any await is always safe.
+//!
+//! ```text
+//!  block_on ──▶ turn: poll what was ready at its start ──▶ turn-end hooks ──▶ reactor ──▶ timers ─┐
+//!               ▲                                                                                 │
+//!               └─────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! The reactor is chosen once, at start: `ring` (io_uring as the wait point) or `epoll`, behind one
+//! interface and held to the same tests, because io_uring is forbidden in many containers. With the
+//! feature `sim` there is a third: a seeded network with a virtual clock.
+//!
+//! **Invariants**
+//! * A shard never blocks: every descriptor is non-blocking and no lock is taken.
+//! * A socket of a workload is made by `socket(2)` inside that workload's network namespace, and is
+//!   refused when the kernel's namespace cookie says otherwise.
+//! * What the kernel may still hand over after its waiter has left (an accepted descriptor, a
+//!   readiness) is closed or ignored by the reactor, never leaked and never given to somebody else.
+//! * A task that panics loses its own connection and nothing else.
+
+mod executor;
+mod local;
+mod mailbox;
+mod net;
+mod netns;
+mod reactor;
+mod scratch;
+mod socket;
+mod source;
+mod splice;
+mod task;
+mod time;
+mod wheel;
+
+pub use executor::{Runtime, RuntimeError, RuntimeOptions};
+pub use local::{Counters, TurnEnd, at_turn_end, counters, random, spawn};
+pub use mailbox::{MailReceiver, MailSender, TrySendError, mailbox};
+pub use net::{
+    ConnectOptions, DESCRIPTOR_RESERVE, DetachedStream, KEEPALIVE, Keepalive, ListenOptions,
+    TcpListener, TcpStream, UdpOptions, UdpSocket, UnixListener, UnixSeqpacket, UnixStream,
+};
+pub use netns::NetNamespace;
+pub use reactor::{ReactorChoice, ReactorKind, ReactorReport, RingSizes};
+pub use scratch::{
+    Payloads, RECEIVE_BYTES, RECORD_SLOTS, RecordLayout, RecordSlots, Scratch, scratch,
+};
+pub use splice::{Pipe, PipePool, splice_in, splice_out};
+pub use task::{Task, TaskEnd};
+pub use time::{Elapsed, Sleep, Timeout, YieldNow, now, sleep, sleep_until, timeout, yield_now};

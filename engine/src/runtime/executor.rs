@@ -1,0 +1,135 @@
+//! The executor: [`Runtime`] and the turn of its loop.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::local::{self, Local, Remote};
+use super::reactor::{Reactor, ReactorChoice, ReactorReport, RingSizes};
+
+/// A single-threaded runtime. It belongs to the thread that made it.
+///
+/// Dropping it drops every task, then what the kernel still had in hand for it.
+pub struct Runtime {
+    local: Rc<Local>,
+}
+
+/// How to make a [`Runtime`].
+#[derive(Clone, Debug, Default)]
+pub struct RuntimeOptions {
+    /// Which reactor; by default the ring where it works, epoll elsewhere.
+    pub reactor: ReactorChoice,
+    /// Queue lengths of the ring.
+    pub ring: RingSizes,
+}
+
+/// A runtime could not be made.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RuntimeError {
+    /// `ring` was asked for and refused; the report says by what.
+    RingRefused(ReactorReport),
+    /// The descriptors that every runtime needs (eventfd, epoll) could not be made; most likely the
+    /// descriptor limit is reached.
+    Setup(io::Error),
+}
+
+impl fmt::Display for RuntimeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RuntimeError::RingRefused(report) => {
+                write!(f, "io_uring was asked for but cannot be used: {}", report.reason())
+            }
+            RuntimeError::Setup(error) => write!(f, "the runtime could not be set up: {error}"),
+        }
+    }
+}
+
+impl Error for RuntimeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            RuntimeError::RingRefused(_) => None,
+            RuntimeError::Setup(error) => Some(error),
+        }
+    }
+}
+
+impl Runtime {
+    /// Makes a runtime for this thread.
+    ///
+    /// # Errors
+    /// [`RuntimeError::RingRefused`] only when the ring is forced; `Auto` steps down by itself.
+    pub fn new(choice: ReactorChoice) -> Result<(Runtime, ReactorReport), RuntimeError> {
+        Runtime::with_options(&RuntimeOptions { reactor: choice, ..RuntimeOptions::default() })
+    }
+
+    /// Makes a runtime for this thread.
+    ///
+    /// # Errors
+    /// As [`Runtime::new`].
+    pub fn with_options(
+        options: &RuntimeOptions,
+    ) -> Result<(Runtime, ReactorReport), RuntimeError> {
+        let wakeup = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|errno| RuntimeError::Setup(errno.into()))?;
+        let (reactor, report) = Reactor::choose(options, &wakeup)?;
+        let remote = Arc::new(Remote::new(wakeup));
+        let seed = RandomState::new().hash_one(remote.id());
+        let local = Rc::new(Local::new(remote, reactor, Instant::now(), seed));
+        Ok((Runtime { local }, report))
+    }
+
+    /// Runs `future` to its end on this thread, with the tasks it spawns beside it.
+    ///
+    /// Tasks that are left over wait for the next `block_on`, or are dropped with the runtime. A
+    /// panic of `future` itself is the caller's.
+    ///
+    /// # Panics
+    /// When the thread is already inside a runtime.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        let entered = local::enter(&self.local);
+        assert!(!entered.is_nested(), "block_on inside a runtime would stop its shard");
+        let local = &*self.local;
+        let waker = Waker::from(local.main.clone());
+        let mut future = pin!(future);
+        waker.wake_by_ref();
+        loop {
+            if local.take_main_ready()
+                && let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker))
+            {
+                return output;
+            }
+            local.poll_tasks();
+            local.end_turn();
+            local.wait();
+        }
+    }
+
+    /// Tasks not yet finished.
+    pub fn tasks(&self) -> usize {
+        self.local.tasks.borrow().alive()
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("tasks", &self.tasks()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        let _entered = local::enter(&self.local);
+        self.local.abort_all();
+        self.local.reactor.shut_down(&self.local);
+    }
+}

@@ -1,0 +1,404 @@
+//! What one thread's runtime owns, and how the rest of the runtime finds it.
+//!
+//! The current runtime is a thread-local reference-counted pointer, set while `block_on` runs and
+//! while a runtime is dropped. Every function clones the pointer out before it does anything, so no
+//! thread-local is borrowed while foreign code (a waker, a destructor) runs.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crossbeam_queue::SegQueue;
+
+use super::reactor::Reactor;
+use super::scratch::Scratch;
+use super::task::{Running, Task, TaskEnd, TaskKey, TaskWaker, Tasks};
+use super::wheel::Wheel;
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Local>>> = const { RefCell::new(None) };
+}
+
+/// Runs `future` on this shard. Dropping the returned handle detaches it.
+///
+/// # Panics
+/// Outside of a runtime.
+pub fn spawn(future: impl Future<Output = ()> + 'static) -> Task {
+    let local = expect_current("spawn");
+    let key = local.tasks.borrow_mut().insert(Box::pin(future), &local.remote);
+    local.schedule(key);
+    Task::new(local.id(), key)
+}
+
+/// Something to be done once per turn, after the tasks and before the wait.
+pub trait TurnEnd {
+    /// Called once for each [`at_turn_end`].
+    fn turn_end(self: Rc<Self>);
+}
+
+/// Calls `hook` once, after all tasks that are ready in this turn were polled and before the shard
+/// waits. Asked for during a turn's end, it is called at the end of the next turn, which begins
+/// without a wait.
+///
+/// # Panics
+/// Outside of a runtime.
+pub fn at_turn_end(hook: Rc<dyn TurnEnd>) {
+    expect_current("at_turn_end").hooks.borrow_mut().push(hook);
+}
+
+/// What this shard's runtime has met so far.
+///
+/// # Panics
+/// Outside of a runtime.
+pub fn counters() -> Counters {
+    *expect_current("counters").counters.borrow()
+}
+
+/// A random number for choices that need no secrecy: seeded from the system, or by the simulation.
+///
+/// # Panics
+/// Outside of a runtime.
+pub fn random() -> u64 {
+    let local = expect_current("random");
+    // SplitMix64 (Steele, Lea, Flood 2014): one addition and a finaliser, equidistributed.
+    let state = local.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    local.random.set(state);
+    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// Counted by a shard since its start; see [`counters`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Turns of the loop.
+    pub turns: u64,
+    /// Turns that ended in a wait of more than zero.
+    pub waits: u64,
+    /// Polls of tasks.
+    pub polls: u64,
+    /// Tasks and turn-end hooks that panicked.
+    pub panics: u64,
+    /// Wake-ups that came from other threads.
+    pub remote_wakes: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Accepts that failed because the peer or the network had gone; skipped.
+    pub accept_skipped: u64,
+    /// Accepts that failed for want of descriptors or memory; each is followed by a pause.
+    pub accept_exhausted: u64,
+    /// Pauses made because the descriptor reserve was reached before the limit.
+    pub accept_reserve_pauses: u64,
+    /// Descriptors the kernel handed over after their listener had gone; closed.
+    pub late_accepts_closed: u64,
+    /// Sockets refused because they were not in the namespace asked for.
+    pub wrong_namespace: u64,
+    /// Completions the kernel could not put into the full queue and kept aside.
+    pub completion_overflows: u64,
+    /// Multishot accepts and polls that ended by themselves and were armed again.
+    pub rearmed: u64,
+    /// Submissions that did not fit the submission queue and waited for the next round.
+    pub submissions_delayed: u64,
+    /// Waits the kernel refused for the moment (`EBUSY`, `EAGAIN`, `ENOMEM`); repeated.
+    pub waits_refused: u64,
+    /// Nested uses of the scratch buffers, served with fresh ones.
+    pub scratch_nested: u64,
+}
+
+/// One thread's runtime.
+pub(crate) struct Local {
+    pub(crate) remote: Arc<Remote>,
+    pub(crate) tasks: RefCell<Tasks>,
+    pub(crate) timers: RefCell<Wheel>,
+    pub(crate) reactor: Reactor,
+    pub(crate) scratch: Cell<Option<Box<Scratch>>>,
+    pub(crate) scratch_made: Cell<bool>,
+    pub(crate) main: Arc<TaskWaker>,
+    counters: RefCell<Counters>,
+    now: Cell<Instant>,
+    random: Cell<u64>,
+    main_ready: Cell<bool>,
+    ready: RefCell<Vec<TaskKey>>,
+    polling: RefCell<Vec<TaskKey>>,
+    fired: RefCell<Vec<Waker>>,
+    hooks: RefCell<Vec<Rc<dyn TurnEnd>>>,
+}
+
+/// The part of a runtime that other threads may touch.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    id: u32,
+    injector: SegQueue<TaskKey>,
+    waiting: AtomicBool,
+    wakeup: OwnedFd,
+}
+
+impl Remote {
+    pub(crate) fn new(wakeup: OwnedFd) -> Remote {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Remote { id, injector: SegQueue::new(), waiting: AtomicBool::new(false), wakeup }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Makes a task ready from another thread. Bounded by the number of tasks: each has one place.
+    pub(crate) fn inject(&self, key: TaskKey) {
+        self.injector.push(key);
+        // Either this sees `waiting`, or the shard's last look at the injector sees the key.
+        fence(Ordering::SeqCst);
+        if self.waiting.load(Ordering::Relaxed) && self.waiting.swap(false, Ordering::AcqRel) {
+            // Nobody reads the eventfd: every write is an edge. It could only fail by being full,
+            // after 2^64-2 wake-ups.
+            let _ = rustix::io::write(&self.wakeup, &1_u64.to_ne_bytes());
+        }
+    }
+}
+
+impl Local {
+    pub(crate) fn new(remote: Arc<Remote>, reactor: Reactor, now: Instant, seed: u64) -> Local {
+        Local {
+            main: Arc::new(TaskWaker::new(TaskKey::MAIN, remote.clone())),
+            remote,
+            tasks: RefCell::default(),
+            timers: RefCell::new(Wheel::new(now)),
+            reactor,
+            scratch: Cell::default(),
+            scratch_made: Cell::default(),
+            counters: RefCell::default(),
+            now: Cell::new(now),
+            random: Cell::new(seed),
+            main_ready: Cell::new(false),
+            ready: RefCell::default(),
+            polling: RefCell::default(),
+            fired: RefCell::default(),
+            hooks: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.remote.id
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    pub(crate) fn count(&self, add: impl FnOnce(&mut Counters)) {
+        add(&mut self.counters.borrow_mut());
+    }
+
+    /// Which turn this is.
+    pub(crate) fn turn(&self) -> u64 {
+        self.counters.borrow().turns
+    }
+
+    /// Queues a task whose place in the ready queue the caller has claimed.
+    pub(crate) fn push_ready(&self, key: TaskKey) {
+        if key == TaskKey::MAIN {
+            self.main_ready.set(true);
+        } else {
+            self.ready.borrow_mut().push(key);
+        }
+    }
+
+    pub(crate) fn take_main_ready(&self) -> bool {
+        let ready = self.main_ready.replace(false);
+        if ready {
+            self.main.released();
+        }
+        ready
+    }
+
+    fn schedule(&self, key: TaskKey) {
+        let claimed = self.tasks.borrow().handle(key).is_some_and(|handle| handle.claim());
+        if claimed {
+            self.push_ready(key);
+        }
+    }
+
+    /// Polls the tasks that are ready now; what they wake has its turn next.
+    pub(crate) fn poll_tasks(&self) {
+        self.count(|counters| counters.turns += 1);
+        let mut polling = self.polling.take();
+        std::mem::swap(&mut polling, &mut *self.ready.borrow_mut());
+        self.reactor.order_turn(&mut polling);
+        for key in polling.drain(..) {
+            self.poll_task(key);
+        }
+        self.polling.replace(polling);
+    }
+
+    fn poll_task(&self, key: TaskKey) {
+        let Some(mut running) = self.tasks.borrow_mut().begin(key) else { return };
+        self.count(|counters| counters.polls += 1);
+        let poll = catch_unwind(AssertUnwindSafe(|| {
+            running.future.as_mut().poll(&mut Context::from_waker(&running.waker))
+        }));
+        let end = match poll {
+            Ok(Poll::Pending) => {
+                let parked = self.tasks.borrow_mut().park(key, running);
+                let Err(aborted) = parked else { return };
+                self.discard(aborted);
+                TaskEnd::Aborted
+            }
+            Ok(Poll::Ready(())) => {
+                self.discard(running);
+                TaskEnd::Completed
+            }
+            Err(panic) => {
+                self.panicked(panic);
+                self.discard(running);
+                TaskEnd::Panicked
+            }
+        };
+        self.finish(key, end);
+    }
+
+    pub(crate) fn finish(&self, key: TaskKey, end: TaskEnd) {
+        let joiner = self.tasks.borrow_mut().finish(key, end);
+        if let Some(joiner) = joiner {
+            joiner.wake();
+        }
+    }
+
+    /// Drops a task's future; a destructor that panics costs the shard nothing else.
+    pub(crate) fn discard(&self, running: Running) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(running))) {
+            self.panicked(panic);
+        }
+    }
+
+    fn panicked(&self, panic: Box<dyn Any + Send>) {
+        self.count(|counters| counters.panics += 1);
+        // The panic hook has told the story; a payload that panics when dropped is not dropped.
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            std::mem::forget(again);
+        }
+    }
+
+    /// Calls the hooks of this turn.
+    pub(crate) fn end_turn(&self) {
+        let hooks = self.hooks.take();
+        for hook in hooks {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook.turn_end())) {
+                self.panicked(panic);
+            }
+        }
+    }
+
+    /// Looks at the reactor, waiting only when nothing is ready, and makes ready what is due.
+    pub(crate) fn wait(&self) {
+        let busy = self.main_ready.get()
+            || !self.ready.borrow().is_empty()
+            || !self.hooks.borrow().is_empty();
+        let mut timeout = Some(Duration::ZERO);
+        if !busy {
+            self.remote.waiting.store(true, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            if self.remote.injector.is_empty() {
+                self.count(|counters| counters.waits += 1);
+                let deadline = self.timers.borrow().next_deadline();
+                timeout = deadline.map(|at| at.saturating_duration_since(self.reactor.clock()));
+            }
+        }
+        self.reactor.wait(self, timeout);
+        self.remote.waiting.store(false, Ordering::Relaxed);
+        self.now.set(self.reactor.clock());
+        self.take_injected();
+        self.fire_timers();
+    }
+
+    fn take_injected(&self) {
+        // Bounded by what is there now, so that busy senders cannot hold the shard here.
+        for _ in 0..self.remote.injector.len() {
+            let Some(key) = self.remote.injector.pop() else { break };
+            self.count(|counters| counters.remote_wakes += 1);
+            if key == TaskKey::MAIN {
+                self.main.taken_from_injector();
+                if self.main.claim() {
+                    self.push_ready(key);
+                }
+                continue;
+            }
+            if let Some(handle) = self.tasks.borrow().handle(key) {
+                handle.taken_from_injector();
+            }
+            self.schedule(key);
+        }
+    }
+
+    fn fire_timers(&self) {
+        let mut fired = self.fired.take();
+        self.timers.borrow_mut().advance(self.now(), &mut fired);
+        fired.drain(..).for_each(Waker::wake);
+        self.fired.replace(fired);
+    }
+
+    /// Drops every task, those included that destructors spawn.
+    pub(crate) fn abort_all(&self) {
+        loop {
+            let waiting = self.tasks.borrow_mut().abort_any();
+            let Some((key, running)) = waiting else { break };
+            self.discard(running);
+            self.finish(key, TaskEnd::Aborted);
+        }
+        self.hooks.take();
+    }
+}
+
+/// The runtime this thread is in.
+pub(crate) fn current() -> Option<Rc<Local>> {
+    CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
+}
+
+/// The runtime this thread is in, if it is the one named: handles may outlive their runtime.
+pub(crate) fn current_if(id: u32) -> Option<Rc<Local>> {
+    let matching = |current: &RefCell<Option<Rc<Local>>>| {
+        current.borrow().as_ref().filter(|local| local.remote.id == id).cloned()
+    };
+    CURRENT.try_with(matching).ok().flatten()
+}
+
+/// The runtime this thread must be in.
+pub(crate) fn expect_current(what: &str) -> Rc<Local> {
+    match current() {
+        Some(local) => local,
+        None => panic!("{what} needs a runtime: call it inside Runtime::block_on"),
+    }
+}
+
+/// Makes `local` current until the guard is dropped.
+pub(crate) fn enter(local: &Rc<Local>) -> Entered {
+    let former = CURRENT.with(|current| current.replace(Some(local.clone())));
+    Entered { former }
+}
+
+/// Restores the former runtime on drop.
+pub(crate) struct Entered {
+    former: Option<Rc<Local>>,
+}
+
+impl Entered {
+    /// Whether a runtime was entered already.
+    pub(crate) fn is_nested(&self) -> bool {
+        self.former.is_some()
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let former = self.former.take();
+        let _left = CURRENT.with(|current| std::mem::replace(&mut *current.borrow_mut(), former));
+    }
+}

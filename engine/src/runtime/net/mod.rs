@@ -1,0 +1,32 @@
+//! Sockets on the runtime: TCP, UDP and Unix, all in one style.
+//!
+//! `try_*` makes one non-blocking call when there is hope and says `WouldBlock` when there is none;
+//! `poll_*` and the awaits of the same name wait until there is hope again. Hope ends with
+//! `WouldBlock`, and with a call that took or gave less than it could; the next edge brings it back.
+
+mod listener;
+mod tcp;
+mod udp;
+mod unix;
+
+use std::time::Duration;
+
+pub use listener::{DESCRIPTOR_RESERVE, ListenOptions, TcpListener};
+pub use tcp::{ConnectOptions, DetachedStream, TcpStream};
+pub use udp::{UdpOptions, UdpSocket};
+pub use unix::{UnixListener, UnixSeqpacket, UnixStream};
+
+/// When a silent peer is declared dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe.
+    pub idle: Duration,
+    /// Time between probes.
+    pub interval: Duration,
+    /// Unanswered probes that end the connection.
+    pub probes: u32,
+}
+
+/// What every TCP connection gets unless told otherwise, as in the other ambient data planes.
+pub const KEEPALIVE: Keepalive =
+    Keepalive { idle: Duration::from_secs(180), interval: Duration::from_secs(180), probes: 9 };

@@ -1,0 +1,325 @@
+//! TCP connections.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
+use socket2::SockRef;
+
+use super::super::netns::NetNamespace;
+use super::super::socket;
+use super::super::source::{Readiness, Source, Watched};
+use super::super::time::timeout;
+use super::{KEEPALIVE, Keepalive};
+
+/// How to dial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectOptions {
+    /// `SO_MARK` of every packet, so that redirection lets our own traffic pass.
+    pub mark: Option<u32>,
+    /// Dial from this address though it is not ours (`IP_TRANSPARENT`, `IP_FREEBIND`).
+    pub source: Option<IpAddr>,
+    /// Fail when `source` cannot be had, rather than dial from an own address. Without it the caller
+    /// looks at [`TcpStream::has_foreign_source`].
+    pub source_required: bool,
+    /// Give up after this time with [`io::ErrorKind::TimedOut`].
+    pub timeout: Option<Duration>,
+    /// Keepalive of the connection.
+    pub keepalive: Option<Keepalive>,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        ConnectOptions {
+            mark: None,
+            source: None,
+            source_required: false,
+            timeout: None,
+            keepalive: Some(KEEPALIVE),
+        }
+    }
+}
+
+/// A TCP connection. Dropping it closes: with a reset if bytes are unread, cleanly otherwise.
+#[derive(Debug)]
+pub struct TcpStream {
+    io: Watched,
+    foreign_source: bool,
+}
+
+impl TcpStream {
+    /// Dials `destination` from inside `namespace`.
+    ///
+    /// # Errors
+    /// What the network answers; [`io::ErrorKind::TimedOut`] after `options.timeout`.
+    pub async fn connect(
+        namespace: &NetNamespace,
+        options: &ConnectOptions,
+        destination: SocketAddr,
+    ) -> io::Result<TcpStream> {
+        let destination = socket::canonical(destination);
+        let (fd, foreign_source) = prepare(namespace, options, destination.ip())?;
+        match rustix::net::connect(&fd, &destination) {
+            Ok(()) | Err(Errno::INPROGRESS) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        // Watched only from here on: before connect(2) a TCP socket counts as hung up.
+        let io = Watched::with_source(fd, Source::new(Readiness::READABLE));
+        let stream = TcpStream { io, foreign_source };
+        match options.timeout {
+            Some(limit) => timeout(limit, stream.connected()).await??,
+            None => stream.connected().await?,
+        }
+        Ok(stream)
+    }
+
+    async fn connected(&self) -> io::Result<()> {
+        loop {
+            self.writable().await;
+            if let Some(error) = self.take_error()? {
+                return Err(error);
+            }
+            match rustix::net::getpeername(&self.io) {
+                Ok(_) => return Ok(()),
+                // Not yet: some other edge.
+                Err(Errno::NOTCONN) => self.io.source().clear(Readiness::WRITABLE),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Takes over a connected, non-blocking socket.
+    pub fn from_fd(fd: OwnedFd) -> TcpStream {
+        TcpStream { io: Watched::new(fd), foreign_source: false }
+    }
+
+    /// Gives up the socket; what was read stays read.
+    ///
+    /// # Errors
+    /// In a simulation, where there is no descriptor.
+    pub fn into_fd(self) -> io::Result<OwnedFd> {
+        Ok(self.io.into_fd())
+    }
+
+    /// Makes the connection ready for another shard.
+    pub fn detach(self) -> DetachedStream {
+        let foreign_source = self.foreign_source;
+        DetachedStream { fd: self.io.into_fd(), foreign_source }
+    }
+
+    /// Reads what is there. Zero bytes mean that the peer has sent everything it had to send; a
+    /// connection that was aborted ends in an error, never in zero bytes.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when nothing is there.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.io.try_read(buffer.len(), |fd| {
+            rustix::net::recv(fd, &mut *buffer, RecvFlags::empty()).map(|(got, _)| got)
+        })
+    }
+
+    /// As [`try_read`](TcpStream::try_read), into several buffers.
+    ///
+    /// # Errors
+    /// As [`try_read`](TcpStream::try_read).
+    pub fn try_readv(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let wanted = buffers.iter().map(|buffer| buffer.len()).sum();
+        self.io.try_read(wanted, |fd| rustix::io::readv(fd, buffers))
+    }
+
+    /// Writes as much as the socket takes.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when it takes nothing.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.io.try_write(bytes.len(), |fd| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL))
+    }
+
+    /// As [`try_write`](TcpStream::try_write), from several buffers.
+    ///
+    /// # Errors
+    /// As [`try_write`](TcpStream::try_write).
+    pub fn try_writev(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        let wanted = buffers.iter().map(|buffer| buffer.len()).sum();
+        self.io.try_write(wanted, |fd| {
+            let mut nothing = SendAncillaryBuffer::default();
+            rustix::net::sendmsg(fd, buffers, &mut nothing, SendFlags::NOSIGNAL)
+        })
+    }
+
+    /// Ready when a read has hope. One task may wait at a time.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.io.poll_readable(cx)
+    }
+
+    /// Ready when a write has hope. One task may wait at a time.
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.io.poll_writable(cx)
+    }
+
+    /// Ready when the connection is over: reset, failed, or closed on both sides. It is noticed
+    /// without reading; the peer's end of stream alone does not count.
+    pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.io.poll_closed(cx)
+    }
+
+    /// Waits for [`poll_readable`](TcpStream::poll_readable).
+    pub async fn readable(&self) {
+        poll_fn(|cx| self.poll_readable(cx)).await;
+    }
+
+    /// Waits for [`poll_writable`](TcpStream::poll_writable).
+    pub async fn writable(&self) {
+        poll_fn(|cx| self.poll_writable(cx)).await;
+    }
+
+    /// Waits for [`poll_closed`](TcpStream::poll_closed).
+    pub async fn closed(&self) {
+        poll_fn(|cx| self.poll_closed(cx)).await;
+    }
+
+    /// Whether a read has hope, as far as is known.
+    pub fn is_readable(&self) -> bool {
+        self.io.source().is_readable()
+    }
+
+    /// Whether a write has hope, as far as is known.
+    pub fn is_writable(&self) -> bool {
+        self.io.source().is_writable()
+    }
+
+    /// Whether the connection is known to be over; see [`poll_closed`](TcpStream::poll_closed).
+    pub fn is_hung_up(&self) -> bool {
+        self.io.source().is_closed()
+    }
+
+    /// Whether the connection is known to have been aborted: reset by the peer, or timed out.
+    pub fn is_aborted(&self) -> bool {
+        self.io.source().is(Readiness::ABORTED.or(Readiness::ERROR))
+    }
+
+    /// Whether the peer is known to have sent its last byte, read or not.
+    pub fn is_read_closed(&self) -> bool {
+        self.io.source().is(Readiness::READ_CLOSED)
+    }
+
+    /// Gives the next read hope without an edge: worth one call after being woken for another reason.
+    pub fn assume_readable(&self) {
+        self.io.source().set(Readiness::READABLE);
+    }
+
+    /// Sends the end of our stream; the peer's may go on.
+    ///
+    /// # Errors
+    /// When the connection is over already.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        Ok(rustix::net::shutdown(&self.io, Shutdown::Write)?)
+    }
+
+    /// Closes with a reset, so that the peer cannot mistake this for a clean end.
+    pub fn abort(self) {
+        // It fails only for descriptors that are no sockets; closing is all that is left then.
+        let _ = socket::set_abort_on_close(&self.io);
+    }
+
+    /// The error of the connection, if it has one. The kernel tells it once; reads go on to report
+    /// an aborted connection as an error.
+    ///
+    /// # Errors
+    /// When the socket cannot be asked.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        let error = sockopt::socket_error(&self.io)?.err();
+        if let Some(errno) = error {
+            self.io.source().after_error(errno);
+        }
+        Ok(error.map(io::Error::from))
+    }
+
+    /// The peer's address; IPv4 is never shown in IPv6 clothes.
+    ///
+    /// # Errors
+    /// When the connection is over.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        socket::peer_address(&self.io)
+    }
+
+    /// Our address; IPv4 is never shown in IPv6 clothes.
+    ///
+    /// # Errors
+    /// When the socket cannot be asked.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        socket::local_address(&self.io)
+    }
+
+    /// Where a redirected connection wanted to go; for others, our own address.
+    ///
+    /// # Errors
+    /// When the socket cannot be asked.
+    pub fn original_destination(&self) -> io::Result<SocketAddr> {
+        socket::original_destination(&self.io)
+    }
+
+    /// Whether the source address asked for at [`connect`](TcpStream::connect) is in use.
+    pub fn has_foreign_source(&self) -> bool {
+        self.foreign_source
+    }
+
+    /// Bounds what the kernel queues unsent (`TCP_NOTSENT_LOWAT`), so that what is urgent does not
+    /// wait behind what is bulky.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_unsent_bytes_max(&self, bytes: u32) -> io::Result<()> {
+        SockRef::from(&self.io).set_tcp_notsent_lowat(bytes)
+    }
+
+    pub(crate) fn watched(&self) -> &Watched {
+        &self.io
+    }
+}
+
+/// Makes the socket of a dial; tells whether the foreign source address could be had.
+fn prepare(
+    namespace: &NetNamespace,
+    options: &ConnectOptions,
+    destination: IpAddr,
+) -> io::Result<(OwnedFd, bool)> {
+    let fd = socket::tcp(namespace, destination)?;
+    sockopt::set_tcp_nodelay(&fd, true)?;
+    socket::set_keepalive(&fd, options.keepalive)?;
+    socket::set_mark(&fd, options.mark)?;
+    let Some(source) = options.source else { return Ok((fd, false)) };
+    match socket::bind_foreign(&fd, source) {
+        Ok(()) => Ok((fd, true)),
+        Err(error) if options.source_required => Err(error),
+        // A half-prepared socket is of no use: start anew without the source.
+        Err(_) => {
+            prepare(namespace, &ConnectOptions { source: None, ..options.clone() }, destination)
+        }
+    }
+}
+
+/// A connection between two shards: it may cross threads, and is watched by none.
+#[derive(Debug)]
+pub struct DetachedStream {
+    fd: OwnedFd,
+    foreign_source: bool,
+}
+
+impl DetachedStream {
+    /// Makes the connection one of this shard.
+    pub fn attach(self) -> TcpStream {
+        TcpStream { io: Watched::new(self.fd), foreign_source: self.foreign_source }
+    }
+}
+
+impl AsFd for DetachedStream {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

@@ -1,0 +1,129 @@
+//! Network namespaces: where a workload's sockets are made.
+//!
+//! A socket belongs for ever to the namespace its thread was in when it called `socket(2)`. So a
+//! thread enters the workload's namespace, makes the socket, and comes back; it never asks a ring to
+//! make one, because the kernel's worker threads stay in the namespace they were born in. Each
+//! socket is then checked against the namespace's cookie, which the kernel never reuses.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::socket;
+
+/// A network namespace, held open.
+#[derive(Clone)]
+pub struct NetNamespace {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    fd: OwnedFd,
+    cookie: u64,
+}
+
+thread_local! {
+    /// The namespace this thread lives in and returns to.
+    static HOME: RefCell<Option<NetNamespace>> = const { RefCell::new(None) };
+}
+
+impl NetNamespace {
+    /// The namespace the calling thread lives in: where it was when it first asked.
+    ///
+    /// # Errors
+    /// When `/proc` is not mounted or descriptors are short.
+    pub fn current() -> io::Result<NetNamespace> {
+        if let Some(home) = HOME.with_borrow(Clone::clone) {
+            return Ok(home);
+        }
+        let fd = OwnedFd::from(File::open("/proc/thread-self/ns/net")?);
+        let cookie = socket::namespace_cookie(&socket::probe()?)?;
+        let home = NetNamespace { inner: Arc::new(Inner { fd, cookie }) };
+        HOME.set(Some(home.clone()));
+        Ok(home)
+    }
+
+    /// Opens the namespace behind a path such as `/run/netns/blue` or `/proc/4711/ns/net`.
+    ///
+    /// # Errors
+    /// When the path cannot be opened, is no network namespace, or may not be entered.
+    pub fn open(path: impl AsRef<Path>) -> io::Result<NetNamespace> {
+        NetNamespace::from_fd(File::open(path)?.into())
+    }
+
+    /// Takes a descriptor of a network namespace, such as a node agent sends.
+    ///
+    /// # Errors
+    /// When it is no network namespace, or may not be entered.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<NetNamespace> {
+        let probe = within(fd.as_fd(), socket::probe)??;
+        let cookie = socket::namespace_cookie(&probe)?;
+        Ok(NetNamespace { inner: Arc::new(Inner { fd, cookie }) })
+    }
+
+    /// The kernel's number for this namespace; never reused while the host is up.
+    pub fn cookie(&self) -> u64 {
+        self.inner.cookie
+    }
+
+    /// Runs `work` with the thread inside this namespace. `work` must not await or make threads.
+    ///
+    /// # Errors
+    /// When the namespace may not be entered. Failing to come back aborts the process: a thread in
+    /// a foreign namespace would carry one workload's bytes as another's.
+    pub fn within<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
+        if NetNamespace::current()?.cookie() == self.cookie() {
+            return Ok(work());
+        }
+        within(self.as_fd(), work)
+    }
+}
+
+fn within<T>(namespace: BorrowedFd<'_>, work: impl FnOnce() -> T) -> io::Result<T> {
+    let home = NetNamespace::current()?;
+    move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
+    let _back = Return { home };
+    Ok(work())
+}
+
+/// Brings the thread home, also when the work panics.
+struct Return {
+    home: NetNamespace,
+}
+
+impl Drop for Return {
+    fn drop(&mut self) {
+        if let Err(errno) =
+            move_into_link_name_space(self.home.as_fd(), Some(LinkNameSpaceType::Network))
+        {
+            eprintln!("a thread cannot return to its network namespace ({errno}): stopping");
+            std::process::abort();
+        }
+    }
+}
+
+impl AsFd for NetNamespace {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.fd.as_fd()
+    }
+}
+
+impl PartialEq for NetNamespace {
+    fn eq(&self, other: &NetNamespace) -> bool {
+        self.cookie() == other.cookie()
+    }
+}
+
+impl Eq for NetNamespace {}
+
+impl fmt::Debug for NetNamespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NetNamespace({})", self.cookie())
+    }
+}

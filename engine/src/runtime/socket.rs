@@ -1,0 +1,226 @@
+//! Making sockets: in the right namespace, with the right options, checked.
+//!
+//! Every socket of the data plane comes from [`create`].
+#![allow(unsafe_code)]
+// JUSTIFICATION: SO_NETNS_COOKIE, SIOCGSKNS and IP_BIND_ADDRESS_NO_PORT have no safe wrapper in
+// rustix or socket2; each is one call on an integer.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, Protocol, SocketAddrAny, SocketFlags, SocketType, ipproto, socket_with, sockopt,
+};
+use socket2::SockRef;
+
+use super::local;
+use super::net::Keepalive;
+use super::netns::NetNamespace;
+
+const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+
+/// Makes a socket inside `namespace`.
+///
+/// # Errors
+/// Also when the kernel says that the socket is in another namespace: it is closed and counted.
+pub(crate) fn create(
+    namespace: &NetNamespace,
+    family: AddressFamily,
+    kind: SocketType,
+    protocol: Option<Protocol>,
+) -> io::Result<OwnedFd> {
+    let fd = namespace.within(|| socket_with(family, kind, FLAGS, protocol))??;
+    verify(&fd, namespace)?;
+    Ok(fd)
+}
+
+/// Makes a TCP socket for `address` inside `namespace`.
+pub(crate) fn tcp(namespace: &NetNamespace, address: IpAddr) -> io::Result<OwnedFd> {
+    create(namespace, family(address), SocketType::STREAM, Some(ipproto::TCP))
+}
+
+/// Makes a UDP socket for `address` inside `namespace`.
+pub(crate) fn udp(namespace: &NetNamespace, address: IpAddr) -> io::Result<OwnedFd> {
+    create(namespace, family(address), SocketType::DGRAM, Some(ipproto::UDP))
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 }
+}
+
+/// A socket that is good for asking where it is: it needs no protocol and no address.
+pub(crate) fn probe() -> io::Result<OwnedFd> {
+    Ok(socket_with(AddressFamily::UNIX, SocketType::DGRAM, FLAGS, None)?)
+}
+
+fn verify(fd: &OwnedFd, namespace: &NetNamespace) -> io::Result<()> {
+    let found = namespace_cookie(fd)?;
+    if found == namespace.cookie() {
+        return Ok(());
+    }
+    if let Some(local) = local::current() {
+        local.count(|counters| counters.wrong_namespace += 1);
+    }
+    let wanted = namespace.cookie();
+    Err(io::Error::other(format!("a socket for namespace {wanted} was made in namespace {found}")))
+}
+
+/// What tells one namespace from another: its cookie, or before Linux 5.14 its inode.
+pub(crate) fn namespace_cookie(fd: &OwnedFd) -> io::Result<u64> {
+    match netns_cookie_option(fd) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => namespace_inode(fd),
+        cookie => cookie,
+    }
+}
+
+fn netns_cookie_option(fd: &OwnedFd) -> io::Result<u64> {
+    let mut cookie = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: `fd` is open for the call; the value pointer is valid for writes of `length` bytes,
+    // the length pointer for reads and writes of a `socklen_t`; both outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(cookie)
+}
+
+fn namespace_inode(fd: &OwnedFd) -> io::Result<u64> {
+    /// Opens the namespace of a socket (`linux/sockios.h`, Linux 4.10).
+    const SIOCGSKNS: libc::c_ulong = 0x894c;
+    // SAFETY: `fd` is open for the call, and this request takes no argument.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), SIOCGSKNS) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    let namespace = unsafe { OwnedFd::from_raw_fd(result) };
+    Ok(rustix::fs::fstat(&namespace)?.st_ino)
+}
+
+/// Lets the kernel choose the port at `connect`, when it knows the destination too, so that one
+/// source address has 28,000 ports per destination and not in all.
+fn set_bind_address_no_port(fd: &OwnedFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: `fd` is open for the call; the value pointer is valid for reads of one `c_int`.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+pub(crate) fn set_mark(fd: &OwnedFd, mark: Option<u32>) -> io::Result<()> {
+    mark.map_or(Ok(()), |mark| SockRef::from(fd).set_mark(mark))
+}
+
+/// Keepalive for connections; on a listener it is inherited by every accepted connection.
+pub(crate) fn set_keepalive(fd: &OwnedFd, keepalive: Option<Keepalive>) -> io::Result<()> {
+    let Some(Keepalive { idle, interval, probes }) = keepalive else { return Ok(()) };
+    sockopt::set_socket_keepalive(fd, true)?;
+    sockopt::set_tcp_keepidle(fd, idle)?;
+    sockopt::set_tcp_keepintvl(fd, interval)?;
+    sockopt::set_tcp_keepcnt(fd, probes)?;
+    Ok(())
+}
+
+/// Lets a socket use addresses that are not the host's own.
+pub(crate) fn set_transparent(fd: &OwnedFd) -> io::Result<()> {
+    let socket = SockRef::from(fd);
+    if sockopt::socket_domain(fd)? == AddressFamily::INET {
+        socket.set_ip_transparent_v4(true)?;
+        socket.set_freebind_v4(true)
+    } else {
+        socket.set_ip_transparent_v6(true)?;
+        socket.set_freebind_v6(true)
+    }
+}
+
+/// Binds to a source address that need not be the host's own; the port is chosen at connect.
+pub(crate) fn bind_foreign(fd: &OwnedFd, source: IpAddr) -> io::Result<()> {
+    set_transparent(fd)?;
+    set_bind_address_no_port(fd)?;
+    Ok(rustix::net::bind(fd, &SocketAddr::new(source, 0))?)
+}
+
+/// Resets the connection on close, instead of ending it.
+pub(crate) fn set_abort_on_close(fd: impl AsFd) -> io::Result<()> {
+    Ok(sockopt::set_socket_linger(fd, Some(std::time::Duration::ZERO))?)
+}
+
+/// Where a redirected connection wanted to go: IPv4, IPv6, or nowhere else than here.
+pub(crate) fn original_destination(fd: impl AsFd + Copy) -> io::Result<SocketAddr> {
+    if let Ok(address) = sockopt::ip_original_dst(fd) {
+        return Ok(address.into());
+    }
+    if let Ok(address) = sockopt::ipv6_original_dst(fd) {
+        return Ok(canonical(address.into()));
+    }
+    local_address(fd)
+}
+
+pub(crate) fn local_address(fd: impl AsFd) -> io::Result<SocketAddr> {
+    internet(rustix::net::getsockname(fd)?)
+}
+
+pub(crate) fn peer_address(fd: impl AsFd) -> io::Result<SocketAddr> {
+    let peer = rustix::net::getpeername(fd)?;
+    internet(peer.ok_or(io::ErrorKind::NotConnected)?)
+}
+
+pub(crate) fn internet(address: SocketAddrAny) -> io::Result<SocketAddr> {
+    let address = SocketAddr::try_from(address);
+    address.map(canonical).map_err(|_| io::Error::other("not an internet address"))
+}
+
+/// An IPv4 address in IPv6 clothes, as dual-stack sockets show it, becomes plain IPv4.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::new(v4.into(), v6.port()),
+            None => address,
+        },
+        SocketAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn an_older_kernel_tells_namespaces_apart_by_inode() {
+        let here = std::fs::metadata("/proc/thread-self/ns/net").expect("proc is mounted").ino();
+        assert_eq!(namespace_inode(&probe().expect("a socket")).expect("SIOCGSKNS"), here);
+    }
+
+    #[test]
+    fn mapped_addresses_become_plain() {
+        //   as the kernel says it          what everybody else sees
+        for (shown, plain) in [
+            ("[::ffff:10.1.0.10]:8080", "10.1.0.10:8080"),
+            ("[::1]:80", "[::1]:80"),
+            ("10.1.0.10:8080", "10.1.0.10:8080"),
+            ("[::10.1.0.10]:8080", "[::10.1.0.10]:8080"),
+        ] {
+            let shown: SocketAddr = shown.parse().expect("an address");
+            assert_eq!(canonical(shown), plain.parse().expect("an address"));
+        }
+    }
+}

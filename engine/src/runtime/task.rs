@@ -1,0 +1,298 @@
+//! Tasks: a slab of boxed futures, their wakers, and the handle that [`spawn`](super::spawn) gives out.
+//!
+//! ```text
+//!            wake                  turn                 Ready / panic / abort
+//!   Waiting ──────▶ Ready (queue) ──────▶ Running ─────────────────────────▶ Done ─▶ slot freed
+//!      ▲                                     │ Pending
+//!      └─────────────────────────────────────┘
+//! ```
+//!
+//! A task is taken out of the slab while it runs, so that it may spawn, wake and abort freely,
+//! itself included. A waker names its task by index and generation: a stale one finds nobody.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use slab::Slab;
+
+use super::local::{self, Remote};
+
+/// How a task ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskEnd {
+    /// Its future completed.
+    Completed,
+    /// It was aborted, or its runtime was dropped.
+    Aborted,
+    /// It panicked; the panic ended this task and nothing else.
+    Panicked,
+}
+
+/// A spawned task. Dropping the handle detaches the task; awaiting it tells how it ended.
+#[derive(Debug)]
+pub struct Task {
+    local: u32,
+    key: TaskKey,
+    not_send: PhantomData<Rc<()>>,
+}
+
+impl Task {
+    pub(crate) fn new(local: u32, key: TaskKey) -> Task {
+        Task { local, key, not_send: PhantomData }
+    }
+
+    /// Drops the task's future: at once, or when its current poll returns if it is running.
+    pub fn abort(&self) {
+        let Some(local) = local::current_if(self.local) else { return };
+        let aborted = local.tasks.borrow_mut().abort(self.key);
+        if let Some(future) = aborted {
+            local.discard(future);
+            local.finish(self.key, TaskEnd::Aborted);
+        }
+    }
+
+    /// Whether the task has completed, panicked or been aborted.
+    pub fn is_finished(&self) -> bool {
+        let end = local::current_if(self.local).map(|local| local.tasks.borrow().end(self.key));
+        end.is_none_or(|end| end.is_some())
+    }
+}
+
+impl Future for Task {
+    type Output = TaskEnd;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TaskEnd> {
+        let Some(local) = local::current_if(self.local) else {
+            return Poll::Ready(TaskEnd::Aborted);
+        };
+        let waker = cx.waker().clone();
+        let (poll, _former) = local.tasks.borrow_mut().poll_end(self.key, waker);
+        poll
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let Some(local) = local::current_if(self.local) {
+            let _joiner = local.tasks.borrow_mut().detach(self.key);
+        }
+    }
+}
+
+/// Index and generation of a task; the main future of `block_on` has an index of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TaskKey {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+impl TaskKey {
+    pub(crate) const MAIN: TaskKey = TaskKey { index: u32::MAX, generation: 0 };
+}
+
+/// What a task's waker points to.
+///
+/// On the task's own thread a wake is two plain memory accesses and a push; from elsewhere it goes
+/// through the runtime's injector. Each way has its own flag, so that neither needs a locked
+/// instruction for the other's sake; at worst a task is polled once too often.
+#[derive(Debug)]
+pub(crate) struct TaskWaker {
+    key: TaskKey,
+    remote: Arc<Remote>,
+    /// In the ready queue. Touched by the task's own thread only.
+    queued: AtomicBool,
+    /// In the injector.
+    injected: AtomicBool,
+}
+
+impl TaskWaker {
+    pub(crate) fn new(key: TaskKey, remote: Arc<Remote>) -> TaskWaker {
+        let (queued, injected) = (AtomicBool::new(false), AtomicBool::new(false));
+        TaskWaker { key, remote, queued, injected }
+    }
+
+    /// Claims the one place in the ready queue; `false` when it is taken.
+    pub(crate) fn claim(&self) -> bool {
+        let free = !self.queued.load(Ordering::Relaxed);
+        if free {
+            self.queued.store(true, Ordering::Relaxed);
+        }
+        free
+    }
+
+    /// About to be polled: wakes from here on count anew.
+    pub(crate) fn released(&self) {
+        self.queued.store(false, Ordering::Relaxed);
+    }
+
+    /// Taken from the injector: pairs with the swap in `wake`, so the poll sees what the waker wrote.
+    pub(crate) fn taken_from_injector(&self) {
+        self.injected.swap(false, Ordering::AcqRel);
+    }
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if let Some(local) = local::current_if(self.remote.id()) {
+            if self.claim() {
+                local.push_ready(self.key);
+            }
+        } else if !self.injected.swap(true, Ordering::AcqRel) {
+            self.remote.inject(self.key);
+        }
+    }
+}
+
+type BoxedFuture = Pin<Box<dyn Future<Output = ()>>>;
+
+/// A task's future with its waker, out of the slab for the time of a poll.
+pub(crate) struct Running {
+    pub(crate) future: BoxedFuture,
+    pub(crate) waker: Waker,
+}
+
+/// The slab of tasks.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    slab: Slab<Entry>,
+    generation: u32,
+    alive: usize,
+}
+
+struct Entry {
+    generation: u32,
+    state: State,
+    /// Somebody holds the [`Task`], so its end must stay readable.
+    held: bool,
+    handle: Arc<TaskWaker>,
+    joiner: Option<Waker>,
+}
+
+enum State {
+    Waiting(Running),
+    Running { aborted: bool },
+    Done(TaskEnd),
+}
+
+impl Tasks {
+    pub(crate) fn insert(&mut self, future: BoxedFuture, remote: &Arc<Remote>) -> TaskKey {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let vacant = self.slab.vacant_entry();
+        let key = TaskKey { index: vacant.key() as u32, generation };
+        let handle = Arc::new(TaskWaker::new(key, remote.clone()));
+        let waker = Waker::from(handle.clone());
+        let state = State::Waiting(Running { future, waker });
+        vacant.insert(Entry { generation, state, held: true, handle, joiner: None });
+        self.alive += 1;
+        key
+    }
+
+    /// Futures not yet finished.
+    pub(crate) fn alive(&self) -> usize {
+        self.alive
+    }
+
+    pub(crate) fn handle(&self, key: TaskKey) -> Option<&Arc<TaskWaker>> {
+        self.entry(key).map(|entry| &entry.handle)
+    }
+
+    /// Takes a task out to be polled.
+    pub(crate) fn begin(&mut self, key: TaskKey) -> Option<Running> {
+        let entry = self.entry_mut(key)?;
+        entry.handle.released();
+        match std::mem::replace(&mut entry.state, State::Running { aborted: false }) {
+            State::Waiting(running) => Some(running),
+            other => {
+                entry.state = other;
+                None
+            }
+        }
+    }
+
+    /// Puts a task back that is not done; returned when it was aborted meanwhile.
+    pub(crate) fn park(&mut self, key: TaskKey, running: Running) -> Result<(), Running> {
+        let entry = self.entry_mut(key).expect("a running task keeps its slot");
+        match entry.state {
+            State::Running { aborted: false } => {
+                entry.state = State::Waiting(running);
+                Ok(())
+            }
+            _ => Err(running),
+        }
+    }
+
+    /// Marks the end of a task whose future is gone; the joiner is the caller's to wake.
+    pub(crate) fn finish(&mut self, key: TaskKey, end: TaskEnd) -> Option<Waker> {
+        let entry = self.entry_mut(key)?;
+        entry.state = State::Done(end);
+        let (joiner, held) = (entry.joiner.take(), entry.held);
+        self.alive -= 1;
+        if !held {
+            self.slab.remove(key.index as usize);
+        }
+        joiner
+    }
+
+    fn abort(&mut self, key: TaskKey) -> Option<Running> {
+        let entry = self.entry_mut(key)?;
+        match std::mem::replace(&mut entry.state, State::Running { aborted: true }) {
+            State::Waiting(running) => Some(running),
+            State::Running { .. } => None,
+            done @ State::Done(_) => {
+                entry.state = done;
+                None
+            }
+        }
+    }
+
+    /// Any task that still waits, to be dropped when the runtime goes.
+    pub(crate) fn abort_any(&mut self) -> Option<(TaskKey, Running)> {
+        let waiting = |(_, entry): &(usize, &Entry)| matches!(entry.state, State::Waiting(_));
+        let (index, entry) = self.slab.iter().find(waiting)?;
+        let key = TaskKey { index: index as u32, generation: entry.generation };
+        self.abort(key).map(|running| (key, running))
+    }
+
+    fn end(&self, key: TaskKey) -> Option<TaskEnd> {
+        match self.entry(key)?.state {
+            State::Done(end) => Some(end),
+            _ => None,
+        }
+    }
+
+    fn poll_end(&mut self, key: TaskKey, waker: Waker) -> (Poll<TaskEnd>, Option<Waker>) {
+        let entry = self.entry_mut(key).expect("a held task keeps its slot");
+        match entry.state {
+            State::Done(end) => (Poll::Ready(end), Some(waker)),
+            _ => (Poll::Pending, entry.joiner.replace(waker)),
+        }
+    }
+
+    fn detach(&mut self, key: TaskKey) -> Option<Waker> {
+        let entry = self.entry_mut(key)?;
+        entry.held = false;
+        let joiner = entry.joiner.take();
+        if matches!(entry.state, State::Done(_)) {
+            self.slab.remove(key.index as usize);
+        }
+        joiner
+    }
+
+    fn entry(&self, key: TaskKey) -> Option<&Entry> {
+        self.slab.get(key.index as usize).filter(|entry| entry.generation == key.generation)
+    }
+
+    fn entry_mut(&mut self, key: TaskKey) -> Option<&mut Entry> {
+        self.slab.get_mut(key.index as usize).filter(|entry| entry.generation == key.generation)
+    }
+}
