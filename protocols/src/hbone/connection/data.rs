@@ -1,0 +1,198 @@
+//! DATA: passed on in the slices it comes in, counted against both windows as it comes.
+
+use std::time::Instant;
+
+use super::super::error::{Abuse, Error, Misbehaviour, StreamViolation};
+use super::super::frame::{self, Head, flag};
+use super::super::stream::{Half, StreamId};
+use super::{Connection, Event, Reading};
+
+/// A DATA frame that is going by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DataFrame {
+    stream: u32,
+    /// Bytes of the frame still to come, padding included.
+    left: u32,
+    /// How many of them are padding, once that is known.
+    padding: u32,
+    /// The byte that says so is still to come.
+    pad_length_due: bool,
+    end_of_stream: bool,
+}
+
+impl Connection {
+    /// Checks a DATA frame. Its whole length counts against the windows, padding included (RFC 9113 §6.9.1).
+    pub(super) fn begin_data(&mut self, head: Head, now: Instant) -> Result<Option<Event>, Error> {
+        if head.stream == 0 {
+            return Err(Misbehaviour::StreamZeroForbidden.into());
+        }
+        self.require_not_idle(head.stream)?;
+        if head.length > self.receive_window.credit() {
+            return Err(Misbehaviour::WindowExceeded.into());
+        }
+        let padded = head.has(flag::PADDED);
+        if padded && head.length == 0 {
+            return Err(Misbehaviour::FrameLengthWrong.into());
+        }
+        let violation = match self.streams.get(head.stream) {
+            None => {
+                self.check_late_frame(head.stream)?;
+                None
+            }
+            Some(stream) => match stream.receive {
+                Half::Closed => Some(StreamViolation::HalfClosed),
+                Half::AwaitingHeaders => Some(StreamViolation::DataBeforeHeaders),
+                Half::Open if head.length > stream.receive_window.credit() => {
+                    Some(StreamViolation::WindowExceeded)
+                }
+                Half::Open => None,
+            },
+        };
+        let frame = DataFrame {
+            stream: head.stream,
+            left: head.length,
+            padding: 0,
+            pad_length_due: padded,
+            end_of_stream: head.has(flag::END_STREAM),
+        };
+        self.reading = Reading::Data(frame);
+        if let Some(violation) = violation {
+            // The stream is reset, and its frame goes by like every frame of a stream that is gone.
+            self.violate(head.stream, violation, now)?;
+        }
+        if !padded {
+            self.charge_data(head.length, 0, frame.end_of_stream, now)?;
+        }
+        if frame.left == 0 {
+            self.finish_data(frame);
+        }
+        Ok(None)
+    }
+
+    /// Takes as much of the frame as one event can tell.
+    pub(super) fn continue_data(
+        &mut self,
+        mut frame: DataFrame,
+        input: &[u8],
+        cursor: &mut usize,
+        now: Instant,
+    ) -> Result<Option<Event>, Error> {
+        let available = (input.len() - *cursor) as u32;
+        let mut event = None;
+        if frame.pad_length_due {
+            frame.pad_length_due = false;
+            frame.padding = u32::from(input[*cursor]);
+            *cursor += 1;
+            frame.left -= 1;
+            if frame.padding > frame.left {
+                return Err(Misbehaviour::PaddingTooLong.into());
+            }
+            self.give_back(frame.stream, 1);
+            self.charge_data(
+                frame.left - frame.padding,
+                frame.padding + 1,
+                frame.end_of_stream,
+                now,
+            )?;
+        } else if frame.left > frame.padding {
+            let taken = available.min(frame.left - frame.padding);
+            let start = *cursor;
+            *cursor += taken as usize;
+            frame.left -= taken;
+            event = self.deliver(frame.stream, start..*cursor);
+        } else {
+            let taken = available.min(frame.left);
+            *cursor += taken as usize;
+            frame.left -= taken;
+            self.give_back(frame.stream, taken);
+        }
+        self.reading = Reading::Data(frame);
+        if frame.left == 0 {
+            self.finish_data(frame);
+        }
+        Ok(event)
+    }
+
+    /// Lends payload to the caller, or swallows it if nobody wants it any more.
+    fn deliver(&mut self, stream: u32, payload: std::ops::Range<usize>) -> Option<Event> {
+        let bytes = payload.len() as u32;
+        let Some(entry) = self.streams.get_mut(stream) else {
+            self.give_back(stream, bytes);
+            return None;
+        };
+        entry.receive_window.receive(bytes);
+        self.receive_window.receive(bytes);
+        self.budget.earn(payload.len());
+        Some(Event::Data { stream: StreamId(stream), payload, flow_controlled_bytes: bytes })
+    }
+
+    /// Counts bytes that nobody will take, and returns them to the windows at once.
+    fn give_back(&mut self, stream: u32, bytes: u32) {
+        if let Some(entry) = self.streams.get_mut(stream) {
+            entry.receive_window.receive(bytes);
+            entry.receive_window.release(bytes);
+        }
+        self.receive_window.receive(bytes);
+        self.receive_window.release(bytes);
+        self.announce_credit(stream);
+    }
+
+    /// Queues WINDOW_UPDATE where half a window waits for it. A stream that the peer has ended needs none.
+    pub(super) fn announce_credit(&mut self, stream: u32) {
+        let out = self.output.unasked();
+        if let Some(entry) = self.streams.get_mut(stream)
+            && entry.receive != Half::Closed
+            && let Some(increment) = entry.receive_window.announce()
+        {
+            frame::write_window_update(out, stream, increment);
+        }
+        if let Some(increment) = self.receive_window.announce() {
+            frame::write_window_update(out, 0, increment);
+        }
+    }
+
+    /// Frames that carry more padding than payload, or nothing, have to stay in proportion to those that carry some.
+    fn charge_data(
+        &mut self,
+        payload: u32,
+        padding: u32,
+        end_of_stream: bool,
+        now: Instant,
+    ) -> Result<(), Error> {
+        if padding > payload {
+            self.budget.charge(Abuse::Padding, now)?;
+        }
+        if payload == 0 && !end_of_stream {
+            self.budget.charge(Abuse::EmptyData, now)?;
+        }
+        Ok(())
+    }
+
+    fn finish_data(&mut self, frame: DataFrame) {
+        self.reading = Reading::Head(0);
+        if frame.end_of_stream {
+            self.peer_ended(frame.stream);
+        }
+    }
+
+    /// END_STREAM has come, with DATA or with trailers.
+    pub(super) fn peer_ended(&mut self, stream: u32) {
+        if let Some(entry) = self.streams.get_mut(stream)
+            && entry.receive != Half::Closed
+        {
+            entry.receive = Half::Closed;
+            self.queue(Event::EndOfStream { stream: StreamId(stream) });
+        }
+    }
+
+    /// Takes a stream off the wire when both sides have ended it.
+    pub(super) fn end_if_closed(&mut self, stream: u32) {
+        let closed = |stream: &super::super::stream::Stream| {
+            stream.send == Half::Closed && stream.receive == Half::Closed
+        };
+        if self.streams.get(stream).is_some_and(closed) {
+            self.streams.end(stream);
+            self.ended.add(stream, false);
+        }
+    }
+}

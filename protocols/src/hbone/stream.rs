@@ -1,0 +1,198 @@
+//! What is kept about a stream, and about streams that are gone.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::budget::ENDED_STREAMS_REMEMBERED;
+use super::flow::{ReceiveWindow, SendWindow};
+
+/// A stream's number. The client's are odd.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub u32);
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stream {}", self.0)
+    }
+}
+
+/// One direction of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Half {
+    /// HEADERS have not passed yet: the client waits for the response, the server has not given it.
+    AwaitingHeaders,
+    /// DATA flows.
+    Open,
+    /// END_STREAM has passed.
+    Closed,
+}
+
+/// A stream that is open, or that ended with bytes still unreleased.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) send_window: SendWindow,
+    pub(crate) receive_window: ReceiveWindow,
+    pub(crate) send: Half,
+    pub(crate) receive: Half,
+    /// No longer open on the wire; kept until its bytes are released.
+    pub(crate) ended: bool,
+}
+
+/// Small, because idle tunnels are counted in tens of thousands.
+const _: () = assert!(size_of::<Stream>() <= 32);
+
+/// The streams of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    map: HashMap<u32, Stream, BuildHasherDefault<IdHasher>>,
+    open: usize,
+}
+
+impl Streams {
+    /// Streams open on the wire, as both sides count them (RFC 9113 §5.1.2).
+    pub(crate) fn open(&self) -> usize {
+        self.open
+    }
+
+    /// All entries, with those that only wait for a release.
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    pub(crate) fn insert(&mut self, id: u32, stream: Stream) {
+        self.open += 1;
+        let before = self.map.insert(id, stream);
+        debug_assert!(before.is_none(), "stream ids are never used twice");
+    }
+
+    /// An entry, open or not.
+    pub(crate) fn entry(&mut self, id: u32) -> Option<&mut Stream> {
+        self.map.get_mut(&id)
+    }
+
+    /// A stream that is open on the wire.
+    pub(crate) fn get(&self, id: u32) -> Option<&Stream> {
+        self.map.get(&id).filter(|stream| !stream.ended)
+    }
+
+    /// A stream that is open on the wire.
+    pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut Stream> {
+        self.map.get_mut(&id).filter(|stream| !stream.ended)
+    }
+
+    /// Takes an open stream off the wire. It stays as an entry while bytes of it are unreleased.
+    pub(crate) fn end(&mut self, id: u32) {
+        let Some(stream) = self.get_mut(id) else { return };
+        stream.ended = true;
+        let unreleased = stream.receive_window.unreleased();
+        self.open -= 1;
+        if unreleased == 0 {
+            self.remove(id);
+        }
+    }
+
+    /// Removes an entry altogether.
+    pub(crate) fn remove(&mut self, id: u32) -> Option<Stream> {
+        let stream = self.map.remove(&id)?;
+        if !stream.ended {
+            self.open -= 1;
+        }
+        if self.map.is_empty() {
+            self.map.shrink_to_fit();
+        }
+        Some(stream)
+    }
+
+    /// The ids of open streams, in order.
+    pub(crate) fn open_ids(&self) -> Vec<u32> {
+        let mut ids: Vec<u32> =
+            self.map.iter().filter(|(_, stream)| !stream.ended).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    #[cfg(debug_assertions)]
+    pub(crate) fn unreleased(&self) -> u64 {
+        self.map.values().map(|stream| u64::from(stream.receive_window.unreleased())).sum()
+    }
+
+    pub(crate) fn retained_bytes(&self) -> usize {
+        // The table of the standard library keeps one control byte beside each slot, and one slot in eight free.
+        self.map.capacity() * 8 / 7 * (size_of::<(u32, Stream)>() + 1)
+    }
+}
+
+/// Spreads stream ids over the table: one multiplication, the same in every run. Ids are chosen by the peer, but an
+/// entry costs it an open stream, of which it has a few hundred: collisions cannot add up.
+#[derive(Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, _bytes: &[u8]) {
+        unreachable!("only u32 keys are hashed");
+    }
+
+    fn write_u32(&mut self, id: u32) {
+        // The golden ratio; the table uses the highest and the lowest bits.
+        let product = u64::from(id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = product ^ (product >> 32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// How a stream that is gone has ended, which says what a late frame on it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Both sides ended it, or the peer reset it. A frame after that is a violation (RFC 9113 §5.1).
+    ByPeer,
+    /// We reset or ignored it. The peer may not know yet.
+    ByUs,
+    /// So long ago that we do not remember.
+    Forgotten,
+    /// It was passed over: opening a higher one closed it (RFC 9113 §5.1.1).
+    NeverOpened,
+}
+
+/// The last streams that ended.
+#[derive(Debug, Default)]
+pub(crate) struct EndedStreams {
+    /// In the order of their ends; `true` for those we ended.
+    recent: VecDeque<(u32, bool)>,
+    /// The highest id that dropped out of `recent`.
+    forgotten_to: u32,
+}
+
+impl EndedStreams {
+    pub(crate) fn add(&mut self, id: u32, by_us: bool) {
+        if self.recent.len() == ENDED_STREAMS_REMEMBERED
+            && let Some((oldest, _)) = self.recent.pop_front()
+        {
+            self.forgotten_to = self.forgotten_to.max(oldest);
+        }
+        self.recent.push_back((id, by_us));
+    }
+
+    /// How a stream ended that is not open and whose id is not above the highest used.
+    pub(crate) fn how(&self, id: u32) -> Ended {
+        match self.recent.iter().rev().find(|(recent, _)| *recent == id) {
+            Some((_, true)) => Ended::ByUs,
+            Some((_, false)) => Ended::ByPeer,
+            None if id <= self.forgotten_to => Ended::Forgotten,
+            None => Ended::NeverOpened,
+        }
+    }
+
+    pub(crate) fn retained_bytes(&self) -> usize {
+        self.recent.capacity() * size_of::<(u32, bool)>()
+    }
+}
