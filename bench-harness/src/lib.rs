@@ -14,5 +14,6 @@ pub mod measure;
 pub mod mesh;
 pub mod pattern;
 pub mod pki;
+pub mod probe;
 pub mod relay;
 pub mod tcp;

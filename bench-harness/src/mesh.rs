@@ -50,8 +50,7 @@ impl Mesh {
     }
 
     fn write_documents(&self, out: &mut impl Write) -> io::Result<()> {
-        for service in self.services() {
-            let Service { name, namespace, vip } = service;
+        for Service { name, namespace, vip } in self.services() {
             write!(
                 out,
                 "---\napiVersion: v1\nkind: Service\nmetadata:\n  name: {name}\n  \
@@ -60,14 +59,15 @@ impl Mesh {
             )?;
         }
         for workload in self.workload_list() {
-            let Workload { name, service, address, host, .. } = &workload;
+            let Workload { name, service, address, host } = &workload;
+            let Service { name: account, namespace, .. } = service;
             write!(
                 out,
-                "---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata:\n  \
-                 name: {name}\n  namespace: {}\n  annotations:\n    \
-                 ambient.istio.io/redirection: enabled\nspec:\n  address: {address}\n  \
-                 serviceAccount: {}\n  labels:\n    app: {}\n    node: {host}\n",
-                service.namespace, service.name, service.name
+                "---\napiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  \
+                 namespace: {namespace}\n  labels:\n    app: {account}\n    version: v1\n  \
+                 annotations:\n    ambient.istio.io/redirection: enabled\nspec:\n  \
+                 nodeName: {host}\n  serviceAccountName: {account}\nstatus:\n  \
+                 podIP: {address}\n"
             )?;
         }
         Ok(())
@@ -170,7 +170,7 @@ mod tests {
             let count = |needle: &str| text.matches(needle).count();
             match format {
                 Format::Documents => {
-                    assert_eq!((count("kind: Service\n"), count("kind: WorkloadEntry")), (4, 30));
+                    assert_eq!((count("kind: Service\n"), count("kind: Pod")), (4, 30));
                 }
                 Format::Ztunnel => assert_eq!((count("- uid:"), count("- name:")), (30, 4)),
             }

@@ -32,7 +32,7 @@ pub struct Files {
 
 impl Files {
     /// The client's side. With `expect` empty, any identity under the roots will do.
-    pub(super) fn client(&self, expect: Vec<String>) -> Result<ClientConfig> {
+    pub fn client(&self, expect: Vec<String>) -> Result<ClientConfig> {
         let provider = provider();
         let verifier = Verifier { roots: self.roots()?, provider: provider.clone(), expect };
         let mut config = ClientConfig::builder_with_provider(provider)
@@ -47,7 +47,7 @@ impl Files {
     }
 
     /// The server's side.
-    pub(super) fn server(&self) -> Result<ServerConfig> {
+    pub fn server(&self) -> Result<ServerConfig> {
         let provider = provider();
         let verifier =
             WebPkiClientVerifier::builder_with_provider(self.roots()?.into(), provider.clone())

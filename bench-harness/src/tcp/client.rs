@@ -42,7 +42,7 @@ pub struct TcpOutcome {
     pub received_bytes: u64,
     /// Their digest.
     pub received_digest: u64,
-    /// The first bytes received, as text.
+    /// The first bytes received, if they are text.
     pub text: String,
 }
 
@@ -109,7 +109,7 @@ impl Tcp {
                 sent_digest: Digest::of_stream(seed, send).value(),
                 received_bytes: bytes,
                 received_digest: digest.value(),
-                text: String::from_utf8_lossy(&text).into_owned(),
+                text: String::from_utf8(text).unwrap_or_default(),
             })
         })
         .await

@@ -1,0 +1,13 @@
+//! End-to-end tests: the built program, real network namespaces, applications that know nothing.
+//!
+//! Every test runs twice, as `ring::name` and `epoll::name`, in a laboratory of its own. They need
+//! root, or `scripts/test`, which gives them a user namespace.
+
+mod support;
+
+mod closing;
+mod hostile;
+mod interop;
+mod lifecycle;
+mod modes;
+mod traffic;

@@ -1,0 +1,352 @@
+//! The mesh most tests use: two hosts, a proxy on each, and pods with and without it.
+//!
+//! | pod       | host   | address   | in the mesh                                        |
+//! |-----------|--------|-----------|----------------------------------------------------|
+//! | client    | host-a | 10.1.0.10 | yes                                                |
+//! | neighbour | host-a | 10.1.0.11 | yes                                                |
+//! | server    | host-b | 10.2.0.10 | yes, behind the service                            |
+//! | server-2  | host-b | 10.2.0.11 | yes, behind the service                            |
+//! | late      | host-b | 10.2.0.12 | only when a test says so                           |
+//! | peer      | host-b | 10.2.0.20 | yes, but served by something else than Ringway     |
+//! | stranger  | host-a | 10.1.0.99 | no                                                 |
+//! | legacy    | host-b | 10.2.0.99 | no                                                 |
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ringway_bench::lab::{Lab, Namespace, Process, Program, wait_until};
+use ringway_bench::pki::Leaf;
+use ringway_bench::relay::Files;
+
+use super::{Metrics, PATIENCE, Record, echo_once, http_get};
+
+/// The address of the service in front of server and server-2: port 80 leads to their port 8080.
+pub(crate) const SERVICE: &str = "10.96.0.1:80";
+
+const PODS: [(&str, &str, [u8; 4]); 8] = [
+    ("client", "host-a", [10, 1, 0, 10]),
+    ("neighbour", "host-a", [10, 1, 0, 11]),
+    ("server", "host-b", [10, 2, 0, 10]),
+    ("server-2", "host-b", [10, 2, 0, 11]),
+    ("late", "host-b", [10, 2, 0, 12]),
+    ("peer", "host-b", [10, 2, 0, 20]),
+    ("stranger", "host-a", [10, 1, 0, 99]),
+    ("legacy", "host-b", [10, 2, 0, 99]),
+];
+
+/// What a test wants to be different.
+#[derive(Clone)]
+pub(crate) struct MeshBuilder {
+    reactor: String,
+    leaf_lifetime: String,
+    drain_deadline: String,
+    late: bool,
+    other_root: bool,
+    impostor: bool,
+    descriptors: Option<u32>,
+    redirect: String,
+    dedicated: bool,
+}
+
+/// Two hosts and their proxies, running.
+pub(crate) struct Mesh {
+    pub(crate) a: Proxy,
+    pub(crate) b: Proxy,
+    pub(crate) lab: Lab,
+    pub(crate) settings: MeshBuilder,
+}
+
+/// A proxy of one host.
+pub(crate) struct Proxy {
+    pub(crate) process: Process,
+    host: String,
+}
+
+impl Mesh {
+    /// With nothing different.
+    pub(crate) fn start(reactor: &str) -> Mesh {
+        Mesh::with(reactor).start()
+    }
+
+    /// With something different.
+    pub(crate) fn with(reactor: &str) -> MeshBuilder {
+        MeshBuilder {
+            reactor: reactor.to_owned(),
+            leaf_lifetime: "24h".to_owned(),
+            drain_deadline: "20s".to_owned(),
+            late: false,
+            other_root: false,
+            impostor: false,
+            descriptors: None,
+            redirect: "auto".to_owned(),
+            dedicated: false,
+        }
+    }
+
+    /// A pod's or host's namespace.
+    pub(crate) fn at(&self, name: &str) -> &Namespace {
+        self.lab.namespace(name)
+    }
+
+    /// A port of a pod.
+    pub(crate) fn address(&self, name: &str, port: u16) -> SocketAddr {
+        SocketAddr::new(self.at(name).address(), port)
+    }
+
+    /// The file that both proxies read.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.lab.directory().join("mesh.yaml")
+    }
+
+    /// Writes a new configuration in place of the old one, the way editors do.
+    pub(crate) fn rewrite(&self, text: &str) {
+        let next = self.file().with_extension("next");
+        fs::write(&next, text).unwrap();
+        fs::rename(next, self.file()).unwrap();
+    }
+
+    /// Starts a proxy again, after it was stopped or killed.
+    pub(crate) fn restart(&mut self, host: &str) {
+        let proxy = self.settings.run(&self.lab, host);
+        match host {
+            "host-a" => self.a = proxy,
+            _ => self.b = proxy,
+        }
+    }
+
+    /// Certificate files of an identity under the mesh's root, for something that is not Ringway.
+    pub(crate) fn certificate(&self, identity: &str) -> Files {
+        let authority = self.lab.directory().join("ca");
+        let name = self.lab.directory().join(identity.replace(['/', ':'], "-"));
+        let leaf = Leaf {
+            name: name.clone(),
+            root: authority.join("root-cert.pem"),
+            root_key: authority.join("root-key.pem"),
+            identity: identity.to_owned(),
+        };
+        leaf.write().unwrap();
+        Files {
+            certificate: name.with_extension("pem"),
+            key: name.with_extension("key"),
+            roots: authority.join("root-cert.pem"),
+        }
+    }
+
+    /// Fails unless a connection from client to the echo on `port` of server works.
+    pub(crate) fn assert_works(&self, port: u16) {
+        echo_once(self.at("client"), self.address("server", port))
+            .unwrap_or_else(|error| panic!("client cannot reach server any more: {error}"));
+    }
+}
+
+impl MeshBuilder {
+    pub(crate) fn leaf_lifetime(mut self, lifetime: &str) -> MeshBuilder {
+        self.leaf_lifetime = lifetime.to_owned();
+        self
+    }
+
+    pub(crate) fn drain_deadline(mut self, deadline: &str) -> MeshBuilder {
+        self.drain_deadline = deadline.to_owned();
+        self
+    }
+
+    /// The pod `late` is a workload, too.
+    pub(crate) fn late(mut self) -> MeshBuilder {
+        self.late = true;
+        self
+    }
+
+    /// The proxy of host-b has a root of its own.
+    pub(crate) fn other_root(mut self) -> MeshBuilder {
+        self.other_root = true;
+        self
+    }
+
+    /// Host-b gives the pod `server` another identity than host-a expects.
+    pub(crate) fn impostor(mut self) -> MeshBuilder {
+        self.impostor = true;
+        self
+    }
+
+    /// The proxies may open this many descriptors.
+    pub(crate) fn descriptors(mut self, most: u32) -> MeshBuilder {
+        self.descriptors = Some(most);
+        self
+    }
+
+    pub(crate) fn redirect(mut self, how: &str) -> MeshBuilder {
+        self.redirect = how.to_owned();
+        self
+    }
+
+    /// Instead of one proxy per host: one in the namespace of client and one in that of server.
+    pub(crate) fn dedicated(mut self) -> MeshBuilder {
+        self.dedicated = true;
+        self
+    }
+
+    /// Builds the laboratory, starts both proxies, waits until both are ready.
+    pub(crate) fn start(self) -> Mesh {
+        let mut lab = Lab::unique().unwrap();
+        for host in ["host-a", "host-b"] {
+            lab.add_host(host).unwrap();
+        }
+        for (pod, host, address) in PODS {
+            lab.add_pod(host, pod, address.into()).unwrap();
+        }
+        fs::write(lab.directory().join("mesh.yaml"), self.configuration(&lab)).unwrap();
+        let (mut a, mut b) = (self.launch(&lab, "host-a"), self.launch(&lab, "host-b"));
+        a.wait_until_ready(&lab);
+        b.wait_until_ready(&lab);
+        Mesh { a, b, lab, settings: self }
+    }
+
+    /// The configuration of both hosts.
+    pub(crate) fn configuration(&self, lab: &Lab) -> String {
+        let mut text = String::new();
+        for host in ["host-a", "host-b"] {
+            let authority = if host == "host-b" && self.other_root { "other-ca" } else { "ca" };
+            text.push_str(&format!(
+                "---\napiVersion: ringway.dev/v1alpha1\nkind: Node\nmetadata:\n  name: {host}\n\
+                 spec:\n  reactor: {}\n  pinCores: false\n  drainDeadline: {}\n  redirect: {}\n  \
+                 certificateAuthority:\n    directory: {authority}\n    leafLifetime: {}\n",
+                self.reactor, self.drain_deadline, self.redirect, self.leaf_lifetime
+            ));
+            text.push_str(&self.workloads(lab, host));
+        }
+        text.push_str(
+            "---\napiVersion: v1\nkind: Service\nmetadata:\n  name: server\nspec:\n  \
+             clusterIP: 10.96.0.1\n  selector:\n    app: server\n  ports:\n  - port: 80\n    \
+             targetPort: 8080\n",
+        );
+        for (pod, host, address) in PODS.iter().filter(|(pod, ..)| self.in_mesh(pod)) {
+            let [a, b, c, d] = address;
+            let account = self.account(pod);
+            let redirected = if *pod == "peer" {
+                "  annotations:\n    ambient.istio.io/redirection: enabled\n"
+            } else {
+                ""
+            };
+            text.push_str(&format!(
+                "---\napiVersion: v1\nkind: Pod\nmetadata:\n  name: {pod}\n  labels:\n    \
+                 app: {account}\n    version: v1\n{redirected}spec:\n  nodeName: {host}\n  \
+                 serviceAccountName: {account}\nstatus:\n  podIP: {a}.{b}.{c}.{d}\n"
+            ));
+        }
+        text
+    }
+
+    fn workloads(&self, lab: &Lab, host: &str) -> String {
+        let captured = PODS
+            .iter()
+            .filter(|(pod, place, _)| *place == host && *pod != "peer" && self.in_mesh(pod));
+        if self.dedicated {
+            let only = if host == "host-a" { "client" } else { "server" };
+            return format!(
+                "  mode: dedicated\n  packetMark: 1337\n  workloads:\n  - name: {only}\n"
+            );
+        }
+        let mut text = "  workloads:\n".to_owned();
+        for (pod, ..) in captured {
+            let path = lab.namespace(pod).path().display();
+            text.push_str(&format!("  - name: {pod}\n    networkNamespace: {path}\n"));
+        }
+        text
+    }
+
+    fn in_mesh(&self, pod: &str) -> bool {
+        !matches!(pod, "stranger" | "legacy") && (pod != "late" || self.late)
+    }
+
+    fn account<'p>(&self, pod: &'p str) -> &'p str {
+        if pod == "server-2" { "server" } else { pod }
+    }
+
+    fn run(&self, lab: &Lab, host: &str) -> Proxy {
+        let mut proxy = self.launch(lab, host);
+        proxy.wait_until_ready(lab);
+        proxy
+    }
+
+    fn launch(&self, lab: &Lab, host: &str) -> Proxy {
+        let mut file = lab.directory().join("mesh.yaml");
+        if self.impostor && host == "host-b" {
+            let text = fs::read_to_string(&file).unwrap();
+            file = lab.directory().join("impostor.yaml");
+            let wrong = text.replace("serviceAccountName: server\n", "serviceAccountName: thief\n");
+            fs::write(&file, wrong).unwrap();
+        }
+        let ringway = env!("CARGO_BIN_EXE_ringway");
+        let program = match self.descriptors {
+            Some(most) => Program::new("prlimit")
+                .argument(format!("--nofile={most}:{most}"))
+                .argument(ringway),
+            None => Program::new(ringway),
+        };
+        let program = program.arguments(["run", "--node", host, "--file"]).argument(&file);
+        let place = match (self.dedicated, host) {
+            (false, host) => host,
+            (true, "host-a") => "client",
+            (true, _) => "server",
+        };
+        let process = lab.start(place, &format!("ringway-{host}"), &program).unwrap();
+        Proxy { process, host: place.to_owned() }
+    }
+}
+
+impl Proxy {
+    fn wait_until_ready(&mut self, lab: &Lab) {
+        let address = SocketAddr::from(([127, 0, 0, 1], 15021));
+        let place = lab.namespace(&self.host);
+        let process = &mut self.process;
+        let mut last = String::new();
+        let ready = wait_until("the proxy is ready", PATIENCE, || {
+            assert!(process.is_running(), "the proxy ended:\n{}", process.log());
+            match http_get(place, address, "/healthz/ready") {
+                Ok((200, _)) => true,
+                other => {
+                    last = format!("{other:?}");
+                    false
+                }
+            }
+        });
+        ready.unwrap_or_else(|error| panic!("{error}: {last}\n{}", self.process.log()));
+    }
+
+    /// What it tells at this moment.
+    pub(crate) fn metrics(&self, lab: &Lab) -> Metrics {
+        let address = SocketAddr::from(([127, 0, 0, 1], 15020));
+        let (status, text) = http_get(lab.namespace(&self.host), address, "/metrics").unwrap();
+        assert_eq!(status, 200, "{text}");
+        Metrics::parse(&text)
+    }
+
+    /// Waits for the first access record that `fits`.
+    pub(crate) fn record(&self, what: &str, fits: impl Fn(&Record) -> bool) -> Record {
+        let mut found = None;
+        let seen = wait_until(what, PATIENCE, || {
+            found = Record::all(&self.process.log()).into_iter().find(&fits);
+            found.is_some()
+        });
+        seen.unwrap_or_else(|error| panic!("{error}\n{}", self.process.log()));
+        found.expect("it was just seen")
+    }
+
+    /// Access records so far that `fit`.
+    pub(crate) fn records(&self, fits: impl Fn(&Record) -> bool) -> usize {
+        Record::all(&self.process.log()).iter().filter(|record| fits(record)).count()
+    }
+
+    /// Waits until the log says `text`.
+    pub(crate) fn wait_for_log(&mut self, text: &str) {
+        self.process.wait_for_log(text, PATIENCE).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Ends it gracefully; it must then exit with 0.
+    pub(crate) fn stop(&mut self) {
+        let status = self.process.terminate(Duration::from_secs(30)).unwrap();
+        assert!(status.success(), "{status}:\n{}", self.process.log());
+    }
+}

@@ -1,0 +1,103 @@
+//! What the end-to-end tests are written with.
+
+mod application;
+mod mesh;
+mod observe;
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use ringway_bench::lab::Namespace;
+
+pub(crate) use self::application::Application;
+pub(crate) use self::mesh::{Mesh, Proxy, SERVICE};
+pub(crate) use self::observe::{Metrics, Record};
+
+/// No wait for anything that must happen is longer than this; it is long because the machine that
+/// runs the tests may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Makes every test twice: with the ring reactor and with the epoll reactor.
+#[macro_export]
+macro_rules! on_both_reactors {
+    ($($name:ident),* $(,)?) => {
+        mod ring {
+            $(#[test] fn $name() { super::$name("ring") })*
+        }
+        mod epoll {
+            $(#[test] fn $name() { super::$name("epoll") })*
+        }
+    };
+}
+
+/// Connects from inside `from`, with deadlines on reads and writes.
+pub(crate) fn connect(from: &Namespace, to: SocketAddr) -> TcpStream {
+    try_connect(from, to).unwrap_or_else(|error| panic!("cannot connect to {to}: {error}"))
+}
+
+/// Connects from inside `from`; refusal is an answer.
+pub(crate) fn try_connect(from: &Namespace, to: SocketAddr) -> io::Result<TcpStream> {
+    let stream = from.connect_timeout(to, PATIENCE)?;
+    prepare(&stream);
+    Ok(stream)
+}
+
+/// Puts deadlines on a stream, so that a bug fails a test instead of hanging it.
+pub(crate) fn prepare(stream: &TcpStream) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+}
+
+/// Sends `text` and reads as many bytes back.
+pub(crate) fn exchange(stream: &mut TcpStream, text: &[u8]) -> io::Result<()> {
+    stream.write_all(text)?;
+    let mut answer = vec![0; text.len()];
+    stream.read_exact(&mut answer)?;
+    assert_eq!(answer, text, "an echo came back changed");
+    Ok(())
+}
+
+/// Connects, echoes one message, ends cleanly.
+pub(crate) fn echo_once(from: &Namespace, to: SocketAddr) -> io::Result<()> {
+    let mut stream = try_connect(from, to)?;
+    exchange(&mut stream, b"are you there?")?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    assert_eq!(stream.read(&mut [0; 1])?, 0, "the echo ends after its client");
+    Ok(())
+}
+
+/// Whether the stream ended without an answer: reset, or closed before the first byte.
+pub(crate) fn dies_without_data(stream: io::Result<TcpStream>) -> bool {
+    let Ok(mut stream) = stream else { return true };
+    let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+    match stream.read(&mut [0; 64]) {
+        Ok(0) => true,
+        Ok(_) => false,
+        Err(error) => !is_timeout(&error),
+    }
+}
+
+/// Whether a read ran into its deadline.
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+/// Closes with a reset instead of an end.
+pub(crate) fn reset(stream: TcpStream) {
+    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+    drop(stream);
+}
+
+/// Asks an HTTP server from inside `from`: status and body.
+pub(crate) fn http_get(from: &Namespace, to: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+    let mut stream = try_connect(from, to)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
+    let status = status.ok_or_else(|| io::Error::other(format!("no HTTP answer: {head:?}")))?;
+    Ok((status, body.to_owned()))
+}

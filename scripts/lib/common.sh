@@ -1,0 +1,116 @@
+# Shared by the scripts here; to be sourced. Bash, with `set -euo pipefail` in the caller.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+cd "$root"
+target=${CARGO_TARGET_DIR:-$root/target}
+logs=$target/logs
+tools=$target/tools
+mkdir -p "$logs" "$tools"
+
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
+    bold=$'\e[1m' red=$'\e[31m' green=$'\e[32m' yellow=$'\e[33m' plain=$'\e[0m'
+else
+    bold='' red='' green='' yellow='' plain=''
+fi
+
+say() { printf '%s\n' "$*"; }
+complain() { printf '%s%s%s\n' "$red" "$*" "$plain" >&2; }
+
+# stage NAME COMMAND...: runs it, keeps its output in a log, prints one line. A failure shows the
+# end of the log and ends the script.
+stage() {
+    local name=$1 start=$SECONDS status=0
+    shift
+    local log=$logs/${name//[^a-zA-Z0-9]/-}.log
+    printf '%-28s ' "$name"
+    ("$@") >"$log" 2>&1 </dev/null || status=$?
+    local took=$((SECONDS - start))
+    if [ "$status" = 0 ]; then
+        # A stage may leave one line to be shown beside its time.
+        local note
+        note=$(sed -n 's/^stage-note: //p' "$log" | tail -n 1)
+        printf '%sok%s      %4d s%s\n' "$green" "$plain" "$took" "${note:+  $note}"
+    else
+        printf '%sfailed%s  %4d s\n' "$red" "$plain" "$took"
+        tail -n "${STAGE_LINES:-60}" "$log" >&2
+        complain "$name failed (exit $status); all of its output: $log"
+        exit 1
+    fi
+}
+
+# Prints the flags with which unshare(1) can give us namespaces of our own here, or fails.
+isolation_flags() {
+    local flags
+    if [ "$(id -u)" = 0 ]; then
+        set -- "-mnp" "-Umnpr"
+    else
+        set -- "-Umnpr"
+    fi
+    for flags in "$@"; do
+        if unshare "$flags" --fork --kill-child --mount-proc true 2>/dev/null; then
+            printf '%s' "$flags"
+            return
+        fi
+    done
+    return 1
+}
+
+# isolated COMMAND...: runs it as root of network, mount and process-id namespaces of its own. When
+# it ends, in whatever way, the kernel takes everything away that was made inside: processes,
+# namespaces, interfaces, rules.
+isolated() {
+    local flags
+    if ! flags=$(isolation_flags); then
+        complain "Network namespaces can be made neither as root nor through user namespaces here."
+        complain "Run this as root, in a container with --privileged, or allow user namespaces:"
+        complain "  sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000"
+        return 77
+    fi
+    # shellcheck disable=SC2016
+    unshare "$flags" --fork --kill-child --mount-proc bash -c '
+        mount -t tmpfs -o mode=755 tmpfs /run
+        mkdir -p /run/netns /run/lock
+        mkdir -p /tmp/ringway-lab && mount -t tmpfs tmpfs /tmp/ringway-lab
+        ip link set lo up
+        exec "$@"' isolated "$@"
+}
+
+# Makes sure that redirect rules can be written.
+need_redirect_tool() {
+    if command -v nft >/dev/null || command -v iptables >/dev/null ||
+        [ -x /usr/sbin/nft ] || [ -x /usr/sbin/iptables ]; then
+        return
+    fi
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "Neither nft nor iptables is here; installing nftables."
+        { apt-get update && apt-get install -y --no-install-recommends nftables; } \
+            >"$logs/apt.log" 2>&1 ||
+            { complain "apt-get install nftables failed, see $logs/apt.log"; return 69; }
+        return
+    fi
+    complain "Ringway needs nft or iptables to redirect connections, and neither is here."
+    complain "Install nftables (Debian: apt-get install nftables) and try again."
+    return 69
+}
+
+# Makes sure that `ip` is here.
+need_ip() {
+    command -v ip >/dev/null || [ -x /usr/sbin/ip ] || {
+        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+            { apt-get update && apt-get install -y --no-install-recommends iproute2; } \
+                >"$logs/apt.log" 2>&1
+        else
+            complain "The program ip is missing. Debian: apt-get install iproute2"
+            return 69
+        fi
+    }
+}
+
+# tool_venv PACKAGE...: Python packages that bundle a program, in an environment of our own.
+tool_venv() {
+    local venv=$tools/python
+    [ -x "$venv/bin/pip" ] || python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "$@"
+}
+
+PATH=$PATH:/usr/sbin:/sbin
