@@ -1,1 +1,28 @@
-//! To be filled by its first commit.
+//! Decisions: pure functions from a [`Snapshot`](crate::snapshot::Snapshot) and a question to an answer or a [`Refusal`].
+//!
+//! Nothing here waits, logs, reads a clock or throws dice: chance comes in as a number. The same question
+//! about the same snapshot has the same answer, on every shard.
+//!
+//! * [`outbound`]: a workload connects somewhere; where do its bytes go, and in what?
+//! * [`outbound_except`]: the same, after some of the answers could not be dialled.
+//! * [`inbound_tunnel`]: a peer asks through HBONE to be connected; to what?
+//! * [`inbound_plaintext`]: somebody connects to a workload without a tunnel.
+//! * [`inbound_service`]: which service did an inbound connection mean? (Telemetry only.)
+//!
+//! **Invariant:** what the snapshot knows to be in the mesh is never sent to in plaintext unless it is said
+//! to be reached so, and a waypoint that cannot be found is never bypassed: both are refused.
+
+mod address;
+mod balance;
+mod chance;
+mod inbound;
+mod outbound;
+mod refusal;
+mod upstream;
+
+pub use self::inbound::{InboundTarget, inbound_plaintext, inbound_service, inbound_tunnel};
+pub use self::outbound::{NextHop, Route, outbound, outbound_except};
+pub use self::refusal::Refusal;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! Why a connection was refused.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::snapshot::{GatewayDestination, NamespacedHostname, Workload};
+
+/// Why a connection was refused, before anything was dialled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The connection would come back to one of our own ports. A client is probing, or capture is misconfigured.
+    SelfCall,
+    /// No endpoint of the service can be used: none is healthy, reachable and serves this port.
+    NoHealthyUpstream {
+        /// What the client connected to.
+        destination: SocketAddr,
+    },
+    /// The waypoint that must be passed is not known. It was deleted, or not yet told to us.
+    UnknownWaypoint {
+        /// Its name.
+        waypoint: Box<GatewayDestination>,
+    },
+    /// The waypoint that must be passed is known but none of its endpoints can be used.
+    NoHealthyWaypoint {
+        /// Its name.
+        waypoint: Box<GatewayDestination>,
+    },
+    /// The destination is a workload on another network, and workloads there are reached by service only.
+    NoServiceForTarget {
+        /// What the client connected to.
+        destination: SocketAddr,
+    },
+    /// The workload has no address that could be dialled, nor a gateway through which it is reached.
+    NoValidDestination {
+        /// Its name.
+        workload: Box<str>,
+    },
+    /// The workload has only a hostname, and what that resolves to is not known.
+    Unresolved {
+        /// Its name.
+        workload: Box<str>,
+        /// Its hostname.
+        hostname: Box<str>,
+    },
+    /// The workload is on another network, and tunnels through a network's gateway are not built yet.
+    AnotherNetwork {
+        /// Its name.
+        workload: Box<str>,
+        /// Its network.
+        network: Box<str>,
+    },
+    /// A peer asked for an address that is not this workload's. It acts on stale knowledge, or is probing.
+    IpMismatch {
+        /// The address the peer reached.
+        local: IpAddr,
+        /// The address it asked for.
+        authority: IpAddr,
+    },
+    /// A peer asked for a hostname that no service visible here has.
+    UnknownHostname {
+        /// The hostname.
+        hostname: Box<str>,
+    },
+    /// A peer asked for a service that this workload is not an endpoint of, nor a waypoint for.
+    NotAnEndpoint {
+        /// The workload's name.
+        workload: Box<str>,
+        /// The service.
+        service: NamespacedHostname,
+    },
+    /// A peer asked for a port for which neither the service nor the workload names the port behind it.
+    UnknownPort {
+        /// The service.
+        service: NamespacedHostname,
+        /// Its port.
+        port: u16,
+    },
+}
+
+impl Refusal {
+    /// The status a peer's CONNECT is answered with.
+    pub fn status(&self) -> u16 {
+        match self {
+            Refusal::IpMismatch { .. } | Refusal::NotAnEndpoint { .. } => 400,
+            Refusal::SelfCall
+            | Refusal::NoHealthyUpstream { .. }
+            | Refusal::UnknownWaypoint { .. }
+            | Refusal::NoHealthyWaypoint { .. }
+            | Refusal::NoServiceForTarget { .. }
+            | Refusal::NoValidDestination { .. }
+            | Refusal::Unresolved { .. }
+            | Refusal::AnotherNetwork { .. }
+            | Refusal::UnknownHostname { .. }
+            | Refusal::UnknownPort { .. } => 503,
+        }
+    }
+
+    pub(super) fn no_valid_destination(workload: &Workload) -> Refusal {
+        Refusal::NoValidDestination { workload: workload.name().into() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::SelfCall => f.write_str("attempted recursive call to ourselves"),
+            Refusal::NoHealthyUpstream { destination } => {
+                write!(f, "no healthy upstream: {destination}")
+            }
+            Refusal::UnknownWaypoint { waypoint } => write!(f, "unknown waypoint: {waypoint}"),
+            Refusal::NoHealthyWaypoint { waypoint } => {
+                write!(f, "no healthy upstream: waypoint {waypoint}")
+            }
+            Refusal::NoServiceForTarget { destination } => {
+                write!(f, "no service for target address: {destination}")
+            }
+            Refusal::NoValidDestination { workload } => {
+                write!(f, "no valid routing destination for workload: {workload}")
+            }
+            Refusal::Unresolved { workload, hostname } => {
+                write!(f, "hostname {hostname} of workload {workload} is not resolved")
+            }
+            Refusal::AnotherNetwork { workload, network } => write!(
+                f,
+                "workload {workload} is on network {network:?}, and tunnels through a network \
+                 gateway (double HBONE) are not built yet"
+            ),
+            Refusal::IpMismatch { local, authority } => {
+                write!(f, "ip mismatch: {local} != {authority}")
+            }
+            Refusal::UnknownHostname { hostname } => {
+                write!(f, "no service with hostname: {hostname}")
+            }
+            Refusal::NotAnEndpoint { workload, service } => {
+                write!(f, "workload {workload} is not an endpoint of service {service}")
+            }
+            Refusal::UnknownPort { service, port } => {
+                write!(f, "no target port for port {port} of service {service}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}

@@ -1,0 +1,255 @@
+//! Finds the workload that stands for an address, a service or a waypoint, and the port to reach it on.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ringway_protocols::identity::Identity;
+
+use super::address::address_of;
+use super::balance;
+use super::chance::Chance;
+use super::refusal::Refusal;
+use crate::snapshot::{
+    Endpoint, GatewayAddress, GatewayDestination, IpFamilies, LoadBalancerMode, Service, Snapshot,
+    Workload,
+};
+
+/// A question, with everything that its answer depends on.
+#[derive(Debug)]
+pub(super) struct Query<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) source: &'a Workload,
+    /// Workloads that were dialled in vain.
+    pub(super) except: &'a [Arc<Workload>],
+    pub(super) chance: Chance,
+}
+
+/// What an address stands for.
+#[derive(Debug)]
+pub(super) enum Found<'a> {
+    /// A workload.
+    Upstream(Upstream<'a>),
+    /// Nothing that we know, or nothing that can be used.
+    Nothing,
+    /// A service that wants its traffic to go where it was going.
+    Passthrough,
+}
+
+/// A workload that was chosen.
+#[derive(Clone, Debug)]
+pub(super) struct Upstream<'a> {
+    pub(super) workload: &'a Arc<Workload>,
+    /// The service through which it was found.
+    pub(super) service: Option<&'a Arc<Service>>,
+    pub(super) port: u16,
+    /// What was asked for, to which its own address should be similar.
+    original: IpAddr,
+}
+
+/// What an endpoint is chosen for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To be the destination: the service must list the port.
+    Destination,
+    /// To be the waypoint: its application tunnel may serve the port without the service listing it.
+    Waypoint,
+}
+
+impl<'a> Query<'a> {
+    /// The workload that stands for an address: an endpoint of the best service there, or else the workload
+    /// that has the address.
+    pub(super) fn upstream(
+        &mut self,
+        network: &str,
+        address: SocketAddr,
+        purpose: Purpose,
+    ) -> Found<'a> {
+        let namespace = self.source.namespace();
+        if let Some(service) = self.snapshot.service_by_vip(network, address.ip(), namespace) {
+            return self.endpoint(service, address, purpose);
+        }
+        match self.snapshot.workload_by_address(network, address.ip()) {
+            Some(workload) => self.workload(workload, address),
+            None => Found::Nothing,
+        }
+    }
+
+    /// A workload itself, unless it was dialled in vain.
+    pub(super) fn workload(&self, workload: &'a Arc<Workload>, address: SocketAddr) -> Found<'a> {
+        if self.was_dialled_in_vain(workload) {
+            return Found::Nothing;
+        }
+        let (original, port) = (address.ip(), address.port());
+        Found::Upstream(Upstream { workload, service: None, port, original })
+    }
+
+    /// The waypoint to pass on the way to `destination`.
+    pub(super) fn waypoint(
+        &mut self,
+        gateway: &GatewayAddress,
+        destination: SocketAddr,
+    ) -> Result<Upstream<'a>, Refusal> {
+        let port = gateway.hbone_mtls_port;
+        let waypoint = || Box::new(gateway.destination.clone());
+        let found = match &gateway.destination {
+            GatewayDestination::Address(address) => {
+                let at = SocketAddr::new(address.ip, port);
+                if !self.is_known(&address.network, address.ip) {
+                    return Err(Refusal::UnknownWaypoint { waypoint: waypoint() });
+                }
+                self.upstream(&address.network, at, Purpose::Waypoint)
+            }
+            GatewayDestination::Hostname(name) => {
+                let at = SocketAddr::new(destination.ip(), port);
+                if let Some(service) = self.snapshot.service(name) {
+                    self.endpoint(service, at, Purpose::Waypoint)
+                } else if let Some(workload) = self.snapshot.workload_by_hostname(name) {
+                    self.workload(workload, at)
+                } else {
+                    return Err(Refusal::UnknownWaypoint { waypoint: waypoint() });
+                }
+            }
+        };
+        match found {
+            Found::Upstream(upstream) => Ok(upstream),
+            Found::Nothing | Found::Passthrough => {
+                Err(Refusal::NoHealthyWaypoint { waypoint: waypoint() })
+            }
+        }
+    }
+
+    /// The waypoint a service wants this connection to pass, if any.
+    pub(super) fn waypoint_of(&mut self, service: &'a Service) -> Option<&'a GatewayAddress> {
+        let weights = service.weighted_waypoints.iter().map(|one| u64::from(one.weight)).sum();
+        let mut offset = self.chance.below(weights);
+        let drawn = service.weighted_waypoints.iter().find(|one| {
+            let is_it = offset < u64::from(one.weight);
+            offset = offset.saturating_sub(u64::from(one.weight));
+            is_it
+        });
+        drawn.map(|one| &one.destination).or(service.waypoint.as_ref())
+    }
+
+    /// The address at which to dial a workload that was chosen.
+    pub(super) fn address(&mut self, upstream: &Upstream<'a>) -> Result<IpAddr, Refusal> {
+        let workload = upstream.workload;
+        if !self.is_on_our_network(workload) {
+            return Err(match workload.network_gateway() {
+                Some(_) => Refusal::AnotherNetwork {
+                    workload: workload.name().into(),
+                    network: (**workload.network()).into(),
+                },
+                None => Refusal::no_valid_destination(workload),
+            });
+        }
+        let families = upstream.families();
+        address_of(self.snapshot, workload, families, upstream.original, &mut self.chance)
+            .ok_or_else(|| match workload.hostname() {
+                "" => Refusal::no_valid_destination(workload),
+                hostname => Refusal::Unresolved {
+                    workload: workload.name().into(),
+                    hostname: hostname.into(),
+                },
+            })
+    }
+
+    /// Chooses an endpoint that can be dialled; or else one that cannot, for the refusal to name.
+    fn endpoint(
+        &mut self,
+        service: &'a Arc<Service>,
+        address: SocketAddr,
+        purpose: Purpose,
+    ) -> Found<'a> {
+        if service.load_balancer.mode == LoadBalancerMode::Passthrough {
+            return Found::Passthrough;
+        }
+        let snapshot = self.snapshot;
+        let Some(endpoints) = snapshot.endpoints_named(&service.id) else { return Found::Nothing };
+        let serves = |endpoint: &Endpoint| {
+            let workload = endpoint.workload();
+            let has_address = !workload.addresses().is_empty() || !workload.hostname().is_empty();
+            let has_gateway =
+                !self.is_on_our_network(workload) && workload.network_gateway().is_some();
+            (has_address || has_gateway)
+                && !self.was_dialled_in_vain(workload)
+                && target_port(service, endpoint, address.port(), purpose).is_some()
+        };
+        let can_be_dialled = |endpoint: &Endpoint| {
+            let workload = endpoint.workload();
+            let (families, original) = (service.ip_families, address.ip());
+            let mut any = Chance::new(0);
+            serves(endpoint)
+                && self.is_on_our_network(workload)
+                && address_of(snapshot, workload, families, original, &mut any).is_some()
+        };
+        let mut chance = self.chance.clone();
+        let chosen = balance::choose(endpoints, self.source, &mut chance, can_be_dialled)
+            .or_else(|| balance::choose(endpoints, self.source, &mut chance, serves));
+        self.chance = chance;
+        let upstream = chosen.and_then(|endpoint| {
+            Some(Upstream {
+                workload: endpoint.workload(),
+                service: Some(service),
+                port: target_port(service, endpoint, address.port(), purpose)?,
+                original: address.ip(),
+            })
+        });
+        upstream.map_or(Found::Nothing, Found::Upstream)
+    }
+
+    fn is_known(&self, network: &str, ip: IpAddr) -> bool {
+        let namespace = self.source.namespace();
+        self.snapshot.service_by_vip(network, ip, namespace).is_some()
+            || self.snapshot.workload_by_address(network, ip).is_some()
+    }
+
+    fn is_on_our_network(&self, workload: &Workload) -> bool {
+        workload.network() == self.source.network()
+    }
+
+    fn was_dialled_in_vain(&self, workload: &Workload) -> bool {
+        self.except.iter().any(|other| other.uid() == workload.uid())
+    }
+}
+
+impl Upstream<'_> {
+    /// Who may answer at that workload's proxy: it, or anybody its service names.
+    pub(super) fn expected(&self) -> Arc<[Identity]> {
+        let own = self.workload.identities();
+        let named = || {
+            let names = self.service.into_iter().flat_map(|service| &service.subject_alt_names);
+            names.filter_map(|name| name.identity()).filter(|name| !own.contains(name))
+        };
+        match named().next() {
+            None => Arc::clone(own),
+            Some(_) => named().chain(own.iter()).cloned().collect(),
+        }
+    }
+
+    fn families(&self) -> IpFamilies {
+        self.service.map(|service| service.ip_families).unwrap_or_default()
+    }
+}
+
+/// The workload's port behind a port of the service: the endpoint's own word first, then the service's.
+fn target_port(
+    service: &Service,
+    endpoint: &Endpoint,
+    service_port: u16,
+    purpose: Purpose,
+) -> Option<u16> {
+    let listed = service.port(service_port);
+    if purpose == Purpose::Destination && listed.is_none() {
+        return None;
+    }
+    let tunnel = endpoint.workload().application_tunnel();
+    let is_waypoints_own = listed.is_none() && tunnel.is_none();
+    if purpose == Purpose::Waypoint && is_waypoints_own {
+        return None;
+    }
+    let of_service = listed.map(|port| port.target_port).filter(|&port| port > 0);
+    let of_tunnel = tunnel
+        .filter(|tunnel| purpose == Purpose::Waypoint && tunnel.port.is_some())
+        .map(|_| service_port);
+    endpoint.membership().target_port(service_port).or(of_service).or(of_tunnel)
+}
