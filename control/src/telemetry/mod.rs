@@ -1,1 +1,3 @@
-//! To be filled by its first commit.
+//! What is told to the outside: the log, access lines, metrics.
+
+pub mod log;
