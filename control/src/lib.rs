@@ -1,5 +1,6 @@
 //! Learns about the world, compiles it into one immutable snapshot, issues certificates, and tells what the engine did.
 
+pub mod admin;
 pub mod identity;
 pub mod redirect;
 pub mod source;
