@@ -37,6 +37,7 @@ const CASES: &[Case] = &[
     ("loopback_and_own_address_are_left_alone", loopback_is_left_alone),
     ("the_workload_sees_the_client_and_its_answers_come_back", original_source_works),
     ("ipv6_is_captured_both_ways", ipv6_is_captured),
+    ("after_release_the_new_goes_direct_and_the_open_goes_on", release_lets_go),
     ("removal_leaves_everything_as_it_was", removal_leaves_no_trace),
     ("installing_twice_is_installing_once", installation_is_idempotent),
     ("leftovers_of_a_killed_process_are_taken_over", leftovers_are_taken_over),
@@ -186,6 +187,34 @@ fn ipv6_is_captured(tool: Tool) {
     assert_eq!(from.ip(), address("[fd77::2]:0").ip());
     let original = rustix::net::sockopt::ipv6_original_dst(&captured).unwrap();
     assert_eq!(SocketAddr::from(original), address("[fd77::1]:8080"));
+}
+
+fn release_lets_go(tool: Tool) {
+    let lab = Lab::new();
+    let redirect = lab.install(tool);
+    let app = lab.workload.listen("0.0.0.0:8080");
+    let proxy = lab.workload.listen("0.0.0.0:15006");
+    let mut client = lab.client.dial("10.77.0.1:8080", 0);
+    let (mut captured, _) = proxy.accept();
+    let mut dialled = lab.workload.dial_from("10.77.0.2", "10.77.0.1:8080");
+    let (mut accepted, _) = app.accept();
+
+    redirect.release().unwrap();
+    for (from, to) in [(&mut client, &mut captured), (&mut accepted, &mut dialled)] {
+        from.write_all(b"open").unwrap();
+        let mut word = [0; 4];
+        to.read_exact(&mut word).unwrap();
+        to.write_all(b"still").unwrap();
+        let mut word = [0; 5];
+        from.read_exact(&mut word).unwrap();
+    }
+    let _direct = lab.client.dial("10.77.0.1:8080", 0);
+    app.accept();
+    proxy.hears_nothing();
+    let peer = lab.client.listen("10.77.0.2:9000");
+    let _direct = lab.workload.dial("10.77.0.2:9000", 0);
+    peer.accept();
+    redirect.remove().unwrap();
 }
 
 fn removal_leaves_no_trace(tool: Tool) {
@@ -365,12 +394,14 @@ impl Namespace {
     /// Starts a connection; whoever accepts it is the matter of the test.
     fn dial(&self, to: &str, mark: u32) -> TcpStream {
         let to = address(to);
-        self.inside(|| {
+        let stream = self.inside(|| {
             let socket = new_socket(to);
             socket.set_mark(mark).unwrap();
             socket.connect_timeout(&SockAddr::from(to), PATIENCE).unwrap();
             TcpStream::from(socket)
-        })
+        });
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
     }
 
     fn dial_from(&self, from: &str, to: &str) -> TcpStream {

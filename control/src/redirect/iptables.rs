@@ -37,6 +37,16 @@ pub(super) fn install_script(options: &RedirectOptions, family: Family, saved: &
     script
 }
 
+/// What redirects nothing new any more; what answers of open connections need stays.
+pub(super) fn release_script() -> String {
+    let mut script = String::from("*nat\n");
+    for (_, chain) in HOOKS {
+        let _ = writeln!(script, ":{chain} - [0:0]");
+    }
+    script.push_str("COMMIT\n");
+    script
+}
+
 /// What removes the policy, given what `iptables-save` says is there now; `None` if nothing of ours is.
 pub(super) fn remove_script(saved: &str) -> Option<String> {
     let mut script = String::new();

@@ -121,7 +121,19 @@ impl Redirect {
         self.tool
     }
 
-    /// Takes the rules away.
+    /// Captures nothing new any more: connections that are opened from now on go direct. Those that are open go on,
+    /// as far as they are served.
+    ///
+    /// # Errors
+    /// When a tool refuses; new connections may then still be captured.
+    pub fn release(&self) -> Result<(), RedirectError> {
+        let (Some(namespace), Some(tool)) = (&self.namespace, self.tool) else { return Ok(()) };
+        tool::inside(namespace.as_fd(), || release_here(tool))
+            .map_err(RedirectError::Namespace)?
+            .map_err(|error| RedirectError::AllFailed(vec![error]))
+    }
+
+    /// Takes the rules away. What answers of open connections need goes too, so those should be over.
     ///
     /// # Errors
     /// When a tool refuses; the rules may then still be there.
@@ -208,6 +220,23 @@ fn remove_here() -> Result<(), RedirectError> {
     routing::remove(Family::V6);
     let errors: Vec<_> = removed.into_iter().filter_map(Result::err).collect();
     if errors.is_empty() { Ok(()) } else { Err(RedirectError::AllFailed(errors)) }
+}
+
+/// Runs on a thread inside the namespace.
+fn release_here(tool: Tool) -> Result<(), ToolError> {
+    match tool {
+        Tool::Nftables => tool::run("nft", &["-f", "-"], &nftables::release_script()).map(drop),
+        Tool::Iptables => {
+            for family in [Family::V4, Family::V6] {
+                // Where only one family was captured, the other has no chains of ours.
+                let saved = iptables_save(family).unwrap_or_default();
+                if iptables::remove_script(&saved).is_some() {
+                    iptables_restore(family, &iptables::release_script())?;
+                }
+            }
+            Ok(())
+        }
+    }
 }
 
 fn remove_nftables() -> Result<(), ToolError> {

@@ -56,6 +56,11 @@ pub(super) fn install_script(options: &RedirectOptions) -> String {
     script
 }
 
+/// The script that redirects nothing new any more; what answers of open connections need stays.
+pub(super) fn release_script() -> String {
+    format!("flush chain {TABLE} nat_prerouting\nflush chain {TABLE} nat_output\n")
+}
+
 /// The script that removes our table, whether or not it is there.
 pub(super) fn remove_script() -> String {
     // Adding what may be there makes deleting it always succeed.
