@@ -1,0 +1,72 @@
+//! What can be wrong with an authority, in sentences for the operator.
+
+use std::path::PathBuf;
+
+use super::authority::AuthorityError;
+use super::directory::DirectoryError;
+use super::succession::SuccessionError;
+
+/// Why the embedded authority cannot be used, changed or asked.
+#[derive(Debug)]
+pub enum CaError {
+    /// The directory or a file in it.
+    Directory(DirectoryError),
+    /// A certificate or key, with the file it stands in.
+    Authority(PathBuf, AuthorityError),
+    /// The certificate or key given by the operator.
+    Given(AuthorityError),
+    /// The state file.
+    State(PathBuf, SuccessionError),
+    /// There is an authority already.
+    Exists(PathBuf),
+    /// There is no authority.
+    Absent(PathBuf),
+    /// A file the state names is missing.
+    FileMissing(PathBuf),
+    /// A certificate is not the one the state was written for.
+    Replaced(PathBuf),
+    /// The end of trust in the old root lies before the start of the new one.
+    Gap,
+}
+
+impl std::fmt::Display for CaError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Directory(error) => error.fmt(f),
+            Self::Authority(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Given(error) => error.fmt(f),
+            Self::State(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Exists(path) => write!(
+                f,
+                "{} holds an authority already; `ringway ca rotate` replaces it without an interruption",
+                path.display()
+            ),
+            Self::Absent(path) => write!(
+                f,
+                "{} holds no authority; make one with `ringway ca create` or bring one with `ringway ca import`",
+                path.display()
+            ),
+            Self::FileMissing(path) => write!(
+                f,
+                "{} is missing; restore it, or remove the other files beside it to start with a new authority",
+                path.display()
+            ),
+            Self::Replaced(path) => write!(
+                f,
+                "{} is not the certificate ca-state.json was written for; restore it, or remove ca-state.json to accept it",
+                path.display()
+            ),
+            Self::Gap => f.write_str(
+                "the old root would stop being trusted before the new one signs; trust it for longer",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for CaError {}
+
+impl From<DirectoryError> for CaError {
+    fn from(error: DirectoryError) -> Self {
+        Self::Directory(error)
+    }
+}
