@@ -1,5 +1,41 @@
 //! The data plane: a shard-per-core runtime and, on it, the story of a connection.
+//!
+//! ```text
+//!  capture ─▶ outbound ─▶ decide ─▶ tunnel ─▶ relay        what a workload here opens
+//!          └▶ inbound  ─▶ decide ─▶ dial   ─▶ relay        what comes in for it
+//!                    everything on one shard: shard ─▶ runtime
+//! ```
+//!
+//! Read [`outbound`](self) first. Control drives it all through [`Engine`].
+//!
+//! **Invariant:** nothing on a shard is shared with another but what [`Engine`] names: the published
+//! snapshot, the telemetry cells, the placement table and the mailboxes. No lock is taken on the path
+//! of a connection.
 
+mod buffers;
+mod capture;
+pub mod close;
+mod connect;
+mod connection;
 pub mod decide;
+mod drain;
+mod engine;
+mod hash;
+mod inbound;
+pub mod limits;
+mod outbound;
+mod placement;
+mod publish;
+mod relay;
 pub mod runtime;
+mod shard;
 pub mod snapshot;
+pub mod telemetry;
+mod tunnel;
+
+pub use self::{
+    capture::EnrollError,
+    connection::OpenConnection,
+    drain::DrainReport,
+    engine::{Engine, EngineConfig, OriginalSource, PACKET_MARK, Ports, StartError},
+};

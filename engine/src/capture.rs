@@ -1,0 +1,248 @@
+//! The listeners of one enrolled workload on one shard, and what becomes of what they accept.
+//!
+//! They are opened inside the workload's own network namespace, so which workload a connection belongs
+//! to is known from where it was accepted, never from an address it claims.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use crate::{
+    close::CloseReason,
+    engine::OriginalSource,
+    inbound, outbound,
+    limits::DIAL_TIMEOUT,
+    runtime::{
+        self, ConnectOptions, DetachedStream, ListenOptions, NetNamespace, Task, TcpListener, TcpStream,
+    },
+    shard::{Command, Shard},
+    tunnel::{Pool, Tunnel},
+};
+
+/// An enrolled workload on one shard.
+pub(crate) struct Pod {
+    pub(crate) uid: Arc<str>,
+    pub(crate) namespace: NetNamespace,
+    /// The workload's tunnels to its destinations.
+    pub(crate) pool: Rc<Pool>,
+    /// Tunnels that peers have open to the workload.
+    server_tunnels: RefCell<Vec<Rc<Tunnel>>>,
+    /// Whether the application is dialled from the client's own address.
+    transparent: Cell<bool>,
+    listeners: RefCell<Vec<Task>>,
+}
+
+/// Why a workload could not be captured.
+#[derive(Debug)]
+pub struct EnrollError {
+    /// The port whose listener failed.
+    pub port: u16,
+    /// What the operating system said.
+    pub error: io::Error,
+}
+
+impl fmt::Display for EnrollError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen on port {} in the workload's namespace: {}", self.port, self.error)
+    }
+}
+
+impl std::error::Error for EnrollError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// What a captured connection came by.
+#[derive(Clone, Copy)]
+enum Way {
+    Outbound,
+    InboundPlaintext,
+    Hbone,
+}
+
+/// Opens a workload's listeners on this shard and begins to accept.
+///
+/// # Errors
+/// When a port cannot be bound; then nothing is captured.
+pub(crate) fn enroll(
+    shard: &Rc<Shard>,
+    uid: Arc<str>,
+    namespace: NetNamespace,
+) -> Result<Rc<Pod>, EnrollError> {
+    let ports = &shard.config.ports;
+    let bound = [
+        (Way::Outbound, ports.outbound),
+        (Way::InboundPlaintext, ports.inbound_plaintext),
+        (Way::Hbone, ports.hbone),
+    ]
+    .map(|(way, port)| {
+        listen(shard, &namespace, port)
+            .map(|listener| (way, listener))
+            .map_err(|error| EnrollError { port, error })
+    });
+    let mut listeners = Vec::with_capacity(bound.len());
+    for listener in bound {
+        listeners.push(listener?);
+    }
+    let transparent = match shard.config.original_source {
+        OriginalSource::Never => false,
+        OriginalSource::Always => true,
+        OriginalSource::Auto => listeners.iter().all(|(_, listener)| listener.is_transparent()),
+    };
+    let pod = Rc::new(Pod {
+        uid,
+        namespace,
+        pool: Rc::default(),
+        server_tunnels: RefCell::default(),
+        transparent: Cell::new(transparent),
+        listeners: RefCell::default(),
+    });
+    let tasks = listeners.into_iter().map(|(way, listener)| {
+        runtime::spawn(accept(shard.clone(), pod.clone(), way, listener))
+    });
+    pod.listeners.borrow_mut().extend(tasks);
+    Ok(pod)
+}
+
+/// Serves a connection that another shard accepted for this workload.
+pub(crate) fn take_over(
+    shard: &Rc<Shard>,
+    uid: &str,
+    client: DetachedStream,
+    from: SocketAddr,
+) {
+    // Withdrawn meanwhile: dropping the socket closes the connection.
+    let Some(pod) = shard.pod(uid) else { return };
+    runtime::spawn(outbound::serve(shard.clone(), pod, client.attach(), from));
+}
+
+async fn accept(shard: Rc<Shard>, pod: Rc<Pod>, way: Way, listener: TcpListener) {
+    loop {
+        // Shortages and vanished peers are dealt with by the listener; an error is its end.
+        let Ok((socket, from)) = listener.accept().await else { return };
+        match way {
+            Way::Outbound => serve_outbound(&shard, &pod, socket, from),
+            Way::InboundPlaintext => {
+                runtime::spawn(inbound::serve_plaintext(shard.clone(), pod.clone(), socket, from));
+            }
+            Way::Hbone => {
+                runtime::spawn(inbound::serve_tunnel(shard.clone(), pod.clone(), socket, from));
+            }
+        }
+    }
+}
+
+/// Serves the connection here, or hands it to the shard that is better placed, before its first byte.
+fn serve_outbound(shard: &Rc<Shard>, pod: &Rc<Pod>, client: TcpStream, from: SocketAddr) {
+    let to = match client.original_destination() {
+        Ok(destination) => shard.placement.place(&pod.uid, destination, runtime::now()),
+        // Over already: its end is recorded where it was accepted.
+        Err(_) => shard.id,
+    };
+    if to == shard.id {
+        runtime::spawn(outbound::serve(shard.clone(), pod.clone(), client, from));
+        return;
+    }
+    let command = Command::TakeOver { uid: pod.uid.clone(), client: client.detach(), from };
+    match shard.hand_over(to, command) {
+        Ok(()) => {
+            shard.telemetry.handed_over.fetch_add(1, Relaxed);
+        }
+        Err(Command::TakeOver { uid, client, from }) => take_over(shard, &uid, client, from),
+        Err(_) => unreachable!("a mailbox gives back what it was given"),
+    }
+}
+
+impl Pod {
+    /// Stops listening; connections go on.
+    pub(crate) fn stop_listening(&self) {
+        for listener in self.listeners.take() {
+            listener.abort();
+        }
+    }
+
+    /// Stops listening and lets every tunnel end when its streams have.
+    pub(crate) fn stop(&self) {
+        self.stop_listening();
+        self.pool.drain();
+        for tunnel in self.server_tunnels.borrow().iter() {
+            tunnel.drain();
+        }
+    }
+
+    /// Whether a tunnel of either role is still there.
+    pub(crate) fn has_tunnels(&self) -> bool {
+        !self.server_tunnels.borrow().is_empty() || !self.pool.is_empty()
+    }
+
+    /// Keeps a peer's tunnel in sight for as long as the guard lives.
+    pub(crate) fn register(self: &Rc<Self>, tunnel: &Rc<Tunnel>) -> Registered {
+        self.server_tunnels.borrow_mut().push(tunnel.clone());
+        Registered { pod: self.clone(), tunnel: tunnel.clone() }
+    }
+
+    /// Dials from inside the workload's namespace, as the workload.
+    pub(crate) async fn dial(&self, shard: &Shard, to: SocketAddr) -> Result<TcpStream, CloseReason> {
+        self.dial_from(shard, None, to).await
+    }
+
+    /// Dials the workload's application, from the client's own address where that is possible.
+    pub(crate) async fn dial_application(
+        &self,
+        shard: &Shard,
+        client: IpAddr,
+        to: SocketAddr,
+    ) -> Result<TcpStream, CloseReason> {
+        let spoof = self.transparent.get() && client != to.ip() && client.is_ipv4() == to.is_ipv4();
+        self.dial_from(shard, spoof.then_some(client), to).await
+    }
+
+    async fn dial_from(
+        &self,
+        shard: &Shard,
+        source: Option<IpAddr>,
+        to: SocketAddr,
+    ) -> Result<TcpStream, CloseReason> {
+        let options = ConnectOptions {
+            mark: shard.config.packet_mark,
+            source,
+            source_required: shard.config.original_source == OriginalSource::Always,
+            timeout: Some(DIAL_TIMEOUT),
+            ..ConnectOptions::default()
+        };
+        TcpStream::connect(&self.namespace, &options, to).await.map_err(|error| {
+            match error.kind() {
+                std::io::ErrorKind::TimedOut => CloseReason::DialTimedOut,
+                kind => CloseReason::DialFailed(kind),
+            }
+        })
+    }
+}
+
+/// A peer's tunnel that the pod has in sight.
+pub(crate) struct Registered {
+    pod: Rc<Pod>,
+    tunnel: Rc<Tunnel>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut tunnels = self.pod.server_tunnels.borrow_mut();
+        tunnels.retain(|tunnel| !Rc::ptr_eq(tunnel, &self.tunnel));
+    }
+}
+
+fn listen(shard: &Shard, namespace: &NetNamespace, port: u16) -> io::Result<TcpListener> {
+    let options = ListenOptions {
+        mark: shard.config.packet_mark,
+        transparent: shard.config.original_source != OriginalSource::Never,
+        ..ListenOptions::default()
+    };
+    let address = TcpListener::wildcard(shard.config.ipv6, port);
+    TcpListener::bind(namespace, address, &options)
+}

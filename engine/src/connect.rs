@@ -1,0 +1,80 @@
+//! What a CONNECT request and its answer say about the two workloads, besides where to.
+//!
+//! None of it is ever used to decide whether a connection is allowed.
+
+use std::{net::{IpAddr, SocketAddr}, sync::Arc};
+
+use ringway_protocols::hbone::{
+    Authority, Baggage, ConnectRequest, ConnectResponse, Forwarded, Traceparent, WorkloadType,
+};
+
+use crate::{
+    shard::Shard,
+    snapshot::{self, Service, Snapshot, Workload},
+};
+
+/// The request for a connection of `source`, whose application called from `client`.
+pub(crate) fn request(
+    shard: &Shard,
+    source: &Workload,
+    client: SocketAddr,
+    authority: &Authority,
+    service: Option<&Service>,
+) -> ConnectRequest {
+    ConnectRequest {
+        authority: authority.clone(),
+        baggage: Some(baggage(source)),
+        forwarded: Some(Forwarded {
+            client: Some(client),
+            host: service.map(|service| service.hostname().into()),
+        }),
+        traceparent: Some(fresh_traceparent(shard)),
+        x_forwarded_network: None,
+    }
+}
+
+/// The 200 of the workload `local`.
+pub(crate) fn response(local: &Workload) -> ConnectResponse {
+    ConnectResponse { status: 200, baggage: Some(baggage(local)) }
+}
+
+/// The workload a request comes from: by the peer's address, unless the request says that the address
+/// belongs to another network.
+pub(crate) fn source_workload(
+    snapshot: &Snapshot,
+    request: &ConnectRequest,
+    peer: IpAddr,
+) -> Option<Arc<Workload>> {
+    let network = snapshot.network();
+    let elsewhere = request
+        .x_forwarded_network
+        .as_ref()
+        .is_some_and(|other| !other.eq_ignore_ascii_case(network));
+    if elsewhere { None } else { snapshot.workload_by_address(network, peer).cloned() }
+}
+
+fn baggage(workload: &Workload) -> Baggage {
+    let known = |text: &str| (!text.is_empty()).then(|| text.into());
+    Baggage {
+        cluster: known(workload.cluster()),
+        namespace: known(workload.namespace()),
+        workload_type: match workload.workload_type() {
+            snapshot::WorkloadType::Deployment => WorkloadType::Deployment,
+            snapshot::WorkloadType::CronJob => WorkloadType::CronJob,
+            snapshot::WorkloadType::Pod => WorkloadType::Pod,
+            snapshot::WorkloadType::Job => WorkloadType::Job,
+        },
+        workload_name: known(workload.workload_name()),
+        service_name: known(workload.canonical_name()),
+        service_version: known(workload.canonical_revision()),
+        region: known(&workload.locality().region),
+        zone: known(&workload.locality().zone),
+    }
+}
+
+fn fresh_traceparent(shard: &Shard) -> Traceparent {
+    let mut trace_id = [0; 16];
+    trace_id[..8].copy_from_slice(&shard.random().to_be_bytes());
+    trace_id[8..].copy_from_slice(&shard.random().to_be_bytes());
+    Traceparent::new(trace_id, shard.random().to_be_bytes())
+}

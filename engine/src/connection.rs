@@ -1,0 +1,320 @@
+//! One captured connection from accept to its record: who talks to whom, how much, why it ended, and
+//! the handle by which it can be cut.
+//!
+//! ```text
+//!  Deciding ──decided()──▶ Counted ──end()──▶ Ended (one record, exactly one)
+//!     └────────────────end()─────────────────▶ Ended (a record marked early, no counts)
+//! ```
+
+use std::{
+    cell::{OnceCell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::{Instant, SystemTime},
+};
+
+use ringway_protocols::hbone::Authority;
+use slab::Slab;
+
+use crate::{
+    close::CloseReason,
+    runtime,
+    shard::Shard,
+    telemetry::{
+        AccessRecord, ByteCounters, Direction, Parties, RecordParty, Reporter, SecurityPolicy,
+
+    },
+};
+
+/// See the module's drawing. One that is dropped without an end records that its task broke.
+pub(crate) struct Connection {
+    shard: Rc<Shard>,
+    slot: usize,
+    entry: Rc<Entry>,
+    opened: Instant,
+    counted: OnceCell<Box<Counted>>,
+    ended: bool,
+}
+
+/// What the shard's table knows of a connection.
+pub(crate) struct Entry {
+    pod: Arc<str>,
+    direction: Direction,
+    source: SocketAddr,
+    original_destination: SocketAddr,
+    destination: std::cell::Cell<(SocketAddr, bool)>,
+    cut: RefCell<Option<CloseReason>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// What is known once a connection is decided.
+pub(crate) struct Decided {
+    /// Who talks to whom, for labels and log.
+    pub(crate) parties: Parties,
+    /// The address that is dialled.
+    pub(crate) destination: SocketAddr,
+    /// The CONNECT authority, for HBONE.
+    pub(crate) authority: Option<Authority>,
+}
+
+struct Counted {
+    decided: Decided,
+    counters: Rc<ByteCounters>,
+}
+
+/// One open connection, as it is told to people.
+#[derive(Clone, Debug)]
+pub struct OpenConnection {
+    /// The workload on this host.
+    pub workload: Arc<str>,
+    /// Which way it goes.
+    pub direction: Direction,
+    /// Who dialled.
+    pub source: SocketAddr,
+    /// What the client dialled.
+    pub original_destination: SocketAddr,
+    /// What Ringway dialled.
+    pub destination: SocketAddr,
+    /// Whether it runs in a tunnel.
+    pub hbone: bool,
+}
+
+impl Connection {
+    /// A connection of the workload `pod` that was just accepted.
+    pub(crate) fn begin(
+        shard: &Rc<Shard>,
+        pod: &Arc<str>,
+        direction: Direction,
+        source: SocketAddr,
+        original_destination: SocketAddr,
+    ) -> Self {
+        let entry = Rc::new(Entry {
+            pod: pod.clone(),
+            direction,
+            source,
+            original_destination,
+            destination: std::cell::Cell::new((original_destination, false)),
+            cut: RefCell::default(),
+            waker: RefCell::default(),
+        });
+        let slot = shard.connections.add(entry.clone());
+        Self {
+            shard: shard.clone(),
+            slot,
+            entry,
+            opened: runtime::now(),
+            counted: OnceCell::new(),
+            ended: false,
+        }
+    }
+
+    /// Takes note of the decision: from here on the connection counts.
+    pub(crate) fn decided(&self, decided: Decided) {
+        let series = self.shard.series.find(&decided.parties, "-");
+        series.connection_opened();
+        let hbone = decided.parties.security_policy == SecurityPolicy::MutualTls;
+        self.entry.destination.set((decided.destination, hbone));
+        let inbound = self.entry.direction == Direction::Inbound;
+        let counters = ByteCounters::new(series, inbound);
+        let first = self.counted.set(Box::new(Counted { decided, counters })).is_ok();
+        assert!(first, "a connection is decided once");
+    }
+
+    /// What counts this connection's bytes. The connection must be decided.
+    pub(crate) fn counters(&self) -> &Rc<ByteCounters> {
+        &self.counted.get().expect("bytes move only after the decision").counters
+    }
+
+    /// Who dialled.
+    pub(crate) fn source(&self) -> SocketAddr {
+        self.entry.source
+    }
+
+    /// What the client dialled.
+    pub(crate) fn original_destination(&self) -> SocketAddr {
+        self.entry.original_destination
+    }
+
+    /// Ready when the connection is to be cut, with the reason.
+    pub(crate) fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        if let Some(reason) = self.entry.cut.borrow().clone() {
+            return Poll::Ready(reason);
+        }
+        let mut waker = self.entry.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Does `work`, unless the connection is cut meanwhile.
+    ///
+    /// # Errors
+    /// The reason of the cut.
+    pub(crate) async fn unless_cut<T>(&self, work: impl Future<Output = T>) -> Result<T, CloseReason> {
+        let mut work = std::pin::pin!(work);
+        std::future::poll_fn(|cx| match self.poll_cut(cx) {
+            Poll::Ready(reason) => Poll::Ready(Err(reason)),
+            Poll::Pending => work.as_mut().poll(cx).map(Ok),
+        })
+        .await
+    }
+
+    /// Ends the connection: its record is written.
+    pub(crate) fn end(mut self, reason: CloseReason) {
+        self.record(reason);
+    }
+
+    fn record(&mut self, reason: CloseReason) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        self.shard.connections.remove(self.slot);
+        let duration = runtime::now().saturating_duration_since(self.opened);
+        let record = match self.counted.take() {
+            Some(counted) => {
+                let Counted { decided, counters } = *counted;
+                let series = self.shard.series.find(&decided.parties, reason.response_flag());
+                series.connection_closed(reason.is_failure());
+                self.full_record(decided, &counters, duration, reason)
+            }
+            None => self.early_record(duration, reason),
+        };
+        self.shard.telemetry.record(record);
+    }
+
+    fn full_record(
+        &self,
+        decided: Decided,
+        counters: &ByteCounters,
+        duration: std::time::Duration,
+        reason: CloseReason,
+    ) -> AccessRecord {
+        let Decided { parties, destination, authority } = decided;
+        let mutual_tls = parties.security_policy == SecurityPolicy::MutualTls;
+        AccessRecord {
+            opened_at: SystemTime::now() - duration,
+            duration,
+            direction: self.entry.direction,
+            early: false,
+            source: RecordParty {
+                address: self.entry.source,
+                workload: parties.source,
+                identity: parties.source_identity,
+            },
+            destination: RecordParty {
+                address: destination,
+                workload: parties.destination,
+                identity: parties.destination_identity,
+            },
+            service: parties.service,
+            hbone_authority: authority,
+            mutual_tls,
+            received_bytes: counters.received(),
+            sent_bytes: counters.sent(),
+            reason,
+        }
+    }
+
+    fn early_record(&self, duration: std::time::Duration, reason: CloseReason) -> AccessRecord {
+        let party = |address| RecordParty { address, workload: None, identity: None };
+        AccessRecord {
+            opened_at: SystemTime::now() - duration,
+            duration,
+            direction: self.entry.direction,
+            early: true,
+            source: party(self.entry.source),
+            destination: party(self.entry.original_destination),
+            service: None,
+            hbone_authority: None,
+            mutual_tls: false,
+            received_bytes: 0,
+            sent_bytes: 0,
+            reason,
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.record(CloseReason::Broken);
+    }
+}
+
+impl Entry {
+    fn cut(&self, reason: CloseReason) {
+        self.cut.borrow_mut().get_or_insert(reason);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    fn describe(&self) -> OpenConnection {
+        let (destination, hbone) = self.destination.get();
+        OpenConnection {
+            workload: self.pod.clone(),
+            direction: self.direction,
+            source: self.source,
+            original_destination: self.original_destination,
+            destination,
+            hbone,
+        }
+    }
+}
+
+/// The open connections of one shard.
+#[derive(Default)]
+pub(crate) struct ConnectionTable {
+    entries: RefCell<Slab<Rc<Entry>>>,
+}
+
+impl ConnectionTable {
+    fn add(&self, entry: Rc<Entry>) -> usize {
+        self.entries.borrow_mut().insert(entry)
+    }
+
+    fn remove(&self, slot: usize) {
+        self.entries.borrow_mut().remove(slot);
+    }
+
+    /// How many are open.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.borrow().len()
+    }
+
+    /// Cuts every connection, or those of one workload.
+    pub(crate) fn cut(&self, pod: Option<&str>, reason: &CloseReason) {
+        for (_, entry) in self.entries.borrow().iter() {
+            if pod.is_none_or(|pod| *pod == *entry.pod) {
+                entry.cut(reason.clone());
+            }
+        }
+    }
+
+    /// Describes every open connection.
+    pub(crate) fn describe(&self) -> Vec<OpenConnection> {
+        self.entries.borrow().iter().map(|(_, entry)| entry.describe()).collect()
+    }
+}
+
+/// Counts an accepted socket as open for as long as it lives.
+pub(crate) struct OpenSocket {
+    telemetry: Arc<crate::telemetry::Telemetry>,
+    reporter: Reporter,
+}
+
+impl OpenSocket {
+    /// Counts one more.
+    pub(crate) fn new(shard: &Shard, reporter: Reporter) -> Self {
+        shard.telemetry.socket_opened(reporter);
+        Self { telemetry: shard.telemetry.clone(), reporter }
+    }
+}
+
+impl Drop for OpenSocket {
+    fn drop(&mut self) {
+        self.telemetry.socket_closed(self.reporter);
+    }
+}

@@ -1,0 +1,311 @@
+//! The engine as control sees it: start it, publish snapshots to it, enroll workloads, read what it
+//! tells, drain it.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use crate::{
+    capture::EnrollError,
+    connection::OpenConnection,
+    drain::DrainReport,
+    limits::MAILBOX_MAX,
+    placement::{Placement, PlacementTable, ShardId},
+    publish::{Published, SnapshotReader},
+    runtime::{
+        MailReceiver, MailSender, NetNamespace, ReactorChoice, ReactorReport, Runtime, mailbox,
+    },
+    shard::{Command, Shard},
+    snapshot::Snapshot,
+    telemetry::Telemetry,
+};
+
+/// Whether applications see their clients' own addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OriginalSource {
+    /// Where the kernel allows it.
+    #[default]
+    Auto,
+    /// Always: a workload on whose host it does not work is not enrolled.
+    Always,
+    /// Never: they see this host's.
+    Never,
+}
+
+/// The ports of the capture, inside each workload's namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// What workloads open is redirected here.
+    pub outbound: u16,
+    /// Plaintext that comes in for workloads is redirected here.
+    pub inbound_plaintext: u16,
+    /// Peers' tunnels come in here.
+    pub hbone: u16,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self { outbound: 15001, inbound_plaintext: 15006, hbone: 15008 }
+    }
+}
+
+/// The mark on every packet of ours inside a workload's namespace, by which the redirect rules know
+/// them: 0x539.
+pub const PACKET_MARK: u32 = 1337;
+
+/// How the engine runs.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// One shard each. A core may be named more than once.
+    pub cores: Vec<usize>,
+    /// Whether each shard is pinned to its core.
+    pub pin: bool,
+    /// What the shards wait on.
+    pub reactor: ReactorChoice,
+    /// See [`Ports`].
+    pub ports: Ports,
+    /// See [`PACKET_MARK`]; none in dedicated mode.
+    pub packet_mark: Option<u32>,
+    /// See [`OriginalSource`].
+    pub original_source: OriginalSource,
+    /// Whether listeners take IPv6 too.
+    pub ipv6: bool,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            cores: vec![0],
+            pin: true,
+            reactor: ReactorChoice::Auto,
+            ports: Ports::default(),
+            packet_mark: Some(PACKET_MARK),
+            original_source: OriginalSource::default(),
+            ipv6: true,
+        }
+    }
+}
+
+/// Why the engine did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// No core was given.
+    NoCores,
+    /// A shard's thread could not be made.
+    Thread(std::io::Error),
+    /// A shard's runtime could not be made; the text says why and what to do.
+    Runtime(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCores => f.write_str("no cores are configured: name at least one"),
+            Self::Thread(error) => write!(f, "cannot start a shard's thread: {error}"),
+            Self::Runtime(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A running data plane.
+pub struct Engine {
+    config: Arc<EngineConfig>,
+    published: Arc<Published>,
+    telemetry: Arc<Telemetry>,
+    mailboxes: Vec<MailSender<Command>>,
+    reports: Vec<ReactorReport>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    enrolled: Mutex<Vec<Arc<str>>>,
+}
+
+impl Engine {
+    /// Starts one shard for each configured core.
+    ///
+    /// # Errors
+    /// When a thread or its reactor cannot be made; what was started ends again.
+    pub fn start(config: EngineConfig, snapshot: Snapshot) -> Result<Self, StartError> {
+        if config.cores.is_empty() {
+            return Err(StartError::NoCores);
+        }
+        let shards = config.cores.len();
+        let mut engine = Self {
+            config: Arc::new(config),
+            published: Published::new(snapshot),
+            telemetry: Arc::new(Telemetry::new()),
+            mailboxes: Vec::new(),
+            reports: Vec::new(),
+            threads: Mutex::default(),
+            enrolled: Mutex::default(),
+        };
+        let placement = PlacementTable::new(shards);
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..shards).map(|_| mailbox::<Command>(MAILBOX_MAX)).unzip();
+        engine.mailboxes = senders;
+        for (index, mailbox) in receivers.into_iter().enumerate() {
+            let report = engine.start_shard(index, mailbox, placement.clone())?;
+            engine.reports.push(report);
+        }
+        Ok(engine)
+    }
+
+    fn start_shard(
+        &self,
+        index: usize,
+        mailbox: MailReceiver<Command>,
+        placement: Arc<PlacementTable>,
+    ) -> Result<ReactorReport, StartError> {
+        let id = ShardId(u16::try_from(index).unwrap_or(u16::MAX));
+        let core = self.config.cores[index];
+        let (config, published) = (self.config.clone(), self.published.clone());
+        let (telemetry, siblings) = (self.telemetry.clone(), self.mailboxes.clone());
+        let (started, start) = mpsc::channel();
+        let body = move || {
+            if config.pin {
+                // A refused pin costs speed, not function; the report below names the reactor anyway.
+                core_affinity::set_for_current(core_affinity::CoreId { id: core });
+            }
+            let (runtime, report) = match Runtime::new(config.reactor) {
+                Ok(made) => made,
+                Err(error) => {
+                    let _ = started.send(Err(error.to_string()));
+                    return;
+                }
+            };
+            ringway_protocols::tls::warm_up();
+            let _ = started.send(Ok(report));
+            runtime.block_on(async move {
+                let reader = SnapshotReader::new(published);
+                let placement = Placement::new(id, placement, crate::runtime::now());
+                let seed = crate::runtime::random();
+                let shard =
+                    Shard::new(id, config, reader, telemetry, placement, siblings, seed);
+                shard.run(mailbox).await;
+            });
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("shard-{index}"))
+            .spawn(body)
+            .map_err(StartError::Thread)?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        match start.recv() {
+            Ok(Ok(report)) => Ok(report),
+            Ok(Err(why)) => Err(StartError::Runtime(why)),
+            Err(_) => Err(StartError::Runtime("a shard's thread ended at its start".to_owned())),
+        }
+    }
+
+    /// Which reactor each shard waits on, and why.
+    pub fn reactor_reports(&self) -> &[ReactorReport] {
+        &self.reports
+    }
+
+    /// How the engine runs.
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.mailboxes.len()
+    }
+
+    /// Makes `snapshot` the one that every decision from now on is made on. Never waits for a shard.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.published.publish(snapshot);
+        for mailbox in &self.mailboxes {
+            // A full mailbox is woken by what fills it, and looks at the snapshot then.
+            let _ = mailbox.try_send(Command::Published);
+        }
+    }
+
+    /// The snapshot that was published last.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.published.current()
+    }
+
+    /// Begins to capture a workload. When this returns, every listener is bound on every shard.
+    ///
+    /// # Errors
+    /// When a port cannot be bound on some shard; then nothing is captured.
+    pub fn enroll(&self, uid: Arc<str>, namespace: NetNamespace) -> Result<(), EnrollError> {
+        let answers = self.ask(|answer| Command::Enroll {
+            uid: uid.clone(),
+            namespace: namespace.clone(),
+            answer,
+        });
+        if let Some(error) = answers.into_iter().find_map(Result::err) {
+            self.withdraw(&uid);
+            return Err(error);
+        }
+        let mut enrolled = self.enrolled.lock().unwrap_or_else(PoisonError::into_inner);
+        if !enrolled.contains(&uid) {
+            enrolled.push(uid);
+        }
+        Ok(())
+    }
+
+    /// Stops capturing a workload and cuts its connections.
+    pub fn withdraw(&self, uid: &str) {
+        self.enrolled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|enrolled| **enrolled != *uid);
+        self.ask(|answer| Command::Withdraw { uid: uid.into(), answer });
+    }
+
+    /// The workloads that are captured.
+    pub fn enrolled(&self) -> Vec<Arc<str>> {
+        self.enrolled.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the engine tells.
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
+    }
+
+    /// Every connection that is open now.
+    pub fn connections(&self) -> Vec<OpenConnection> {
+        self.ask(|answer| Command::Describe { answer }).into_iter().flatten().collect()
+    }
+
+    /// Stops accepting and waits until every connection has ended, at most until `deadline`; what is
+    /// left then is cut.
+    pub fn drain(&self, deadline: Duration) -> DrainReport {
+        let reports = self.ask(|answer| Command::Drain { deadline, answer });
+        reports.into_iter().fold(DrainReport::default(), |sum, report| DrainReport {
+            open: sum.open + report.open,
+            cut: sum.cut + report.cut,
+        })
+    }
+
+    /// Asks every shard and collects what they answer. A shard that has ended does not answer.
+    fn ask<A>(&self, command: impl Fn(mpsc::Sender<A>) -> Command) -> Vec<A> {
+        let (answer, answers) = mpsc::channel();
+        for mailbox in &self.mailboxes {
+            let mut command = command(answer.clone());
+            // Commands are rare and must arrive: a mailbox full of connections empties in a moment.
+            while let Err(refused) = mailbox.try_send(command) {
+                command = refused.into_inner();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        drop(answer);
+        answers.iter().collect()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.ask::<()>(|_answer| Command::Stop);
+        let threads = std::mem::take(self.threads.get_mut().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A shard that panicked has said so; there is no one to tell here.
+            let _ = thread.join();
+        }
+    }
+}

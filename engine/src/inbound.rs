@@ -1,0 +1,236 @@
+//! The story of a connection that comes in for a workload on this host.
+//!
+//! Over HBONE: accepted on port 15008 → handshake → each CONNECT request is decided on one snapshot →
+//! the application is dialled from the client's own address → 200 → relay → one record.
+//! From outside the mesh: captured on port 15006 → decided → dialled → relay → one record.
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
+
+use ringway_protocols::{
+    hbone::{Authority, ConnectRequest, Connection as Http2, Settings},
+    identity::Identity,
+    proxy_protocol,
+    tls::Handshake,
+};
+
+use crate::{
+    capture::Pod,
+    close::CloseReason,
+    connect,
+    connection::{Connection, Decided, OpenSocket},
+    decide::{self, InboundTarget},
+    outbound::handshake_failed,
+    relay::{ApplicationIs, relay_plain, relay_tunnelled, write_all},
+    runtime::{self, TcpStream},
+    shard::Shard,
+    snapshot::Workload,
+    telemetry::{Direction, Parties, Reporter, SecurityPolicy},
+    tunnel::{self, Tunnel, TunnelEvent, TunnelStream},
+};
+
+/// Serves one connection to port 15008: a tunnel, and in it as many streams as its peer opens.
+pub(crate) async fn serve_tunnel(
+    shard: Rc<Shard>,
+    pod: Rc<Pod>,
+    socket: TcpStream,
+    from: SocketAddr,
+) {
+    let _open = OpenSocket::new(&shard, Reporter::Destination);
+    // A connection that is over already shows in its handshake.
+    let local = socket.local_addr().unwrap_or(from);
+    // Boxed: a tunnel at rest must not carry the size of its handshake.
+    match Box::pin(secure(&shard, &pod, socket)).await {
+        Ok(tunnel) => {
+            let _registered = pod.register(&tunnel);
+            let peer = Rc::new(Peer {
+                address: from,
+                local,
+                identity: tunnel.with_records(|records| records.peer().cloned()),
+            });
+            serve_requests(&shard, &pod, &tunnel, &peer).await;
+        }
+        Err(reason) => early_end(&shard, &pod, from, local, reason),
+    }
+}
+
+/// Who is at the other end of a tunnel.
+struct Peer {
+    address: SocketAddr,
+    local: SocketAddr,
+    identity: Option<Identity>,
+}
+
+async fn secure(
+    shard: &Shard,
+    pod: &Pod,
+    socket: TcpStream,
+) -> Result<Rc<Tunnel>, CloseReason> {
+    let _admitted = shard
+        .handshakes
+        .admit()
+        .ok_or(CloseReason::LimitReached("handshakes in progress"))?;
+    let workload = shard.workload(&pod.uid).await?;
+    let credentials = shard.credentials(workload.identity()).await?;
+    let machine = Handshake::server(&credentials).map_err(CloseReason::Handshake)?;
+    let secured = tunnel::handshake(&socket, machine, &shard.handshakes)
+        .await
+        .map_err(handshake_failed)?;
+    let http2 = Http2::server(Settings::server(), runtime::now());
+    Ok(Tunnel::new(socket, secured.records, secured.received, http2))
+}
+
+async fn serve_requests(shard: &Rc<Shard>, pod: &Rc<Pod>, tunnel: &Rc<Tunnel>, peer: &Rc<Peer>) {
+    loop {
+        match tunnel.next().await {
+            TunnelEvent::Request(stream, request) => {
+                let (shard, pod, peer) = (shard.clone(), pod.clone(), peer.clone());
+                runtime::spawn(serve_stream(shard, pod, peer, stream, request));
+            }
+            TunnelEvent::Malformed(why) => {
+                let reason = CloseReason::MalformedConnect(why);
+                early_end(shard, pod, peer.address, peer.local, reason);
+            }
+            TunnelEvent::Ended | TunnelEvent::Lost(_) => return,
+        }
+    }
+}
+
+/// Serves one CONNECT request from here to its record.
+async fn serve_stream(
+    shard: Rc<Shard>,
+    pod: Rc<Pod>,
+    peer: Rc<Peer>,
+    stream: TunnelStream,
+    request: ConnectRequest,
+) {
+    let connection =
+        Connection::begin(&shard, &pod.uid, Direction::Inbound, peer.address, peer.local);
+    // Boxed: a connection at rest must not carry the size of its dial.
+    let accepting = Box::pin(accept(&shard, &pod, &peer, &stream, request, &connection));
+    let reason = match accepting.await {
+        Ok(application) => {
+            relay_tunnelled(&application, &stream, ApplicationIs::Server, &connection).await
+        }
+        Err(reason) => {
+            stream.tunnel().refuse(&stream, reason.status());
+            reason
+        }
+    };
+    connection.end(reason);
+}
+
+/// Decides, dials the application, and only then answers 200.
+async fn accept(
+    shard: &Rc<Shard>,
+    pod: &Pod,
+    peer: &Peer,
+    stream: &TunnelStream,
+    request: ConnectRequest,
+    connection: &Connection,
+) -> Result<Rc<TcpStream>, CloseReason> {
+    let local = shard.workload(&pod.uid).await?;
+    let target = {
+        let snapshot = shard.snapshot();
+        decide::inbound_tunnel(&snapshot, &local, peer.local.ip(), &request.authority)
+            .map_err(CloseReason::Refused)?
+    };
+    connection.decided(Decided {
+        parties: parties_of(shard, peer, &request, &local, &target),
+        destination: peer.local,
+        authority: Some(request.authority.clone()),
+    });
+    let dialling = pod.dial_application(shard, peer.address.ip(), target.address);
+    let application = Rc::new(connection.unless_cut(dialling).await??);
+    stream.tunnel().accept(stream, &connect::response(&local));
+    if target.proxy_protocol {
+        let header = proxy_protocol::encode(peer.address, target.address, peer.identity.as_ref());
+        write_all(&application, &header)
+            .await
+            .map_err(|error| CloseReason::DialFailed(error.kind()))?;
+    }
+    stream.attach(&application, connection.counters());
+    Ok(application)
+}
+
+fn parties_of(
+    shard: &Shard,
+    peer: &Peer,
+    request: &ConnectRequest,
+    local: &Arc<Workload>,
+    target: &InboundTarget,
+) -> Parties {
+    let snapshot = shard.snapshot();
+    let source = connect::source_workload(&snapshot, request, peer.address.ip());
+    Parties {
+        reporter: Reporter::Destination,
+        security_policy: SecurityPolicy::MutualTls,
+        source_identity: peer.identity.clone(),
+        destination_identity: Some(local.identity().clone()),
+        baggage: request.baggage.clone().map(Box::new),
+        source,
+        destination: Some(local.clone()),
+        service: target.service.clone(),
+    }
+}
+
+/// Serves one plaintext connection from outside the mesh.
+pub(crate) async fn serve_plaintext(
+    shard: Rc<Shard>,
+    pod: Rc<Pod>,
+    client: TcpStream,
+    from: SocketAddr,
+) {
+    let _open = OpenSocket::new(&shard, Reporter::Destination);
+    // A connection that is over already went nowhere we can still name.
+    let destination = client.original_destination().unwrap_or(from);
+    let connection = Connection::begin(&shard, &pod.uid, Direction::Inbound, from, destination);
+    let dialling = Box::pin(dial_plaintext(&shard, &pod, from, destination, &connection));
+    let reason = match dialling.await {
+        Ok(server) => relay_plain(&client, &server, &shard.pipes, &connection).await,
+        Err(reason) => {
+            client.reset_on_close();
+            reason
+        }
+    };
+    connection.end(reason);
+}
+
+async fn dial_plaintext(
+    shard: &Rc<Shard>,
+    pod: &Pod,
+    from: SocketAddr,
+    destination: SocketAddr,
+    connection: &Connection,
+) -> Result<TcpStream, CloseReason> {
+    let local = shard.workload(&pod.uid).await?;
+    let (target, source) = {
+        let snapshot = shard.snapshot();
+        let target = decide::inbound_plaintext(&snapshot, &local, destination)
+            .map_err(CloseReason::Refused)?;
+        (target, snapshot.workload_by_address(snapshot.network(), from.ip()).cloned())
+    };
+    let parties = Parties {
+        reporter: Reporter::Destination,
+        security_policy: SecurityPolicy::Unknown,
+        source_identity: None,
+        destination_identity: None,
+        source,
+        destination: Some(local),
+        service: target.service.clone(),
+        baggage: None,
+    };
+    connection.decided(Decided { parties, destination, authority: None });
+    let dialling = pod.dial_application(shard, from.ip(), target.address);
+    connection.unless_cut(dialling).await?
+}
+
+/// Records a connection that ended before anything could be decided.
+fn early_end(
+    shard: &Rc<Shard>,
+    pod: &Pod,
+    from: SocketAddr,
+    local: SocketAddr,
+    reason: CloseReason,
+) {
+    Connection::begin(shard, &pod.uid, Direction::Inbound, from, local).end(reason);
+}

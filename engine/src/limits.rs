@@ -1,0 +1,89 @@
+//! Every bound of the data plane, in one place: what may grow, how far, and why.
+//!
+//! The bounds of the wire protocols themselves (frames, header lists, abuse budgets) stand beside
+//! their state machines in `ringway_protocols::hbone` and `ringway_protocols::tls`.
+
+use std::time::Duration;
+
+/// A TCP dial, to a peer's HBONE port or to the application, is given up after this long.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A TLS handshake is cut after this long, so that silent peers cannot pile up.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long an opened stream waits for the CONNECT answer: the peer dials the application for up to
+/// [`DIAL_TIMEOUT`] before it answers, so this must be longer.
+pub const CONNECT_RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
+const _: () = assert!(CONNECT_RESPONSE_TIMEOUT.as_secs() > DIAL_TIMEOUT.as_secs());
+
+/// How long a new connection waits for its own workload or its certificate to become known.
+pub const WORKLOAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Streams on one outbound tunnel. Envoy waypoints advertise 100 and ztunnel never uses more.
+pub const STREAMS_PER_TUNNEL_MAX: usize = 100;
+
+/// Tunnels from one shard to one destination. With 100 streams each this carries 102,400
+/// connections; above it a new connection is refused.
+pub const TUNNELS_PER_DESTINATION_MAX: usize = 1024;
+
+/// Tunnels that are still being dialled, on one shard to one destination: a storm of connections
+/// opens tunnels at the pace at which handshakes complete, not one for each.
+pub const DIALS_PER_DESTINATION_MAX: usize = 1;
+
+/// A tunnel without streams is kept this long for the next connection.
+pub const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// A tunnel on which one stream moved this much within [`BULK_WINDOW`] gets no new streams.
+pub const BULK_BYTES: u64 = 1 << 20;
+
+/// The window in which [`BULK_BYTES`] are counted.
+pub const BULK_WINDOW: Duration = Duration::from_millis(100);
+
+/// Streams to one destination on its home shard from which on it counts as busy: every shard then
+/// opens its own tunnel to it.
+pub const BUSY_STREAMS: usize = 8;
+
+/// Handshakes that may be in progress on one shard; above it the newest is refused. Each holds at
+/// most a few KiB, and the deadline clears it.
+pub const HANDSHAKES_MAX: usize = 4096;
+
+/// Handshake steps of one loop turn. A step costs up to 0.35 ms, the longest thing a shard does.
+pub const HANDSHAKE_STEPS_PER_TURN: usize = 2;
+
+/// Bytes of a handshake a peer may send before its records are dealt with.
+pub const HANDSHAKE_RECEIVE_BYTES_MAX: usize = 64 * 1024;
+
+/// Sealed bytes a tunnel holds while its socket takes no more. At the bound its streams stop
+/// reading their applications.
+pub const TUNNEL_BACKLOG_BYTES_MAX: usize = 512 * 1024;
+
+/// Bytes one visit to a connection may move before the next connection's turn.
+pub const VISIT_BYTES_MAX: usize = 256 * 1024;
+
+/// A message up to this size is copied into the tunnel's shared record, so that the frames of many
+/// small streams leave in one record and one write; a larger one is sealed where it was read.
+pub const COALESCE_BYTES_MAX: usize = 4096;
+const _: () = assert!(COALESCE_BYTES_MAX < 16 * 1024);
+
+/// Full reads in a row after which a plain direction changes to splicing.
+pub const SPLICE_AFTER_FULL_READS: u32 = 3;
+
+/// Pipes one shard splices through at a time; a direction that finds none goes on copying. Pages in
+/// pipes count against a bound of the system, 64 MiB per user by default.
+pub const PIPES_MAX: usize = 32;
+
+/// Access records waiting to be written. Above it records are lost, and counted.
+pub const ACCESS_RECORDS_MAX: usize = 65_536;
+
+/// Distinct label sets one shard keeps counters for; above it a connection is counted under the
+/// label set in which every name is `unknown`.
+pub const SERIES_MAX: usize = 20_000;
+
+/// Messages waiting for one shard (commands from control, connections handed over by others).
+pub const MAILBOX_MAX: usize = 8192;
+
+/// Spare buffers one shard keeps for tunnels that have something to send.
+pub const SPARE_BUFFERS_MAX: usize = 64;
+
+/// A spare buffer larger than this is given back to the allocator instead of being kept.
+pub const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;

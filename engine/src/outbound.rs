@@ -1,0 +1,187 @@
+//! The story of a connection that a workload on this host opens.
+//!
+//! Captured on port 15001 → where did it want to go → decide on one snapshot → a stream in a tunnel to
+//! the destination's host, or plain TCP where there is no mesh → relay → one record.
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
+
+use ringway_protocols::{
+    hbone::{Connection as Http2, ErrorCode, Settings},
+    identity::Identity,
+    tls::Handshake,
+};
+
+use crate::{
+    capture::Pod,
+    close::CloseReason,
+    connection::{Connection, Decided, OpenSocket},
+    connect,
+    decide::{self, NextHop, Route},
+    limits::{CONNECT_RESPONSE_TIMEOUT, STREAMS_PER_TUNNEL_MAX},
+    relay::{ApplicationIs, relay_plain, relay_tunnelled},
+    runtime::{self, TcpStream},
+    shard::Shard,
+    snapshot::Workload,
+    telemetry::{Direction, Parties, Reporter, SecurityPolicy},
+    tunnel::{self, HandshakeError, Received, Tunnel, TunnelKey, TunnelStream},
+};
+
+/// Serves one captured connection from here to its record.
+pub(crate) async fn serve(shard: Rc<Shard>, pod: Rc<Pod>, client: TcpStream, from: SocketAddr) {
+    let _open = OpenSocket::new(&shard, Reporter::Source);
+    // A connection that is over already went nowhere we can still name.
+    let destination = client.original_destination().unwrap_or(from);
+    let connection =
+        Connection::begin(&shard, &pod.uid, Direction::Outbound, from, destination);
+    let client = Rc::new(client);
+    let reason = match decide(&shard, &pod, destination).await {
+        Ok((source, route)) => carry(&shard, &pod, &client, &connection, source, route).await,
+        Err(reason) => reason,
+    };
+    if !matches!(reason, CloseReason::Finished) {
+        // What did not end in order must not look as if it had.
+        client.reset_on_close();
+    }
+    connection.end(reason);
+}
+
+/// Who is calling, and which way the call goes.
+async fn decide(
+    shard: &Shard,
+    pod: &Pod,
+    destination: SocketAddr,
+) -> Result<(Arc<Workload>, Route), CloseReason> {
+    let source = shard.workload(&pod.uid).await?;
+    let snapshot = shard.snapshot();
+    let route = decide::outbound(&snapshot, &source, destination, shard.random())
+        .map_err(CloseReason::Refused)?;
+    Ok((source, route))
+}
+
+async fn carry(
+    shard: &Rc<Shard>,
+    pod: &Rc<Pod>,
+    client: &Rc<TcpStream>,
+    connection: &Connection,
+    source: Arc<Workload>,
+    route: Route,
+) -> CloseReason {
+    let mut parties = Parties {
+        reporter: Reporter::Source,
+        security_policy: SecurityPolicy::Unknown,
+        source_identity: None,
+        destination_identity: None,
+        source: Some(source.clone()),
+        destination: route.destination_workload,
+        service: route.destination_service,
+        baggage: None,
+    };
+    match route.next_hop {
+        NextHop::Direct { address } | NextHop::PassThrough { address } => {
+            connection.decided(Decided { parties, destination: address, authority: None });
+            // Boxed: a connection at rest must not carry the size of its dial.
+            let dialling = Box::pin(connection.unless_cut(pod.dial(shard, address)));
+            match dialling.await.and_then(|dialled| dialled) {
+                Ok(server) => relay_plain(client, &server, &shard.pipes, connection).await,
+                Err(reason) => reason,
+            }
+        }
+        NextHop::Tunnel { peer, expected, authority } => {
+            parties.security_policy = SecurityPolicy::MutualTls;
+            parties.source_identity = Some(source.identity().clone());
+            parties.destination_identity = parties.destination.as_ref().map(|workload| workload.identity().clone());
+            let request = connect::request(shard, &source, connection.source(), &authority, parties.service.as_deref());
+            connection.decided(Decided { parties, destination: peer, authority: Some(authority) });
+            let _placed = shard.placement.count(&pod.uid, connection.original_destination());
+            let key = TunnelKey { source: source.identity().clone(), peer, expected };
+            let opening = Box::pin(connection.unless_cut(open(shard, pod, &key, &request)));
+            match opening.await.and_then(|opened| opened) {
+                Ok(stream) => {
+                    stream.attach(client, connection.counters());
+                    relay_tunnelled(client, &stream, ApplicationIs::Client, connection).await
+                }
+                Err(reason) => reason,
+            }
+        }
+    }
+}
+
+/// Opens a stream to the destination and waits for its 200. A stream the peer refused before it looked
+/// at it is tried once more, in another tunnel: no byte has been sent in it.
+async fn open(
+    shard: &Rc<Shard>,
+    pod: &Rc<Pod>,
+    key: &TunnelKey,
+    request: &ringway_protocols::hbone::ConnectRequest,
+) -> Result<TunnelStream, CloseReason> {
+    let mut retried = false;
+    loop {
+        let dial = || dial(shard.clone(), pod.clone(), key.clone());
+        let stream = pod.pool.open(key, request, dial).await?;
+        match answer(&stream).await {
+            Ok(()) => return Ok(stream),
+            Err(Unanswered::Refused) if !retried => retried = true,
+            Err(Unanswered::Refused) => {
+                return Err(CloseReason::TunnelLost("the peer refused the stream".to_owned()));
+            }
+            Err(Unanswered::Failed(reason)) => return Err(reason),
+        }
+    }
+}
+
+enum Unanswered {
+    /// The peer has not looked at the request: it may be sent again.
+    Refused,
+    Failed(CloseReason),
+}
+
+async fn answer(stream: &TunnelStream) -> Result<(), Unanswered> {
+    let answered = runtime::timeout(CONNECT_RESPONSE_TIMEOUT, stream.response()).await;
+    Err(match answered {
+        Ok(Ok(response)) if response.status == 200 => return Ok(()),
+        Ok(Ok(response)) => Unanswered::Failed(CloseReason::ConnectRefused(response.status)),
+        Ok(Err(Received::Reset(ErrorCode::REFUSED_STREAM))) => Unanswered::Refused,
+        Ok(Err(Received::TunnelLost(error))) => {
+            Unanswered::Failed(CloseReason::TunnelLost(error.to_string()))
+        }
+        Ok(Err(_)) => Unanswered::Failed(CloseReason::DestinationReset),
+        Err(_elapsed) => Unanswered::Failed(CloseReason::HandshakeTimedOut),
+    })
+}
+
+/// Dials a peer's HBONE port and shakes hands.
+async fn dial(
+    shard: Rc<Shard>,
+    pod: Rc<Pod>,
+    key: TunnelKey,
+) -> Result<Rc<Tunnel>, CloseReason> {
+    let credentials = shard.credentials(&key.source).await?;
+    let socket = pod.dial(&shard, key.peer).await.map_err(|reason| match reason {
+        CloseReason::DialTimedOut => CloseReason::TunnelDialTimedOut,
+        reason => reason,
+    })?;
+    let _admitted = shard
+        .handshakes
+        .admit()
+        .ok_or(CloseReason::LimitReached("handshakes in progress"))?;
+    let machine = Handshake::client(&credentials, key.expected)
+        .map_err(|error| handshake_failed(HandshakeError::Tls(error)))?;
+    let secured = tunnel::handshake(&socket, machine, &shard.handshakes)
+        .await
+        .map_err(handshake_failed)?;
+    let settings = Settings {
+        streams_max: STREAMS_PER_TUNNEL_MAX as u32,
+        ..Settings::client()
+    };
+    let http2 = Http2::client(settings, runtime::now());
+    Ok(Tunnel::new(socket, secured.records, secured.received, http2))
+}
+
+/// Names what went wrong in a handshake.
+pub(crate) fn handshake_failed(error: HandshakeError) -> CloseReason {
+    match error {
+        HandshakeError::Tls(error) => CloseReason::Handshake(error),
+        HandshakeError::TimedOut => CloseReason::HandshakeTimedOut,
+        HandshakeError::Cut => CloseReason::HandshakeCut,
+    }
+}

@@ -1,0 +1,218 @@
+//! Relays plain TCP to plain TCP.
+//!
+//! Each direction copies through the shard's scratch while it carries messages, and changes to
+//! `splice(2)` when it carries bulk:
+//!
+//! ```text
+//!            three full reads in a row
+//!  Copying ──────────────────────────────▶ Splicing (a pipe from the shard's pool)
+//!     ▲                                        │
+//!     └──────────── pipe and source dry ───────┘
+//!  either: end of stream ─▶ what is held goes out ─▶ half-close ─▶ Ended
+//! ```
+
+use std::{
+    io,
+    task::{Context, Poll},
+};
+
+use super::splice::{Pause, Spliced};
+use crate::{
+    buffers,
+    close::CloseReason,
+    connection::Connection,
+    limits::{SPLICE_AFTER_FULL_READS, VISIT_BYTES_MAX},
+    runtime::{self, PipePool, TcpStream},
+};
+
+/// Relays between a client and a server until both directions have ended, or one side aborts.
+pub(crate) async fn relay_plain(
+    client: &TcpStream,
+    server: &TcpStream,
+    pipes: &PipePool,
+    connection: &Connection,
+) -> CloseReason {
+    let counters = connection.counters();
+    let mut upload = Direction::new(client, server, pipes);
+    let mut download = Direction::new(server, client, pipes);
+    let reason = std::future::poll_fn(|cx| {
+        if let Poll::Ready(reason) = connection.poll_cut(cx) {
+            return Poll::Ready(reason);
+        }
+        let up = upload.poll(cx, |bytes| counters.from_client(bytes));
+        let down = download.poll(cx, |bytes| counters.from_server(bytes));
+        match (up, down) {
+            (Poll::Ready(Err(side)), _) => Poll::Ready(reset_by(side, Side::From)),
+            (_, Poll::Ready(Err(side))) => Poll::Ready(reset_by(side, Side::To)),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(CloseReason::Finished),
+            _ => Poll::Pending,
+        }
+    })
+    .await;
+    if !matches!(reason, CloseReason::Finished) {
+        client.reset_on_close();
+        server.reset_on_close();
+    }
+    reason
+}
+
+/// Which socket of a direction failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    From,
+    To,
+}
+
+/// Names the side that aborted; `client_side` is the client's place in the direction that failed.
+fn reset_by(side: Side, client_side: Side) -> CloseReason {
+    if side == client_side { CloseReason::ClientReset } else { CloseReason::DestinationReset }
+}
+
+/// One direction of the relay.
+struct Direction<'a> {
+    from: &'a TcpStream,
+    to: &'a TcpStream,
+    pipes: &'a PipePool,
+    state: State,
+}
+
+enum State {
+    /// `held` is what `to` has not taken yet.
+    Copying { held: Vec<u8>, taken: usize, full_reads: u32 },
+    Splicing(Spliced),
+    Ended,
+}
+
+impl State {
+    const COPYING: Self = Self::Copying { held: Vec::new(), taken: 0, full_reads: 0 };
+}
+
+impl<'a> Direction<'a> {
+    fn new(from: &'a TcpStream, to: &'a TcpStream, pipes: &'a PipePool) -> Self {
+        Self { from, to, pipes, state: State::COPYING }
+    }
+
+    /// One visit. Ready when the direction has ended; an error names the side that failed.
+    fn poll(&mut self, cx: &mut Context<'_>, mut moved: impl FnMut(usize)) -> Poll<Result<(), Side>> {
+        let ended = match &mut self.state {
+            State::Copying { .. } => match self.poll_copying(cx, &mut moved) {
+                Ok(polled) => polled,
+                Err(side) => return Poll::Ready(Err(side)),
+            },
+            State::Splicing(spliced) => match spliced.poll(cx, self.from, self.to, &mut moved) {
+                Poll::Ready(Ok(Pause::End)) => Poll::Ready(()),
+                Poll::Ready(Ok(Pause::Dry)) => {
+                    self.state = State::COPYING;
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                Poll::Ready(Err(side)) => return Poll::Ready(Err(side)),
+                Poll::Pending => Poll::Pending,
+            },
+            // The other direction may go on for long; an abort here must still end the connection.
+            State::Ended if is_aborted(self.from, cx) => return Poll::Ready(Err(Side::From)),
+            State::Ended => return Poll::Ready(Ok(())),
+        };
+        if ended.is_pending() {
+            return Poll::Pending;
+        }
+        self.state = State::Ended;
+        Poll::Ready(self.to.shutdown_write().map_err(|_| Side::To))
+    }
+
+    fn poll_copying(
+        &mut self,
+        cx: &mut Context<'_>,
+        moved: &mut impl FnMut(usize),
+    ) -> Result<Poll<()>, Side> {
+        let State::Copying { held, taken, full_reads } = &mut self.state else {
+            unreachable!("the caller has looked");
+        };
+        // What is held goes out before anything new is read.
+        while *taken < held.len() {
+            if self.to.poll_writable(cx).is_pending() {
+                return self.watch_source(cx);
+            }
+            match would_block(self.to.try_write(&held[*taken..])).map_err(|_| Side::To)? {
+                Some(written) => {
+                    *taken += written;
+                    moved(written);
+                }
+                None => continue,
+            }
+        }
+        if *taken > 0 {
+            *taken = 0;
+            buffers::give_back(std::mem::take(held));
+        }
+        loop {
+            if self.from.poll_readable(cx).is_pending() {
+                return Ok(Poll::Pending);
+            }
+            let copied = runtime::scratch(|scratch| {
+                copy_once(self.from, self.to, &mut scratch.receive[..VISIT_BYTES_MAX], held)
+            })?;
+            let Some(Copied { read, written }) = copied else { continue };
+            moved(written);
+            if read == 0 {
+                return Ok(Poll::Ready(()));
+            }
+            *full_reads = if read == VISIT_BYTES_MAX { *full_reads + 1 } else { 0 };
+            if *full_reads >= SPLICE_AFTER_FULL_READS
+                && held.is_empty()
+                && let Some(spliced) = Spliced::begin(self.pipes)
+            {
+                self.state = State::Splicing(spliced);
+            }
+            // The next connection's turn; this one asks again behind it.
+            cx.waker().wake_by_ref();
+            return Ok(Poll::Pending);
+        }
+    }
+
+    /// While the destination is full the source is not read, but its abort must be noticed.
+    fn watch_source(&self, cx: &mut Context<'_>) -> Result<Poll<()>, Side> {
+        if is_aborted(self.from, cx) { Err(Side::From) } else { Ok(Poll::Pending) }
+    }
+}
+
+struct Copied {
+    read: usize,
+    written: usize,
+}
+
+/// Reads once and writes what came; what the destination does not take is held. `None` when there
+/// was nothing to read.
+fn copy_once(
+    from: &TcpStream,
+    to: &TcpStream,
+    buffer: &mut [u8],
+    held: &mut Vec<u8>,
+) -> Result<Option<Copied>, Side> {
+    let Some(read) = would_block(from.try_read(buffer)).map_err(|_| Side::From)? else {
+        return Ok(None);
+    };
+    if read == 0 {
+        return Ok(Some(Copied { read, written: 0 }));
+    }
+    let written = would_block(to.try_write(&buffer[..read])).map_err(|_| Side::To)?.unwrap_or(0);
+    if written < read {
+        *held = buffers::take();
+        held.extend_from_slice(&buffer[written..read]);
+    }
+    Ok(Some(Copied { read, written }))
+}
+
+/// Whether the connection is known to have been aborted; if not, the task is woken when it ends.
+pub(super) fn is_aborted(socket: &TcpStream, cx: &mut Context<'_>) -> bool {
+    socket.poll_closed(cx).is_ready() && socket.is_aborted()
+}
+
+/// Tells "nothing now" from a failure.
+pub(super) fn would_block<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,253 @@
+//! A shard: one pinned thread with everything its connections need, shared with no other.
+//!
+//! What the shards and control have in common is small and named: the published snapshot, the
+//! telemetry cells, the placement table, and one mailbox for each shard.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, mpsc},
+    task::Waker,
+    time::Duration,
+};
+
+use ringway_protocols::{identity::Identity, tls::Credentials};
+
+use crate::{
+    capture::{self, EnrollError, Pod},
+    close::CloseReason,
+    connection::{ConnectionTable, OpenConnection},
+    drain::{self, DrainReport},
+    engine::EngineConfig,
+    limits::{HANDSHAKE_STEPS_PER_TURN, PIPES_MAX, WORKLOAD_TIMEOUT},
+    placement::{Placement, ShardId},
+    publish::SnapshotReader,
+    runtime::{
+        self, DetachedStream, MailReceiver, MailSender, NetNamespace, PipePool, TurnEnd,
+    },
+    snapshot::{Snapshot, Workload},
+    telemetry::{SeriesTable, Telemetry},
+};
+
+/// What a shard is told.
+pub(crate) enum Command {
+    /// Begin capturing a workload; the answer comes when every listener is bound.
+    Enroll { uid: Arc<str>, namespace: NetNamespace, answer: mpsc::Sender<Result<(), EnrollError>> },
+    /// Stop capturing a workload and cut its connections.
+    Withdraw { uid: Arc<str>, answer: mpsc::Sender<()> },
+    /// A new snapshot was published; whoever waits for something in it looks again.
+    Published,
+    /// A connection another shard accepted and that is better served here.
+    TakeOver { uid: Arc<str>, client: DetachedStream, from: SocketAddr },
+    /// Tell which connections are open.
+    Describe { answer: mpsc::Sender<Vec<OpenConnection>> },
+    /// Stop accepting, let connections end, cut what is left at the deadline.
+    Drain { deadline: Duration, answer: mpsc::Sender<DrainReport> },
+    /// End the shard's thread.
+    Stop,
+}
+
+/// See the module's text.
+pub(crate) struct Shard {
+    pub(crate) id: ShardId,
+    pub(crate) config: Arc<EngineConfig>,
+    pub(crate) connections: ConnectionTable,
+    pub(crate) series: SeriesTable,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) handshakes: HandshakePace,
+    pub(crate) placement: Placement,
+    /// Pipes for plain connections that carry bulk.
+    pub(crate) pipes: PipePool,
+    pods: RefCell<HashMap<Arc<str>, Rc<Pod>>>,
+    snapshot: SnapshotReader,
+    waiting_for_snapshot: RefCell<Vec<Waker>>,
+    siblings: Vec<MailSender<Command>>,
+    random: Cell<u64>,
+}
+
+impl Shard {
+    pub(crate) fn new(
+        id: ShardId,
+        config: Arc<EngineConfig>,
+        snapshot: SnapshotReader,
+        telemetry: Arc<Telemetry>,
+        placement: Placement,
+        siblings: Vec<MailSender<Command>>,
+        seed: u64,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            id,
+            config,
+            connections: ConnectionTable::default(),
+            series: SeriesTable::new(telemetry.clone(), placement.load().clone()),
+            telemetry,
+            handshakes: HandshakePace::default(),
+            placement,
+            pipes: PipePool::new(PIPES_MAX),
+            pods: RefCell::default(),
+            snapshot,
+            waiting_for_snapshot: RefCell::default(),
+            siblings,
+            random: Cell::new(seed | 1),
+        })
+    }
+
+    /// Obeys commands until told to stop.
+    pub(crate) async fn run(self: Rc<Self>, mut mailbox: MailReceiver<Command>) {
+        loop {
+            match mailbox.recv().await {
+                Command::Enroll { uid, namespace, answer } => {
+                    // Whoever asked may have given up waiting.
+                    let _ = answer.send(self.enroll(uid, namespace));
+                }
+                Command::Withdraw { uid, answer } => {
+                    self.withdraw(&uid);
+                    let _ = answer.send(());
+                }
+                Command::Published => self.snapshot_published(),
+                Command::TakeOver { uid, client, from } => {
+                    capture::take_over(&self, &uid, client, from);
+                }
+                Command::Describe { answer } => {
+                    let _ = answer.send(self.connections.describe());
+                }
+                Command::Drain { deadline, answer } => {
+                    let shard = self.clone();
+                    runtime::spawn(async move {
+                        let _ = answer.send(drain::drain(&shard, deadline).await);
+                    });
+                }
+                Command::Stop => return,
+            }
+        }
+    }
+
+    /// The published snapshot. A decision is made on one; do not keep it across an await.
+    pub(crate) fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+        self.snapshot.current()
+    }
+
+    /// The workload with this uid, waiting a while for control to learn of it.
+    pub(crate) async fn workload(&self, uid: &Arc<str>) -> Result<Arc<Workload>, CloseReason> {
+        self.wait_for(|snapshot| snapshot.workload_by_uid(uid).cloned())
+            .await
+            .ok_or_else(|| CloseReason::UnknownWorkload(uid.to_string()))
+    }
+
+    /// The credentials of this identity, waiting a while for control to get them.
+    pub(crate) async fn credentials(
+        &self,
+        identity: &Identity,
+    ) -> Result<Arc<Credentials>, CloseReason> {
+        self.wait_for(|snapshot| snapshot.credentials(identity).cloned())
+            .await
+            .ok_or_else(|| CloseReason::IdentityUnavailable(format!("no certificate for {identity}")))
+    }
+
+    /// The next number of the shard's own generator (xorshift64*): for spreading load, not for secrets.
+    pub(crate) fn random(&self) -> u64 {
+        let mut state = self.random.get();
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        self.random.set(state);
+        state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub(crate) fn pod(&self, uid: &str) -> Option<Rc<Pod>> {
+        self.pods.borrow().get(uid).cloned()
+    }
+
+    pub(crate) fn pods(&self) -> Vec<Rc<Pod>> {
+        self.pods.borrow().values().cloned().collect()
+    }
+
+    /// Gives a connection to another shard. Returns it when that shard's mailbox is full.
+    pub(crate) fn hand_over(&self, to: ShardId, command: Command) -> Result<(), Command> {
+        self.siblings[usize::from(to.0)].try_send(command)
+    }
+
+    fn enroll(self: &Rc<Self>, uid: Arc<str>, namespace: NetNamespace) -> Result<(), EnrollError> {
+        let pod = capture::enroll(self, uid.clone(), namespace)?;
+        if let Some(old) = self.pods.borrow_mut().insert(uid, pod) {
+            old.stop();
+        }
+        Ok(())
+    }
+
+    fn withdraw(&self, uid: &str) {
+        let Some(pod) = self.pods.borrow_mut().remove(uid) else { return };
+        pod.stop();
+        self.connections.cut(Some(uid), &CloseReason::Withdrawn);
+    }
+
+    fn snapshot_published(&self) {
+        // An idle shard, too, must leave the old snapshot, so that it can be freed.
+        self.snapshot.current();
+        self.series.snapshot_changed();
+        self.waiting_for_snapshot.take().into_iter().for_each(Waker::wake);
+    }
+
+    async fn wait_for<T>(&self, look: impl Fn(&Snapshot) -> Option<T>) -> Option<T> {
+        if let Some(found) = look(&self.snapshot()) {
+            return Some(found);
+        }
+        let waiting = std::future::poll_fn(|cx| match look(&self.snapshot()) {
+            Some(found) => std::task::Poll::Ready(found),
+            None => {
+                self.waiting_for_snapshot.borrow_mut().push(cx.waker().clone());
+                std::task::Poll::Pending
+            }
+        });
+        runtime::timeout(WORKLOAD_TIMEOUT, waiting).await.ok()
+    }
+}
+
+/// Lets at most [`HANDSHAKE_STEPS_PER_TURN`] handshake steps happen in one turn of the shard's loop, so
+/// that a storm of new peers does not delay the connections that are there.
+#[derive(Default)]
+pub(crate) struct HandshakePace {
+    this_turn: Rc<StepsThisTurn>,
+    in_progress: Rc<Cell<usize>>,
+}
+
+#[derive(Default)]
+struct StepsThisTurn(Cell<usize>);
+
+impl TurnEnd for StepsThisTurn {
+    fn turn_end(self: Rc<Self>) {
+        self.0.set(0);
+    }
+}
+
+impl HandshakePace {
+    /// Waits for this turn's, or a later turn's, next step.
+    pub(crate) async fn step(&self) {
+        while self.this_turn.0.get() >= HANDSHAKE_STEPS_PER_TURN {
+            runtime::yield_now().await;
+        }
+        if self.this_turn.0.replace(self.this_turn.0.get() + 1) == 0 {
+            runtime::at_turn_end(self.this_turn.clone());
+        }
+    }
+
+    /// Admits one more handshake, unless the shard has as many in progress as it may.
+    pub(crate) fn admit(&self) -> Option<AdmittedHandshake> {
+        if self.in_progress.get() >= crate::limits::HANDSHAKES_MAX {
+            return None;
+        }
+        self.in_progress.set(self.in_progress.get() + 1);
+        Some(AdmittedHandshake(self.in_progress.clone()))
+    }
+}
+
+/// A handshake in progress.
+pub(crate) struct AdmittedHandshake(Rc<Cell<usize>>);
+
+impl Drop for AdmittedHandshake {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}

@@ -1,0 +1,256 @@
+//! Who talks to whom, as labels of the `istio_tcp_*` metrics.
+
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use ringway_protocols::{hbone::Baggage, identity::Identity};
+
+use crate::snapshot::{Placement, Service, Workload, WorkloadKind};
+
+/// Which side of a connection tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reporter {
+    /// The client's host.
+    Source,
+    /// The server's host.
+    Destination,
+}
+
+impl Reporter {
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Destination => "destination",
+        }
+    }
+}
+
+/// How a connection was secured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SecurityPolicy {
+    /// Not by us.
+    Unknown,
+    /// Both sides proved their identities.
+    MutualTls,
+}
+
+impl SecurityPolicy {
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::MutualTls => "mutual_tls",
+        }
+    }
+}
+
+/// What is known about the two ends of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Parties {
+    pub(crate) reporter: Reporter,
+    pub(crate) security_policy: SecurityPolicy,
+    pub(crate) source: Option<Arc<Workload>>,
+    /// The identity the source proved, or that we proved for it.
+    pub(crate) source_identity: Option<Identity>,
+    pub(crate) destination: Option<Arc<Workload>>,
+    /// The identity of the destination, for the log.
+    pub(crate) destination_identity: Option<Identity>,
+    /// The service the client meant.
+    pub(crate) service: Option<Arc<Service>>,
+    /// What the source's host said about the source; fills what we do not know ourselves.
+    pub(crate) baggage: Option<Box<Baggage>>,
+}
+
+/// [`Parties`] reduced to what makes a difference for labels, compared by address where it can be.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct PartiesKey {
+    reporter: Reporter,
+    security_policy: SecurityPolicy,
+    response_flag: &'static str,
+    source: Option<(ByAddress<WorkloadKind>, ByAddress<Placement>)>,
+    source_identity: Option<Identity>,
+    destination: Option<(ByAddress<WorkloadKind>, ByAddress<Placement>)>,
+    service: Option<ByAddress<Service>>,
+    baggage: Option<Box<Baggage>>,
+}
+
+/// Something shared that is the same if it lies at the same address. Held, so that the address stays
+/// its own.
+struct ByAddress<T>(Arc<T>);
+
+impl<T> PartialEq for ByAddress<T> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl<T> Eq for ByAddress<T> {}
+
+impl<T> Hash for ByAddress<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (Arc::as_ptr(&self.0).cast::<()>() as usize).hash(state);
+    }
+}
+
+impl Parties {
+    pub(super) fn key(&self, response_flag: &'static str) -> PartiesKey {
+        let side = |workload: &Arc<Workload>| {
+            (ByAddress(workload.kind().clone()), ByAddress(workload.placement().clone()))
+        };
+        PartiesKey {
+            reporter: self.reporter,
+            security_policy: self.security_policy,
+            response_flag,
+            source: self.source.as_ref().map(side),
+            source_identity: self.source_identity.clone(),
+            destination: self.destination.as_ref().map(side),
+            service: self.service.clone().map(ByAddress),
+            baggage: self.baggage.clone(),
+        }
+    }
+}
+
+/// The labels of one end. Empty where unknown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerLabels {
+    /// `*_workload`
+    pub workload: Arc<str>,
+    /// `*_canonical_service`
+    pub canonical_service: Arc<str>,
+    /// `*_canonical_revision`, and `*_version`
+    pub canonical_revision: Arc<str>,
+    /// `*_workload_namespace`
+    pub namespace: Arc<str>,
+    /// `*_principal`
+    pub principal: Arc<str>,
+    /// `*_app`
+    pub app: Arc<str>,
+    /// `*_cluster`
+    pub cluster: Arc<str>,
+    /// `*_region`
+    pub region: Arc<str>,
+    /// `*_zone`
+    pub zone: Arc<str>,
+}
+
+/// The labels of the service the client meant. Empty where unknown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceLabels {
+    /// `destination_service`: the hostname.
+    pub hostname: Arc<str>,
+    /// `destination_service_name`
+    pub name: Arc<str>,
+    /// `destination_service_namespace`
+    pub namespace: Arc<str>,
+}
+
+/// One label set of the `istio_tcp_*` metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrafficLabels {
+    /// `reporter`
+    pub reporter: Reporter,
+    /// The `source_*` labels.
+    pub source: PeerLabels,
+    /// The `destination_*` labels.
+    pub destination: PeerLabels,
+    /// The `destination_service*` labels.
+    pub service: ServiceLabels,
+    /// `connection_security_policy`
+    pub security_policy: SecurityPolicy,
+    /// `response_flags`
+    pub response_flags: &'static str,
+    /// Whether the locality labels are told: when at least one side's workload is known.
+    pub has_locality: bool,
+}
+
+impl TrafficLabels {
+    pub(super) fn of(parties: &Parties, response_flags: &'static str) -> Self {
+        let mut source = parties.source.as_deref().map(PeerLabels::of).unwrap_or_default();
+        if let Some(baggage) = &parties.baggage {
+            source.fill_from(baggage);
+        }
+        source.principal = principal(parties.source_identity.as_ref());
+        let mut destination =
+            parties.destination.as_deref().map(PeerLabels::of).unwrap_or_default();
+        let identity = parties.destination.as_ref().map(|workload| workload.identity());
+        destination.principal = principal(identity);
+        let has_locality = parties.source.is_some()
+            || parties.destination.is_some()
+            || parties.baggage.is_some();
+        Self {
+            reporter: parties.reporter,
+            source,
+            destination,
+            service: parties.service.as_deref().map(ServiceLabels::of).unwrap_or_default(),
+            security_policy: parties.security_policy,
+            response_flags,
+            has_locality,
+        }
+    }
+
+    /// The label set that stands for all those a shard has no more room for.
+    pub(super) fn without_names(&self) -> Self {
+        Self {
+            source: PeerLabels::default(),
+            destination: PeerLabels::default(),
+            service: ServiceLabels::default(),
+            has_locality: false,
+            ..self.clone()
+        }
+    }
+}
+
+impl PeerLabels {
+    fn of(workload: &Workload) -> Self {
+        Self {
+            workload: workload.workload_name().clone(),
+            canonical_service: workload.canonical_name().clone(),
+            canonical_revision: workload.canonical_revision().clone(),
+            namespace: workload.namespace().into(),
+            principal: Arc::default(),
+            app: workload.canonical_name().clone(),
+            cluster: workload.cluster().clone(),
+            region: workload.locality().region.clone(),
+            zone: workload.locality().zone.clone(),
+        }
+    }
+
+    /// Fills what is unknown with what the peer's host says. `app` is its workload name, as Istio's own
+    /// proxy has it.
+    fn fill_from(&mut self, baggage: &Baggage) {
+        let fills = [
+            (&mut self.workload, &baggage.workload_name),
+            (&mut self.canonical_service, &baggage.service_name),
+            (&mut self.canonical_revision, &baggage.service_version),
+            (&mut self.namespace, &baggage.namespace),
+            (&mut self.app, &baggage.workload_name),
+            (&mut self.cluster, &baggage.cluster),
+            (&mut self.region, &baggage.region),
+            (&mut self.zone, &baggage.zone),
+        ];
+        for (label, said) in fills {
+            if label.is_empty()
+                && let Some(said) = said
+            {
+                *label = (&**said).into();
+            }
+        }
+    }
+}
+
+impl ServiceLabels {
+    fn of(service: &Service) -> Self {
+        Self {
+            hostname: service.hostname().into(),
+            name: (&*service.name).into(),
+            namespace: service.namespace().into(),
+        }
+    }
+}
+
+fn principal(identity: Option<&Identity>) -> Arc<str> {
+    identity.map(|identity| identity.to_string().into()).unwrap_or_default()
+}

@@ -1,0 +1,123 @@
+//! What the engine tells about connections: counters that are read at scrape, and one record for each
+//! connection that ended.
+//!
+//! A shard writes its own cells with plain loads and stores and never waits; whoever scrapes sums the
+//! cells of all shards. Labels are looked up when a connection opens and when it ends, never per byte.
+
+mod labels;
+mod record;
+mod series;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use crossbeam_queue::{ArrayQueue, SegQueue};
+
+pub use self::{
+    labels::{PeerLabels, Reporter, SecurityPolicy, ServiceLabels, TrafficLabels},
+    record::{AccessRecord, Direction, RecordParty},
+    series::TrafficTotals,
+};
+pub(crate) use self::{
+    labels::Parties,
+    series::{ByteCounters, Series, SeriesTable},
+};
+use crate::limits::ACCESS_RECORDS_MAX;
+
+/// Everything the engine tells, shared between the shards and whoever reads.
+pub struct Telemetry {
+    /// Every series any shard ever opened.
+    series: SegQueue<Arc<Series>>,
+    known: std::sync::Mutex<Vec<Arc<Series>>>,
+    records: ArrayQueue<AccessRecord>,
+    records_lost: AtomicU64,
+    sockets_open: [AtomicI64; 2],
+    /// Accepts that had to pause because descriptors or memory ran out.
+    pub(crate) accept_pauses: AtomicU64,
+    /// Connections whose task panicked.
+    pub(crate) panics: AtomicU64,
+    /// Connections that were handed to another shard before their first byte.
+    pub(crate) handed_over: AtomicU64,
+}
+
+impl Telemetry {
+    pub(crate) fn new() -> Self {
+        Self {
+            series: SegQueue::new(),
+            known: std::sync::Mutex::default(),
+            records: ArrayQueue::new(ACCESS_RECORDS_MAX),
+            records_lost: AtomicU64::new(0),
+            sockets_open: Default::default(),
+            accept_pauses: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
+            handed_over: AtomicU64::new(0),
+        }
+    }
+
+    /// Every label set that was ever seen with its totals, summed over the shards. Series of one label
+    /// set are one row.
+    pub fn series(&self) -> Vec<(Arc<TrafficLabels>, TrafficTotals)> {
+        let mut known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        while let Some(series) = self.series.pop() {
+            known.push(series);
+        }
+        series::sum(&known)
+    }
+
+    /// Sockets accepted for this side that are open now.
+    pub fn sockets_open(&self, reporter: Reporter) -> i64 {
+        self.sockets_open[reporter as usize].load(Relaxed)
+    }
+
+    /// The oldest record nobody has taken yet.
+    pub fn next_record(&self) -> Option<AccessRecord> {
+        self.records.pop()
+    }
+
+    /// Records that were lost because nobody took them in time.
+    pub fn records_lost(&self) -> u64 {
+        self.records_lost.load(Relaxed)
+    }
+
+    /// Accepts that had to pause because descriptors or memory ran out.
+    pub fn accept_pauses(&self) -> u64 {
+        self.accept_pauses.load(Relaxed)
+    }
+
+    /// Connections that ended because their task panicked: each is a defect of Ringway.
+    pub fn panics(&self) -> u64 {
+        self.panics.load(Relaxed)
+    }
+
+    /// Connections that were handed to another shard before their first byte.
+    pub fn connections_handed_over(&self) -> u64 {
+        self.handed_over.load(Relaxed)
+    }
+
+    /// How long whoever writes the records may sleep between two looks: short enough for a log that
+    /// people follow, long enough to cost nothing.
+    pub const RECORDS_INTERVAL: Duration = Duration::from_millis(20);
+
+    pub(crate) fn announce(&self, series: Arc<Series>) {
+        self.series.push(series);
+    }
+
+    pub(crate) fn record(&self, record: AccessRecord) {
+        if self.records.push(record).is_err() {
+            self.records_lost.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(crate) fn socket_opened(&self, reporter: Reporter) {
+        self.sockets_open[reporter as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn socket_closed(&self, reporter: Reporter) {
+        self.sockets_open[reporter as usize].fetch_sub(1, Relaxed);
+    }
+}

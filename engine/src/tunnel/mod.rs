@@ -1,0 +1,513 @@
+//! A tunnel: one TCP connection to a peer's HBONE port with its TLS records and HTTP/2 frames, and the
+//! captured connections that run in it as streams.
+//!
+//! ```text
+//!        socket ──recv──▶ scratch ──open in place──▶ frames ──payload──▶ each stream's application
+//!        socket ◀─write── records ◀─seal in place── frames ◀─payload─── each stream's application
+//! ```
+//!
+//! The task that holds the tunnel drives its receiving side ([`Tunnel::next`]). Each stream's task
+//! reads its own application and sends. Whatever small frames a turn of the shard's loop produces are
+//! sealed and written once, at the end of that turn.
+//!
+//! **Invariant:** a byte is copied in user space only when it is small ([`COALESCE_BYTES_MAX`]) or when
+//! the far side of it does not take it at once.
+
+mod bulk;
+mod handshake;
+mod outgoing;
+mod pool;
+mod receive;
+mod slots;
+mod stream;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{HashMap, VecDeque},
+    fmt, io,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use ringway_protocols::{
+    hbone::{self, ConnectRequest, ConnectResponse, Connection, ErrorCode, OpenError, StreamId},
+    tls::{self, Records},
+};
+
+pub(crate) use self::{
+    handshake::{HandshakeError, handshake},
+    pool::{Pool, TunnelKey},
+    stream::{Received, Sent, TunnelStream},
+};
+use self::{bulk::BulkMeter, outgoing::Outgoing, slots::Slots, stream::StreamCell};
+use crate::{
+    hash::FastHasher,
+    limits::{COALESCE_BYTES_MAX, TUNNEL_BACKLOG_BYTES_MAX, TUNNEL_IDLE_TIMEOUT, VISIT_BYTES_MAX},
+    runtime::{self, Sleep, TcpStream, TurnEnd},
+};
+
+/// Why a tunnel ended.
+#[derive(Clone, Debug)]
+pub(crate) enum TunnelError {
+    /// The peer closed in order while streams were open, or without being asked.
+    Closed,
+    /// The peer cut the TCP connection without closing TLS first.
+    Cut,
+    /// The socket failed.
+    Io(io::ErrorKind),
+    /// The TLS layer failed: the text says whose fault it was.
+    Tls(Rc<str>),
+    /// The peer broke HTTP/2, or did not answer a PING.
+    Http2(Rc<str>),
+}
+
+impl fmt::Display for TunnelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the peer closed the tunnel"),
+            Self::Cut => f.write_str("the peer cut the tunnel"),
+            Self::Io(kind) => write!(f, "{kind}"),
+            Self::Tls(text) | Self::Http2(text) => f.write_str(text),
+        }
+    }
+}
+
+impl From<tls::Error> for TunnelError {
+    fn from(error: tls::Error) -> Self {
+        Self::Tls(error.to_string().into())
+    }
+}
+
+impl From<hbone::Error> for TunnelError {
+    fn from(error: hbone::Error) -> Self {
+        Self::Http2(error.to_string().into())
+    }
+}
+
+/// What a tunnel tells the task that drives it.
+pub(crate) enum TunnelEvent {
+    /// A peer asks for a connection (server role).
+    Request(TunnelStream, ConnectRequest),
+    /// A peer's request was malformed and has been answered.
+    Malformed(String),
+    /// Idle or drained: the tunnel ended in order.
+    Ended,
+    /// The tunnel broke; its streams have been told.
+    Lost(TunnelError),
+}
+
+/// See the module's drawing.
+pub(crate) struct Tunnel {
+    socket: TcpStream,
+    core: RefCell<Core>,
+    streams: RefCell<HashMap<StreamId, Rc<StreamCell>, FastHasher>>,
+    /// Streams that have something to send and wait for the window or the socket, first come first.
+    waiting: RefCell<VecDeque<StreamId>>,
+    events: RefCell<VecDeque<TunnelEvent>>,
+    driver: RefCell<Option<Waker>>,
+    flush_due: Cell<bool>,
+    draining: Cell<bool>,
+    /// Since when the tunnel has no streams.
+    idle_since: Cell<Option<Instant>>,
+    bulk_until: Cell<Option<Instant>>,
+    lost: RefCell<Option<TunnelError>>,
+}
+
+/// The protocol machines and their bytes.
+struct Core {
+    records: Records,
+    machine: Connection,
+    /// The part of a record that has arrived so far.
+    received: Vec<u8>,
+    outgoing: Outgoing,
+}
+
+impl Tunnel {
+    /// A tunnel over a socket whose TLS handshake is complete; `received` is what came behind it.
+    pub(crate) fn new(
+        socket: TcpStream,
+        records: Records,
+        received: Vec<u8>,
+        machine: Connection,
+    ) -> Rc<Self> {
+        let tunnel = Rc::new(Self {
+            socket,
+            core: RefCell::new(Core { records, machine, received, outgoing: Outgoing::default() }),
+            streams: RefCell::default(),
+            waiting: RefCell::default(),
+            events: RefCell::default(),
+            driver: RefCell::default(),
+            flush_due: Cell::new(false),
+            draining: Cell::new(false),
+            idle_since: Cell::new(Some(runtime::now())),
+            bulk_until: Cell::new(None),
+            lost: RefCell::default(),
+        });
+        tunnel.flush_at_turn_end();
+        tunnel
+    }
+
+    /// Opens a stream towards the peer (client role).
+    ///
+    /// # Errors
+    /// When the tunnel takes no more streams.
+    pub(crate) fn open(
+        self: &Rc<Self>,
+        request: &ConnectRequest,
+    ) -> Result<TunnelStream, OpenError> {
+        let id = self.core.borrow_mut().machine.open(request)?;
+        self.flush_at_turn_end();
+        Ok(self.add_stream(id))
+    }
+
+    /// Whether a stream can be opened now.
+    pub(crate) fn can_open(&self) -> bool {
+        self.lost.borrow().is_none()
+            && !self.draining.get()
+            && self.core.borrow().machine.can_open()
+    }
+
+    /// Whether one of the streams is moving so much that others had better not share the tunnel.
+    pub(crate) fn carries_bulk(&self) -> bool {
+        self.bulk_until.get().is_some_and(|until| runtime::now() < until)
+    }
+
+    /// Streams that are open.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.borrow().len()
+    }
+
+    /// Answers a request with 200 (server role).
+    pub(crate) fn accept(self: &Rc<Self>, stream: &TunnelStream, response: &ConnectResponse) {
+        self.core.borrow_mut().machine.accept(stream.id, response);
+        self.flush_at_turn_end();
+    }
+
+    /// Answers a request with anything but 200; the stream is over (server role).
+    pub(crate) fn refuse(self: &Rc<Self>, stream: &TunnelStream, status: u16) {
+        stream.sent_end.set(true);
+        stream.received_end.set(true);
+        self.core.borrow_mut().machine.refuse(stream.id, status);
+        self.flush_at_turn_end();
+    }
+
+    /// Takes no new streams; the tunnel ends when the open ones have.
+    pub(crate) fn drain(self: &Rc<Self>) {
+        if !self.draining.replace(true) {
+            self.core.borrow_mut().machine.go_away(ErrorCode::NO_ERROR);
+            self.flush_at_turn_end();
+            self.wake_driver();
+        }
+    }
+
+    /// What the peer's certificate said, and how the session came about.
+    pub(crate) fn with_records<T>(&self, look: impl FnOnce(&Records) -> T) -> T {
+        look(&self.core.borrow().records)
+    }
+
+    pub(crate) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// Drives the tunnel until it has something to tell. Not to be called again after an end.
+    pub(crate) async fn next(self: &Rc<Self>) -> TunnelEvent {
+        let mut timer = std::pin::pin!(runtime::sleep_until(self.next_deadline()));
+        std::future::poll_fn(|cx| self.poll_next(cx, timer.as_mut())).await
+    }
+
+    fn poll_next(
+        self: &Rc<Self>,
+        cx: &mut Context<'_>,
+        mut timer: std::pin::Pin<&mut Sleep>,
+    ) -> Poll<TunnelEvent> {
+        if let Some(event) = self.events.borrow_mut().pop_front() {
+            return Poll::Ready(event);
+        }
+        if let Err(error) = self.visit(cx, timer.as_mut()) {
+            self.lose(&error);
+        }
+        if let Some(event) = self.events.borrow_mut().pop_front() {
+            return Poll::Ready(event);
+        }
+        if let Some(error) = self.lost.borrow().clone() {
+            return Poll::Ready(TunnelEvent::Lost(error));
+        }
+        if self.is_over() {
+            self.close();
+            return Poll::Ready(TunnelEvent::Ended);
+        }
+        *self.driver.borrow_mut() = Some(cx.waker().clone());
+        timer.as_mut().reset(self.next_deadline());
+        if timer.poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// One visit: what waits for the socket goes out, what has come is dealt with, deadlines are kept.
+    fn visit(
+        self: &Rc<Self>,
+        cx: &mut Context<'_>,
+        timer: std::pin::Pin<&mut Sleep>,
+    ) -> Result<(), TunnelError> {
+        if timer.poll(cx).is_ready() {
+            self.core.borrow_mut().machine.handle_timeout(runtime::now())?;
+            self.flush_at_turn_end();
+        }
+        if self.core.borrow().outgoing.backlog_bytes() > 0
+            && self.socket.poll_writable(cx).is_ready()
+        {
+            self.flush()?;
+            // Full again: the next edge is waited for.
+            if self.core.borrow().outgoing.backlog_bytes() > 0
+                && self.socket.poll_writable(cx).is_ready()
+            {
+                cx.waker().wake_by_ref();
+            }
+        }
+        if self.socket.poll_readable(cx).is_ready() {
+            self.receive()?;
+            if self.socket.poll_readable(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
+        }
+        Ok(())
+    }
+
+    /// When the driver must look even if nothing comes: PING, its answer, or the end of idleness.
+    fn next_deadline(&self) -> Instant {
+        let idle = self.idle_since.get().map(|since| since + TUNNEL_IDLE_TIMEOUT);
+        let machine = self.core.borrow().machine.next_deadline();
+        [idle, machine]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or_else(|| runtime::now() + TUNNEL_IDLE_TIMEOUT)
+    }
+
+    /// Without streams, and asked to end by us, by the peer, or by time.
+    fn is_over(&self) -> bool {
+        let Some(since) = self.idle_since.get() else { return false };
+        self.draining.get()
+            || self.core.borrow().machine.is_going_away()
+            || runtime::now() >= since + TUNNEL_IDLE_TIMEOUT
+    }
+
+    /// Ends in order: GOAWAY, close_notify, FIN. What the socket does not take now is not waited for.
+    fn close(&self) {
+        let mut core = self.core.borrow_mut();
+        let core = &mut *core;
+        core.machine.go_away(ErrorCode::NO_ERROR);
+        self.draining.set(true);
+        let sent = core.seal_output().and_then(|()| {
+            let mut alert = Vec::new();
+            core.records.close_notify(&mut alert);
+            core.outgoing.push_sealed(&alert);
+            core.outgoing.flush(&self.socket).map_err(|error| TunnelError::Io(error.kind()))
+        });
+        if sent.is_ok() {
+            // The socket is closed right after; a failure here has no one left to tell.
+            let _ = self.socket.shutdown_write();
+        }
+    }
+
+    /// Breaks: every stream is told, nothing more is sent but what the machines queued last.
+    fn lose(self: &Rc<Self>, error: &TunnelError) {
+        if self.lost.borrow().is_some() {
+            return;
+        }
+        *self.lost.borrow_mut() = Some(error.clone());
+        {
+            let mut core = self.core.borrow_mut();
+            if !matches!(error, TunnelError::Io(_)) && core.seal_output().is_ok() {
+                // The GOAWAY or alert that says why. Best effort: the tunnel is lost either way.
+                let _ = core.outgoing.flush(&self.socket);
+            }
+        }
+        let streams: Vec<_> = self.streams.borrow().values().cloned().collect();
+        for stream in streams {
+            stream.tunnel_lost(error);
+        }
+        self.wake_driver();
+    }
+
+    // What streams ask for.
+
+    fn may_send(&self, id: StreamId) -> bool {
+        let core = self.core.borrow();
+        core.outgoing.backlog_bytes() < TUNNEL_BACKLOG_BYTES_MAX
+            && core.machine.send_capacity(id) > 0
+    }
+
+    fn wake_when_sendable(&self, id: StreamId) {
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.contains(&id) {
+            waiting.push_back(id);
+        }
+    }
+
+    /// One read from the application into the tunnel. 0 is the application's end of stream.
+    fn send_from(
+        self: &Rc<Self>,
+        id: StreamId,
+        cell: &StreamCell,
+        application: &TcpStream,
+    ) -> io::Result<usize> {
+        let sent = runtime::scratch(|scratch| {
+            let mut core = self.core.borrow_mut();
+            let Core { records, machine, outgoing, .. } = &mut *core;
+            let capacity = machine.send_capacity(id).min(VISIT_BYTES_MAX);
+            let frame_bytes_max = machine.peer_frame_bytes_max();
+            let mut slots = Slots::new(&mut scratch.receive, capacity, frame_bytes_max);
+            let read = slots.read_from(application)?;
+            if read == 0 {
+                return Ok((0, Ok(())));
+            }
+            let outcome = if read <= COALESCE_BYTES_MAX {
+                let header = machine.data_header(id, read, false);
+                outgoing
+                    .push(&header, records)
+                    .and_then(|()| outgoing.push(slots.first_payload(read), records))
+                    .map_err(TunnelError::from)
+            } else {
+                outgoing
+                    .seal(records)
+                    .and_then(|()| {
+                        slots.seal(read, records, |bytes| machine.data_header(id, bytes, false))
+                    })
+                    .map_err(TunnelError::from)
+                    .and_then(|sealed| {
+                        let flushed = outgoing.flush_with(sealed, &self.socket);
+                        flushed.map_err(|error| TunnelError::Io(error.kind()))
+                    })
+                    .map(|_| ())
+            };
+            Ok::<_, io::Error>((read, outcome))
+        });
+        let (read, outcome) = sent?;
+        match outcome {
+            Err(error) => self.lose(&error),
+            Ok(()) if read > COALESCE_BYTES_MAX && self.has_backlog() => self.wake_driver(),
+            Ok(()) => self.flush_at_turn_end(),
+        }
+        if cell.meter.moved(read, runtime::now()) {
+            self.bulk_until.set(Some(runtime::now() + crate::limits::BULK_WINDOW));
+        }
+        Ok(read)
+    }
+
+    fn finish(self: &Rc<Self>, id: StreamId) {
+        let mut core = self.core.borrow_mut();
+        let Core { records, machine, outgoing, .. } = &mut *core;
+        let header = machine.data_header(id, 0, true);
+        let pushed = outgoing.push(&header, records);
+        drop(core);
+        match pushed {
+            Ok(()) => self.flush_at_turn_end(),
+            Err(error) => self.lose(&error.into()),
+        }
+    }
+
+    fn reset(self: &Rc<Self>, id: StreamId, code: ErrorCode) {
+        self.core.borrow_mut().machine.reset(id, code);
+        self.flush_at_turn_end();
+    }
+
+    fn release(self: &Rc<Self>, id: StreamId, bytes: usize) {
+        let mut core = self.core.borrow_mut();
+        // At most a stream's window is ever held, which is far below 4 GiB.
+        core.machine.release(id, bytes.try_into().unwrap_or(u32::MAX));
+        if core.machine.has_output() {
+            drop(core);
+            self.flush_at_turn_end();
+        }
+    }
+
+    fn forget(&self, id: StreamId) {
+        let mut streams = self.streams.borrow_mut();
+        streams.remove(&id);
+        if streams.is_empty() {
+            self.idle_since.set(Some(runtime::now()));
+            drop(streams);
+            self.wake_driver();
+        }
+    }
+
+    fn add_stream(self: &Rc<Self>, id: StreamId) -> TunnelStream {
+        let cell = StreamCell::new();
+        self.streams.borrow_mut().insert(id, cell.clone());
+        self.idle_since.set(None);
+        TunnelStream::new(self.clone(), id, cell)
+    }
+
+    // Sending.
+
+    /// Has everything queued in this turn sealed and written when the turn ends.
+    fn flush_at_turn_end(self: &Rc<Self>) {
+        if !self.flush_due.replace(true) {
+            runtime::at_turn_end(self.clone());
+        }
+    }
+
+    fn flush(self: &Rc<Self>) -> Result<(), TunnelError> {
+        let mut core = self.core.borrow_mut();
+        core.seal_output()?;
+        let all_out = core
+            .outgoing
+            .flush(&self.socket)
+            .map_err(|error| TunnelError::Io(error.kind()))?;
+        drop(core);
+        if all_out {
+            self.wake_waiting();
+        } else {
+            self.wake_driver();
+        }
+        Ok(())
+    }
+
+    fn has_backlog(&self) -> bool {
+        self.core.borrow().outgoing.backlog_bytes() > 0
+    }
+
+    fn wake_waiting(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
+        let streams = self.streams.borrow();
+        for cell in waiting.iter().filter_map(|id| streams.get(id)) {
+            cell.wake();
+        }
+    }
+
+    fn wake_driver(&self) {
+        if let Some(waker) = self.driver.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+impl TurnEnd for Tunnel {
+    fn turn_end(self: Rc<Self>) {
+        self.flush_due.set(false);
+        if self.lost.borrow().is_some() {
+            return;
+        }
+        if let Err(error) = self.flush() {
+            self.lose(&error);
+        }
+    }
+}
+
+impl Core {
+    /// Frames the machine has queued join the open record, and it is sealed.
+    fn seal_output(&mut self) -> Result<(), TunnelError> {
+        if self.machine.has_output() {
+            let mut frames = crate::buffers::take();
+            self.machine.take_output(&mut frames);
+            let pushed = self.outgoing.push(&frames, &mut self.records);
+            crate::buffers::give_back(frames);
+            pushed?;
+        }
+        self.outgoing.seal(&mut self.records)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,343 @@
+//! One stream of a tunnel: one captured connection on its way to or from the peer.
+//!
+//! Bytes from the peer are written to the application by the tunnel's own task, from where they lie in
+//! the scratch, at the moment they are opened; only what the application does not take at once is
+//! kept here, and no credit is given back for it until it is taken. Bytes to the peer are read,
+//! framed and sealed by the stream's own task (see [`TunnelStream::poll_send`]).
+
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    io::{self, IoSlice},
+    rc::Rc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use ringway_protocols::hbone::{ConnectResponse, ErrorCode, StreamEnd, StreamId};
+
+use super::{Tunnel, TunnelError};
+use crate::{buffers, runtime::TcpStream, telemetry::ByteCounters};
+
+/// A stream as its tunnel knows it.
+pub(super) struct StreamCell {
+    sink: OnceCell<Sink>,
+    backlog: RefCell<Backlog>,
+    incoming: RefCell<Incoming>,
+    pub(super) response: RefCell<Option<ConnectResponse>>,
+    waker: RefCell<Option<Waker>>,
+    pub(super) meter: super::BulkMeter,
+}
+
+/// Where bytes from the peer go, and what counts them.
+struct Sink {
+    application: Rc<TcpStream>,
+    counters: Rc<ByteCounters>,
+}
+
+/// Bytes from the peer that the application has not taken yet. At most a stream's receive window.
+#[derive(Default)]
+struct Backlog {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+/// How the peer's direction stands.
+#[derive(Clone, Debug)]
+enum Incoming {
+    Open,
+    /// The peer ended its direction in order.
+    Ended,
+    /// The peer aborted the stream.
+    Reset(ErrorCode),
+    /// The application does not take bytes any more: writing to it failed.
+    ApplicationGone,
+    /// The tunnel broke.
+    TunnelLost(TunnelError),
+}
+
+impl StreamCell {
+    pub(super) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            sink: OnceCell::new(),
+            backlog: RefCell::default(),
+            incoming: RefCell::new(Incoming::Open),
+            response: RefCell::new(None),
+            waker: RefCell::new(None),
+            meter: super::BulkMeter::default(),
+        })
+    }
+
+    /// Takes bytes the peer sent. Returns for how many of them credit may go back at once.
+    pub(super) fn deliver(&self, slices: &[IoSlice<'_>], total: usize) -> usize {
+        let mut backlog = self.backlog.borrow_mut();
+        let written = match self.sink.get() {
+            Some(sink) if backlog.is_empty() => match sink.application.try_writev(slices) {
+                Ok(written) => {
+                    sink.counters.from_peer(written);
+                    written
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(_) => {
+                    self.end(Incoming::ApplicationGone);
+                    return total;
+                }
+            },
+            _ => 0,
+        };
+        if written < total {
+            let was_empty = backlog.is_empty();
+            backlog.keep(slices, written);
+            if was_empty {
+                self.wake();
+            }
+        }
+        written
+    }
+
+    pub(super) fn peer_ended(&self) {
+        self.end(Incoming::Ended);
+    }
+
+    pub(super) fn peer_reset(&self, code: ErrorCode) {
+        self.end(match StreamEnd::of(code) {
+            StreamEnd::Clean => Incoming::Ended,
+            StreamEnd::Abort => Incoming::Reset(code),
+        });
+    }
+
+    pub(super) fn tunnel_lost(&self, error: &TunnelError) {
+        self.end(Incoming::TunnelLost(error.clone()));
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    fn end(&self, how: Incoming) {
+        let mut incoming = self.incoming.borrow_mut();
+        if matches!(*incoming, Incoming::Open) || !matches!(how, Incoming::Ended) {
+            *incoming = how;
+        }
+        drop(incoming);
+        self.wake();
+    }
+
+    fn wake_on(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+}
+
+impl Backlog {
+    fn is_empty(&self) -> bool {
+        self.taken == self.bytes.len()
+    }
+
+    fn keep(&mut self, slices: &[IoSlice<'_>], mut skip: usize) {
+        if self.bytes.capacity() == 0 {
+            self.bytes = buffers::take();
+        }
+        for slice in slices {
+            let skipped = skip.min(slice.len());
+            self.bytes.extend_from_slice(&slice[skipped..]);
+            skip -= skipped;
+        }
+    }
+
+    fn release(&mut self) {
+        self.taken = 0;
+        buffers::give_back(std::mem::take(&mut self.bytes));
+    }
+}
+
+/// What one visit to the application's readable side came to.
+pub(crate) enum Sent {
+    /// So many bytes went into the tunnel.
+    Bytes(usize),
+    /// The application ended its direction; the stream was told.
+    End,
+}
+
+/// How the peer's direction came to its end.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// In order: everything was written to the application.
+    End,
+    /// The peer aborted.
+    Reset(ErrorCode),
+    /// The application aborted while the peer was still sending.
+    ApplicationGone,
+    /// The tunnel broke.
+    TunnelLost(TunnelError),
+}
+
+/// One stream, held by the task whose connection it carries. Dropping it before both directions have
+/// ended resets the stream.
+pub(crate) struct TunnelStream {
+    pub(super) tunnel: Rc<Tunnel>,
+    pub(super) id: StreamId,
+    pub(super) cell: Rc<StreamCell>,
+    /// Whether we have ended our direction.
+    pub(super) sent_end: Cell<bool>,
+    /// Whether the peer's end was taken note of.
+    pub(super) received_end: Cell<bool>,
+}
+
+impl TunnelStream {
+    pub(super) fn new(tunnel: Rc<Tunnel>, id: StreamId, cell: Rc<StreamCell>) -> Self {
+        Self { tunnel, id, cell, sent_end: Cell::new(false), received_end: Cell::new(false) }
+    }
+
+    /// Names the application that bytes from the peer are written to from now on.
+    pub(crate) fn attach(&self, application: &Rc<TcpStream>, counters: &Rc<ByteCounters>) {
+        let sink = Sink { application: application.clone(), counters: counters.clone() };
+        let attached = self.cell.sink.set(sink);
+        assert!(attached.is_ok(), "a stream has one application");
+    }
+
+    /// Waits for the answer to the CONNECT request.
+    pub(crate) async fn response(&self) -> Result<ConnectResponse, Received> {
+        std::future::poll_fn(|cx| {
+            if let Some(response) = self.cell.response.borrow_mut().take() {
+                return Poll::Ready(Ok(response));
+            }
+            match self.poll_incoming(cx) {
+                Poll::Ready(received) => Poll::Ready(Err(received)),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Moves what the application has to say into the tunnel: one read, one visit.
+    ///
+    /// Pending while the application is silent, and while the peer's window or the tunnel's socket is
+    /// full: then the application is not read.
+    ///
+    /// # Errors
+    /// What the application's socket says, a reset above all.
+    pub(crate) fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        application: &TcpStream,
+    ) -> Poll<io::Result<Sent>> {
+        loop {
+            ready!(application.poll_readable(cx));
+            if !self.tunnel.may_send(self.id) {
+                self.cell.wake_on(cx);
+                self.tunnel.wake_when_sendable(self.id);
+                return Poll::Pending;
+            }
+            match self.tunnel.send_from(self.id, &self.cell, application) {
+                Ok(0) => {
+                    self.finish();
+                    return Poll::Ready(Ok(Sent::End));
+                }
+                Ok(bytes) => return Poll::Ready(Ok(Sent::Bytes(bytes))),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Writes what the peer sent and the application did not take at once; ready when the peer's
+    /// direction has come to an end.
+    pub(crate) fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Received> {
+        if let Some(sink) = self.cell.sink.get() {
+            match self.poll_backlog(cx, sink) {
+                Poll::Pending if matches!(*self.cell.incoming.borrow(), Incoming::Ended) => {
+                    self.cell.wake_on(cx);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Received::ApplicationGone),
+                Poll::Pending | Poll::Ready(Ok(())) => {}
+            }
+        }
+        self.poll_incoming(cx)
+    }
+
+    /// Ends our direction in order.
+    pub(crate) fn finish(&self) {
+        if !self.sent_end.replace(true) {
+            self.tunnel.finish(self.id);
+        }
+    }
+
+    /// Aborts the stream, both directions.
+    pub(crate) fn reset(&self, code: ErrorCode) {
+        self.sent_end.set(true);
+        self.received_end.set(true);
+        self.tunnel.reset(self.id, code);
+    }
+
+    /// The tunnel the stream runs in.
+    pub(crate) fn tunnel(&self) -> &Rc<Tunnel> {
+        &self.tunnel
+    }
+
+    pub(crate) fn id(&self) -> StreamId {
+        self.id
+    }
+
+    fn poll_incoming(&self, cx: &mut Context<'_>) -> Poll<Received> {
+        let received = match &*self.cell.incoming.borrow() {
+            Incoming::Open => {
+                self.cell.wake_on(cx);
+                return Poll::Pending;
+            }
+            Incoming::Ended => Received::End,
+            Incoming::Reset(code) => Received::Reset(*code),
+            Incoming::ApplicationGone => Received::ApplicationGone,
+            Incoming::TunnelLost(error) => Received::TunnelLost(error.clone()),
+        };
+        if matches!(received, Received::End) && self.received_end.get() {
+            // Told already: what may still come is an abort.
+            self.cell.wake_on(cx);
+            return Poll::Pending;
+        }
+        self.received_end.set(!matches!(received, Received::ApplicationGone));
+        Poll::Ready(received)
+    }
+
+    fn poll_backlog(&self, cx: &mut Context<'_>, sink: &Sink) -> Poll<io::Result<()>> {
+        let mut backlog = self.cell.backlog.borrow_mut();
+        let mut released = 0;
+        let outcome = loop {
+            if backlog.is_empty() {
+                if backlog.taken > 0 {
+                    backlog.release();
+                }
+                break Poll::Ready(Ok(()));
+            }
+            if sink.application.poll_writable(cx).is_pending() {
+                break Poll::Pending;
+            }
+            match sink.application.try_write(&backlog.bytes[backlog.taken..]) {
+                Ok(written) => {
+                    backlog.taken += written;
+                    released += written;
+                    sink.counters.from_peer(written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => break Poll::Ready(Err(error)),
+            }
+        };
+        drop(backlog);
+        if released > 0 {
+            self.tunnel.release(self.id, released);
+        }
+        outcome
+    }
+}
+
+impl Drop for TunnelStream {
+    fn drop(&mut self) {
+        if !(self.sent_end.get() && self.received_end.get()) {
+            self.tunnel.reset(self.id, ErrorCode::CONNECT_ERROR);
+        }
+        self.tunnel.forget(self.id);
+    }
+}
