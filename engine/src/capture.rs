@@ -4,7 +4,7 @@
 //! to is known from where it was accepted, never from an address it claims.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     fmt, io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
@@ -32,7 +32,7 @@ pub(crate) struct Pod {
     /// Tunnels that peers have open to the workload.
     server_tunnels: RefCell<Vec<Rc<Tunnel>>>,
     /// Whether the application is dialled from the client's own address.
-    transparent: Cell<bool>,
+    transparent: bool,
     listeners: RefCell<Vec<Task>>,
 }
 
@@ -99,7 +99,7 @@ pub(crate) fn enroll(
         namespace,
         pool: Rc::default(),
         server_tunnels: RefCell::default(),
-        transparent: Cell::new(transparent),
+        transparent,
         listeners: RefCell::default(),
     });
     let tasks = listeners.into_iter().map(|(way, listener)| {
@@ -195,11 +195,13 @@ impl Pod {
     pub(crate) async fn dial_application(
         &self,
         shard: &Shard,
-        client: IpAddr,
+        client: Option<IpAddr>,
         to: SocketAddr,
     ) -> Result<TcpStream, CloseReason> {
-        let spoof = self.transparent.get() && client != to.ip() && client.is_ipv4() == to.is_ipv4();
-        self.dial_from(shard, spoof.then_some(client), to).await
+        let source = client.filter(|client| {
+            self.transparent && *client != to.ip() && client.is_ipv4() == to.is_ipv4()
+        });
+        self.dial_from(shard, source, to).await
     }
 
     async fn dial_from(

@@ -45,7 +45,7 @@ pub(crate) fn source_workload(
     request: &ConnectRequest,
     peer: IpAddr,
 ) -> Option<Arc<Workload>> {
-    let network = snapshot.network();
+    let network = &*snapshot.settings().network;
     let elsewhere = request
         .x_forwarded_network
         .as_ref()

@@ -16,7 +16,7 @@ use crate::{
     placement::{Placement, PlacementTable, ShardId},
     publish::{Published, SnapshotReader},
     runtime::{
-        MailReceiver, MailSender, NetNamespace, ReactorChoice, ReactorReport, Runtime, mailbox,
+        MailReceiver, MailSender, NetNamespace, ReactorChoice, ReactorReport, Runtime, TrySendError, mailbox,
     },
     shard::{Command, Shard},
     snapshot::Snapshot,
@@ -289,8 +289,8 @@ impl Engine {
         for mailbox in &self.mailboxes {
             let mut command = command(answer.clone());
             // Commands are rare and must arrive: a mailbox full of connections empties in a moment.
-            while let Err(refused) = mailbox.try_send(command) {
-                command = refused.into_inner();
+            while let Err(TrySendError::Full(refused)) = mailbox.try_send(command) {
+                command = refused;
                 std::thread::sleep(Duration::from_millis(1));
             }
         }

@@ -7,7 +7,7 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use ringway_protocols::{
-    hbone::{Authority, ConnectRequest, Connection as Http2, Settings},
+    hbone::{ConnectRequest, Connection as Http2, Settings},
     identity::Identity,
     proxy_protocol,
     tls::Handshake,
@@ -23,9 +23,9 @@ use crate::{
     relay::{ApplicationIs, relay_plain, relay_tunnelled, write_all},
     runtime::{self, TcpStream},
     shard::Shard,
-    snapshot::Workload,
+    snapshot::{Service, Snapshot, Workload},
     telemetry::{Direction, Parties, Reporter, SecurityPolicy},
-    tunnel::{self, Tunnel, TunnelEvent, TunnelStream},
+    tunnel::{self, Tunnel, TunnelError, TunnelEvent, TunnelStream},
 };
 
 /// Serves one connection to port 15008: a tunnel, and in it as many streams as its peer opens.
@@ -90,6 +90,11 @@ async fn serve_requests(shard: &Rc<Shard>, pod: &Rc<Pod>, tunnel: &Rc<Tunnel>, p
                 let reason = CloseReason::MalformedConnect(why);
                 early_end(shard, pod, peer.address, peer.local, reason);
             }
+            // Broken by the peer: worth a record of its own, whatever its streams were told.
+            TunnelEvent::Lost(TunnelError::Http2(why)) => {
+                let reason = CloseReason::Http2(why.to_string());
+                return early_end(shard, pod, peer.address, peer.local, reason);
+            }
             TunnelEvent::Ended | TunnelEvent::Lost(_) => return,
         }
     }
@@ -139,11 +144,13 @@ async fn accept(
         destination: peer.local,
         authority: Some(request.authority.clone()),
     });
-    let dialling = pod.dial_application(shard, peer.address.ip(), target.address);
+    let dialling = pod.dial_application(shard, target.as_client.then(|| peer.address.ip()), target.address);
     let application = Rc::new(connection.unless_cut(dialling).await??);
     stream.tunnel().accept(stream, &connect::response(&local));
-    if target.proxy_protocol {
-        let header = proxy_protocol::encode(peer.address, target.address, peer.identity.as_ref());
+    if let Some(announced) = target.proxy_protocol {
+        let mut header = Vec::new();
+        let identity = peer.identity.as_ref().map(ToString::to_string);
+        proxy_protocol::encode(peer.address, announced, identity.as_deref(), &mut header);
         write_all(&application, &header)
             .await
             .map_err(|error| CloseReason::DialFailed(error.kind()))?;
@@ -169,8 +176,22 @@ fn parties_of(
         baggage: request.baggage.clone().map(Box::new),
         source,
         destination: Some(local.clone()),
-        service: target.service.clone(),
+        service: service_of(&snapshot, request, local, target),
     }
+}
+
+/// The service the client meant: the one it asked for, or said it had called, or else one that leads
+/// here.
+fn service_of(
+    snapshot: &Snapshot,
+    request: &ConnectRequest,
+    local: &Workload,
+    target: &InboundTarget,
+) -> Option<Arc<Service>> {
+    let host = request.forwarded.as_ref().and_then(|forwarded| forwarded.host.as_deref());
+    target.destination_service.clone().or_else(|| {
+        decide::inbound_service(snapshot, local, target.destination.port(), host).cloned()
+    })
 }
 
 /// Serves one plaintext connection from outside the mesh.
@@ -203,11 +224,13 @@ async fn dial_plaintext(
     connection: &Connection,
 ) -> Result<TcpStream, CloseReason> {
     let local = shard.workload(&pod.uid).await?;
-    let (target, source) = {
+    let (target, source, service) = {
         let snapshot = shard.snapshot();
         let target = decide::inbound_plaintext(&snapshot, &local, destination)
             .map_err(CloseReason::Refused)?;
-        (target, snapshot.workload_by_address(snapshot.network(), from.ip()).cloned())
+        let source = snapshot.workload_by_address(&snapshot.settings().network, from.ip()).cloned();
+        let service = decide::inbound_service(&snapshot, &local, target.destination.port(), None);
+        (target, source, service.cloned())
     };
     let parties = Parties {
         reporter: Reporter::Destination,
@@ -216,11 +239,11 @@ async fn dial_plaintext(
         destination_identity: None,
         source,
         destination: Some(local),
-        service: target.service.clone(),
+        service,
         baggage: None,
     };
     connection.decided(Decided { parties, destination, authority: None });
-    let dialling = pod.dial_application(shard, from.ip(), target.address);
+    let dialling = pod.dial_application(shard, target.as_client.then(|| from.ip()), target.address);
     connection.unless_cut(dialling).await?
 }
 

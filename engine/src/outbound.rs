@@ -7,7 +7,6 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use ringway_protocols::{
     hbone::{Connection as Http2, ErrorCode, Settings},
-    identity::Identity,
     tls::Handshake,
 };
 
@@ -138,7 +137,7 @@ enum Unanswered {
 async fn answer(stream: &TunnelStream) -> Result<(), Unanswered> {
     let answered = runtime::timeout(CONNECT_RESPONSE_TIMEOUT, stream.response()).await;
     Err(match answered {
-        Ok(Ok(response)) if response.status == 200 => return Ok(()),
+        Ok(Ok(response)) if response.is_success() => return Ok(()),
         Ok(Ok(response)) => Unanswered::Failed(CloseReason::ConnectRefused(response.status)),
         Ok(Err(Received::Reset(ErrorCode::REFUSED_STREAM))) => Unanswered::Refused,
         Ok(Err(Received::TunnelLost(error))) => {

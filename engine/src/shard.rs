@@ -25,7 +25,7 @@ use crate::{
     placement::{Placement, ShardId},
     publish::SnapshotReader,
     runtime::{
-        self, DetachedStream, MailReceiver, MailSender, NetNamespace, PipePool, TurnEnd,
+        self, DetachedStream, MailReceiver, MailSender, NetNamespace, PipePool, TrySendError, TurnEnd,
     },
     snapshot::{Snapshot, Workload},
     telemetry::{SeriesTable, Telemetry},
@@ -97,7 +97,8 @@ impl Shard {
     /// Obeys commands until told to stop.
     pub(crate) async fn run(self: Rc<Self>, mut mailbox: MailReceiver<Command>) {
         loop {
-            match mailbox.recv().await {
+            let Some(command) = mailbox.recv().await else { return };
+            match command {
                 Command::Enroll { uid, namespace, answer } => {
                     // Whoever asked may have given up waiting.
                     let _ = answer.send(self.enroll(uid, namespace));
@@ -166,7 +167,7 @@ impl Shard {
 
     /// Gives a connection to another shard. Returns it when that shard's mailbox is full.
     pub(crate) fn hand_over(&self, to: ShardId, command: Command) -> Result<(), Command> {
-        self.siblings[usize::from(to.0)].try_send(command)
+        self.siblings[usize::from(to.0)].try_send(command).map_err(TrySendError::into_inner)
     }
 
     fn enroll(self: &Rc<Self>, uid: Arc<str>, namespace: NetNamespace) -> Result<(), EnrollError> {

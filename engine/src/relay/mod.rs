@@ -15,7 +15,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use ringway_protocols::hbone::ErrorCode;
+use ringway_protocols::hbone::LocalEnd;
 
 pub(crate) use self::plain::relay_plain;
 use crate::{
@@ -108,6 +108,10 @@ impl Tunnelled<'_> {
                     Err(_) => self.application_gone(),
                 }
             }
+            Poll::Ready(Received::LetGo) => match self.application.shutdown_write() {
+                Ok(()) => Poll::Ready(CloseReason::Finished),
+                Err(_) => self.application_gone(),
+            },
             Poll::Ready(Received::Reset(_)) => {
                 self.application.reset_on_close();
                 Poll::Ready(self.application_is.reset_by_peer())
@@ -147,13 +151,13 @@ impl Tunnelled<'_> {
     }
 
     fn application_gone(&self) -> Poll<CloseReason> {
-        self.stream.reset(ErrorCode::CONNECT_ERROR);
+        self.stream.reset(LocalEnd::Aborted);
         self.application.reset_on_close();
         Poll::Ready(self.application_is.reset_by_application())
     }
 
     fn abort_both(&self, reason: CloseReason) -> Poll<CloseReason> {
-        self.stream.reset(ErrorCode::CONNECT_ERROR);
+        self.stream.reset(LocalEnd::Aborted);
         self.application.reset_on_close();
         Poll::Ready(reason)
     }

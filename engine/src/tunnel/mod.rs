@@ -25,6 +25,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::{HashMap, VecDeque},
     fmt, io,
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
     time::Instant,
@@ -43,7 +44,7 @@ pub(crate) use self::{
 use self::{bulk::BulkMeter, outgoing::Outgoing, slots::Slots, stream::StreamCell};
 use crate::{
     hash::FastHasher,
-    limits::{COALESCE_BYTES_MAX, TUNNEL_BACKLOG_BYTES_MAX, TUNNEL_IDLE_TIMEOUT, VISIT_BYTES_MAX},
+    limits::{COALESCE_BYTES_MAX, TUNNEL_BACKLOG_BYTES_MAX, TUNNEL_IDLE_TIMEOUT},
     runtime::{self, Sleep, TcpStream, TurnEnd},
 };
 
@@ -206,25 +207,21 @@ impl Tunnel {
         look(&self.core.borrow().records)
     }
 
-    pub(crate) fn socket(&self) -> &TcpStream {
-        &self.socket
-    }
-
     /// Drives the tunnel until it has something to tell. Not to be called again after an end.
     pub(crate) async fn next(self: &Rc<Self>) -> TunnelEvent {
-        let mut timer = std::pin::pin!(runtime::sleep_until(self.next_deadline()));
-        std::future::poll_fn(|cx| self.poll_next(cx, timer.as_mut())).await
+        let mut timer = runtime::sleep_until(self.next_deadline());
+        std::future::poll_fn(|cx| self.poll_next(cx, &mut timer)).await
     }
 
     fn poll_next(
         self: &Rc<Self>,
         cx: &mut Context<'_>,
-        mut timer: std::pin::Pin<&mut Sleep>,
+        timer: &mut Sleep,
     ) -> Poll<TunnelEvent> {
         if let Some(event) = self.events.borrow_mut().pop_front() {
             return Poll::Ready(event);
         }
-        if let Err(error) = self.visit(cx, timer.as_mut()) {
+        if let Err(error) = self.visit(cx, timer) {
             self.lose(&error);
         }
         if let Some(event) = self.events.borrow_mut().pop_front() {
@@ -238,8 +235,11 @@ impl Tunnel {
             return Poll::Ready(TunnelEvent::Ended);
         }
         *self.driver.borrow_mut() = Some(cx.waker().clone());
-        timer.as_mut().reset(self.next_deadline());
-        if timer.poll(cx).is_ready() {
+        let deadline = self.next_deadline();
+        if timer.deadline() != deadline {
+            timer.reset(deadline);
+        }
+        if Pin::new(timer).poll(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
@@ -249,9 +249,9 @@ impl Tunnel {
     fn visit(
         self: &Rc<Self>,
         cx: &mut Context<'_>,
-        timer: std::pin::Pin<&mut Sleep>,
+        timer: &mut Sleep,
     ) -> Result<(), TunnelError> {
-        if timer.poll(cx).is_ready() {
+        if timer.is_elapsed() {
             self.core.borrow_mut().machine.handle_timeout(runtime::now())?;
             self.flush_at_turn_end();
         }
@@ -356,34 +356,14 @@ impl Tunnel {
     ) -> io::Result<usize> {
         let sent = runtime::scratch(|scratch| {
             let mut core = self.core.borrow_mut();
-            let Core { records, machine, outgoing, .. } = &mut *core;
-            let capacity = machine.send_capacity(id).min(VISIT_BYTES_MAX);
-            let frame_bytes_max = machine.peer_frame_bytes_max();
+            let capacity = core.machine.send_capacity(id);
+            let frame_bytes_max = core.machine.peer_frame_bytes_max();
             let mut slots = Slots::new(&mut scratch.receive, capacity, frame_bytes_max);
             let read = slots.read_from(application)?;
             if read == 0 {
                 return Ok((0, Ok(())));
             }
-            let outcome = if read <= COALESCE_BYTES_MAX {
-                let header = machine.data_header(id, read, false);
-                outgoing
-                    .push(&header, records)
-                    .and_then(|()| outgoing.push(slots.first_payload(read), records))
-                    .map_err(TunnelError::from)
-            } else {
-                outgoing
-                    .seal(records)
-                    .and_then(|()| {
-                        slots.seal(read, records, |bytes| machine.data_header(id, bytes, false))
-                    })
-                    .map_err(TunnelError::from)
-                    .and_then(|sealed| {
-                        let flushed = outgoing.flush_with(sealed, &self.socket);
-                        flushed.map_err(|error| TunnelError::Io(error.kind()))
-                    })
-                    .map(|_| ())
-            };
-            Ok::<_, io::Error>((read, outcome))
+            Ok::<_, io::Error>((read, self.send_read(&mut core, id, slots, read)))
         });
         let (read, outcome) = sent?;
         match outcome {
@@ -397,15 +377,39 @@ impl Tunnel {
         Ok(read)
     }
 
+    /// Sends what was read: small in the record of this turn, bulk from where it lies.
+    fn send_read(
+        &self,
+        core: &mut Core,
+        id: StreamId,
+        slots: Slots<'_>,
+        read: usize,
+    ) -> Result<(), TunnelError> {
+        core.push_output()?;
+        let Core { records, machine, outgoing, .. } = core;
+        if read <= COALESCE_BYTES_MAX {
+            outgoing.push(&machine.data_header(id, read, false), records)?;
+            outgoing.push(slots.first_payload(read), records)?;
+            return Ok(());
+        }
+        outgoing.seal(records)?;
+        let sealed = slots.seal(read, records, |bytes| machine.data_header(id, bytes, false))?;
+        outgoing
+            .flush_with(sealed, &self.socket)
+            .map(|_| ())
+            .map_err(|error| TunnelError::Io(error.kind()))
+    }
+
     fn finish(self: &Rc<Self>, id: StreamId) {
         let mut core = self.core.borrow_mut();
-        let Core { records, machine, outgoing, .. } = &mut *core;
-        let header = machine.data_header(id, 0, true);
-        let pushed = outgoing.push(&header, records);
+        let pushed = core.push_output().and_then(|()| {
+            let Core { records, machine, outgoing, .. } = &mut *core;
+            Ok(outgoing.push(&machine.data_header(id, 0, true), records)?)
+        });
         drop(core);
         match pushed {
             Ok(()) => self.flush_at_turn_end(),
-            Err(error) => self.lose(&error.into()),
+            Err(error) => self.lose(&error),
         }
     }
 
@@ -498,8 +502,18 @@ impl TurnEnd for Tunnel {
 }
 
 impl Core {
-    /// Frames the machine has queued join the open record, and it is sealed.
+    /// Frames the machine has queued join the open record, and it is sealed. While the socket takes
+    /// nothing they stay where they are: the machine bounds what a peer provokes without reading.
     fn seal_output(&mut self) -> Result<(), TunnelError> {
+        if self.outgoing.backlog_bytes() < TUNNEL_BACKLOG_BYTES_MAX {
+            self.push_output()?;
+        }
+        self.outgoing.seal(&mut self.records)?;
+        Ok(())
+    }
+
+    /// Frames the machine has queued join the open record; what is pushed next comes behind them.
+    fn push_output(&mut self) -> Result<(), TunnelError> {
         if self.machine.has_output() {
             let mut frames = crate::buffers::take();
             self.machine.take_output(&mut frames);
@@ -507,7 +521,6 @@ impl Core {
             crate::buffers::give_back(frames);
             pushed?;
         }
-        self.outgoing.seal(&mut self.records)?;
         Ok(())
     }
 }

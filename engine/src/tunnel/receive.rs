@@ -65,11 +65,11 @@ impl Tunnel {
             let mut cursor = 0;
             loop {
                 match core.machine.next_event(input, &mut cursor, now) {
-                    Ok(Some(Event::Data { stream, payload, flow_controlled_bytes })) => {
+                    Ok(Some(Event::Data { stream, payload, .. })) => {
                         if !gathered.takes(stream) {
                             self.deliver(core, &mut gathered, now);
                         }
-                        gathered.add(stream, &input[payload], flow_controlled_bytes);
+                        gathered.add(stream, &input[payload]);
                     }
                     Ok(Some(event)) => {
                         self.deliver(core, &mut gathered, now);
@@ -91,7 +91,6 @@ impl Tunnel {
     fn deliver(&self, core: &mut Core, gathered: &mut Gathered<'_>, now: Instant) {
         let Some(stream) = gathered.stream.take() else { return };
         let slices = &gathered.slices[..gathered.used];
-        let padding = gathered.flow_controlled_bytes - gathered.payload_bytes;
         let cell = self.streams.borrow().get(&stream).cloned();
         let taken = match cell {
             Some(cell) => {
@@ -103,10 +102,9 @@ impl Tunnel {
             None => gathered.payload_bytes,
         };
         // One visit moves at most a scratch full, which is far below 4 GiB.
-        core.machine.release(stream, (taken + padding).try_into().unwrap_or(u32::MAX));
+        core.machine.release(stream, taken.try_into().unwrap_or(u32::MAX));
         gathered.used = 0;
         gathered.payload_bytes = 0;
-        gathered.flow_controlled_bytes = 0;
     }
 
     fn handle(self: &Rc<Self>, event: Event) {
@@ -117,7 +115,7 @@ impl Tunnel {
                 if end_of_stream {
                     stream.cell.peer_ended();
                 }
-                self.events.borrow_mut().push_back(TunnelEvent::Request(stream, request));
+                self.events.borrow_mut().push_back(TunnelEvent::Request(stream, *request));
             }
             Event::Malformed { reason, .. } => {
                 let reason = TunnelEvent::Malformed(reason.to_string());
@@ -210,7 +208,6 @@ struct Gathered<'buffer> {
     slices: [IoSlice<'buffer>; GATHERED_SLICES_MAX],
     used: usize,
     payload_bytes: usize,
-    flow_controlled_bytes: usize,
 }
 
 impl Default for Gathered<'_> {
@@ -220,7 +217,6 @@ impl Default for Gathered<'_> {
             slices: [IoSlice::new(&[]); GATHERED_SLICES_MAX],
             used: 0,
             payload_bytes: 0,
-            flow_controlled_bytes: 0,
         }
     }
 }
@@ -230,12 +226,11 @@ impl<'buffer> Gathered<'buffer> {
         self.stream.is_none_or(|current| current == stream) && self.used < GATHERED_SLICES_MAX
     }
 
-    fn add(&mut self, stream: StreamId, payload: &'buffer [u8], flow_controlled_bytes: u32) {
+    fn add(&mut self, stream: StreamId, payload: &'buffer [u8]) {
         debug_assert!(self.takes(stream));
         self.stream = Some(stream);
         self.slices[self.used] = IoSlice::new(payload);
         self.used += 1;
         self.payload_bytes += payload.len();
-        self.flow_controlled_bytes += flow_controlled_bytes as usize;
     }
 }

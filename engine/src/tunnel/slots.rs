@@ -19,12 +19,12 @@ use ringway_protocols::{
     },
 };
 
-use crate::runtime::{SCRATCH_BYTES, TcpStream};
+use crate::runtime::{RECEIVE_BYTES, TcpStream};
 
 /// A full record.
 const SLOT_BYTES: usize = RECORD_HEADER_BYTES + RECORD_PLAINTEXT_BYTES_MAX + RECORD_TRAILER_BYTES;
 /// Slots of one read: as many as the scratch has room for.
-const SLOTS: usize = SCRATCH_BYTES / SLOT_BYTES;
+const SLOTS: usize = RECEIVE_BYTES / SLOT_BYTES;
 
 /// Record slots over the shard's scratch, for one read of one stream.
 pub(super) struct Slots<'scratch> {

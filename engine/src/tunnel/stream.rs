@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use ringway_protocols::hbone::{ConnectResponse, ErrorCode, StreamEnd, StreamId};
+use ringway_protocols::hbone::{ConnectResponse, ErrorCode, LocalEnd, StreamEnd, StreamId};
 
 use super::{Tunnel, TunnelError};
 use crate::{buffers, runtime::TcpStream, telemetry::ByteCounters};
@@ -46,6 +46,8 @@ enum Incoming {
     Open,
     /// The peer ended its direction in order.
     Ended,
+    /// The peer let go of the whole stream, in order.
+    LetGo,
     /// The peer aborted the stream.
     Reset(ErrorCode),
     /// The application does not take bytes any more: writing to it failed.
@@ -98,14 +100,23 @@ impl StreamCell {
     }
 
     pub(super) fn peer_reset(&self, code: ErrorCode) {
-        self.end(match StreamEnd::of(code) {
-            StreamEnd::Clean => Incoming::Ended,
-            StreamEnd::Abort => Incoming::Reset(code),
+        self.end(match code.stream_end() {
+            StreamEnd::Clean => Incoming::LetGo,
+            StreamEnd::Aborted | StreamEnd::Refused => Incoming::Reset(code),
         });
     }
 
     pub(super) fn tunnel_lost(&self, error: &TunnelError) {
         self.end(Incoming::TunnelLost(error.clone()));
+    }
+
+    /// Whether the machine has forgotten the stream: nothing can be sent in it.
+    fn is_over(&self) -> bool {
+        !matches!(*self.incoming.borrow(), Incoming::Open | Incoming::Ended | Incoming::ApplicationGone)
+    }
+
+    fn ends_in_order(&self) -> bool {
+        matches!(*self.incoming.borrow(), Incoming::Ended | Incoming::LetGo)
     }
 
     pub(super) fn wake(&self) {
@@ -166,6 +177,8 @@ pub(crate) enum Sent {
 pub(crate) enum Received {
     /// In order: everything was written to the application.
     End,
+    /// In order, and with it our own direction: the peer let go of the stream.
+    LetGo,
     /// The peer aborted.
     Reset(ErrorCode),
     /// The application aborted while the peer was still sending.
@@ -248,7 +261,7 @@ impl TunnelStream {
     pub(crate) fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Received> {
         if let Some(sink) = self.cell.sink.get() {
             match self.poll_backlog(cx, sink) {
-                Poll::Pending if matches!(*self.cell.incoming.borrow(), Incoming::Ended) => {
+                Poll::Pending if self.cell.ends_in_order() => {
                     self.cell.wake_on(cx);
                     return Poll::Pending;
                 }
@@ -261,25 +274,21 @@ impl TunnelStream {
 
     /// Ends our direction in order.
     pub(crate) fn finish(&self) {
-        if !self.sent_end.replace(true) {
+        if !self.sent_end.replace(true) && !self.cell.is_over() {
             self.tunnel.finish(self.id);
         }
     }
 
     /// Aborts the stream, both directions.
-    pub(crate) fn reset(&self, code: ErrorCode) {
+    pub(crate) fn reset(&self, end: LocalEnd) {
         self.sent_end.set(true);
         self.received_end.set(true);
-        self.tunnel.reset(self.id, code);
+        self.tunnel.reset(self.id, end.code());
     }
 
     /// The tunnel the stream runs in.
     pub(crate) fn tunnel(&self) -> &Rc<Tunnel> {
         &self.tunnel
-    }
-
-    pub(crate) fn id(&self) -> StreamId {
-        self.id
     }
 
     fn poll_incoming(&self, cx: &mut Context<'_>) -> Poll<Received> {
@@ -289,11 +298,12 @@ impl TunnelStream {
                 return Poll::Pending;
             }
             Incoming::Ended => Received::End,
+            Incoming::LetGo => Received::LetGo,
             Incoming::Reset(code) => Received::Reset(*code),
             Incoming::ApplicationGone => Received::ApplicationGone,
             Incoming::TunnelLost(error) => Received::TunnelLost(error.clone()),
         };
-        if matches!(received, Received::End) && self.received_end.get() {
+        if self.received_end.get() && matches!(received, Received::End) {
             // Told already: what may still come is an abort.
             self.cell.wake_on(cx);
             return Poll::Pending;
@@ -335,8 +345,9 @@ impl TunnelStream {
 
 impl Drop for TunnelStream {
     fn drop(&mut self) {
-        if !(self.sent_end.get() && self.received_end.get()) {
-            self.tunnel.reset(self.id, ErrorCode::CONNECT_ERROR);
+        let in_order = self.sent_end.get() && self.received_end.get();
+        if !in_order || !self.cell.backlog.borrow().is_empty() {
+            self.tunnel.reset(self.id, LocalEnd::Aborted.code());
         }
         self.tunnel.forget(self.id);
     }

@@ -26,6 +26,7 @@ mod stream;
 
 pub use budget::RETAINED_BYTES_MAX;
 pub use connection::{Connection, Event, OpenError};
+pub use frame::HEAD_BYTES as FRAME_HEADER_BYTES;
 pub use error::{Abuse, Error, ErrorCode, LocalEnd, Misbehaviour, Silence, StreamEnd};
 pub use headers::{
     Authority, AuthorityError, Baggage, ConnectRequest, ConnectResponse, FieldError, Forwarded,

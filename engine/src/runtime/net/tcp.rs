@@ -221,10 +221,15 @@ impl TcpStream {
         Ok(rustix::net::shutdown(&self.io, Shutdown::Write)?)
     }
 
-    /// Closes with a reset, so that the peer cannot mistake this for a clean end.
-    pub fn abort(self) {
+    /// Has the close, whenever it comes, send a reset, so that the peer cannot mistake it for a clean end.
+    pub fn reset_on_close(&self) {
         // It fails only for descriptors that are no sockets; closing is all that is left then.
         let _ = socket::set_abort_on_close(&self.io);
+    }
+
+    /// Closes with a reset, so that the peer cannot mistake this for a clean end.
+    pub fn abort(self) {
+        self.reset_on_close();
     }
 
     /// The error of the connection, if it has one. The kernel tells it once; reads go on to report
