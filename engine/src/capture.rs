@@ -14,10 +14,12 @@ use std::{
 use crate::{
     close::CloseReason,
     engine::OriginalSource,
-    inbound, outbound,
+    inbound,
     limits::DIAL_TIMEOUT,
+    outbound,
     runtime::{
-        self, ConnectOptions, DetachedStream, ListenOptions, NetNamespace, Task, TcpListener, TcpStream,
+        self, ConnectOptions, DetachedStream, ListenOptions, NetNamespace, Task, TcpListener,
+        TcpStream,
     },
     shard::{Command, Shard},
     tunnel::{Pool, Tunnel},
@@ -102,20 +104,15 @@ pub(crate) fn enroll(
         transparent,
         listeners: RefCell::default(),
     });
-    let tasks = listeners.into_iter().map(|(way, listener)| {
-        runtime::spawn(accept(shard.clone(), pod.clone(), way, listener))
-    });
+    let tasks = listeners
+        .into_iter()
+        .map(|(way, listener)| runtime::spawn(accept(shard.clone(), pod.clone(), way, listener)));
     pod.listeners.borrow_mut().extend(tasks);
     Ok(pod)
 }
 
 /// Serves a connection that another shard accepted for this workload.
-pub(crate) fn take_over(
-    shard: &Rc<Shard>,
-    uid: &str,
-    client: DetachedStream,
-    from: SocketAddr,
-) {
+pub(crate) fn take_over(shard: &Rc<Shard>, uid: &str, client: DetachedStream, from: SocketAddr) {
     // Withdrawn meanwhile: dropping the socket closes the connection.
     let Some(pod) = shard.pod(uid) else { return };
     runtime::spawn(outbound::serve(shard.clone(), pod, client.attach(), from));
@@ -187,7 +184,11 @@ impl Pod {
     }
 
     /// Dials from inside the workload's namespace, as the workload.
-    pub(crate) async fn dial(&self, shard: &Shard, to: SocketAddr) -> Result<TcpStream, CloseReason> {
+    pub(crate) async fn dial(
+        &self,
+        shard: &Shard,
+        to: SocketAddr,
+    ) -> Result<TcpStream, CloseReason> {
         self.dial_from(shard, None, to).await
     }
 

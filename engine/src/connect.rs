@@ -2,7 +2,10 @@
 //!
 //! None of it is ever used to decide whether a connection is allowed.
 
-use std::{net::{IpAddr, SocketAddr}, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use ringway_protocols::hbone::{
     Authority, Baggage, ConnectRequest, ConnectResponse, Forwarded, Traceparent, WorkloadType,

@@ -24,7 +24,6 @@ use crate::{
     shard::Shard,
     telemetry::{
         AccessRecord, ByteCounters, Direction, Parties, RecordParty, Reporter, SecurityPolicy,
-
     },
 };
 
@@ -153,7 +152,10 @@ impl Connection {
     ///
     /// # Errors
     /// The reason of the cut.
-    pub(crate) async fn unless_cut<T>(&self, work: impl Future<Output = T>) -> Result<T, CloseReason> {
+    pub(crate) async fn unless_cut<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, CloseReason> {
         let mut work = std::pin::pin!(work);
         std::future::poll_fn(|cx| match self.poll_cut(cx) {
             Poll::Ready(reason) => Poll::Ready(Err(reason)),

@@ -3,11 +3,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use crate::{
-    close::CloseReason,
-    runtime,
-    shard::Shard,
-};
+use crate::{close::CloseReason, runtime, shard::Shard};
 
 /// How a drain went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

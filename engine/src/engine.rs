@@ -16,7 +16,8 @@ use crate::{
     placement::{Placement, PlacementTable, ShardId},
     publish::{Published, SnapshotReader},
     runtime::{
-        MailReceiver, MailSender, NetNamespace, ReactorChoice, ReactorReport, Runtime, TrySendError, mailbox,
+        MailReceiver, MailSender, NetNamespace, ReactorChoice, ReactorReport, Runtime,
+        TrySendError, mailbox,
     },
     shard::{Command, Shard},
     snapshot::Snapshot,
@@ -182,8 +183,7 @@ impl Engine {
                 let reader = SnapshotReader::new(published);
                 let placement = Placement::new(id, placement, crate::runtime::now());
                 let seed = crate::runtime::random();
-                let shard =
-                    Shard::new(id, config, reader, telemetry, placement, siblings, seed);
+                let shard = Shard::new(id, config, reader, telemetry, placement, siblings, seed);
                 shard.run(mailbox).await;
             });
         };
@@ -302,7 +302,8 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.ask::<()>(|_answer| Command::Stop);
-        let threads = std::mem::take(self.threads.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let threads =
+            std::mem::take(self.threads.get_mut().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             // A shard that panicked has said so; there is no one to tell here.
             let _ = thread.join();

@@ -60,21 +60,14 @@ struct Peer {
     identity: Option<Identity>,
 }
 
-async fn secure(
-    shard: &Shard,
-    pod: &Pod,
-    socket: TcpStream,
-) -> Result<Rc<Tunnel>, CloseReason> {
-    let _admitted = shard
-        .handshakes
-        .admit()
-        .ok_or(CloseReason::LimitReached("handshakes in progress"))?;
+async fn secure(shard: &Shard, pod: &Pod, socket: TcpStream) -> Result<Rc<Tunnel>, CloseReason> {
+    let _admitted =
+        shard.handshakes.admit().ok_or(CloseReason::LimitReached("handshakes in progress"))?;
     let workload = shard.workload(&pod.uid).await?;
     let credentials = shard.credentials(workload.identity()).await?;
     let machine = Handshake::server(&credentials).map_err(CloseReason::Handshake)?;
-    let secured = tunnel::handshake(&socket, machine, &shard.handshakes)
-        .await
-        .map_err(handshake_failed)?;
+    let secured =
+        tunnel::handshake(&socket, machine, &shard.handshakes).await.map_err(handshake_failed)?;
     let http2 = Http2::server(Settings::server(), runtime::now());
     Ok(Tunnel::new(socket, secured.records, secured.received, http2))
 }
@@ -106,7 +99,7 @@ async fn serve_stream(
     pod: Rc<Pod>,
     peer: Rc<Peer>,
     stream: TunnelStream,
-    request: ConnectRequest,
+    request: Box<ConnectRequest>,
 ) {
     let connection =
         Connection::begin(&shard, &pod.uid, Direction::Inbound, peer.address, peer.local);
@@ -130,7 +123,7 @@ async fn accept(
     pod: &Pod,
     peer: &Peer,
     stream: &TunnelStream,
-    request: ConnectRequest,
+    request: Box<ConnectRequest>,
     connection: &Connection,
 ) -> Result<Rc<TcpStream>, CloseReason> {
     let local = shard.workload(&pod.uid).await?;
@@ -144,7 +137,8 @@ async fn accept(
         destination: peer.local,
         authority: Some(request.authority.clone()),
     });
-    let dialling = pod.dial_application(shard, target.as_client.then(|| peer.address.ip()), target.address);
+    let dialling =
+        pod.dial_application(shard, target.as_client.then(|| peer.address.ip()), target.address);
     let application = Rc::new(connection.unless_cut(dialling).await??);
     stream.tunnel().accept(stream, &connect::response(&local));
     if let Some(announced) = target.proxy_protocol {

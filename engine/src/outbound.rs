@@ -13,8 +13,8 @@ use ringway_protocols::{
 use crate::{
     capture::Pod,
     close::CloseReason,
-    connection::{Connection, Decided, OpenSocket},
     connect,
+    connection::{Connection, Decided, OpenSocket},
     decide::{self, NextHop, Route},
     limits::{CONNECT_RESPONSE_TIMEOUT, STREAMS_PER_TUNNEL_MAX},
     relay::{ApplicationIs, relay_plain, relay_tunnelled},
@@ -30,8 +30,7 @@ pub(crate) async fn serve(shard: Rc<Shard>, pod: Rc<Pod>, client: TcpStream, fro
     let _open = OpenSocket::new(&shard, Reporter::Source);
     // A connection that is over already went nowhere we can still name.
     let destination = client.original_destination().unwrap_or(from);
-    let connection =
-        Connection::begin(&shard, &pod.uid, Direction::Outbound, from, destination);
+    let connection = Connection::begin(&shard, &pod.uid, Direction::Outbound, from, destination);
     let client = Rc::new(client);
     let reason = match decide(&shard, &pod, destination).await {
         Ok((source, route)) => carry(&shard, &pod, &client, &connection, source, route).await,
@@ -88,8 +87,15 @@ async fn carry(
         NextHop::Tunnel { peer, expected, authority } => {
             parties.security_policy = SecurityPolicy::MutualTls;
             parties.source_identity = Some(source.identity().clone());
-            parties.destination_identity = parties.destination.as_ref().map(|workload| workload.identity().clone());
-            let request = connect::request(shard, &source, connection.source(), &authority, parties.service.as_deref());
+            parties.destination_identity =
+                parties.destination.as_ref().map(|workload| workload.identity().clone());
+            let request = connect::request(
+                shard,
+                &source,
+                connection.source(),
+                &authority,
+                parties.service.as_deref(),
+            );
             connection.decided(Decided { parties, destination: peer, authority: Some(authority) });
             let _placed = shard.placement.count(&pod.uid, connection.original_destination());
             let key = TunnelKey { source: source.identity().clone(), peer, expected };
@@ -149,29 +155,19 @@ async fn answer(stream: &TunnelStream) -> Result<(), Unanswered> {
 }
 
 /// Dials a peer's HBONE port and shakes hands.
-async fn dial(
-    shard: Rc<Shard>,
-    pod: Rc<Pod>,
-    key: TunnelKey,
-) -> Result<Rc<Tunnel>, CloseReason> {
+async fn dial(shard: Rc<Shard>, pod: Rc<Pod>, key: TunnelKey) -> Result<Rc<Tunnel>, CloseReason> {
     let credentials = shard.credentials(&key.source).await?;
     let socket = pod.dial(&shard, key.peer).await.map_err(|reason| match reason {
         CloseReason::DialTimedOut => CloseReason::TunnelDialTimedOut,
         reason => reason,
     })?;
-    let _admitted = shard
-        .handshakes
-        .admit()
-        .ok_or(CloseReason::LimitReached("handshakes in progress"))?;
+    let _admitted =
+        shard.handshakes.admit().ok_or(CloseReason::LimitReached("handshakes in progress"))?;
     let machine = Handshake::client(&credentials, key.expected)
         .map_err(|error| handshake_failed(HandshakeError::Tls(error)))?;
-    let secured = tunnel::handshake(&socket, machine, &shard.handshakes)
-        .await
-        .map_err(handshake_failed)?;
-    let settings = Settings {
-        streams_max: STREAMS_PER_TUNNEL_MAX as u32,
-        ..Settings::client()
-    };
+    let secured =
+        tunnel::handshake(&socket, machine, &shard.handshakes).await.map_err(handshake_failed)?;
+    let settings = Settings { streams_max: STREAMS_PER_TUNNEL_MAX as u32, ..Settings::client() };
     let http2 = Http2::client(settings, runtime::now());
     Ok(Tunnel::new(socket, secured.records, secured.received, http2))
 }

@@ -103,9 +103,8 @@ impl Placement {
     pub(crate) fn count(&self, source: &str, destination: SocketAddr) -> Placed {
         let key = key(source, destination);
         // Saturating: a destination with 255 streams is as busy as it gets.
-        let counted = self.slot(key)
-            .fetch_update(Relaxed, Relaxed, |streams| streams.checked_add(1))
-            .is_ok();
+        let counted =
+            self.slot(key).fetch_update(Relaxed, Relaxed, |streams| streams.checked_add(1)).is_ok();
         Placed { table: self.table.clone(), slot: counted.then(|| slot_of(key)) }
     }
 
@@ -203,8 +202,10 @@ mod tests {
     fn every_shard_names_the_same_home_for_a_cold_destination() {
         let shards = shards(4);
         for last in 0..100 {
-            let homes: Vec<_> =
-                shards.iter().map(|shard| shard.place("pod", destination(last), Instant::now())).collect();
+            let homes: Vec<_> = shards
+                .iter()
+                .map(|shard| shard.place("pod", destination(last), Instant::now()))
+                .collect();
             assert!(homes.iter().all(|home| *home == homes[0]), "{homes:?}");
         }
     }
@@ -229,7 +230,9 @@ mod tests {
         }
         drop(counted);
         let home = shards[0].place("pod", destination(1), Instant::now());
-        assert!(shards.iter().all(|shard| shard.place("pod", destination(1), Instant::now()) == home));
+        assert!(
+            shards.iter().all(|shard| shard.place("pod", destination(1), Instant::now()) == home)
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    ops::Deref,
     rc::Rc,
     sync::{
         Arc, Mutex, PoisonError,
@@ -50,26 +51,38 @@ impl Published {
     }
 }
 
+/// A snapshot as a shard holds it: counted once between the threads, and from then on within the shard,
+/// where counting is plain arithmetic.
+pub(crate) struct HeldSnapshot(Arc<Snapshot>);
+
+impl Deref for HeldSnapshot {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
+}
+
 /// One shard's view of what is published.
 pub(crate) struct SnapshotReader {
     published: Arc<Published>,
     seen: Cell<u64>,
-    held: RefCell<Rc<Arc<Snapshot>>>,
+    held: RefCell<Rc<HeldSnapshot>>,
 }
 
 impl SnapshotReader {
     pub(crate) fn new(published: Arc<Published>) -> Self {
         let seen = published.version.load(Ordering::Acquire);
-        let held = Rc::new(published.current());
+        let held = Rc::new(HeldSnapshot(published.current()));
         Self { published, seen: Cell::new(seen), held: RefCell::new(held) }
     }
 
     /// The current snapshot: one relaxed-cost comparison while nothing was published.
-    pub(crate) fn current(&self) -> Rc<Arc<Snapshot>> {
+    pub(crate) fn current(&self) -> Rc<HeldSnapshot> {
         let version = self.published.version.load(Ordering::Acquire);
         if version != self.seen.get() {
             self.seen.set(version);
-            *self.held.borrow_mut() = Rc::new(self.published.current());
+            *self.held.borrow_mut() = Rc::new(HeldSnapshot(self.published.current()));
         }
         self.held.borrow().clone()
     }

@@ -23,9 +23,10 @@ use crate::{
     engine::EngineConfig,
     limits::{HANDSHAKE_STEPS_PER_TURN, PIPES_MAX, WORKLOAD_TIMEOUT},
     placement::{Placement, ShardId},
-    publish::SnapshotReader,
+    publish::{HeldSnapshot, SnapshotReader},
     runtime::{
-        self, DetachedStream, MailReceiver, MailSender, NetNamespace, PipePool, TrySendError, TurnEnd,
+        self, DetachedStream, MailReceiver, MailSender, NetNamespace, PipePool, TrySendError,
+        TurnEnd,
     },
     snapshot::{Snapshot, Workload},
     telemetry::{SeriesTable, Telemetry},
@@ -126,7 +127,7 @@ impl Shard {
     }
 
     /// The published snapshot. A decision is made on one; do not keep it across an await.
-    pub(crate) fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+    pub(crate) fn snapshot(&self) -> Rc<HeldSnapshot> {
         self.snapshot.current()
     }
 
@@ -142,9 +143,9 @@ impl Shard {
         &self,
         identity: &Identity,
     ) -> Result<Arc<Credentials>, CloseReason> {
-        self.wait_for(|snapshot| snapshot.credentials(identity).cloned())
-            .await
-            .ok_or_else(|| CloseReason::IdentityUnavailable(format!("no certificate for {identity}")))
+        self.wait_for(|snapshot| snapshot.credentials(identity).cloned()).await.ok_or_else(|| {
+            CloseReason::IdentityUnavailable(format!("no certificate for {identity}"))
+        })
     }
 
     /// The next number of the shard's own generator (xorshift64*): for spreading load, not for secrets.

@@ -137,7 +137,7 @@ impl Tunnelled<'_> {
         match self.stream.poll_send(cx, self.application) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(Sent::Bytes(bytes))) => {
-                self.connection.counters().to_peer(bytes);
+                self.connection.counters().sent_into_tunnel(bytes);
                 // The next connection's turn; this one asks again behind it.
                 cx.waker().wake_by_ref();
                 Poll::Pending

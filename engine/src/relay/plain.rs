@@ -39,8 +39,8 @@ pub(crate) async fn relay_plain(
         if let Poll::Ready(reason) = connection.poll_cut(cx) {
             return Poll::Ready(reason);
         }
-        let up = upload.poll(cx, |bytes| counters.from_client(bytes));
-        let down = download.poll(cx, |bytes| counters.from_server(bytes));
+        let up = upload.poll(cx, |bytes| counters.client_to_server(bytes));
+        let down = download.poll(cx, |bytes| counters.server_to_client(bytes));
         match (up, down) {
             (Poll::Ready(Err(side)), _) => Poll::Ready(reset_by(side, Side::From)),
             (_, Poll::Ready(Err(side))) => Poll::Ready(reset_by(side, Side::To)),
@@ -78,7 +78,11 @@ struct Direction<'a> {
 
 enum State {
     /// `held` is what `to` has not taken yet.
-    Copying { held: Vec<u8>, taken: usize, full_reads: u32 },
+    Copying {
+        held: Vec<u8>,
+        taken: usize,
+        full_reads: u32,
+    },
     Splicing(Spliced),
     Ended,
 }
@@ -93,7 +97,11 @@ impl<'a> Direction<'a> {
     }
 
     /// One visit. Ready when the direction has ended; an error names the side that failed.
-    fn poll(&mut self, cx: &mut Context<'_>, mut moved: impl FnMut(usize)) -> Poll<Result<(), Side>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut moved: impl FnMut(usize),
+    ) -> Poll<Result<(), Side>> {
         let ended = match &mut self.state {
             State::Copying { .. } => match self.poll_copying(cx, &mut moved) {
                 Ok(polled) => polled,

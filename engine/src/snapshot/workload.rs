@@ -393,6 +393,11 @@ impl Workload {
         self.kind.authorization_policies.iter().map(|name| &**name)
     }
 
+    /// What it shares with its host; the same pointer for workloads of one interner.
+    pub(crate) fn placement(&self) -> &Arc<Placement> {
+        &self.placement
+    }
+
     /// What it shares with its deployment; the same pointer for workloads of one interner.
     pub fn kind(&self) -> &Arc<WorkloadKind> {
         &self.kind

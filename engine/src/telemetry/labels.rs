@@ -177,9 +177,8 @@ impl TrafficLabels {
             parties.destination.as_deref().map(PeerLabels::of).unwrap_or_default();
         let identity = parties.destination.as_ref().map(|workload| workload.identity());
         destination.principal = principal(identity);
-        let has_locality = parties.source.is_some()
-            || parties.destination.is_some()
-            || parties.baggage.is_some();
+        let has_locality =
+            parties.source.is_some() || parties.destination.is_some() || parties.baggage.is_some();
         Self {
             reporter: parties.reporter,
             source,

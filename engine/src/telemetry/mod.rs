@@ -18,14 +18,14 @@ use std::{
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
 
+pub(crate) use self::{
+    labels::Parties,
+    series::{ByteCounters, Series, SeriesTable},
+};
 pub use self::{
     labels::{PeerLabels, Reporter, SecurityPolicy, ServiceLabels, TrafficLabels},
     record::{AccessRecord, Direction, RecordParty},
     series::TrafficTotals,
-};
-pub(crate) use self::{
-    labels::Parties,
-    series::{ByteCounters, Series, SeriesTable},
 };
 use crate::limits::ACCESS_RECORDS_MAX;
 

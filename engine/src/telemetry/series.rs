@@ -122,27 +122,35 @@ impl ByteCounters {
     }
 
     /// Counts bytes from client to server.
-    pub(crate) fn from_client(&self, bytes: usize) {
+    pub(crate) fn client_to_server(&self, bytes: usize) {
         self.received.set(self.received.get() + bytes as u64);
         self.series.received_bytes.add(bytes as u64);
         self.series.load.moved(bytes as u64);
     }
 
     /// Counts bytes from server to client.
-    pub(crate) fn from_server(&self, bytes: usize) {
+    pub(crate) fn server_to_client(&self, bytes: usize) {
         self.sent.set(self.sent.get() + bytes as u64);
         self.series.sent_bytes.add(bytes as u64);
         self.series.load.moved(bytes as u64);
     }
 
     /// Counts bytes that came out of the tunnel.
-    pub(crate) fn from_peer(&self, bytes: usize) {
-        if self.peer_is_client { self.from_client(bytes) } else { self.from_server(bytes) }
+    pub(crate) fn out_of_tunnel(&self, bytes: usize) {
+        if self.peer_is_client {
+            self.client_to_server(bytes)
+        } else {
+            self.server_to_client(bytes)
+        }
     }
 
     /// Counts bytes that went into the tunnel.
-    pub(crate) fn to_peer(&self, bytes: usize) {
-        if self.peer_is_client { self.from_server(bytes) } else { self.from_client(bytes) }
+    pub(crate) fn sent_into_tunnel(&self, bytes: usize) {
+        if self.peer_is_client {
+            self.server_to_client(bytes)
+        } else {
+            self.client_to_server(bytes)
+        }
     }
 
     /// Bytes from client to server so far.

@@ -36,12 +36,12 @@ use ringway_protocols::{
     tls::{self, Records},
 };
 
+use self::{bulk::BulkMeter, outgoing::Outgoing, slots::Slots, stream::StreamCell};
 pub(crate) use self::{
     handshake::{HandshakeError, handshake},
     pool::{Pool, TunnelKey},
     stream::{Received, Sent, TunnelStream},
 };
-use self::{bulk::BulkMeter, outgoing::Outgoing, slots::Slots, stream::StreamCell};
 use crate::{
     hash::FastHasher,
     limits::{COALESCE_BYTES_MAX, TUNNEL_BACKLOG_BYTES_MAX, TUNNEL_IDLE_TIMEOUT},
@@ -89,7 +89,7 @@ impl From<hbone::Error> for TunnelError {
 /// What a tunnel tells the task that drives it.
 pub(crate) enum TunnelEvent {
     /// A peer asks for a connection (server role).
-    Request(TunnelStream, ConnectRequest),
+    Request(TunnelStream, Box<ConnectRequest>),
     /// A peer's request was malformed and has been answered.
     Malformed(String),
     /// Idle or drained: the tunnel ended in order.
@@ -213,11 +213,7 @@ impl Tunnel {
         std::future::poll_fn(|cx| self.poll_next(cx, &mut timer)).await
     }
 
-    fn poll_next(
-        self: &Rc<Self>,
-        cx: &mut Context<'_>,
-        timer: &mut Sleep,
-    ) -> Poll<TunnelEvent> {
+    fn poll_next(self: &Rc<Self>, cx: &mut Context<'_>, timer: &mut Sleep) -> Poll<TunnelEvent> {
         if let Some(event) = self.events.borrow_mut().pop_front() {
             return Poll::Ready(event);
         }
@@ -246,11 +242,7 @@ impl Tunnel {
     }
 
     /// One visit: what waits for the socket goes out, what has come is dealt with, deadlines are kept.
-    fn visit(
-        self: &Rc<Self>,
-        cx: &mut Context<'_>,
-        timer: &mut Sleep,
-    ) -> Result<(), TunnelError> {
+    fn visit(self: &Rc<Self>, cx: &mut Context<'_>, timer: &mut Sleep) -> Result<(), TunnelError> {
         if timer.is_elapsed() {
             self.core.borrow_mut().machine.handle_timeout(runtime::now())?;
             self.flush_at_turn_end();
@@ -457,10 +449,8 @@ impl Tunnel {
     fn flush(self: &Rc<Self>) -> Result<(), TunnelError> {
         let mut core = self.core.borrow_mut();
         core.seal_output()?;
-        let all_out = core
-            .outgoing
-            .flush(&self.socket)
-            .map_err(|error| TunnelError::Io(error.kind()))?;
+        let all_out =
+            core.outgoing.flush(&self.socket).map_err(|error| TunnelError::Io(error.kind()))?;
         drop(core);
         if all_out {
             self.wake_waiting();

@@ -170,9 +170,9 @@ impl Pool {
 
     fn remove_if_empty(&self, key: &TunnelKey) {
         let mut destinations = self.destinations.borrow_mut();
-        let empty = destinations
-            .get(key)
-            .is_some_and(|destination| destination.tunnels.is_empty() && destination.dial.is_none());
+        let empty = destinations.get(key).is_some_and(|destination| {
+            destination.tunnels.is_empty() && destination.dial.is_none()
+        });
         if empty {
             destinations.remove(key);
         }

@@ -14,10 +14,7 @@ use ringway_protocols::{
 };
 
 use super::{Core, Tunnel, TunnelError, TunnelEvent, stream::StreamCell};
-use crate::{
-    limits::BULK_WINDOW,
-    runtime,
-};
+use crate::{limits::BULK_WINDOW, runtime};
 
 /// Payload slices of one stream that are written to its application in one call.
 const GATHERED_SLICES_MAX: usize = 32;
@@ -115,7 +112,7 @@ impl Tunnel {
                 if end_of_stream {
                     stream.cell.peer_ended();
                 }
-                self.events.borrow_mut().push_back(TunnelEvent::Request(stream, *request));
+                self.events.borrow_mut().push_back(TunnelEvent::Request(stream, request));
             }
             Event::Malformed { reason, .. } => {
                 let reason = TunnelEvent::Malformed(reason.to_string());

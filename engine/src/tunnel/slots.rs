@@ -14,9 +14,7 @@ use std::io::{self, IoSliceMut};
 
 use ringway_protocols::{
     hbone::FRAME_HEADER_BYTES,
-    tls::{
-        self, RECORD_HEADER_BYTES, RECORD_PLAINTEXT_BYTES_MAX, RECORD_TRAILER_BYTES, Records,
-    },
+    tls::{self, RECORD_HEADER_BYTES, RECORD_PLAINTEXT_BYTES_MAX, RECORD_TRAILER_BYTES, Records},
 };
 
 use crate::runtime::{RECEIVE_BYTES, TcpStream};
@@ -42,11 +40,8 @@ impl<'scratch> Slots<'scratch> {
         frame_bytes_max: usize,
     ) -> Self {
         let frame_in_each = frame_bytes_max < 2 * RECORD_PLAINTEXT_BYTES_MAX;
-        let payload_bytes_max = if frame_in_each {
-            payload_bytes_max
-        } else {
-            payload_bytes_max.min(frame_bytes_max)
-        };
+        let payload_bytes_max =
+            if frame_in_each { payload_bytes_max } else { payload_bytes_max.min(frame_bytes_max) };
         Self { scratch, frame_in_each, payload_bytes_max }
     }
 

@@ -74,7 +74,7 @@ impl StreamCell {
         let written = match self.sink.get() {
             Some(sink) if backlog.is_empty() => match sink.application.try_writev(slices) {
                 Ok(written) => {
-                    sink.counters.from_peer(written);
+                    sink.counters.out_of_tunnel(written);
                     written
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -112,7 +112,10 @@ impl StreamCell {
 
     /// Whether the machine has forgotten the stream: nothing can be sent in it.
     fn is_over(&self) -> bool {
-        !matches!(*self.incoming.borrow(), Incoming::Open | Incoming::Ended | Incoming::ApplicationGone)
+        !matches!(
+            *self.incoming.borrow(),
+            Incoming::Open | Incoming::Ended | Incoming::ApplicationGone
+        )
     }
 
     fn ends_in_order(&self) -> bool {
@@ -329,7 +332,7 @@ impl TunnelStream {
                 Ok(written) => {
                     backlog.taken += written;
                     released += written;
-                    sink.counters.from_peer(written);
+                    sink.counters.out_of_tunnel(written);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => break Poll::Ready(Err(error)),

@@ -26,8 +26,8 @@ mod stream;
 
 pub use budget::RETAINED_BYTES_MAX;
 pub use connection::{Connection, Event, OpenError};
-pub use frame::HEAD_BYTES as FRAME_HEADER_BYTES;
 pub use error::{Abuse, Error, ErrorCode, LocalEnd, Misbehaviour, Silence, StreamEnd};
+pub use frame::HEAD_BYTES as FRAME_HEADER_BYTES;
 pub use headers::{
     Authority, AuthorityError, Baggage, ConnectRequest, ConnectResponse, FieldError, Forwarded,
     MalformedRequest, Traceparent, WorkloadType,
