@@ -6,12 +6,14 @@
 
 pub mod app;
 pub mod capture;
+pub mod demo;
 pub mod get;
 pub mod http;
 pub mod lab;
 pub mod load;
 pub mod measure;
 pub mod mesh;
+pub mod observe;
 pub mod pattern;
 pub mod pki;
 pub mod probe;

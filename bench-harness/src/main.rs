@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use ringway_bench::app::App;
 use ringway_bench::capture::Capture;
+use ringway_bench::demo::Demo;
 use ringway_bench::get::Get;
 use ringway_bench::load::Load;
 use ringway_bench::mesh::Mesh;
@@ -46,6 +47,8 @@ enum Command {
     Relay(Relay),
     /// Watch all packets of this network namespace and judge what they show.
     Capture(Capture),
+    /// Show what Ringway does, on a bookstore of two hosts.
+    Demo(Demo),
     /// Make certificates.
     #[command(subcommand)]
     Pki(Pki),
@@ -74,6 +77,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Load(load) => one_thread()?.block_on(load.run())?,
         Command::Relay(relay) => relay.run()?,
         Command::Capture(capture) => return capture.run(),
+        Command::Demo(demo) => return demo.run(),
         Command::Pki(pki) => pki.run()?,
         Command::Mesh(mesh) => mesh.run()?,
     }

@@ -93,7 +93,7 @@ impl Flow {
                 report.tls_records += records.whole;
                 report.client_hellos += records.client_hellos;
                 report.not_tls_bytes += records.not_tls_bytes;
-                report.missed_bytes += records.unread_bytes;
+                report.unread_bytes += records.unread_bytes;
             }
             None if self.taken > 0 => {
                 *report.other_bytes.entry(label.clone()).or_default() += self.taken;

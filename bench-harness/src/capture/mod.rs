@@ -69,6 +69,9 @@ pub struct Report {
     pub not_tls_bytes: u64,
     /// Bytes the capture itself missed: if not zero, the rest is no proof.
     pub missed_bytes: u64,
+    /// Payload bytes of TLS streams that had begun before the capture: their records cannot be told
+    /// apart, so they are no proof either.
+    pub unread_bytes: u64,
     /// Payload bytes on other ports, by source and destination host.
     pub other_bytes: BTreeMap<String, u64>,
     /// Secrets seen: how often, by source and destination.
@@ -80,7 +83,8 @@ impl Capture {
     pub fn run(&self) -> Result<bool> {
         let report = self.watch()?;
         println!("{}", serde_json::to_string(&report)?);
-        Ok(report.not_tls_bytes == 0 && report.missed_bytes == 0 && report.tls_records > 0)
+        let unseen_bytes = report.missed_bytes + report.unread_bytes;
+        Ok(report.not_tls_bytes == 0 && unseen_bytes == 0 && report.tls_records > 0)
     }
 
     fn watch(&self) -> Result<Report> {
@@ -279,7 +283,7 @@ mod tests {
         // A stream whose beginning was not seen is a gap, too.
         let mut tally = Tally::new(&capture("secret"));
         tally.take(&frame(15008, 500, false, &record(23, b"x")));
-        assert_eq!(tally.report().missed_bytes, 6);
+        assert_eq!(tally.report().unread_bytes, 6);
     }
 
     #[test]

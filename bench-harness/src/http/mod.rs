@@ -1,6 +1,7 @@
 //! As much HTTP/1.1 as the example applications and their client need: plain, small, and ours, so
 //! that nothing in it can know of a mesh. Not for hostile input.
 
+mod blocking;
 mod client;
 mod server;
 
@@ -8,6 +9,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+pub use self::blocking::get_from;
 pub use self::client::{Client, get};
 pub use self::server::{Peer, serve};
 

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::str::FromStr;
@@ -70,7 +71,9 @@ impl Process {
             .envs(program.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
-            .stderr(output);
+            .stderr(output)
+            // Ctrl-C in a terminal is for whoever runs the laboratory.
+            .process_group(0);
         // A child starts in the namespace of the thread that starts it.
         let child = namespace
             .enter(|| command.spawn())?

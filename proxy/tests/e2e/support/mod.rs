@@ -2,17 +2,16 @@
 
 mod application;
 mod mesh;
-mod observe;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use ringway_bench::lab::Namespace;
+pub(crate) use ringway_bench::observe::{Metrics, Record};
 
 pub(crate) use self::application::Application;
 pub(crate) use self::mesh::{Mesh, Proxy, SERVICE};
-pub(crate) use self::observe::{Metrics, Record};
 
 /// No wait for anything that must happen is longer than this; it is long because the machine that
 /// runs the tests may be busy.

@@ -1,0 +1,81 @@
+//! The demonstration: a bookstore on two hosts, first without a mesh, then with Ringway, while the
+//! applications run on and notice nothing.
+
+mod stage;
+mod story;
+mod table;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::stage::Stage;
+use self::story::Story;
+
+/// How to show it.
+#[derive(Clone, Debug, Args)]
+pub struct Demo {
+    /// The program `ringway`.
+    #[arg(long)]
+    ringway: PathBuf,
+    /// The folder with the example's configuration.
+    #[arg(long)]
+    example: PathBuf,
+    /// Show everything once, check it, and end; the exit code tells whether all of it held.
+    #[arg(long)]
+    once: bool,
+    /// Keep the logs of all programs in this folder.
+    #[arg(long, value_name = "FOLDER")]
+    logs: Option<PathBuf>,
+    /// The reactor of the proxies; without it, what they choose.
+    #[arg(long)]
+    reactor: Option<String>,
+}
+
+impl Demo {
+    /// Shows it. True when everything that was to be shown held.
+    pub fn run(&self) -> Result<bool> {
+        let stop = stop_flag()?;
+        let mut stage = Stage::build(&self.ringway, &self.example, self.reactor.as_deref())
+            .context("cannot build the laboratory")?;
+        let mut story = Story::new(stop);
+        let told = story.tell(&mut stage);
+        if told.is_ok() && !self.once {
+            story.watch(&stage)?;
+        }
+        let ended = told.and_then(|()| story.end(&mut stage));
+        if let Some(folder) = &self.logs {
+            stage.keep_logs(folder)?;
+        }
+        match ended {
+            Err(error) if story.is_stopped() => {
+                println!("\nStopped. ({error:#})");
+                Ok(false)
+            }
+            Err(error) => Err(error),
+            Ok(()) => Ok(story.held()),
+        }
+    }
+}
+
+/// Becomes true at Ctrl-C or SIGTERM.
+fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut terminate, mut interrupt) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
+    let seen = flag.clone();
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        });
+        seen.store(true, Ordering::Relaxed);
+    });
+    Ok(flag)
+}

@@ -1,0 +1,273 @@
+//! What the demonstration is played on: hosts, pods, applications, proxies.
+//!
+//! ```text
+//!   office            host-a                      host-b
+//!     outside           productpage-v1              details-v1
+//!                       reviews-v1                  details-v2   (joins the mesh later)
+//!                       reviews-v3                  reviews-v2
+//!                                                   ratings-v1
+//! ```
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::http::get_from;
+use crate::lab::{Lab, Process, Program, wait_until};
+use crate::observe::Metrics;
+
+/// Nothing here takes longer, even on a busy machine.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The hosts that have a proxy.
+pub(super) const HOSTS: [&str; 2] = ["host-a", "host-b"];
+
+/// The application that is not part of the mesh at first.
+pub(super) const LATE: &str = "details-v2";
+
+/// Where the page is, for a client outside the mesh.
+pub(super) const PAGE: &str = "10.1.0.10:9080";
+
+const PODS: [(&str, &str, [u8; 4]); 8] = [
+    ("productpage-v1", "host-a", [10, 1, 0, 10]),
+    ("reviews-v1", "host-a", [10, 1, 0, 21]),
+    ("reviews-v3", "host-a", [10, 1, 0, 23]),
+    ("details-v1", "host-b", [10, 2, 0, 10]),
+    (LATE, "host-b", [10, 2, 0, 11]),
+    ("reviews-v2", "host-b", [10, 2, 0, 22]),
+    ("ratings-v1", "host-b", [10, 2, 0, 30]),
+    ("outside", "office", [10, 3, 0, 10]),
+];
+
+/// Service addresses, and where they lead without a mesh.
+const SERVICES: [(&str, &str); 4] = [
+    ("10.96.0.10", "10.1.0.10"),
+    ("10.96.0.11", "10.2.0.10"),
+    ("10.96.0.12", "10.2.0.22"),
+    ("10.96.0.13", "10.2.0.30"),
+];
+
+/// Everything that runs.
+pub(super) struct Stage {
+    pub(super) applications: Vec<(&'static str, Process)>,
+    pub(super) proxies: Vec<(&'static str, Process)>,
+    pub(super) mesh: PathBuf,
+    pub(super) lab: Lab,
+    ringway: PathBuf,
+    bench: PathBuf,
+    reactor: Option<String>,
+}
+
+impl Stage {
+    /// Lays out hosts and pods and starts the applications; no proxy yet.
+    pub(super) fn build(ringway: &Path, example: &Path, reactor: Option<&str>) -> Result<Stage> {
+        let ringway = fs::canonicalize(ringway).context("no program `ringway`")?;
+        let mut lab = Lab::named("rw-")?;
+        for host in ["host-a", "host-b", "office"] {
+            lab.add_host(host)?;
+        }
+        for (pod, host, address) in PODS {
+            lab.add_pod(host, pod, address.into())?;
+        }
+        let mesh = lab.directory().join("bookinfo");
+        copy_folder(example, &mesh)?;
+        let bench = std::env::current_exe()?;
+        let reactor = reactor.map(str::to_owned);
+        let mut stage = Stage {
+            applications: Vec::new(),
+            proxies: Vec::new(),
+            mesh,
+            lab,
+            ringway,
+            bench,
+            reactor,
+        };
+        for host in HOSTS {
+            stage.add_service_addresses(host)?;
+        }
+        for (pod, ..) in PODS.iter().filter(|(pod, ..)| *pod != "outside") {
+            let application = stage.start_application(pod)?;
+            stage.applications.push((pod, application));
+        }
+        for (pod, _, address) in PODS.iter().filter(|(pod, ..)| *pod != "outside") {
+            let address = SocketAddr::from((Ipv4Addr::from(*address), 9080));
+            let from = stage.lab.namespace(pod);
+            wait_until(&format!("{pod} answers"), PATIENCE, || {
+                get_from(from, address, "/health").is_ok_and(|(status, _)| status == 200)
+            })?;
+        }
+        Ok(stage)
+    }
+
+    /// Starts a proxy on each host and waits until both are ready.
+    pub(super) fn start_proxies(&mut self) -> Result<()> {
+        for host in HOSTS {
+            let mut program = Program::new(&self.ringway)
+                .arguments(["run", "--node", host, "--file"])
+                .argument(&self.mesh);
+            if let Some(reactor) = &self.reactor {
+                program = program.arguments(["--reactor", reactor]);
+            }
+            let process = self.lab.start(host, &format!("ringway-{host}"), &program)?;
+            self.proxies.push((host, process));
+        }
+        for (host, process) in &mut self.proxies {
+            let place = self.lab.namespace(host);
+            let ready = SocketAddr::from(([127, 0, 0, 1], 15021));
+            wait_until(&format!("the proxy of {host} is ready"), PATIENCE, || {
+                !process.is_running()
+                    || get_from(place, ready, "/healthz/ready").is_ok_and(|(code, _)| code == 200)
+            })
+            .with_context(|| process.log())?;
+            ensure!(process.is_running(), "the proxy of {host} ended:\n{}", process.log());
+        }
+        Ok(())
+    }
+
+    /// Asks for the page once, from outside the mesh.
+    pub(super) fn page(&self) -> Result<Value> {
+        let to = PAGE.parse().expect("an address");
+        let (status, body) = get_from(self.lab.namespace("outside"), to, "/productpage")?;
+        ensure!(status == 200, "the page answers {status}: {body}");
+        Ok(serde_json::from_str(&body)?)
+    }
+
+    /// Starts `ringway-bench` with `arguments` in a namespace.
+    pub(super) fn start_bench(
+        &self,
+        place: &str,
+        name: &str,
+        arguments: &[&str],
+    ) -> Result<Process> {
+        self.lab.start(place, name, &Program::new(&self.bench).arguments(arguments))
+    }
+
+    /// What the proxy of a host counts at this moment.
+    pub(super) fn metrics(&self, host: &str) -> Result<Metrics> {
+        let metrics = SocketAddr::from(([127, 0, 0, 1], 15020));
+        let (status, text) = get_from(self.lab.namespace(host), metrics, "/metrics")?;
+        ensure!(status == 200, "the metrics of {host} answer {status}");
+        Ok(Metrics::parse(&text))
+    }
+
+    /// Adds the late application to the configuration: its Pod, and its namespace on host-b.
+    pub(super) fn add_late_workload(&self) -> Result<()> {
+        let pod = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {LATE}\n  namespace: bookinfo\n  \
+             labels: {{app: details, version: v2}}\nspec:\n  \
+             serviceAccountName: bookinfo-details\n  nodeName: host-b\n  containers:\n    \
+             - name: details\n      ports: [{{name: http, containerPort: 9080}}]\nstatus:\n  \
+             podIP: 10.2.0.11\n"
+        );
+        replace(&self.mesh.join("details-v2.yaml"), &pod)?;
+        let nodes = self.mesh.join("nodes.yaml");
+        let text = fs::read_to_string(&nodes)?;
+        let line = text
+            .lines()
+            .find(|line| line.contains("rw-ratings-v1"))
+            .context("nodes.yaml does not have the line of ratings-v1")?;
+        let both = format!("{line}\n{}", line.replace("ratings-v1", LATE));
+        replace(&nodes, &text.replace(line, &both))
+    }
+
+    /// Copies all logs to `folder`.
+    pub(super) fn keep_logs(&self, folder: &Path) -> Result<()> {
+        fs::create_dir_all(folder)?;
+        for entry in fs::read_dir(self.lab.directory())?.flatten() {
+            if entry.path().extension().is_some_and(|ending| ending == "log") {
+                fs::copy(entry.path(), folder.join(entry.file_name()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All packet filter rules of a namespace, as text.
+    pub(super) fn rules(&self, name: &str) -> String {
+        let list = |program: &str, arguments: &[&str]| {
+            let mut command = Command::new(program);
+            command.args(arguments);
+            let output = self.lab.namespace(name).enter(|| command.output()).ok()?.ok()?;
+            Some(String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        let nft = list("nft", &["list", "ruleset"]).unwrap_or_default();
+        nft + &list("iptables-save", &[]).unwrap_or_default()
+    }
+
+    /// The ids of the applications, to see that they are the same ones throughout.
+    pub(super) fn application_ids(&mut self) -> Vec<u32> {
+        let alive = |process: &mut Process| process.is_running().then(|| process.id());
+        self.applications.iter_mut().filter_map(|(_, process)| alive(process)).collect()
+    }
+
+    fn start_application(&self, pod: &str) -> Result<Process> {
+        let (kind, version) = pod.rsplit_once('-').expect("names are kind-version");
+        let name = format!("app-{pod}");
+        self.start_bench(
+            pod,
+            &name,
+            &[
+                "app",
+                kind,
+                "--pod",
+                pod,
+                "--version",
+                version,
+                "--details",
+                "10.96.0.11:9080",
+                "--reviews",
+                "10.96.0.12:9080",
+                "--ratings",
+                "10.96.0.13:9080",
+            ],
+        )
+    }
+
+    /// Makes service addresses lead somewhere on a host without a mesh, as kube-proxy would.
+    fn add_service_addresses(&self, host: &str) -> Result<()> {
+        let mut nft =
+            "table ip demo {\n chain services {\n  type nat hook prerouting priority dstnat;\n"
+                .to_owned();
+        let mut iptables = "*nat\n".to_owned();
+        for (from, to) in SERVICES {
+            nft.push_str(&format!("  ip daddr {from} dnat to {to}\n"));
+            iptables.push_str(&format!("-A PREROUTING -d {from} -j DNAT --to-destination {to}\n"));
+        }
+        nft.push_str(" }\n}\n");
+        iptables.push_str("COMMIT\n");
+        self.feed(host, "nft", &["-f", "-"], &nft)
+            .or_else(|_| self.feed(host, "iptables-restore", &["--noflush"], &iptables))
+            .context("neither nft nor iptables-restore works here")
+    }
+
+    fn feed(&self, place: &str, program: &str, arguments: &[&str], text: &str) -> Result<()> {
+        use std::io::Write;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = self.lab.namespace(place).enter(|| command.spawn())??;
+        child.stdin.take().expect("stdin is piped").write_all(text.as_bytes())?;
+        ensure!(child.wait()?.success(), "{program} refused the rules");
+        Ok(())
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    let entries =
+        fs::read_dir(from).with_context(|| format!("no example at {}", from.display()))?;
+    for entry in entries.flatten().filter(|entry| entry.path().is_file()) {
+        fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+/// A file appears whole or not at all.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let next = path.with_extension("next");
+    fs::write(&next, text)?;
+    Ok(fs::rename(next, path)?)
+}
