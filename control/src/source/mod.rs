@@ -1,1 +1,103 @@
-//! To be filled by its first commit.
+//! The configuration as the user writes it: files of YAML or JSON documents, read into one snapshot of the mesh.
+//!
+//! ```text
+//! text ─▶ reader ─▶ documents ─▶ node, kubernetes, local ─▶ compile ─▶ MeshConfig
+//! files    values    objects      what each one says         what they mean together
+//! ```
+//!
+//! Nothing is guessed and nothing is overlooked: every unknown key, wrong value and dangling reference is an error with
+//! its place, and all of them are reported at once.
+
+mod compile;
+mod config;
+mod diagnostics;
+mod documents;
+mod fields;
+mod kubernetes;
+mod local;
+mod mesh;
+mod names;
+mod node;
+mod objects;
+mod reader;
+mod scalars;
+mod suggest;
+mod text;
+mod value;
+mod watch;
+
+use std::path::PathBuf;
+
+pub use config::{
+    CertificateAuthorityConfig, Cores, Listen, LogConfig, LogFormat, Mode, NodeConfig,
+    OriginalSource, Ports, Reactor, Redirect,
+};
+pub use diagnostics::{Diagnostic, Diagnostics, PROBLEMS_MAX, Severity};
+pub use local::{
+    AuthorizationPolicy, PolicyAction, PolicyMatch, PolicyScope, ServiceAccountMatch, TextMatch,
+};
+pub use mesh::{EnrollmentChanges, MeshConfig, NetworkNamespace, WorkloadEnrollment};
+pub use watch::{POLL_INTERVAL, QUIET, QUIET_DEADLINE, Watcher};
+
+use compile::compile;
+use diagnostics::Reporter;
+use documents::Documents;
+use text::Files;
+
+/// Bytes a file may have. 150,000 workloads take 60 MiB; what is much larger was not meant.
+pub const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Bytes one object, or one element of a list of workloads, may have. Kubernetes stores objects up to 1.5 MiB.
+pub const VALUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Mappings, lists and scalars one object may have, with its aliases resolved.
+pub const VALUE_PARTS_MAX: usize = 65_536;
+
+/// How deep mappings, and how deep lists in brackets, may be nested.
+pub const NESTING_MAX: usize = 64;
+
+/// Where configuration comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A file; or a directory, which stands for its `*.yaml`, `*.yml` and `*.json` files in the order of their names.
+    Path(PathBuf),
+    /// Standard input.
+    Stdin,
+    /// Text, and what it is called in messages.
+    Text {
+        /// What it is called in messages.
+        name: String,
+        /// The documents.
+        text: String,
+    },
+}
+
+impl Source {
+    /// A command line argument: a path, or `-` for standard input.
+    pub fn from_argument(argument: impl Into<PathBuf>) -> Source {
+        let path = argument.into();
+        if path.as_os_str() == "-" { Source::Stdin } else { Source::Path(path) }
+    }
+}
+
+/// Reads the configuration of `node` from all `sources`.
+///
+/// The files may be shared by several hosts. Without a `node` it is the one named as this host is, else the only one.
+///
+/// # Errors
+/// Every mistake of every source, when there is one.
+pub fn load(sources: &[Source], node: Option<&str>) -> Result<MeshConfig, Diagnostics> {
+    let files = Files::find(sources);
+    let mut reporter = Reporter::default();
+    let documents = Documents::read(&files, &mut reporter);
+    let mesh = compile(documents, node, &mut reporter);
+    let failed = reporter.has_errors();
+    let diagnostics = reporter.finish(&files);
+    match failed {
+        true => Err(diagnostics),
+        false => Ok(MeshConfig { warnings: diagnostics, ..mesh }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+//! Adds what local files say; they say it as the snapshot has it.
+
+use std::collections::{BTreeMap, HashSet};
+
+use ringway_engine::snapshot::{Snapshot, TunnelProtocol};
+
+use super::nodes::Nodes;
+use crate::source::diagnostics::{Place, Problem, Reporter};
+use crate::source::local::{AuthorizationPolicy, LocalObjects};
+use crate::source::suggest::did_you_mean;
+
+pub(super) fn add(
+    local: LocalObjects,
+    nodes: &mut Nodes<'_>,
+    snapshot: &mut Snapshot,
+    reporter: &mut Reporter,
+) -> Vec<AuthorizationPolicy> {
+    for (place, workload) in local.workloads {
+        let capture = nodes.capture(workload.namespace(), workload.name());
+        if capture.is_some() && workload.protocol() == TunnelProtocol::Tcp {
+            let node = &nodes.placement(capture).config.name;
+            let message =
+                format!("the Node `{node}` captures this workload, but its protocol is TCP");
+            reporter
+                .report(Problem::error(place, message).help("write `protocol: HBONE`".to_owned()));
+        }
+        nodes.found(capture, &workload);
+        snapshot.upsert_workload(workload);
+    }
+    for (_, service) in local.services {
+        snapshot.upsert_service(service);
+    }
+    let policies: Vec<AuthorizationPolicy> =
+        local.policies.into_iter().map(|(_, policy)| policy).collect();
+    report_unknown_policies(&local.named_policies, &policies, reporter);
+    policies
+}
+
+/// A workload with a policy that nobody knows lets nobody in, which is not what a file without it means.
+fn report_unknown_policies(
+    named: &BTreeMap<String, Place>,
+    policies: &[AuthorizationPolicy],
+    reporter: &mut Reporter,
+) {
+    let known: HashSet<String> =
+        policies.iter().map(|policy| format!("{}/{}", policy.namespace, policy.name)).collect();
+    for (name, place) in named.iter().filter(|(name, _)| !known.contains(*name)) {
+        let message = format!("there is no policy `{name}`");
+        let help = did_you_mean(name, known.iter().map(String::as_str));
+        reporter.report(Problem::error(*place, message).help(help));
+    }
+}

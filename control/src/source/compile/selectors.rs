@@ -1,0 +1,147 @@
+//! Which services a workload belongs to: those of its namespace whose selector its labels fulfil.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ringway_engine::snapshot::{Membership, NamespacedHostname, PortMapping};
+
+use crate::source::diagnostics::{Problem, Reporter};
+use crate::source::objects::{Labels, ServiceObject, TargetPort, Template};
+use crate::source::suggest::{did_you_mean, one_of};
+
+/// The selectors of all services.
+pub(super) struct Selectors<'s> {
+    services: Vec<Selector<'s>>,
+    /// Services by their namespace and the first label they ask for, so that a workload looks at few of them.
+    by_label: HashMap<(&'s str, &'s str, &'s str), Vec<usize>>,
+    /// By the address of the template, of which there is one for all equal workloads, and which outlives this.
+    memberships: HashMap<usize, Vec<Membership>>,
+}
+
+struct Selector<'s> {
+    service: &'s ServiceObject,
+    id: NamespacedHostname,
+    selects: bool,
+    named: Vec<NamedPort<'s>>,
+}
+
+/// A port that leads to a name, and which names there were.
+struct NamedPort<'s> {
+    service_port: u16,
+    name: &'s Arc<str>,
+    place: crate::source::diagnostics::Place,
+    found: bool,
+    others: Vec<Arc<str>>,
+}
+
+/// The host name of a Service.
+pub(super) fn host_name(service: &ServiceObject, cluster_domain: &str) -> NamespacedHostname {
+    let ServiceObject { name, namespace, .. } = service;
+    let hostname = format!("{name}.{namespace}.svc.{cluster_domain}");
+    NamespacedHostname::new(namespace.clone(), hostname)
+}
+
+impl<'s> Selectors<'s> {
+    pub(super) fn new(services: &'s [ServiceObject], cluster_domain: &str) -> Selectors<'s> {
+        let mut by_label: HashMap<_, Vec<usize>> = HashMap::new();
+        for (index, service) in services.iter().enumerate() {
+            if let Some((key, value)) = service.selector.first() {
+                let label = (&*service.namespace, &**key, &**value);
+                by_label.entry(label).or_default().push(index);
+            }
+        }
+        let services = services.iter().map(|service| Selector::new(service, cluster_domain));
+        Selectors { services: services.collect(), by_label, memberships: HashMap::new() }
+    }
+
+    /// The services of a workload, and where their named ports lead.
+    pub(super) fn memberships(&mut self, template: &Arc<Template>) -> Vec<Membership> {
+        let key = Arc::as_ptr(template) as usize;
+        if let Some(known) = self.memberships.get(&key) {
+            return known.clone();
+        }
+        let memberships = self.select(template);
+        self.memberships.insert(key, memberships.clone());
+        memberships
+    }
+
+    fn select(&mut self, template: &Template) -> Vec<Membership> {
+        let mut selected: Vec<usize> = Vec::new();
+        for (key, value) in &template.labels {
+            let candidates = self.by_label.get(&(&*template.namespace, &**key, &**value));
+            let fulfilled = candidates.into_iter().flatten().filter(|index| {
+                is_subset(&self.services[**index].service.selector, &template.labels)
+            });
+            selected.extend(fulfilled);
+        }
+        selected.sort_unstable();
+        selected.into_iter().map(|index| self.services[index].membership(template)).collect()
+    }
+
+    /// Reports named ports that no workload has, and services that select nothing.
+    pub(super) fn report(&self, reporter: &mut Reporter) {
+        for selector in &self.services {
+            if selector.selects {
+                selector.named.iter().for_each(|port| port.report(reporter));
+            } else if !selector.service.selector.is_empty() && !reporter.has_errors() {
+                let message =
+                    format!("the selector of `{}` selects no workload", selector.service.name);
+                reporter.report(Problem::warning(selector.service.place, message));
+            }
+        }
+    }
+}
+
+/// Both are sorted by key.
+fn is_subset(selector: &Labels, labels: &Labels) -> bool {
+    selector.iter().all(|pair| labels.binary_search(pair).is_ok())
+}
+
+impl<'s> Selector<'s> {
+    fn new(service: &'s ServiceObject, cluster_domain: &str) -> Selector<'s> {
+        let named = service.ports.iter().filter_map(|port| match &port.target {
+            TargetPort::Number(_) => None,
+            TargetPort::Named(name, place) => {
+                let (service_port, place) = (port.number, *place);
+                Some(NamedPort { service_port, name, place, found: false, others: Vec::new() })
+            }
+        });
+        let id = host_name(service, cluster_domain);
+        Selector { service, id, selects: false, named: named.collect() }
+    }
+
+    fn membership(&mut self, template: &Template) -> Membership {
+        self.selects = true;
+        let ports = self.named.iter_mut().filter_map(|port| port.mapping(template)).collect();
+        Membership { service: self.id.clone(), ports }
+    }
+}
+
+/// Names that are kept for a suggestion.
+const OTHERS_MAX: usize = 16;
+
+impl NamedPort<'_> {
+    fn mapping(&mut self, template: &Template) -> Option<PortMapping> {
+        let target = template.ports.iter().find(|(name, _)| name == self.name);
+        if target.is_none() {
+            let others = template.ports.iter().map(|(name, _)| name.clone());
+            self.others.extend(others.take(OTHERS_MAX.saturating_sub(self.others.len())));
+        }
+        let (_, target_port) = target?;
+        self.found = true;
+        Some(PortMapping { service_port: self.service_port, target_port: *target_port })
+    }
+
+    fn report(&self, reporter: &mut Reporter) {
+        if self.found {
+            return;
+        }
+        let message = format!("no selected workload has a port named `{}`", self.name);
+        let mut others: Vec<&str> = self.others.iter().map(|name| &**name).collect();
+        others.sort_unstable();
+        others.dedup();
+        let help = did_you_mean(self.name, others.iter().copied())
+            .or_else(|| (!others.is_empty()).then(|| format!("they have {}", one_of(others))));
+        reporter.report(Problem::error(self.place, message).help(help));
+    }
+}

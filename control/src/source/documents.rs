@@ -1,0 +1,370 @@
+//! Goes through the documents of a file and gives each to whoever understands its kind.
+//!
+//! Two forms are told apart by their keys, as they come: an object has `apiVersion` and `kind`; ztunnel's local file has
+//! `workloads`, `services` and `policies`. Their long lists, like the `items` of a `List`, are read element by element,
+//! so that one document may hold the whole mesh.
+
+use super::diagnostics::{FileId, Place, Problem, Reporter};
+use super::fields::expected;
+use super::kubernetes::{self, Context};
+use super::local::{self, LocalObjects};
+use super::node::node;
+use super::objects::Objects;
+use super::reader::{Abandoned, Reader, report_duplicate};
+use super::suggest::{nearest, one_of};
+use super::text::Files;
+use super::value::{Content, Key, Value};
+
+/// Everything the files of a load say.
+#[derive(Default)]
+pub(crate) struct Documents {
+    pub(crate) context: Context,
+    pub(crate) objects: Objects,
+    pub(crate) local: LocalObjects,
+}
+
+/// An object Ringway understands.
+#[derive(Clone, Copy)]
+enum Kind {
+    Namespace,
+    Node,
+    Pod,
+    Service,
+    WorkloadEntry,
+    /// Belongs to the others, but says nothing a proxy needs.
+    ServiceAccount,
+    /// Must not be overlooked.
+    Authorization,
+}
+
+const KINDS: &[(&str, &str, Kind)] = &[
+    ("ringway.dev/v1alpha1", "Node", Kind::Node),
+    ("v1", "Pod", Kind::Pod),
+    ("v1", "Service", Kind::Service),
+    ("v1", "Namespace", Kind::Namespace),
+    ("v1", "ServiceAccount", Kind::ServiceAccount),
+    ("networking.istio.io/v1", "WorkloadEntry", Kind::WorkloadEntry),
+    ("networking.istio.io/v1beta1", "WorkloadEntry", Kind::WorkloadEntry),
+    ("networking.istio.io/v1alpha3", "WorkloadEntry", Kind::WorkloadEntry),
+    ("security.istio.io/v1", "AuthorizationPolicy", Kind::Authorization),
+    ("security.istio.io/v1beta1", "AuthorizationPolicy", Kind::Authorization),
+];
+
+/// A list of the top level that is read element by element.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Items,
+    Workloads,
+    Services,
+    Policies,
+}
+
+const SECTIONS: &[(&str, Section)] = &[
+    ("items", Section::Items),
+    ("workloads", Section::Workloads),
+    ("services", Section::Services),
+    ("policies", Section::Policies),
+];
+
+impl Documents {
+    /// Reads all files.
+    pub(crate) fn read(files: &Files, reporter: &mut Reporter) -> Documents {
+        let mut documents = Documents::default();
+        for file in files.ids() {
+            match files.characters(file) {
+                Ok(characters) => {
+                    let reader = Reader::new(file, characters);
+                    documents.file(files, file, reader, reporter);
+                }
+                Err(error) => {
+                    documents.objects.unreadable.files = true;
+                    report_unreadable(file, &error, reporter);
+                }
+            }
+        }
+        documents
+    }
+
+    fn file(
+        &mut self,
+        files: &Files,
+        file: FileId,
+        mut reader: Reader<'_>,
+        reporter: &mut Reporter,
+    ) {
+        let mut found = false;
+        while reader.next_document(reporter) {
+            let mut document = Document { documents: self, files, file, reader: &mut reader };
+            match document.read(reporter) {
+                Ok(something) => found |= something,
+                Err(Abandoned) => {
+                    found = true;
+                    if !reader.skip_document() {
+                        break;
+                    }
+                }
+            }
+        }
+        if !found && !reporter.has_errors_in(file) {
+            let place = Place { file, line: 1, column: 1, width: 1 };
+            reporter.report(Problem::error(place, "there is nothing in this file"));
+        }
+    }
+}
+
+fn report_unreadable(file: FileId, error: &std::io::Error, reporter: &mut Reporter) {
+    let message = match error.kind() {
+        std::io::ErrorKind::FileTooLarge => {
+            format!("a file may have {} MiB, this is larger", super::FILE_BYTES_MAX >> 20)
+        }
+        _ => format!("cannot be read: {error}"),
+    };
+    reporter.report(Problem::error(Place::whole(file), message));
+}
+
+/// One document that is being read.
+struct Document<'d, 't> {
+    documents: &'d mut Documents,
+    files: &'d Files,
+    file: FileId,
+    reader: &'d mut Reader<'t>,
+}
+
+impl Document<'_, '_> {
+    /// `false`: the document is empty.
+    fn read(&mut self, reporter: &mut Reporter) -> Result<bool, Abandoned> {
+        if !self.reader.at_mapping() {
+            let value = self.reader.value(reporter)?;
+            if !value.is_null() {
+                expected("an object, which is a mapping", &value, reporter);
+            }
+            return Ok(!value.is_null());
+        }
+        let place = self.reader.enter(reporter)?;
+        let mut entries = Vec::new();
+        let mut sections = Vec::new();
+        let read = self.mapping(&mut entries, &mut sections, reporter);
+        let value = Value { place, tag: None, content: Content::Mapping(entries) };
+        if let Err(Abandoned) = read {
+            self.documents.objects.give_up(&value);
+            return Err(Abandoned);
+        }
+        match sections.first() {
+            Some((Section::Items, _)) => check_list(&value, &sections, reporter),
+            Some(_) => check_local(&value, &sections, reporter),
+            None if is_local(&value) => check_local(&value, &sections, reporter),
+            None => self.object(&value, reporter),
+        }
+        Ok(true)
+    }
+
+    /// Reads what can be read; that is worth something even when a syntax error follows.
+    fn mapping(
+        &mut self,
+        entries: &mut Vec<(Key, Value)>,
+        sections: &mut Vec<(Section, Key)>,
+        reporter: &mut Reporter,
+    ) -> Result<(), Abandoned> {
+        while let Some(key) = self.reader.key(reporter)? {
+            report_if_given(&key, entries, sections, reporter);
+            match self.section(&key, entries) {
+                Some(section) => {
+                    sections.push((section, key));
+                    self.section_elements(section, reporter)?;
+                }
+                None => {
+                    let value = self.reader.value(reporter)?;
+                    entries.push((key, value));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A key that would be a section is none in an object that already said what it is.
+    fn section(&mut self, key: &Key, entries: &[(Key, Value)]) -> Option<Section> {
+        let section = SECTIONS.iter().find(|(name, _)| **name == *key.text)?.1;
+        let kind = entries.iter().find(|(key, _)| &*key.text == "kind").map(|(_, kind)| kind);
+        let is_list =
+            kind.is_none_or(|kind| kind.text().is_some_and(|kind| kind.ends_with("List")));
+        let is_object = entries.iter().any(|(key, _)| matches!(&*key.text, "apiVersion" | "kind"));
+        let applies = if section == Section::Items { is_list } else { !is_object };
+        (applies && self.reader.at_sequence()).then_some(section)
+    }
+
+    fn section_elements(
+        &mut self,
+        section: Section,
+        reporter: &mut Reporter,
+    ) -> Result<(), Abandoned> {
+        self.reader.tags = section == Section::Policies;
+        self.reader.enter(reporter)?;
+        while self.reader.more(reporter)? {
+            let value = self.reader.value(reporter)?;
+            let local = &mut self.documents.local;
+            match section {
+                Section::Items => self.object(&value, reporter),
+                Section::Workloads => local::workload(&value, local, reporter),
+                Section::Services => local::service(&value, local, reporter),
+                Section::Policies => local::policy(&value, local, reporter),
+            }
+        }
+        self.reader.tags = false;
+        Ok(())
+    }
+
+    fn object(&mut self, value: &Value, reporter: &mut Reporter) {
+        let understood =
+            kind_of(value, reporter).and_then(|kind| self.of_kind(kind, value, reporter));
+        if understood.is_none() {
+            self.documents.objects.give_up(value);
+        }
+    }
+
+    /// `None`: it could not be read, which was reported.
+    fn of_kind(&mut self, kind: Kind, value: &Value, reporter: &mut Reporter) -> Option<()> {
+        let Documents { context, objects, .. } = self.documents;
+        match kind {
+            Kind::Namespace => {
+                objects.namespaces.push(kubernetes::namespace(value, context, reporter)?);
+            }
+            Kind::Node => {
+                let directory = self.files.directory(self.file);
+                objects.nodes.push(node(value, directory, context, reporter)?);
+            }
+            Kind::Pod => objects.workloads.extend(kubernetes::pod(value, context, reporter)?),
+            Kind::Service => {
+                objects.services.extend(kubernetes::service(value, context, reporter)?)
+            }
+            Kind::WorkloadEntry => {
+                objects.workloads.push(kubernetes::workload_entry(value, context, reporter)?);
+            }
+            Kind::ServiceAccount => {}
+            Kind::Authorization => local::report_unenforced(value.place, "remove it", reporter),
+        }
+        Some(())
+    }
+}
+
+impl Objects {
+    /// Remembers what could not be read, as far as its name is known.
+    fn give_up(&mut self, value: &Value) {
+        let metadata = value.get("metadata");
+        let part = |key| metadata.and_then(|metadata| metadata.get(key)).and_then(Value::text);
+        match part("name") {
+            Some(name) => {
+                let namespace = part("namespace").unwrap_or("default");
+                self.unreadable.names.push((namespace.into(), name.into()));
+            }
+            None => self.unreadable.nameless = true,
+        }
+    }
+}
+
+fn report_if_given(
+    key: &Key,
+    entries: &[(Key, Value)],
+    sections: &[(Section, Key)],
+    reporter: &mut Reporter,
+) {
+    let keys = entries.iter().map(|(key, _)| key).chain(sections.iter().map(|(_, key)| key));
+    if let Some(first) = keys.into_iter().find(|first| first.text == key.text) {
+        report_duplicate(key, first.place, reporter);
+    }
+}
+
+/// What the object says it is, if that is something.
+fn kind_of(value: &Value, reporter: &mut Reporter) -> Option<Kind> {
+    if value.entries().is_none() {
+        expected("an object, which is a mapping", value, reporter);
+        return None;
+    }
+    let (Some(version), Some(kind)) = (value.get("apiVersion"), value.get("kind")) else {
+        report_no_kind(value, reporter);
+        return None;
+    };
+    let texts = (version.text().unwrap_or_default(), kind.text().unwrap_or_default());
+    let (version_text, kind_text) = texts;
+    let known = KINDS.iter().filter(|(_, known, _)| *known == kind_text);
+    match known.clone().find(|(known, ..)| *known == version_text) {
+        Some((.., kind)) => Some(*kind),
+        None if known.clone().next().is_some() => {
+            let message = format!("the kind `{kind_text}` has no apiVersion `{version_text}`");
+            let help = format!("write {}", one_of(known.map(|(version, ..)| *version)));
+            reporter.report(Problem::error(version.place, message).help(help));
+            None
+        }
+        None => {
+            report_unknown_kind(kind, kind_text, reporter);
+            None
+        }
+    }
+}
+
+fn report_no_kind(value: &Value, reporter: &mut Reporter) {
+    let missing = if value.get("apiVersion").is_none() { "apiVersion" } else { "kind" };
+    let message = format!("this object lacks the required key `{missing}`");
+    let keys = value.entries().unwrap_or_default().iter().map(|(key, _)| key);
+    let near =
+        keys.filter_map(|key| nearest(&key.text, ["apiVersion", "kind"]).map(|near| (key, near)));
+    let typo = near.into_iter().find(|(_, near)| *near == missing);
+    let place = typo.as_ref().map_or(value.place, |(key, _)| key.place);
+    let help = typo.map(|(_, near)| format!("did you mean `{near}`?"));
+    reporter.report(Problem::error(place, message).help(help));
+}
+
+fn report_unknown_kind(kind: &Value, text: &str, reporter: &mut Reporter) {
+    let kinds = || KINDS.iter().map(|(_, kind, _)| *kind);
+    let mut names: Vec<&str> = KINDS
+        .iter()
+        .filter(|(.., kind)| !matches!(kind, Kind::Authorization))
+        .map(|(_, name, _)| *name)
+        .collect();
+    names.dedup();
+    let help = match nearest(text, kinds()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("Ringway reads {}", one_of(names)),
+    };
+    let message = format!("objects of the kind `{text}` are not supported");
+    reporter.report(Problem::error(kind.place, message).help(help));
+}
+
+/// Whether it has a key of ztunnel's local file, though not with a list under it, and is no object.
+fn is_local(value: &Value) -> bool {
+    let has = |key| value.get(key).is_some();
+    !has("apiVersion") && !has("kind") && (has("workloads") || has("services") || has("policies"))
+}
+
+const LIST: &str = "a list of objects";
+const LOCAL: &str = "a file of workloads, services and policies";
+
+fn check_list(value: &Value, sections: &[(Section, Key)], reporter: &mut Reporter) {
+    for (key, _) in value.entries().unwrap_or_default() {
+        if !matches!(&*key.text, "apiVersion" | "kind" | "metadata") {
+            report_misplaced(key, LIST, reporter);
+        }
+    }
+    for (_, key) in sections.iter().filter(|(section, _)| *section != Section::Items) {
+        report_misplaced(key, LIST, reporter);
+    }
+}
+
+fn check_local(value: &Value, sections: &[(Section, Key)], reporter: &mut Reporter) {
+    for (key, value) in value.entries().unwrap_or_default() {
+        match &*key.text {
+            "workloads" | "services" | "policies" if value.is_null() => {}
+            "workloads" | "services" | "policies" => expected("a list", value, reporter),
+            _ => report_misplaced(key, LOCAL, reporter),
+        }
+    }
+    for (_, key) in sections.iter().filter(|(section, _)| *section == Section::Items) {
+        report_misplaced(key, LOCAL, reporter);
+    }
+}
+
+fn report_misplaced(key: &Key, what: &str, reporter: &mut Reporter) {
+    let help = nearest(&key.text, SECTIONS.iter().map(|(name, _)| *name));
+    let help = help.map(|near| format!("did you mean `{near}`?"));
+    let message = format!("unknown key `{}` in {what}", key.text);
+    reporter.report(Problem::error(key.place, message).help(help));
+}

@@ -1,0 +1,40 @@
+//! The Kubernetes and Istio objects Ringway understands.
+//!
+//! Each is read as the cluster would: keys that Kubernetes knows and Ringway has no use for are accepted without
+//! looking into them, so that the output of `kubectl get -o yaml` can be used as it is; any other key is a mistake.
+
+mod metadata;
+mod pod;
+mod service;
+mod workload_entry;
+
+pub(crate) use metadata::{Metadata, metadata};
+pub(crate) use pod::pod;
+pub(crate) use service::service;
+pub(crate) use workload_entry::{locality, workload_entry};
+
+use super::diagnostics::Reporter;
+use super::fields::mapping;
+use super::names::{Names, Shared};
+use super::objects::{NamespaceObject, Template};
+use super::value::Value;
+
+/// What is shared between the objects of a load.
+#[derive(Default)]
+pub(crate) struct Context {
+    pub(crate) names: Names,
+    pub(crate) templates: Shared<Template>,
+}
+
+/// A Namespace matters for its labels.
+pub(crate) fn namespace(
+    value: &Value,
+    context: &mut Context,
+    reporter: &mut Reporter,
+) -> Option<NamespaceObject> {
+    let metadata = mapping("Namespace", value, reporter, |fields| {
+        fields.ignore(&["apiVersion", "kind", "spec", "status"]);
+        fields.required("metadata", |value, reporter| metadata(value, context, reporter))
+    })??;
+    Some(NamespaceObject { place: metadata.place, name: metadata.name, labels: metadata.labels })
+}

@@ -1,0 +1,237 @@
+//! Authorization policies: who may connect to whom.
+//!
+//! They are read and checked completely. They are not enforced yet; running a mesh whose policies have no effect would
+//! let in whom its owner keeps out, so a policy that is more than a dry run refuses the configuration.
+
+use std::str::FromStr;
+
+use ipnet::IpNet;
+
+use super::LocalObjects;
+use crate::source::diagnostics::{Place, Problem, Reporter};
+use crate::source::fields::{Fields, expected, list, mapping};
+use crate::source::scalars::{boolean, nonempty, port, word};
+use crate::source::suggest::did_you_mean;
+use crate::source::value::{Content, Value, shortened};
+
+/// A policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorizationPolicy {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its namespace.
+    pub namespace: Box<str>,
+    /// Which workloads it is for.
+    pub scope: PolicyScope,
+    /// What happens to a connection that matches.
+    pub action: PolicyAction,
+    /// A connection matches when any rule does; a rule, when all its clauses do; a clause, when any of its matches does.
+    pub rules: Vec<Vec<Vec<PolicyMatch>>>,
+    /// It decides nothing; what it would have decided is told.
+    pub dry_run: bool,
+}
+
+/// Which workloads a policy is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyScope {
+    /// All.
+    Global,
+    /// Those of its namespace.
+    Namespace,
+    /// Those that name it.
+    WorkloadSelector,
+}
+
+/// What happens to a connection that matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyAction {
+    /// It is let through; any other is not.
+    Allow,
+    /// It is refused.
+    Deny,
+}
+
+/// Conditions that must all hold; of each list one entry, of each `not_` list none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyMatch {
+    /// The namespace of the client's identity.
+    pub namespaces: Vec<TextMatch>,
+    /// The namespace of the client's identity.
+    pub not_namespaces: Vec<TextMatch>,
+    /// The client's identity.
+    pub principals: Vec<TextMatch>,
+    /// The client's identity.
+    pub not_principals: Vec<TextMatch>,
+    /// The service account of the client's identity.
+    pub service_accounts: Vec<ServiceAccountMatch>,
+    /// The service account of the client's identity.
+    pub not_service_accounts: Vec<ServiceAccountMatch>,
+    /// The client's address.
+    pub source_ips: Vec<IpNet>,
+    /// The client's address.
+    pub not_source_ips: Vec<IpNet>,
+    /// The address that is connected to.
+    pub destination_ips: Vec<IpNet>,
+    /// The address that is connected to.
+    pub not_destination_ips: Vec<IpNet>,
+    /// The port that is connected to.
+    pub destination_ports: Vec<u16>,
+    /// The port that is connected to.
+    pub not_destination_ports: Vec<u16>,
+}
+
+/// How a text must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TextMatch {
+    /// This.
+    Exact(Box<str>),
+    /// Beginning with this.
+    Prefix(Box<str>),
+    /// Ending in this.
+    Suffix(Box<str>),
+    /// Not empty.
+    Presence,
+}
+
+/// A service account of any trust domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceAccountMatch {
+    /// Its namespace.
+    pub namespace: Box<str>,
+    /// Its name.
+    pub service_account: Box<str>,
+}
+
+pub(crate) fn policy(value: &Value, local: &mut LocalObjects, reporter: &mut Reporter) {
+    let policy = mapping("policies[]", value, reporter, |fields| {
+        let place = fields.value_place("name");
+        read(fields).map(|policy| (place, policy))
+    });
+    let Some((place, policy)) = policy.flatten() else { return };
+    if !policy.dry_run {
+        report_unenforced(place, "remove it or set `dryRun: true`", reporter);
+    }
+    local.policies.push((place, policy));
+}
+
+/// Fails closed: better no mesh than one that is open without anybody knowing.
+pub(crate) fn report_unenforced(place: Place, remedy: &str, reporter: &mut Reporter) {
+    let message = "authorization policies are not supported by this version of Ringway";
+    let help = format!("it would not be enforced, so nothing is started: {remedy}");
+    reporter.report(Problem::error(place, message).help(help));
+}
+
+fn read(fields: &mut Fields<'_, '_>) -> Option<AuthorizationPolicy> {
+    const SCOPES: &[(&str, PolicyScope)] = &[
+        ("Global", PolicyScope::Global),
+        ("Namespace", PolicyScope::Namespace),
+        ("WorkloadSelector", PolicyScope::WorkloadSelector),
+    ];
+    const ACTIONS: &[(&str, PolicyAction)] =
+        &[("Allow", PolicyAction::Allow), ("Deny", PolicyAction::Deny)];
+    let name = fields.required("name", nonempty);
+    let namespace = fields.required("namespace", nonempty);
+    let scope = fields.required("scope", word(SCOPES));
+    let action = fields.required("action", word(ACTIONS));
+    let dry_run = fields.required("dryRun", boolean);
+    let rules = fields.required("rules", |value, reporter| list(value, reporter, clauses));
+    Some(AuthorizationPolicy {
+        name: name?.into(),
+        namespace: namespace?.into(),
+        scope: scope?,
+        action: action?,
+        rules: rules?,
+        dry_run: dry_run?,
+    })
+}
+
+fn clauses(value: &Value, reporter: &mut Reporter) -> Option<Vec<Vec<PolicyMatch>>> {
+    list(value, reporter, |value, reporter| list(value, reporter, policy_match))
+}
+
+fn policy_match(value: &Value, reporter: &mut Reporter) -> Option<PolicyMatch> {
+    mapping("matches[]", value, reporter, |fields| PolicyMatch {
+        namespaces: entries("namespaces", text_match, fields),
+        not_namespaces: entries("notNamespaces", text_match, fields),
+        principals: entries("principals", text_match, fields),
+        not_principals: entries("notPrincipals", text_match, fields),
+        service_accounts: entries("serviceAccounts", service_account, fields),
+        not_service_accounts: entries("notServiceAccounts", service_account, fields),
+        source_ips: entries("sourceIps", range, fields),
+        not_source_ips: entries("notSourceIps", range, fields),
+        destination_ips: entries("destinationIps", range, fields),
+        not_destination_ips: entries("notDestinationIps", range, fields),
+        destination_ports: entries("destinationPorts", port, fields),
+        not_destination_ports: entries("notDestinationPorts", port, fields),
+    })
+}
+
+fn entries<T>(
+    key: &'static str,
+    read: fn(&Value, &mut Reporter) -> Option<T>,
+    fields: &mut Fields<'_, '_>,
+) -> Vec<T> {
+    let entries = fields.optional(key, |value, reporter| list(value, reporter, read));
+    entries.unwrap_or_default()
+}
+
+fn service_account(value: &Value, reporter: &mut Reporter) -> Option<ServiceAccountMatch> {
+    mapping("serviceAccounts[]", value, reporter, |fields| {
+        let namespace = fields.required("namespace", nonempty);
+        let service_account = fields.required("serviceAccount", nonempty);
+        Some(ServiceAccountMatch {
+            namespace: namespace?.into(),
+            service_account: service_account?.into(),
+        })
+    })?
+}
+
+fn range(value: &Value, reporter: &mut Reporter) -> Option<IpNet> {
+    let text = nonempty(value, reporter)?;
+    match IpNet::from_str(text) {
+        Ok(range) => Some(range),
+        Err(_) => {
+            let message = format!("expected a range of addresses, found {:?}", shortened(text));
+            let help = "for example 10.0.0.0/8, or 10.0.0.1/32 for one address";
+            reporter.report(Problem::error(value.place, message).help(help.to_owned()));
+            None
+        }
+    }
+}
+
+const MATCHES: [&str; 4] = ["Exact", "Prefix", "Suffix", "Presence"];
+
+/// `!Exact text`, or, where a file has no tags because it is JSON, `{Exact: text}`.
+fn text_match(value: &Value, reporter: &mut Reporter) -> Option<TextMatch> {
+    let (how, value) = match (&value.tag, &value.content) {
+        (Some(tag), _) => (&**tag, value),
+        (None, Content::Mapping(entries)) if entries.len() == 1 => {
+            (&*entries[0].0.text, &entries[0].1)
+        }
+        (None, _) => {
+            let message =
+                format!("expected a tag that says how to compare, found {}", value.found());
+            let help =
+                value.text().map(|text| format!("write for example `!Exact {}`", shortened(text)));
+            reporter.report(Problem::error(value.place, message).help(help));
+            return None;
+        }
+    };
+    let text = value.text().map(Box::from);
+    match (how, text) {
+        ("Presence", _) => Some(TextMatch::Presence),
+        ("Exact", Some(text)) => Some(TextMatch::Exact(text)),
+        ("Prefix", Some(text)) => Some(TextMatch::Prefix(text)),
+        ("Suffix", Some(text)) => Some(TextMatch::Suffix(text)),
+        (how, None) if MATCHES.contains(&how) => {
+            expected("text", value, reporter);
+            None
+        }
+        (how, _) => {
+            let message = format!("`{how}` is no way to compare text");
+            let help = did_you_mean(how, MATCHES);
+            reporter.report(Problem::error(value.place, message).help(help));
+            None
+        }
+    }
+}

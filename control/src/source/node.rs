@@ -1,0 +1,384 @@
+//! `ringway.dev/v1alpha1 Node`: the settings of a process, and the workloads it captures.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringway_protocols::identity::Identity;
+
+use super::config::{
+    CertificateAuthorityConfig, Cores, Listen, LogConfig, LogFormat, Mode, NodeConfig,
+    OriginalSource, Ports, Reactor, Redirect,
+};
+use super::diagnostics::{Place, Problem, Reporter};
+use super::fields::{Fields, list, mapping};
+use super::kubernetes::{Context, locality, metadata};
+use super::scalars::{
+    boolean, duration, integer, name, nonempty, port, socket_address, text, word,
+};
+use super::value::{Content, Value, shortened};
+
+/// Highest number of a core. Linux supports 8192 processors.
+const CORE_MAX: u64 = 8191;
+
+/// The longest drain; what waits longer is not a drain.
+const DRAIN_DEADLINE_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// A certificate is renewed at half its life. So short a life is for tests.
+const LEAF_LIFETIME_MIN: Duration = Duration::from_secs(2);
+/// Below this most of the work of a node would be to renew certificates.
+const LEAF_LIFETIME_SENSIBLE: Duration = Duration::from_secs(60);
+const LEAF_LIFETIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Where `ip netns` keeps the namespaces it names.
+const NETWORK_NAMESPACES: &str = "/var/run/netns";
+
+/// A Node document.
+pub(crate) struct NodeDocument {
+    /// Of the name.
+    pub(crate) place: Place,
+    pub(crate) config: NodeConfig,
+    pub(crate) workloads: Vec<CapturedWorkload>,
+}
+
+/// A workload of this node that Ringway captures.
+pub(crate) struct CapturedWorkload {
+    /// Of the name.
+    pub(crate) place: Place,
+    pub(crate) name: Arc<str>,
+    pub(crate) namespace: Arc<str>,
+    /// `None`: the namespace the process is in.
+    pub(crate) network_namespace: Option<PathBuf>,
+}
+
+/// Reads a Node document; relative paths in it are relative to `directory`.
+pub(crate) fn node(
+    value: &Value,
+    directory: &Path,
+    context: &mut Context,
+    reporter: &mut Reporter,
+) -> Option<NodeDocument> {
+    mapping("Node", value, reporter, |fields| {
+        fields.ignore(&["apiVersion", "kind"]);
+        fields.nest("spec", SPEC_KEYS);
+        let metadata =
+            fields.required("metadata", |value, reporter| metadata(value, context, reporter));
+        let spec =
+            fields.optional("spec", |value, reporter| spec(value, directory, context, reporter));
+        let metadata = metadata?;
+        let (config, workloads) = spec.unwrap_or_default();
+        let config = NodeConfig { name: metadata.name, ..config };
+        Some(NodeDocument { place: metadata.place, config, workloads })
+    })?
+}
+
+/// Told apart from other unknown keys when they stand beside `spec`.
+const SPEC_KEYS: &[&str] = &[
+    "certificateAuthority",
+    "cluster",
+    "clusterDomain",
+    "cores",
+    "drainDeadline",
+    "ipv6",
+    "listen",
+    "locality",
+    "log",
+    "mode",
+    "network",
+    "originalSource",
+    "packetMark",
+    "pinCores",
+    "ports",
+    "reactor",
+    "redirect",
+    "trustDomain",
+    "workloads",
+];
+
+fn spec(
+    value: &Value,
+    directory: &Path,
+    context: &mut Context,
+    reporter: &mut Reporter,
+) -> Option<(NodeConfig, Vec<CapturedWorkload>)> {
+    mapping("spec", value, reporter, |fields| {
+        let config = config(fields, directory, context);
+        let dedicated = config.mode == Mode::Dedicated;
+        let workloads = fields.optional("workloads", |value, reporter| {
+            list(value, reporter, |value, reporter| {
+                captured(value, directory, dedicated, context, reporter)
+            })
+        });
+        let workloads = workloads.unwrap_or_default();
+        if dedicated && workloads.len() != 1 {
+            let message = "a dedicated node captures exactly one workload";
+            fields.reporter.report(Problem::error(fields.place("workloads"), message));
+        }
+        report_shared_namespaces(&workloads, fields.reporter);
+        (config, workloads)
+    })
+}
+
+fn config(fields: &mut Fields<'_, '_>, directory: &Path, context: &mut Context) -> NodeConfig {
+    let default = NodeConfig::default();
+    let mode = fields.optional("mode", word(MODES)).unwrap_or(default.mode);
+    let mut shared =
+        |text: Option<&str>, default| text.map_or(default, |t| context.names.share_ref(t));
+    NodeConfig {
+        name: default.name,
+        mode,
+        cores: fields.optional("cores", cores).unwrap_or(default.cores),
+        pin_cores: fields.optional("pinCores", boolean).unwrap_or(default.pin_cores),
+        reactor: fields.optional("reactor", word(REACTORS)).unwrap_or(default.reactor),
+        trust_domain: shared(fields.optional("trustDomain", trust_domain), default.trust_domain),
+        cluster_domain: shared(fields.optional("clusterDomain", name), default.cluster_domain),
+        cluster: shared(fields.optional("cluster", nonempty), default.cluster),
+        network: shared(fields.optional("network", text), default.network),
+        locality: shared(fields.optional("locality", locality), default.locality),
+        certificate_authority: fields
+            .optional("certificateAuthority", |value, reporter| {
+                authority(value, directory, reporter)
+            })
+            .unwrap_or(default.certificate_authority),
+        drain_deadline: fields
+            .optional("drainDeadline", bounded(Duration::ZERO, DRAIN_DEADLINE_MAX))
+            .unwrap_or(default.drain_deadline),
+        redirect: fields.optional("redirect", word(REDIRECTS)).unwrap_or(default.redirect),
+        packet_mark: fields.optional("packetMark", mark).unwrap_or(mode.packet_mark()),
+        original_source: fields
+            .optional("originalSource", word(ORIGINAL_SOURCES))
+            .unwrap_or(default.original_source),
+        ipv6: fields.optional("ipv6", boolean).unwrap_or(default.ipv6),
+        ports: fields.optional("ports", ports).unwrap_or(default.ports),
+        listen: fields.optional("listen", listen).unwrap_or(default.listen),
+        log: fields.optional("log", log).unwrap_or(default.log),
+    }
+}
+
+const MODES: &[(&str, Mode)] = &[("shared", Mode::Shared), ("dedicated", Mode::Dedicated)];
+
+const REACTORS: &[(&str, Reactor)] =
+    &[("auto", Reactor::Auto), ("ring", Reactor::Ring), ("epoll", Reactor::Epoll)];
+
+const REDIRECTS: &[(&str, Redirect)] = &[
+    ("auto", Redirect::Auto),
+    ("nftables", Redirect::Nftables),
+    ("iptables", Redirect::Iptables),
+    ("none", Redirect::None),
+];
+
+const ORIGINAL_SOURCES: &[(&str, OriginalSource)] = &[
+    ("auto", OriginalSource::Auto),
+    ("always", OriginalSource::Always),
+    ("never", OriginalSource::Never),
+];
+
+const FORMATS: &[(&str, LogFormat)] = &[("plain", LogFormat::Plain), ("json", LogFormat::Json)];
+
+fn cores(value: &Value, reporter: &mut Reporter) -> Option<Cores> {
+    if !matches!(value.content, Content::Sequence(_)) {
+        let count = integer(1..=CORE_MAX + 1)(value, reporter)?;
+        return Some(Cores::Count(count as usize));
+    }
+    let mut cores: Vec<usize> = Vec::new();
+    list(value, reporter, |value, reporter| {
+        let core = integer(0..=CORE_MAX)(value, reporter)? as usize;
+        if cores.contains(&core) {
+            reporter.report(Problem::error(value.place, format!("core {core} is given twice")));
+        }
+        cores.push(core);
+        Some(())
+    });
+    if cores.is_empty() {
+        let message = "at least one core is needed";
+        reporter.report(
+            Problem::error(value.place, message)
+                .help("leave the key out for as many as the CPU quota allows".to_owned()),
+        );
+    }
+    Some(Cores::List(cores))
+}
+
+/// Checked by the type it becomes a part of.
+fn trust_domain<'v>(value: &'v Value, reporter: &mut Reporter) -> Option<&'v str> {
+    let text = nonempty(value, reporter)?;
+    match Identity::new(text, "default", "default") {
+        Ok(_) => Some(text),
+        Err(error) => {
+            let help = "a trust domain has small letters, digits, `.`, `-` and `_`";
+            let problem = Problem::error(value.place, error.to_string());
+            reporter.report(problem.help(help.to_owned()));
+            None
+        }
+    }
+}
+
+fn authority(
+    value: &Value,
+    directory: &Path,
+    reporter: &mut Reporter,
+) -> Option<CertificateAuthorityConfig> {
+    let default = CertificateAuthorityConfig::default();
+    mapping("certificateAuthority", value, reporter, |fields| CertificateAuthorityConfig {
+        directory: fields
+            .optional("directory", nonempty)
+            .map_or(default.directory, |path| directory.join(path)),
+        leaf_lifetime: fields
+            .optional("leafLifetime", leaf_lifetime)
+            .unwrap_or(default.leaf_lifetime),
+    })
+}
+
+fn leaf_lifetime(value: &Value, reporter: &mut Reporter) -> Option<Duration> {
+    let lifetime = bounded(LEAF_LIFETIME_MIN, LEAF_LIFETIME_MAX)(value, reporter)?;
+    if lifetime < LEAF_LIFETIME_SENSIBLE {
+        let message = format!("certificates are renewed every {:?}", lifetime / 2);
+        reporter.report(Problem::warning(value.place, message));
+    }
+    Some(lifetime)
+}
+
+fn bounded(
+    least: Duration,
+    most: Duration,
+) -> impl FnOnce(&Value, &mut Reporter) -> Option<Duration> {
+    move |value, reporter| {
+        let duration = duration(value, reporter)?;
+        if duration < least || duration > most {
+            let message = format!("expected a duration from {} to {}", shown(least), shown(most));
+            reporter.report(Problem::error(value.place, message));
+            return None;
+        }
+        Some(duration)
+    }
+}
+
+fn shown(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds if seconds > 0 && seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        seconds if seconds > 0 && seconds % 60 == 0 => format!("{}m", seconds / 60),
+        seconds => format!("{seconds}s"),
+    }
+}
+
+/// A number, or `none`.
+fn mark(value: &Value, reporter: &mut Reporter) -> Option<Option<u32>> {
+    match &value.content {
+        Content::Scalar(scalar) if &*scalar.text == "none" => Some(None),
+        _ => integer(1..=u64::from(u32::MAX))(value, reporter).map(|mark| Some(mark as u32)),
+    }
+}
+
+fn ports(value: &Value, reporter: &mut Reporter) -> Option<Ports> {
+    let default = Ports::default();
+    mapping("ports", value, reporter, |fields| {
+        let ports = Ports {
+            outbound: fields.optional("outbound", port).unwrap_or(default.outbound),
+            inbound: fields.optional("inbound", port).unwrap_or(default.inbound),
+            tunnel: fields.optional("tunnel", port).unwrap_or(default.tunnel),
+        };
+        let Ports { outbound, inbound, tunnel } = ports;
+        if outbound == inbound || inbound == tunnel || tunnel == outbound {
+            let message = "the ports `outbound`, `inbound` and `tunnel` must differ";
+            fields.reporter.report(Problem::error(value.place, message));
+        }
+        ports
+    })
+}
+
+fn listen(value: &Value, reporter: &mut Reporter) -> Option<Listen> {
+    let default = Listen::default();
+    mapping("listen", value, reporter, |fields| Listen {
+        admin: fields.optional("admin", listener).unwrap_or(default.admin),
+        metrics: fields.optional("metrics", listener).unwrap_or(default.metrics),
+        readiness: fields.optional("readiness", listener).unwrap_or(default.readiness),
+    })
+}
+
+/// An address, or `none`.
+fn listener(value: &Value, reporter: &mut Reporter) -> Option<Option<SocketAddr>> {
+    match &value.content {
+        Content::Scalar(scalar) if &*scalar.text == "none" => Some(None),
+        _ => socket_address(value, reporter).map(Some),
+    }
+}
+
+fn log(value: &Value, reporter: &mut Reporter) -> Option<LogConfig> {
+    let default = LogConfig::default();
+    mapping("log", value, reporter, |fields| LogConfig {
+        level: fields.optional("level", level).unwrap_or(default.level),
+        format: fields.optional("format", word(FORMATS)).unwrap_or(default.format),
+    })
+}
+
+fn level(value: &Value, reporter: &mut Reporter) -> Option<String> {
+    let text = nonempty(value, reporter)?;
+    if text.split(',').all(is_level) {
+        return Some(text.to_owned());
+    }
+    let message = format!("expected a log level, found {:?}", shortened(text));
+    let help =
+        "`error`, `warn`, `info`, `debug`, `trace` or `off`, or by target: `info,access=off`";
+    reporter.report(Problem::error(value.place, message).help(help.to_owned()));
+    None
+}
+
+/// A level, or `target=level`.
+fn is_level(directive: &str) -> bool {
+    let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level).trim();
+    matches!(level, "error" | "warn" | "info" | "debug" | "trace" | "off")
+}
+
+fn captured(
+    value: &Value,
+    directory: &Path,
+    dedicated: bool,
+    context: &mut Context,
+    reporter: &mut Reporter,
+) -> Option<CapturedWorkload> {
+    mapping("workloads[]", value, reporter, |fields| {
+        let own = fields.required("name", name);
+        let namespace = fields.optional("namespace", name).unwrap_or("default");
+        let namespace = context.names.share_ref(namespace);
+        let network_namespace = match dedicated {
+            true => own_namespace(fields),
+            false => fields
+                .required("networkNamespace", nonempty)
+                .map(|path| namespace_path(path, directory)),
+        };
+        let place = fields.value_place("name");
+        Some(CapturedWorkload { place, name: own?.into(), namespace, network_namespace })
+    })?
+}
+
+fn own_namespace(fields: &mut Fields<'_, '_>) -> Option<PathBuf> {
+    if fields.value("networkNamespace").is_some() {
+        let message = "a dedicated node is in the network namespace of its workload already";
+        let problem = Problem::error(fields.place("networkNamespace"), message);
+        fields.reporter.report(problem.help("leave this key out".to_owned()));
+    }
+    None
+}
+
+/// A bare name is one that `ip netns` knows.
+fn namespace_path(path: &str, directory: &Path) -> PathBuf {
+    match path.contains('/') {
+        true => directory.join(path),
+        false => Path::new(NETWORK_NAMESPACES).join(path),
+    }
+}
+
+fn report_shared_namespaces(workloads: &[CapturedWorkload], reporter: &mut Reporter) {
+    let mut order: Vec<&CapturedWorkload> =
+        workloads.iter().filter(|workload| workload.network_namespace.is_some()).collect();
+    order.sort_by_key(|workload| (&workload.network_namespace, workload.place));
+    for pair in order.windows(2) {
+        if pair[0].network_namespace == pair[1].network_namespace {
+            let message =
+                format!("`{}` has the network namespace of another workload", pair[1].name);
+            let problem = Problem::error(pair[1].place, message);
+            reporter.report(problem.related(pair[0].place, "the other one"));
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The whole way from text to snapshot, and from mistakes to messages.
+
+mod diagnostics;
+mod formats;
+mod fuzzing;
+mod watching;
