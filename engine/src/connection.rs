@@ -131,11 +131,6 @@ impl Connection {
         self.entry.source
     }
 
-    /// What the client dialled.
-    pub(crate) fn original_destination(&self) -> SocketAddr {
-        self.entry.original_destination
-    }
-
     /// Ready when the connection is to be cut, with the reason.
     pub(crate) fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         if let Some(reason) = self.entry.cut.borrow().clone() {

@@ -251,3 +251,20 @@ fn early_end(
 ) {
     Connection::begin(shard, &pod.uid, Direction::Inbound, from, local).end(reason);
 }
+
+#[cfg(test)]
+mod tests {
+    /// The future of a connection at rest is a good part of what the connection costs: it must not grow
+    /// unnoticed.
+    #[test]
+    fn the_futures_of_connections_stay_small() {
+        fn bytes<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
+            size_of::<F>()
+        }
+        fn bytes4<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+            size_of::<F>()
+        }
+        let (stream, plain) = (bytes(super::serve_stream), bytes4(super::serve_plaintext));
+        assert!(stream <= 400 && plain <= 640, "{stream} and {plain} bytes");
+    }
+}

@@ -8,6 +8,13 @@ use std::time::Duration;
 /// A TCP dial, to a peer's HBONE port or to the application, is given up after this long.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a peer's HBONE port that refuses is tried again: its host may be enrolling the workload right
+/// now, or restarting.
+pub const HBONE_REFUSED_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The pause between two such tries.
+pub const HBONE_REFUSED_PAUSE: Duration = Duration::from_millis(50);
+
 /// A TLS handshake is cut after this long, so that silent peers cannot pile up.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -3,10 +3,10 @@
 //! Captured on port 15001 → where did it want to go → decide on one snapshot → a stream in a tunnel to
 //! the destination's host, or plain TCP where there is no mesh → relay → one record.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{io::ErrorKind, net::SocketAddr, rc::Rc};
 
 use ringway_protocols::{
-    hbone::{Connection as Http2, ErrorCode, Settings},
+    hbone::{ConnectRequest, Connection as Http2, ErrorCode, Settings},
     tls::Handshake,
 };
 
@@ -15,12 +15,15 @@ use crate::{
     close::CloseReason,
     connect,
     connection::{Connection, Decided, OpenSocket},
-    decide::{self, NextHop, Route},
-    limits::{CONNECT_RESPONSE_TIMEOUT, STREAMS_PER_TUNNEL_MAX},
+    decide::{self, NextHop},
+    limits::{
+        CONNECT_RESPONSE_TIMEOUT, HBONE_REFUSED_PATIENCE, HBONE_REFUSED_PAUSE,
+        STREAMS_PER_TUNNEL_MAX,
+    },
+    placement::Placed,
     relay::{ApplicationIs, relay_plain, relay_tunnelled},
     runtime::{self, TcpStream},
     shard::Shard,
-    snapshot::Workload,
     telemetry::{Direction, Parties, Reporter, SecurityPolicy},
     tunnel::{self, HandshakeError, Received, Tunnel, TunnelKey, TunnelStream},
 };
@@ -32,8 +35,15 @@ pub(crate) async fn serve(shard: Rc<Shard>, pod: Rc<Pod>, client: TcpStream, fro
     let destination = client.original_destination().unwrap_or(from);
     let connection = Connection::begin(&shard, &pod.uid, Direction::Outbound, from, destination);
     let client = Rc::new(client);
-    let reason = match decide(&shard, &pod, destination).await {
-        Ok((source, route)) => carry(&shard, &pod, &client, &connection, source, route).await,
+    // Boxed: a connection at rest must not carry the size of its beginning.
+    let reason = match Box::pin(reach(&shard, &pod, destination, &connection)).await {
+        Ok(Reached::Plain(server)) => {
+            relay_plain(&client, &server, &shard.pipes, &connection).await
+        }
+        Ok(Reached::Tunnelled(stream, _placed)) => {
+            stream.attach(&client, connection.counters());
+            relay_tunnelled(&client, &stream, ApplicationIs::Client, &connection).await
+        }
         Err(reason) => reason,
     };
     if !matches!(reason, CloseReason::Finished) {
@@ -43,27 +53,24 @@ pub(crate) async fn serve(shard: Rc<Shard>, pod: Rc<Pod>, client: TcpStream, fro
     connection.end(reason);
 }
 
-/// Who is calling, and which way the call goes.
-async fn decide(
-    shard: &Shard,
-    pod: &Pod,
-    destination: SocketAddr,
-) -> Result<(Arc<Workload>, Route), CloseReason> {
-    let source = shard.workload(&pod.uid).await?;
-    let snapshot = shard.snapshot();
-    let route = decide::outbound(&snapshot, &source, destination, shard.random())
-        .map_err(CloseReason::Refused)?;
-    Ok((source, route))
+/// What a connection was connected to.
+enum Reached {
+    /// A plain TCP connection.
+    Plain(TcpStream),
+    /// A stream in a tunnel, and that it counts for its destination.
+    Tunnelled(TunnelStream, Placed),
 }
 
-async fn carry(
+/// Decides on one snapshot where the connection goes, and gets it there.
+async fn reach(
     shard: &Rc<Shard>,
     pod: &Rc<Pod>,
-    client: &Rc<TcpStream>,
+    destination: SocketAddr,
     connection: &Connection,
-    source: Arc<Workload>,
-    route: Route,
-) -> CloseReason {
+) -> Result<Reached, CloseReason> {
+    let source = shard.workload(&pod.uid).await?;
+    let route = decide::outbound(&shard.snapshot(), &source, destination, shard.random())
+        .map_err(CloseReason::Refused)?;
     let mut parties = Parties {
         reporter: Reporter::Source,
         security_policy: SecurityPolicy::Unknown,
@@ -77,36 +84,22 @@ async fn carry(
     match route.next_hop {
         NextHop::Direct { address } | NextHop::PassThrough { address } => {
             connection.decided(Decided { parties, destination: address, authority: None });
-            // Boxed: a connection at rest must not carry the size of its dial.
-            let dialling = Box::pin(connection.unless_cut(pod.dial(shard, address)));
-            match dialling.await.and_then(|dialled| dialled) {
-                Ok(server) => relay_plain(client, &server, &shard.pipes, connection).await,
-                Err(reason) => reason,
-            }
+            let server = connection.unless_cut(pod.dial(shard, address)).await??;
+            Ok(Reached::Plain(server))
         }
         NextHop::Tunnel { peer, expected, authority } => {
             parties.security_policy = SecurityPolicy::MutualTls;
             parties.source_identity = Some(source.identity().clone());
             parties.destination_identity =
                 parties.destination.as_ref().map(|workload| workload.identity().clone());
-            let request = connect::request(
-                shard,
-                &source,
-                connection.source(),
-                &authority,
-                parties.service.as_deref(),
-            );
+            let service = parties.service.as_deref();
+            let request =
+                connect::request(shard, &source, connection.source(), &authority, service);
             connection.decided(Decided { parties, destination: peer, authority: Some(authority) });
-            let _placed = shard.placement.count(&pod.uid, connection.original_destination());
+            let placed = shard.placement.count(&pod.uid, destination);
             let key = TunnelKey { source: source.identity().clone(), peer, expected };
-            let opening = Box::pin(connection.unless_cut(open(shard, pod, &key, &request)));
-            match opening.await.and_then(|opened| opened) {
-                Ok(stream) => {
-                    stream.attach(client, connection.counters());
-                    relay_tunnelled(client, &stream, ApplicationIs::Client, connection).await
-                }
-                Err(reason) => reason,
-            }
+            let stream = connection.unless_cut(open(shard, pod, &key, &request)).await??;
+            Ok(Reached::Tunnelled(stream, placed))
         }
     }
 }
@@ -117,7 +110,7 @@ async fn open(
     shard: &Rc<Shard>,
     pod: &Rc<Pod>,
     key: &TunnelKey,
-    request: &ringway_protocols::hbone::ConnectRequest,
+    request: &ConnectRequest,
 ) -> Result<TunnelStream, CloseReason> {
     let mut retried = false;
     loop {
@@ -157,10 +150,7 @@ async fn answer(stream: &TunnelStream) -> Result<(), Unanswered> {
 /// Dials a peer's HBONE port and shakes hands.
 async fn dial(shard: Rc<Shard>, pod: Rc<Pod>, key: TunnelKey) -> Result<Rc<Tunnel>, CloseReason> {
     let credentials = shard.credentials(&key.source).await?;
-    let socket = pod.dial(&shard, key.peer).await.map_err(|reason| match reason {
-        CloseReason::DialTimedOut => CloseReason::TunnelDialTimedOut,
-        reason => reason,
-    })?;
+    let socket = dial_hbone_port(&shard, &pod, key.peer).await?;
     let _admitted =
         shard.handshakes.admit().ok_or(CloseReason::LimitReached("handshakes in progress"))?;
     let machine = Handshake::client(&credentials, key.expected)
@@ -172,11 +162,46 @@ async fn dial(shard: Rc<Shard>, pod: Rc<Pod>, key: TunnelKey) -> Result<Rc<Tunne
     Ok(Tunnel::new(socket, secured.records, secured.received, http2))
 }
 
+/// Dials a peer's HBONE port. A mesh learns of an enrolment everywhere at about the same time, not at the
+/// same moment: while nobody listens yet it is tried again, for [`HBONE_REFUSED_PATIENCE`].
+async fn dial_hbone_port(
+    shard: &Shard,
+    pod: &Pod,
+    peer: SocketAddr,
+) -> Result<TcpStream, CloseReason> {
+    let give_up = runtime::now() + HBONE_REFUSED_PATIENCE;
+    loop {
+        match pod.dial(shard, peer).await {
+            Err(CloseReason::DialFailed(ErrorKind::ConnectionRefused))
+                if runtime::now() < give_up =>
+            {
+                runtime::sleep(HBONE_REFUSED_PAUSE).await;
+            }
+            Err(CloseReason::DialTimedOut) => return Err(CloseReason::TunnelDialTimedOut),
+            dialled => return dialled,
+        }
+    }
+}
+
 /// Names what went wrong in a handshake.
 pub(crate) fn handshake_failed(error: HandshakeError) -> CloseReason {
     match error {
         HandshakeError::Tls(error) => CloseReason::Handshake(error),
         HandshakeError::TimedOut => CloseReason::HandshakeTimedOut,
         HandshakeError::Cut => CloseReason::HandshakeCut,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// The future of a connection at rest is a good part of what the connection costs: it must not grow
+    /// unnoticed.
+    #[test]
+    fn the_future_of_a_connection_stays_small() {
+        fn bytes<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = bytes(super::serve);
+        assert!(bytes <= 640, "{bytes} bytes");
     }
 }

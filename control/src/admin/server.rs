@@ -240,7 +240,8 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let handler: Handler = Rc::new(|request| {
                 Box::pin(async move {
-                    let body = format!("{} {} {:?}\n", request.method, request.path, request.accept);
+                    let body =
+                        format!("{} {} {:?}\n", request.method, request.path, request.accept);
                     Response::text(StatusCode::OK, body)
                 })
             });
@@ -276,7 +277,8 @@ mod tests {
     #[test]
     fn a_head_that_is_too_large_is_refused() {
         with_server(|address, _| async move {
-            let large = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(3 * HEADER_BYTES_MAX));
+            let large =
+                format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(3 * HEADER_BYTES_MAX));
             let answer = exchange(address, large.as_bytes()).await;
             assert!(!answer.contains("200 OK"), "{answer}");
         });

@@ -221,7 +221,9 @@ mod tests {
             ("anything", &["*/*"], Prometheus),
             (
                 "Prometheus itself",
-                &["application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"],
+                &[
+                    "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+                ],
                 OpenMetrics,
             ),
             ("OpenMetrics only", &["application/openmetrics-text"], OpenMetrics),
