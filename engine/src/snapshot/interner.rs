@@ -11,6 +11,7 @@ use std::sync::Arc;
 use ringway_protocols::identity::Identity;
 
 use super::address::{GatewayAddress, GatewayDestination, NamespacedHostname};
+use super::service::Service;
 use super::workload::{
     CLUSTER_DEFAULT, Locality, Placement, SERVICE_ACCOUNT_DEFAULT, TRUST_DOMAIN_DEFAULT, Workload,
     WorkloadDescription, WorkloadError, WorkloadKind,
@@ -47,6 +48,22 @@ impl Interner {
         Ok(Workload::new(description, kind, placement))
     }
 
+    /// Makes a service share its names with the workloads that belong to it.
+    pub fn service(&mut self, mut service: Service) -> Service {
+        service.id = self.hostname(&service.id);
+        for vip in &mut service.vips {
+            vip.network = self.string(&vip.network);
+        }
+        for vip in &mut service.cidr_vips {
+            vip.network = self.string(&vip.network);
+        }
+        service.waypoint = service.waypoint.map(|gateway| self.gateway(gateway));
+        for weighted in &mut service.weighted_waypoints {
+            weighted.destination = self.gateway(weighted.destination.clone());
+        }
+        service
+    }
+
     /// The one copy of a text.
     pub fn string(&mut self, text: &str) -> Arc<str> {
         self.strings.get(text)
@@ -78,11 +95,11 @@ impl Interner {
             canonical_name: self.string(&description.canonical_name),
             canonical_revision: self.string(&description.canonical_revision),
             services: services.into_boxed_slice(),
-            waypoint: description.waypoint.take().map(|gateway| self.gateway(gateway)),
+            waypoint: description.waypoint.take().map(|gateway| Box::new(self.gateway(gateway))),
             network_gateway: description
                 .network_gateway
                 .take()
-                .map(|gateway| self.gateway(gateway)),
+                .map(|gateway| Box::new(self.gateway(gateway))),
             application_tunnel: description.application_tunnel,
             authorization_policies: std::mem::take(&mut description.authorization_policies)
                 .into_iter()
@@ -106,7 +123,7 @@ impl Interner {
         self.placements.get(placement)
     }
 
-    fn gateway(&mut self, mut gateway: GatewayAddress) -> Box<GatewayAddress> {
+    fn gateway(&mut self, mut gateway: GatewayAddress) -> GatewayAddress {
         match &mut gateway.destination {
             GatewayDestination::Address(address) => {
                 address.network = self.string(&address.network);
@@ -114,7 +131,7 @@ impl Interner {
             }
             GatewayDestination::Hostname(name) => *name = self.hostname(name),
         }
-        Box::new(gateway)
+        gateway
     }
 }
 
@@ -184,6 +201,17 @@ mod tests {
         assert!(Arc::ptr_eq(one.node(), two.node()));
         assert_eq!((one.name(), two.name()), ("web-1", "web-2"));
         assert_eq!(one.uid(), "c1//Pod/shop/web-1");
+    }
+
+    #[test]
+    fn a_service_shares_its_name_with_its_workloads() {
+        let mut interner = Interner::new();
+        let workload = interner.workload(description("web-1")).unwrap();
+        let service =
+            interner.service(Service::new(NamespacedHostname::new("shop", "web.example")));
+        let in_workload = &workload.services()[0].service;
+        assert_eq!(service.id, *in_workload);
+        assert!(std::ptr::eq(service.hostname(), in_workload.hostname()));
     }
 
     #[test]

@@ -91,8 +91,7 @@ impl<E: Entry> Tree<E> {
 
     /// The entries with `first <= key <= last`, in order.
     pub(crate) fn range(&self, first: u64, last: u64) -> Range<'_, E> {
-        let (position, leaf) = self.root.seek(first);
-        Range { tree: self, position, leaf, last }
+        Range { tree: self, first, last, taken: 0, leaf: self.root.leaf_at(first) }
     }
 
     /// Every entry, in order.
@@ -139,7 +138,8 @@ impl<E: Entry> Tree<E> {
 
     fn position(&self, key: u64, mut is_it: impl FnMut(&E) -> bool) -> Option<usize> {
         let mut range = self.range(key, key);
-        range.find(|entry| is_it(entry)).map(|_| range.position - 1)
+        range.find(|entry| is_it(entry))?;
+        Some(self.root.entries_before(key) + range.taken - 1)
     }
 }
 
@@ -191,19 +191,24 @@ impl<E: Entry> Node<E> {
         }
     }
 
-    /// The first entry with `key` or a greater one: how many stand before it, and its leaf from there on.
-    fn seek(&self, key: u64) -> (usize, &[E]) {
+    /// The leaf of the first entry with `key` or a greater one, from there on; nothing behind the last.
+    fn leaf_at(&self, key: u64) -> &[E] {
         match self {
-            Node::Leaf(entries) => {
-                let position = entries.partition_point(|entry| entry.key() < key);
-                (position, &entries[position..])
+            Node::Leaf(entries) => &entries[entries.partition_point(|entry| entry.key() < key)..],
+            Node::Branch(children) => {
+                let index = children.partition_point(|child| child.last < key);
+                children.get(index).map_or(&[], |child| child.node.leaf_at(key))
             }
+        }
+    }
+
+    fn entries_before(&self, key: u64) -> usize {
+        match self {
+            Node::Leaf(entries) => entries.partition_point(|entry| entry.key() < key),
             Node::Branch(children) => {
                 let index = children.partition_point(|child| child.last < key);
                 let whole: usize = children[..index].iter().map(|child| child.entries).sum();
-                let (position, leaf) =
-                    children.get(index).map_or((0, &[][..]), |child| child.node.seek(key));
-                (whole + position, leaf)
+                whole + children.get(index).map_or(0, |child| child.node.entries_before(key))
             }
         }
     }
@@ -379,11 +384,12 @@ fn move_in_with_neighbour<E: Entry>(children: &mut Vec<Child<E>>, index: usize) 
 #[derive(Debug)]
 pub(crate) struct Range<'a, E> {
     tree: &'a Tree<E>,
-    /// How many entries stand before the next one.
-    position: usize,
+    first: u64,
+    last: u64,
+    /// How many entries were returned.
+    taken: usize,
     /// The next entries, as far as their node goes.
     leaf: &'a [E],
-    last: u64,
 }
 
 impl<'a, E: Entry> Iterator for Range<'a, E> {
@@ -391,14 +397,15 @@ impl<'a, E: Entry> Iterator for Range<'a, E> {
 
     fn next(&mut self) -> Option<&'a E> {
         if self.leaf.is_empty() {
-            self.leaf = self.tree.root.leaf_from(self.position);
+            let root = &self.tree.root;
+            self.leaf = root.leaf_from(root.entries_before(self.first) + self.taken);
         }
         let (next, rest) = self.leaf.split_first()?;
         if next.key() > self.last {
             return None;
         }
         self.leaf = rest;
-        self.position += 1;
+        self.taken += 1;
         Some(next)
     }
 }
