@@ -7,6 +7,7 @@
 pub mod app;
 pub mod capture;
 pub mod demo;
+pub mod figures;
 pub mod get;
 pub mod http;
 pub mod lab;

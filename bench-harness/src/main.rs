@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use ringway_bench::app::App;
 use ringway_bench::capture::Capture;
 use ringway_bench::demo::Demo;
+use ringway_bench::figures::{Figures, Profile};
 use ringway_bench::get::Get;
 use ringway_bench::load::Load;
 use ringway_bench::mesh::Mesh;
@@ -49,6 +50,10 @@ enum Command {
     Capture(Capture),
     /// Show what Ringway does, on a bookstore of two hosts.
     Demo(Demo),
+    /// Measure what Ringway costs beside the reference relay.
+    Figures(Figures),
+    /// Record where a loaded pair spends its time.
+    Profile(Profile),
     /// Make certificates.
     #[command(subcommand)]
     Pki(Pki),
@@ -78,6 +83,8 @@ fn run(command: Command) -> Result<bool> {
         Command::Relay(relay) => relay.run()?,
         Command::Capture(capture) => return capture.run(),
         Command::Demo(demo) => return demo.run(),
+        Command::Figures(figures) => figures.run()?,
+        Command::Profile(profile) => profile.run()?,
         Command::Pki(pki) => pki.run()?,
         Command::Mesh(mesh) => mesh.run()?,
     }

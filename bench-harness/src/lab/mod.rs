@@ -141,6 +141,24 @@ impl Lab {
         )
     }
 
+    /// Adds a machine that is connected to nothing.
+    pub fn add_island(&mut self, name: &str, address: Option<Ipv4Addr>) -> Result<()> {
+        self.add_namespace(name, address)
+    }
+
+    /// Joins two islands by a cable of their own; their addresses are in one network.
+    pub fn join(&mut self, one: &str, other: &str, prefix_bits: u8) -> Result<()> {
+        self.link((one, "eth0"), (other, "eth0"))?;
+        for name in [one, other] {
+            let address = self.namespace(name).address();
+            self.ip(
+                name,
+                &format!("addr add {address}/{prefix_bits} dev eth0\nlink set eth0 up\n"),
+            )?;
+        }
+        Ok(())
+    }
+
     /// A second loopback-like address for a pod (a service's address without a proxy).
     pub fn add_address(&self, name: &str, address: Ipv4Addr) -> Result<()> {
         self.ip(name, &format!("addr add {address}/32 dev lo\n"))
