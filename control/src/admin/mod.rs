@@ -1,3 +1,4 @@
 //! tmp
+pub mod config_dump;
 pub mod readiness;
 pub mod server;

@@ -11,4 +11,4 @@ pub mod store;
 
 pub use certificate::CertificateSummary;
 pub use embedded_ca::{CaError, CaOptions, EmbeddedCa};
-pub use store::IdentityStore;
+pub use store::{CredentialChange, IdentityStatus, IdentityStore};

@@ -1,4 +1,7 @@
 //! What is told to the outside: the log, access lines, metrics.
 
+pub mod access_log;
 pub mod exposition;
 pub mod log;
+pub mod metrics;
+pub mod process;

@@ -1,0 +1,274 @@
+//! The access log: one line for each connection that ended, in scope `access`.
+//!
+//! Names, order and form of the fields are those of Istio's node proxy; dashboards and `istioctl` match them.
+
+use std::net::SocketAddr;
+
+use ringway_engine::snapshot::Workload;
+use ringway_engine::telemetry::{AccessRecord, Direction, RecordParty};
+use tracing::Level;
+
+use super::log::{Line, Log};
+
+const SCOPE: &str = "access";
+
+/// Writes the line of `record`, if its level is wanted.
+pub fn write(log: &Log, record: &AccessRecord) {
+    let (level, message) = headline(record);
+    if !log.wants(SCOPE, level) {
+        return;
+    }
+    // The moment the connection ended, not the one at which the line happens to be written.
+    let time = record.opened_at + record.duration;
+    let mut line = log.line(time, level, SCOPE, message);
+    if record.early {
+        early_fields(&mut line, record);
+    } else {
+        fields(&mut line, record);
+    }
+    log.write(line);
+}
+
+fn headline(record: &AccessRecord) -> (Level, &'static str) {
+    match (record.early, record.reason.is_error()) {
+        (true, _) => (Level::WARN, "connection failed"),
+        (false, true) => (Level::ERROR, "connection complete"),
+        (false, false) => (Level::INFO, "connection complete"),
+    }
+}
+
+/// Before it is known who talks to whom there are only addresses.
+fn early_fields(line: &mut Line, record: &AccessRecord) {
+    line.bare("src.addr", canonical(record.source.address));
+    line.bare("dst.addr", canonical(record.destination.address));
+    line.text("direction", direction(record.direction));
+    line.text("error", &record.reason.to_string());
+}
+
+fn fields(line: &mut Line, record: &AccessRecord) {
+    line.bare("src.addr", canonical(record.source.address));
+    names(line, &SOURCE, &record.source, record.mutual_tls);
+    line.text_if("src.cluster", record.source.workload.as_deref().map(|one| &**one.cluster()));
+
+    line.bare("dst.addr", canonical(record.destination.address));
+    if let Some(authority) = &record.hbone_authority {
+        line.bare("dst.hbone_addr", authority);
+    }
+    line.text_if("dst.service", record.service.as_deref().map(|service| service.hostname()));
+    names(line, &DESTINATION, &record.destination, record.mutual_tls);
+    line.text_if("dst.cluster", record.destination.workload.as_deref().map(|one| &**one.cluster()));
+
+    line.text("direction", direction(record.direction));
+    // Seen from this proxy: what it sent is what came from its own workload.
+    let (sent, received) = match record.direction {
+        Direction::Outbound => (record.received_bytes, record.sent_bytes),
+        Direction::Inbound => (record.sent_bytes, record.received_bytes),
+    };
+    line.number("bytes_sent", sent);
+    line.number("bytes_recv", received);
+    line.text("duration", &format!("{}ms", record.duration.as_millis()));
+    if record.reason.is_error() {
+        line.text("error", &record.reason.to_string());
+    }
+}
+
+/// The names of one end's fields.
+struct Names {
+    workload: &'static str,
+    namespace: &'static str,
+    identity: &'static str,
+}
+
+const SOURCE: Names =
+    Names { workload: "src.workload", namespace: "src.namespace", identity: "src.identity" };
+
+const DESTINATION: Names =
+    Names { workload: "dst.workload", namespace: "dst.namespace", identity: "dst.identity" };
+
+fn names(line: &mut Line, names: &Names, party: &RecordParty, mutual_tls: bool) {
+    let workload = party.workload.as_deref();
+    line.text_if(names.workload, workload.map(shown_name));
+    line.text_if(names.namespace, workload.map(Workload::namespace));
+    if let (true, Some(identity)) = (mutual_tls, &party.identity) {
+        line.text(names.identity, &identity.to_string());
+    }
+}
+
+/// Its own name, else that of the service it belongs to.
+fn shown_name(workload: &Workload) -> &str {
+    if workload.name().is_empty() { workload.canonical_name() } else { workload.name() }
+}
+
+/// An IPv4 address is shown as one, also on a socket that takes both families.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn direction(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Outbound => "outbound",
+        Direction::Inbound => "inbound",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+    use std::time::{Duration, SystemTime};
+
+    use ringway_engine::close::CloseReason;
+    use ringway_engine::snapshot::{
+        Interner, NamespacedHostname, Service, TunnelProtocol, WorkloadDescription,
+    };
+    use ringway_protocols::hbone::Authority;
+    use ringway_protocols::identity::Identity;
+
+    use super::*;
+    use crate::telemetry::log::{LogFilter, LogFormat, LogWriter};
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn written(format: LogFormat, filter: &str, record: &AccessRecord) -> String {
+        let sink = Sink::default();
+        let writer = LogWriter::new(sink.clone()).unwrap();
+        let log = Log::new(format, LogFilter::parse(filter).unwrap(), writer.clone());
+        write(&log, record);
+        assert!(writer.flush(Duration::from_secs(20)));
+        let bytes = sink.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn workload(name: &str) -> Option<Arc<Workload>> {
+        let description = WorkloadDescription {
+            uid: format!("c1//Pod/shop/{name}"),
+            name: name.to_owned(),
+            namespace: "shop".to_owned(),
+            service_account: "web".to_owned(),
+            cluster: "c1".to_owned(),
+            protocol: TunnelProtocol::Hbone,
+            ..WorkloadDescription::default()
+        };
+        Some(Arc::new(Interner::default().workload(description).unwrap()))
+    }
+
+    fn record() -> AccessRecord {
+        let identity = |account: &str| Identity::new("cluster.local", "shop", account).ok();
+        AccessRecord {
+            opened_at: SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_456),
+            duration: Duration::from_micros(15_700),
+            direction: Direction::Outbound,
+            early: false,
+            source: RecordParty {
+                address: "[::ffff:10.0.0.2]:40000".parse().unwrap(),
+                workload: workload("client-0"),
+                identity: identity("client"),
+            },
+            destination: RecordParty {
+                address: "10.0.0.1:15008".parse().unwrap(),
+                workload: workload("web-0"),
+                identity: identity("web"),
+            },
+            service: Some(Arc::new(Service::new(NamespacedHostname::new("shop", "web.example")))),
+            hbone_authority: Some(Authority::Address("10.0.0.1:8080".parse().unwrap())),
+            mutual_tls: true,
+            received_bytes: 84,
+            sent_bytes: 358,
+            reason: CloseReason::Finished,
+        }
+    }
+
+    #[test]
+    fn an_outbound_connection() {
+        assert_eq!(
+            written(LogFormat::Plain, "info", &record()),
+            "2023-11-14T22:13:20.016156Z\tinfo\taccess\tconnection complete\t\
+             src.addr=10.0.0.2:40000 src.workload=\"client-0\" src.namespace=\"shop\" \
+             src.identity=\"spiffe://cluster.local/ns/shop/sa/client\" src.cluster=\"c1\" \
+             dst.addr=10.0.0.1:15008 dst.hbone_addr=10.0.0.1:8080 dst.service=\"web.example\" \
+             dst.workload=\"web-0\" dst.namespace=\"shop\" \
+             dst.identity=\"spiffe://cluster.local/ns/shop/sa/web\" dst.cluster=\"c1\" \
+             direction=\"outbound\" bytes_sent=84 bytes_recv=358 duration=\"15ms\"\n"
+        );
+    }
+
+    #[test]
+    fn an_inbound_connection_counts_from_the_other_side() {
+        let mut inbound = record();
+        inbound.direction = Direction::Inbound;
+        let line = written(LogFormat::Plain, "info", &inbound);
+        assert!(
+            line.contains("direction=\"inbound\" bytes_sent=358 bytes_recv=84 duration=\"15ms\"\n")
+        );
+    }
+
+    #[test]
+    fn plaintext_proves_nobody() {
+        let mut plain = record();
+        plain.mutual_tls = false;
+        plain.hbone_authority = None;
+        let line = written(LogFormat::Plain, "info", &plain);
+        assert!(!line.contains("identity") && !line.contains("hbone_addr"), "{line}");
+    }
+
+    #[test]
+    fn a_failure_is_an_error_with_its_text() {
+        let mut failed = record();
+        failed.reason = CloseReason::ConnectRefused(401);
+        let line = written(LogFormat::Plain, "info", &failed);
+        let columns: Vec<_> = line.split('\t').collect();
+        assert_eq!(columns[1..4], ["error", "access", "connection complete"]);
+        assert!(
+            line.ends_with("duration=\"15ms\" error=\"http status: 401 Unauthorized\"\n"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn an_early_denial_has_addresses_and_the_reason_only() {
+        let mut early = record();
+        early.early = true;
+        early.reason = CloseReason::UnknownWorkload("10.0.0.2".to_owned());
+        let line = written(LogFormat::Plain, "info", &early);
+        let (_, rest) = line.split_once('\t').unwrap();
+        assert_eq!(
+            rest,
+            "warn\taccess\tconnection failed\tsrc.addr=10.0.0.2:40000 dst.addr=10.0.0.1:15008 \
+             direction=\"outbound\" error=\"failed to fetch information about local workload: 10.0.0.2\"\n"
+        );
+    }
+
+    #[test]
+    fn json_carries_the_same_as_keys() {
+        let line = written(LogFormat::Json, "info", &record());
+        let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert!(line.starts_with(
+            "{\"level\":\"info\",\"time\":\"2023-11-14T22:13:20.016156Z\",\"scope\":\"access\""
+        ));
+        assert_eq!(parsed["src.workload"], "client-0");
+        assert_eq!(parsed["dst.hbone_addr"], "10.0.0.1:8080");
+        assert_eq!(parsed["bytes_sent"], 84);
+        assert_eq!(parsed["duration"], "15ms");
+    }
+
+    #[test]
+    fn the_level_of_the_scope_decides() {
+        assert_eq!(written(LogFormat::Plain, "info,access=error", &record()), "");
+        assert_eq!(written(LogFormat::Plain, "info,access=off", &record()), "");
+        let mut failed = record();
+        failed.reason = CloseReason::DialTimedOut;
+        assert_ne!(written(LogFormat::Plain, "off,access=error", &failed), "");
+    }
+}

@@ -1,0 +1,215 @@
+//! Every metric of the process: one table, and the answer that is made from it.
+//!
+//! Names of Istio's are Istio's, so that its boards and tools work unchanged; what is ours begins with `ringway_`.
+//! `docs/metrics.md` is the table in prose, and a test keeps it so.
+
+mod table;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ringway_engine::telemetry::{PeerLabels, Reporter, TrafficLabels, TrafficTotals};
+
+pub use self::table::{METRICS, documentation};
+
+use super::exposition::{Exposition, Metric, TextFormat};
+
+/// The value of a label that is not known.
+const UNKNOWN: &str = "unknown";
+
+/// Everything an answer is made of, gathered at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// Traffic by labels.
+    pub traffic: Vec<(Arc<TrafficLabels>, TrafficTotals)>,
+    /// Accepted sockets open as source and as destination.
+    pub sockets_open: [i64; 2],
+    /// Istio's version.
+    pub istio_version: String,
+    /// Workloads that are captured.
+    pub workloads_active: usize,
+    /// Workloads that could not be captured yet.
+    pub workloads_pending: usize,
+    /// Captures that began.
+    pub captures_started: u64,
+    /// Captures that ended.
+    pub captures_stopped: u64,
+    /// What the system says of the process.
+    pub process: ProcessFacts,
+    /// Our version.
+    pub version: String,
+    /// The commit we were built from.
+    pub revision: String,
+    /// What each shard waits on.
+    pub reactors: Vec<String>,
+    /// The generation that is published.
+    pub snapshot_generation: u64,
+    /// Workloads known.
+    pub workloads: usize,
+    /// Services known.
+    pub services: usize,
+    /// Reloads that were taken and refused.
+    pub reloads: Outcomes,
+    /// When each identity's certificate expires.
+    pub certificates: Vec<(String, SystemTime)>,
+    /// When each authority expires, by its role.
+    pub authorities: Vec<(String, SystemTime)>,
+    /// Certificates issued and refused.
+    pub issued: Outcomes,
+    /// Connections that moved to another shard.
+    pub handed_over: u64,
+    /// Connections whose task panicked.
+    pub panics: u64,
+    /// Pauses of accepting.
+    pub accept_pauses: u64,
+    /// Access records lost.
+    pub records_lost: u64,
+    /// Log lines lost.
+    pub log_lines_lost: u64,
+}
+
+/// How often something went well and did not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    /// Well.
+    pub ok: u64,
+    /// Not well.
+    pub failed: u64,
+}
+
+/// What the system says of the process.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ProcessFacts {
+    /// Descriptors open.
+    pub open_descriptors: u64,
+    /// Descriptors that may be open.
+    pub descriptors_max: u64,
+    /// Bytes in memory.
+    pub resident_bytes: u64,
+    /// Seconds of processor time.
+    pub cpu_seconds: f64,
+    /// When it started, in seconds of Unix time.
+    pub start_time_seconds: f64,
+}
+
+/// The answer to a scrape.
+pub fn render(facts: &Facts, format: TextFormat) -> String {
+    let mut traffic = facts.traffic.clone();
+    traffic.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let mut exposition = Exposition::new(format);
+    for metric in METRICS {
+        render_metric(&mut exposition, metric, facts, &traffic);
+    }
+    exposition.finish()
+}
+
+fn render_metric(
+    exposition: &mut Exposition,
+    metric: &Metric,
+    facts: &Facts,
+    traffic: &[(Arc<TrafficLabels>, TrafficTotals)],
+) {
+    let mut family = exposition.family(metric);
+    let mut tell = |total: fn(&TrafficTotals) -> u64, always: bool| {
+        for (labels, totals) in traffic {
+            // Connections open under the flag `-` and end under their own: what a flag never has is left out.
+            let value = total(totals);
+            if value > 0 || (always && labels.response_flags == "-") {
+                family.sample(label_values(labels), value);
+            }
+        }
+    };
+    match metric.name {
+        "istio_tcp_connections_opened" => tell(|totals| totals.opened, true),
+        "istio_tcp_connections_closed" => tell(|totals| totals.closed, true),
+        "istio_tcp_received_bytes" => tell(|totals| totals.received_bytes, true),
+        "istio_tcp_sent_bytes" => tell(|totals| totals.sent_bytes, true),
+        "istio_tcp_connections_failed" => tell(|totals| totals.failed, false),
+        "istio_tcp_sockets_open" => {
+            for reporter in [Reporter::Source, Reporter::Destination] {
+                family.sample([reporter.as_str()], facts.sockets_open[reporter as usize]);
+            }
+        }
+        "istio_build" => family.sample(["ztunnel", known(&facts.istio_version)], 1),
+        "workload_manager_active_proxy_count" => family.sample([], facts.workloads_active),
+        "workload_manager_pending_proxy_count" => family.sample([], facts.workloads_pending),
+        "workload_manager_proxies_started" => family.sample([], facts.captures_started),
+        "workload_manager_proxies_stopped" => family.sample([], facts.captures_stopped),
+        "process_open_fds" => family.sample([], facts.process.open_descriptors),
+        "process_max_fds" => family.sample([], facts.process.descriptors_max),
+        "process_resident_memory_bytes" => family.sample([], facts.process.resident_bytes),
+        "process_cpu_seconds" => family.sample([], facts.process.cpu_seconds),
+        "process_start_time_seconds" => family.sample([], facts.process.start_time_seconds),
+        "ringway_build" => family.sample([known(&facts.version), known(&facts.revision)], 1),
+        "ringway_reactor" => {
+            for (shard, reactor) in facts.reactors.iter().enumerate() {
+                family.sample([shard.to_string().as_str(), reactor], 1);
+            }
+        }
+        "ringway_snapshot_generation" => family.sample([], facts.snapshot_generation),
+        "ringway_workloads" => family.sample([], facts.workloads),
+        "ringway_services" => family.sample([], facts.services),
+        "ringway_config_reloads" => {
+            family.sample(["ok"], facts.reloads.ok);
+            family.sample(["refused"], facts.reloads.failed);
+        }
+        "ringway_certificate_expiry_timestamp_seconds" => {
+            for (identity, expires) in &facts.certificates {
+                family.sample([identity.as_str()], unix_seconds(*expires));
+            }
+        }
+        "ringway_authority_expiry_timestamp_seconds" => {
+            for (role, expires) in &facts.authorities {
+                family.sample([role.as_str()], unix_seconds(*expires));
+            }
+        }
+        "ringway_certificates_issued" => {
+            family.sample(["ok"], facts.issued.ok);
+            family.sample(["failed"], facts.issued.failed);
+        }
+        "ringway_connections_handed_over" => family.sample([], facts.handed_over),
+        "ringway_connection_panics" => family.sample([], facts.panics),
+        "ringway_accept_pauses" => family.sample([], facts.accept_pauses),
+        "ringway_access_records_lost" => family.sample([], facts.records_lost),
+        "ringway_log_lines_lost" => family.sample([], facts.log_lines_lost),
+        other => unreachable!("the row {other} has no value; a test renders every row"),
+    }
+}
+
+fn label_values(labels: &TrafficLabels) -> impl Iterator<Item = &str> {
+    let TrafficLabels { source, destination, service, .. } = labels;
+    let localities = [&source.region, &source.zone, &destination.region, &destination.zone];
+    let localities = localities.into_iter().filter(|_| labels.has_locality);
+    [labels.reporter.as_str()]
+        .into_iter()
+        .chain(peer_values(source))
+        .chain([&service.hostname, &service.namespace, &service.name].map(|name| known(name)))
+        .chain(peer_values(destination))
+        .chain(["tcp", labels.response_flags, labels.security_policy.as_str()])
+        .chain(localities.map(|name| known(name)))
+}
+
+fn peer_values(peer: &PeerLabels) -> [&str; 8] {
+    [
+        &peer.workload,
+        &peer.canonical_service,
+        &peer.canonical_revision,
+        &peer.namespace,
+        &peer.principal,
+        &peer.app,
+        &peer.canonical_revision,
+        &peer.cluster,
+    ]
+    .map(|value| known(value))
+}
+
+fn known(value: &str) -> &str {
+    if value.is_empty() { UNKNOWN } else { value }
+}
+
+fn unix_seconds(moment: SystemTime) -> u64 {
+    moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests;

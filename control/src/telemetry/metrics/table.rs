@@ -1,0 +1,243 @@
+//! The table of all metrics, and the page in `docs/` that is made from it.
+
+use std::fmt::Write as _;
+
+use crate::telemetry::exposition::{Kind, Metric};
+
+/// Makes one row.
+const fn row(
+    name: &'static str,
+    kind: Kind,
+    unit: Option<&'static str>,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
+    Metric { name, kind, unit, help, labels }
+}
+
+use Kind::{Counter, Gauge};
+
+/// The table. The answer to a scrape has its order.
+pub const METRICS: &[Metric] = &[
+    row(
+        "istio_tcp_connections_opened",
+        Counter,
+        None,
+        TRAFFIC_LABELS,
+        "Connections whose destination was decided.",
+    ),
+    row(
+        "istio_tcp_connections_closed",
+        Counter,
+        None,
+        TRAFFIC_LABELS,
+        "Connections that ended, by how they ended (`response_flags`).",
+    ),
+    row(
+        "istio_tcp_received_bytes",
+        Counter,
+        Some("bytes"),
+        TRAFFIC_LABELS,
+        "Bytes from client to server, on both reporters.",
+    ),
+    row(
+        "istio_tcp_sent_bytes",
+        Counter,
+        Some("bytes"),
+        TRAFFIC_LABELS,
+        "Bytes from server to client, on both reporters.",
+    ),
+    row(
+        "istio_tcp_connections_failed",
+        Counter,
+        None,
+        TRAFFIC_LABELS,
+        "Connections that ended with a response flag.",
+    ),
+    row(
+        "istio_tcp_sockets_open",
+        Gauge,
+        None,
+        &["reporter"],
+        "Accepted sockets that are open now.",
+    ),
+    row(
+        "istio_build",
+        Gauge,
+        None,
+        &["component", "tag"],
+        "1; Istio's version as its tools ask for it.",
+    ),
+    row("workload_manager_active_proxy_count", Gauge, None, &[], "Workloads that are captured."),
+    row(
+        "workload_manager_pending_proxy_count",
+        Gauge,
+        None,
+        &[],
+        "Workloads that could not be captured yet.",
+    ),
+    row(
+        "workload_manager_proxies_started",
+        Counter,
+        None,
+        &[],
+        "Captures of a workload that began.",
+    ),
+    row(
+        "workload_manager_proxies_stopped",
+        Counter,
+        None,
+        &[],
+        "Captures of a workload that ended.",
+    ),
+    row("process_open_fds", Gauge, None, &[], "Descriptors that are open."),
+    row("process_max_fds", Gauge, None, &[], "Descriptors that may be open."),
+    row("process_resident_memory_bytes", Gauge, Some("bytes"), &[], "Memory in use."),
+    row("process_cpu_seconds", Counter, Some("seconds"), &[], "Processor time used."),
+    row(
+        "process_start_time_seconds",
+        Gauge,
+        Some("seconds"),
+        &[],
+        "When the process started, in Unix time.",
+    ),
+    row("ringway_build", Gauge, None, &["version", "revision"], "1; what runs."),
+    row(
+        "ringway_reactor",
+        Gauge,
+        None,
+        &["shard", "reactor"],
+        "1 for each shard; what it waits on.",
+    ),
+    row(
+        "ringway_snapshot_generation",
+        Gauge,
+        None,
+        &[],
+        "The generation that decisions are made on.",
+    ),
+    row("ringway_workloads", Gauge, None, &[], "Workloads the process knows."),
+    row("ringway_services", Gauge, None, &[], "Services the process knows."),
+    row(
+        "ringway_config_reloads",
+        Counter,
+        None,
+        &["result"],
+        "Reloads of the configuration: `ok`, or `refused` and the old one stays.",
+    ),
+    row(
+        "ringway_certificate_expiry_timestamp_seconds",
+        Gauge,
+        Some("seconds"),
+        &["identity"],
+        "When the certificate of an identity of this host expires, in Unix time.",
+    ),
+    row(
+        "ringway_authority_expiry_timestamp_seconds",
+        Gauge,
+        Some("seconds"),
+        &["role"],
+        "When the embedded authority's certificates expire, in Unix time.",
+    ),
+    row(
+        "ringway_certificates_issued",
+        Counter,
+        None,
+        &["result"],
+        "Certificates asked for: `ok`, or `failed` and tried again.",
+    ),
+    row(
+        "ringway_connections_handed_over",
+        Counter,
+        None,
+        &[],
+        "Connections that moved to another shard before their first byte.",
+    ),
+    row(
+        "ringway_connection_panics",
+        Counter,
+        None,
+        &[],
+        "Connections whose task panicked: each is a defect of Ringway.",
+    ),
+    row(
+        "ringway_accept_pauses",
+        Counter,
+        None,
+        &[],
+        "Pauses of accepting because descriptors or memory ran out.",
+    ),
+    row(
+        "ringway_access_records_lost",
+        Counter,
+        None,
+        &[],
+        "Access records that were lost because the log could not keep up.",
+    ),
+    row(
+        "ringway_log_lines_lost",
+        Counter,
+        None,
+        &[],
+        "Log lines that were lost because nobody took them in time.",
+    ),
+];
+
+/// The labels of the `istio_tcp_*` family; the last four only where a side's workload is known.
+pub(super) const TRAFFIC_LABELS: &[&str] = &[
+    "reporter",
+    "source_workload",
+    "source_canonical_service",
+    "source_canonical_revision",
+    "source_workload_namespace",
+    "source_principal",
+    "source_app",
+    "source_version",
+    "source_cluster",
+    "destination_service",
+    "destination_service_namespace",
+    "destination_service_name",
+    "destination_workload",
+    "destination_canonical_service",
+    "destination_canonical_revision",
+    "destination_workload_namespace",
+    "destination_principal",
+    "destination_app",
+    "destination_version",
+    "destination_cluster",
+    "request_protocol",
+    "response_flags",
+    "connection_security_policy",
+    "source_region",
+    "source_zone",
+    "destination_region",
+    "destination_zone",
+];
+
+/// `docs/metrics.md`.
+pub fn documentation() -> String {
+    let mut text = String::from(
+        "# Metrics\n\n\
+         Scraped at `:15020/metrics` (also `/stats/prometheus`): OpenMetrics 1.0 to who asks for it, else the\n\
+         Prometheus text format. This page is made from the table in `control/src/telemetry/metrics/table.rs`.\n\n\
+         | name | type | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for metric in METRICS {
+        let labels = if metric.labels == TRAFFIC_LABELS {
+            "traffic labels".to_owned()
+        } else {
+            metric.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ")
+        };
+        let kind = match metric.kind {
+            Counter => "counter",
+            Gauge => "gauge",
+        };
+        let (name, help) = (metric.sample_name(), metric.help);
+        let _ = writeln!(text, "| `{name}` | {kind} | {labels} | {help} |");
+    }
+    text.push_str("\n## Traffic labels\n\nIn their order; `unknown` where nothing is known. The last four are there only where the workload of\nat least one side is known.\n\n");
+    for label in TRAFFIC_LABELS {
+        let _ = writeln!(text, "* `{label}`");
+    }
+    text
+}
