@@ -348,7 +348,10 @@ impl Tunnel {
     ) -> io::Result<usize> {
         let sent = runtime::scratch(|scratch| {
             let mut core = self.core.borrow_mut();
-            let capacity = core.machine.send_capacity(id);
+            // Messages fit the first slot; offering all of them costs more than a message is worth.
+            let expected =
+                if cell.reads_bulk.get() { usize::MAX } else { slots::FIRST_PAYLOAD_BYTES };
+            let capacity = core.machine.send_capacity(id).min(expected);
             let frame_bytes_max = core.machine.peer_frame_bytes_max();
             let mut slots = Slots::new(&mut scratch.receive, capacity, frame_bytes_max);
             let read = slots.read_from(application)?;
@@ -358,6 +361,7 @@ impl Tunnel {
             Ok::<_, io::Error>((read, self.send_read(&mut core, id, slots, read)))
         });
         let (read, outcome) = sent?;
+        cell.reads_bulk.set(read >= slots::FIRST_PAYLOAD_BYTES);
         match outcome {
             Err(error) => self.lose(&error),
             Ok(()) if read > COALESCE_BYTES_MAX && self.has_backlog() => self.wake_driver(),

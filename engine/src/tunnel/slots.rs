@@ -21,6 +21,8 @@ use crate::runtime::{RECEIVE_BYTES, TcpStream};
 
 /// A full record.
 const SLOT_BYTES: usize = RECORD_HEADER_BYTES + RECORD_PLAINTEXT_BYTES_MAX + RECORD_TRAILER_BYTES;
+/// Payload of the first slot.
+pub(super) const FIRST_PAYLOAD_BYTES: usize = RECORD_PLAINTEXT_BYTES_MAX - FRAME_HEADER_BYTES;
 /// Slots of one read: as many as the scratch has room for.
 const SLOTS: usize = RECEIVE_BYTES / SLOT_BYTES;
 

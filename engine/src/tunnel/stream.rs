@@ -25,6 +25,8 @@ pub(super) struct StreamCell {
     pub(super) response: RefCell<Option<ConnectResponse>>,
     waker: RefCell<Option<Waker>>,
     pub(super) meter: super::BulkMeter,
+    /// Whether the last read from the application filled what it was offered.
+    pub(super) reads_bulk: Cell<bool>,
 }
 
 /// Where bytes from the peer go, and what counts them.
@@ -65,6 +67,7 @@ impl StreamCell {
             response: RefCell::new(None),
             waker: RefCell::new(None),
             meter: super::BulkMeter::default(),
+            reads_bulk: Cell::new(false),
         })
     }
 
