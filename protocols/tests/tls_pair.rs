@@ -144,3 +144,28 @@ fn a_second_session_is_resumed_with_the_same_peer() {
     }
     assert_eq!(resumed, [false, true, true]);
 }
+
+#[test]
+fn data_that_comes_with_the_end_of_the_handshake_is_left_to_the_records() {
+    let authority = Authority::new();
+    let (a, b) = (authority.issue(&identity("a")), authority.issue(&identity("b")));
+    let mut client = Handshake::client(&a, [identity("b")].into()).unwrap();
+    let mut server = Handshake::server(&b).unwrap();
+    let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
+    assert_eq!(client.advance(&mut Vec::new(), &mut to_server).unwrap(), Progress::NeedsInput);
+    assert_eq!(server.advance(&mut to_server, &mut to_client).unwrap(), Progress::NeedsInput);
+    assert_eq!(client.advance(&mut to_client, &mut to_server).unwrap(), Progress::Complete);
+    let mut client = client.finish().unwrap();
+    let mut record = vec![0; RECORD_HEADER_BYTES];
+    record.extend_from_slice(b"at once");
+    record.resize(record.len() + RECORD_TRAILER_BYTES, 0);
+    client.seal(&mut record).unwrap();
+    to_server.extend_from_slice(&record);
+
+    assert_eq!(server.advance(&mut to_server, &mut to_client).unwrap(), Progress::Complete);
+    let mut server = server.finish().unwrap();
+    match server.open(&mut to_server).unwrap() {
+        Opened::Data { plaintext, .. } => assert_eq!(&to_server[plaintext], b"at once"),
+        other => panic!("{other:?}"),
+    }
+}

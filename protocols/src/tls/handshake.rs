@@ -9,7 +9,12 @@ use rustls::{
 };
 use rustls_pki_types::ServerName;
 
-use super::{credentials::Credentials, error::Error, records::Records, verifier};
+use super::{
+    credentials::Credentials,
+    error::Error,
+    records::{RECORD_HEADER_BYTES, Records},
+    verifier,
+};
 use crate::identity::Identity;
 
 /// The name in our ClientHello's stead: none is sent and none is looked at.
@@ -69,12 +74,13 @@ impl Handshake {
         to_send: &mut Vec<u8>,
     ) -> Result<Progress, Error> {
         while !self.complete {
+            let first = first_record(received);
             let (discard, step) = match &mut self.connection {
                 Connection::Client(connection) => {
-                    step(connection.process_tls_records(received), to_send)
+                    step(connection.process_tls_records(&mut received[..first]), to_send)
                 }
                 Connection::Server(connection) => {
-                    step(connection.process_tls_records(received), to_send)
+                    step(connection.process_tls_records(&mut received[..first]), to_send)
                 }
             };
             received.drain(..discard);
@@ -155,6 +161,14 @@ impl Peer {
             },
         }
     }
+}
+
+/// The length of the first record, as far as it is here. rustls is shown one at a time: what comes behind
+/// the last one of the handshake is for [`Records`], and rustls must not take it for its own.
+fn first_record(received: &[u8]) -> usize {
+    let Some(&[_, _, _, high, low]) = received.first_chunk() else { return received.len() };
+    let record = RECORD_HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]));
+    record.min(received.len())
 }
 
 enum Step {
