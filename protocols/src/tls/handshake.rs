@@ -25,6 +25,8 @@ const OUTPUT_STEP_BYTES: usize = 4096;
 /// A handshake in progress.
 pub struct Handshake {
     connection: Connection,
+    /// It can go no further without input.
+    blocked: bool,
     complete: bool,
 }
 
@@ -51,7 +53,11 @@ impl Handshake {
         let name = ServerName::try_from(SERVER_NAME).expect("a constant, valid name");
         let config = credentials.client(expected)?;
         let connection = UnbufferedClientConnection::new(config, name).map_err(Error::Handshake)?;
-        Ok(Self { connection: Connection::Client(Box::new(connection)), complete: false })
+        Ok(Self {
+            connection: Connection::Client(Box::new(connection)),
+            blocked: false,
+            complete: false,
+        })
     }
 
     /// A handshake with a client of our own trust domain.
@@ -61,7 +67,11 @@ impl Handshake {
     pub fn server(credentials: &Credentials) -> Result<Self, Error> {
         let connection =
             UnbufferedServerConnection::new(credentials.server()).map_err(Error::Handshake)?;
-        Ok(Self { connection: Connection::Server(Box::new(connection)), complete: false })
+        Ok(Self {
+            connection: Connection::Server(Box::new(connection)),
+            blocked: false,
+            complete: false,
+        })
     }
 
     /// Takes received bytes from the front of `received` and appends to `to_send`.
@@ -74,7 +84,8 @@ impl Handshake {
         to_send: &mut Vec<u8>,
     ) -> Result<Progress, Error> {
         while !self.complete {
-            let first = first_record(received);
+            // rustls gets input only when it has nothing else to do, so that it cannot run ahead.
+            let first = if self.blocked { first_record(received) } else { 0 };
             let (discard, step) = match &mut self.connection {
                 Connection::Client(connection) => {
                     step(connection.process_tls_records(&mut received[..first]), to_send)
@@ -85,8 +96,15 @@ impl Handshake {
             };
             received.drain(..discard);
             match step {
-                Ok(Step::Again) => {}
-                Ok(Step::Blocked) => return Ok(Progress::NeedsInput),
+                Ok(Step::Again) => self.blocked = false,
+                // It has taken the record, or was shown none; the next may be here already.
+                Ok(Step::Blocked) if !received.is_empty() && (discard > 0 || first == 0) => {
+                    self.blocked = true;
+                }
+                Ok(Step::Blocked) => {
+                    self.blocked = true;
+                    return Ok(Progress::NeedsInput);
+                }
                 Ok(Step::Complete) => self.complete = true,
                 Err(error) => {
                     self.queue_alert(received, to_send);
