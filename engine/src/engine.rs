@@ -16,7 +16,7 @@ use crate::{
     placement::{Placement, PlacementTable, ShardId},
     publish::{Published, SnapshotReader},
     runtime::{
-        MailReceiver, MailSender, NetNamespace, ReactorChoice, ReactorReport, Runtime,
+        Counters, MailReceiver, MailSender, NetNamespace, ReactorChoice, ReactorReport, Runtime,
         TrySendError, mailbox,
     },
     shard::{Command, Shard},
@@ -271,6 +271,11 @@ impl Engine {
     /// Every connection that is open now.
     pub fn connections(&self) -> Vec<OpenConnection> {
         self.ask(|answer| Command::Describe { answer }).into_iter().flatten().collect()
+    }
+
+    /// What each shard's runtime has counted.
+    pub fn runtime_counters(&self) -> Vec<Counters> {
+        self.ask(|answer| Command::Counters { answer })
     }
 
     /// Stops accepting and waits until every connection has ended, at most until `deadline`; what is

@@ -25,8 +25,8 @@ use crate::{
     placement::{Placement, ShardId},
     publish::{HeldSnapshot, SnapshotReader},
     runtime::{
-        self, DetachedStream, MailReceiver, MailSender, NetNamespace, PipePool, TrySendError,
-        TurnEnd,
+        self, Counters, DetachedStream, MailReceiver, MailSender, NetNamespace, PipePool,
+        TrySendError, TurnEnd,
     },
     snapshot::{Snapshot, Workload},
     telemetry::{SeriesTable, Telemetry},
@@ -44,6 +44,8 @@ pub(crate) enum Command {
     TakeOver { uid: Arc<str>, client: DetachedStream, from: SocketAddr },
     /// Tell which connections are open.
     Describe { answer: mpsc::Sender<Vec<OpenConnection>> },
+    /// Tell what the runtime has counted.
+    Counters { answer: mpsc::Sender<Counters> },
     /// Stop accepting, let connections end, cut what is left at the deadline.
     Drain { deadline: Duration, answer: mpsc::Sender<DrainReport> },
     /// End the shard's thread.
@@ -114,6 +116,9 @@ impl Shard {
                 }
                 Command::Describe { answer } => {
                     let _ = answer.send(self.connections.describe());
+                }
+                Command::Counters { answer } => {
+                    let _ = answer.send(runtime::counters());
                 }
                 Command::Drain { deadline, answer } => {
                     let shard = self.clone();

@@ -169,3 +169,17 @@ fn data_that_comes_with_the_end_of_the_handshake_is_left_to_the_records() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn a_peer_that_is_refused_is_told_by_an_alert() {
+    let authority = Authority::new();
+    let b = authority.issue(&identity("b"));
+    for garbage in
+        [&b"GET / HTTP/1.1\r\n\r\n"[..], &[22, 3, 1, 0, 4, 1, 0, 0, 0], &[23, 3, 3, 0, 1, 0]]
+    {
+        let mut server = Handshake::server(&b).unwrap();
+        let mut to_send = Vec::new();
+        server.advance(&mut garbage.to_vec(), &mut to_send).unwrap_err();
+        assert_eq!(to_send.first(), Some(&21), "an alert record for {garbage:?}");
+    }
+}

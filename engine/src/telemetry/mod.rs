@@ -37,10 +37,6 @@ pub struct Telemetry {
     records: ArrayQueue<AccessRecord>,
     records_lost: AtomicU64,
     sockets_open: [AtomicI64; 2],
-    /// Accepts that had to pause because descriptors or memory ran out.
-    pub(crate) accept_pauses: AtomicU64,
-    /// Connections whose task panicked.
-    pub(crate) panics: AtomicU64,
     /// Connections that were handed to another shard before their first byte.
     pub(crate) handed_over: AtomicU64,
 }
@@ -53,8 +49,6 @@ impl Telemetry {
             records: ArrayQueue::new(ACCESS_RECORDS_MAX),
             records_lost: AtomicU64::new(0),
             sockets_open: Default::default(),
-            accept_pauses: AtomicU64::new(0),
-            panics: AtomicU64::new(0),
             handed_over: AtomicU64::new(0),
         }
     }
@@ -82,16 +76,6 @@ impl Telemetry {
     /// Records that were lost because nobody took them in time.
     pub fn records_lost(&self) -> u64 {
         self.records_lost.load(Relaxed)
-    }
-
-    /// Accepts that had to pause because descriptors or memory ran out.
-    pub fn accept_pauses(&self) -> u64 {
-        self.accept_pauses.load(Relaxed)
-    }
-
-    /// Connections that ended because their task panicked: each is a defect of Ringway.
-    pub fn panics(&self) -> u64 {
-        self.panics.load(Relaxed)
     }
 
     /// Connections that were handed to another shard before their first byte.

@@ -12,21 +12,24 @@ use rustls_pki_types::ServerName;
 use super::{
     credentials::Credentials,
     error::Error,
-    records::{RECORD_HEADER_BYTES, Records},
+    records::{CIPHERTEXT_BYTES_MAX, RECORD_HEADER_BYTES, Records},
     verifier,
 };
 use crate::identity::Identity;
 
 /// The name in our ClientHello's stead: none is sent and none is looked at.
 const SERVER_NAME: &str = "hbone.invalid";
+/// Change cipher spec, alert, handshake, application data (RFC 8446 §5.1).
+const CONTENT_TYPES: std::ops::RangeInclusive<u8> = 20..=23;
 /// What a handshake message may add to the output at a time, before it is asked how much it needs.
 const OUTPUT_STEP_BYTES: usize = 4096;
 
 /// A handshake in progress.
 pub struct Handshake {
     connection: Connection,
-    /// It can go no further without input.
-    blocked: bool,
+    /// How much of what was received rustls has been shown: whole records, of which it may not have taken the
+    /// last while a message goes on in the next.
+    shown_bytes: usize,
     complete: bool,
 }
 
@@ -55,7 +58,7 @@ impl Handshake {
         let connection = UnbufferedClientConnection::new(config, name).map_err(Error::Handshake)?;
         Ok(Self {
             connection: Connection::Client(Box::new(connection)),
-            blocked: false,
+            shown_bytes: 0,
             complete: false,
         })
     }
@@ -69,7 +72,7 @@ impl Handshake {
             UnbufferedServerConnection::new(credentials.server()).map_err(Error::Handshake)?;
         Ok(Self {
             connection: Connection::Server(Box::new(connection)),
-            blocked: false,
+            shown_bytes: 0,
             complete: false,
         })
     }
@@ -84,30 +87,26 @@ impl Handshake {
         to_send: &mut Vec<u8>,
     ) -> Result<Progress, Error> {
         while !self.complete {
-            // rustls gets input only when it has nothing else to do, so that it cannot run ahead.
-            let first = if self.blocked { first_record(received) } else { 0 };
+            let shown = &mut received[..self.shown_bytes];
             let (discard, step) = match &mut self.connection {
                 Connection::Client(connection) => {
-                    step(connection.process_tls_records(&mut received[..first]), to_send)
+                    step(connection.process_tls_records(shown), to_send)
                 }
                 Connection::Server(connection) => {
-                    step(connection.process_tls_records(&mut received[..first]), to_send)
+                    step(connection.process_tls_records(shown), to_send)
                 }
             };
             received.drain(..discard);
+            self.shown_bytes -= discard;
             match step {
-                Ok(Step::Again) => self.blocked = false,
-                // It has taken the record, or was shown none; the next may be here already.
-                Ok(Step::Blocked) if !received.is_empty() && (discard > 0 || first == 0) => {
-                    self.blocked = true;
-                }
-                Ok(Step::Blocked) => {
-                    self.blocked = true;
-                    return Ok(Progress::NeedsInput);
-                }
+                Ok(Step::Again) => {}
+                Ok(Step::Blocked) => match first_record(&received[self.shown_bytes..]) {
+                    Some(record_bytes) => self.shown_bytes += record_bytes,
+                    None => return Ok(Progress::NeedsInput),
+                },
                 Ok(Step::Complete) => self.complete = true,
                 Err(error) => {
-                    self.queue_alert(received, to_send);
+                    self.queue_alert(to_send);
                     return Err(error);
                 }
             }
@@ -136,20 +135,19 @@ impl Handshake {
         }
     }
 
-    /// After an error rustls has an alert to send: one or two more steps bring it out.
-    fn queue_alert(&mut self, received: &mut Vec<u8>, to_send: &mut Vec<u8>) {
-        for _ in 0..4 {
-            let (discard, step) = match &mut self.connection {
-                Connection::Client(connection) => {
-                    step(connection.process_tls_records(received), to_send)
+    /// After an error rustls has an alert to send. It must not be shown the bad bytes again.
+    fn queue_alert(&mut self, to_send: &mut Vec<u8>) {
+        match &mut self.connection {
+            Connection::Client(connection) => {
+                while connection.wants_write() {
+                    // What can fail here has failed already.
+                    let _ = step(connection.process_tls_records(&mut []), to_send);
                 }
-                Connection::Server(connection) => {
-                    step(connection.process_tls_records(received), to_send)
+            }
+            Connection::Server(connection) => {
+                while connection.wants_write() {
+                    let _ = step(connection.process_tls_records(&mut []), to_send);
                 }
-            };
-            received.drain(..discard.min(received.len()));
-            if !matches!(step, Ok(Step::Again)) {
-                return;
             }
         }
     }
@@ -181,12 +179,17 @@ impl Peer {
     }
 }
 
-/// The length of the first record, as far as it is here. rustls is shown one at a time: what comes behind
-/// the last one of the handshake is for [`Records`], and rustls must not take it for its own.
-fn first_record(received: &[u8]) -> usize {
-    let Some(&[_, _, _, high, low]) = received.first_chunk() else { return received.len() };
-    let record = RECORD_HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]));
-    record.min(received.len())
+/// The length of the first record, if all of it is here. rustls is shown one more record only when it has
+/// nothing else to do: what comes behind the last one of the handshake is for [`Records`], and rustls
+/// must not take it for its own. What cannot be a record is shown as it is, to be refused at once.
+fn first_record(received: &[u8]) -> Option<usize> {
+    let &[kind, _, _, high, low] = received.first_chunk()?;
+    let content_bytes = usize::from(u16::from_be_bytes([high, low]));
+    if !CONTENT_TYPES.contains(&kind) || content_bytes > CIPHERTEXT_BYTES_MAX {
+        return Some(received.len());
+    }
+    let record_bytes = RECORD_HEADER_BYTES + content_bytes;
+    (received.len() >= record_bytes).then_some(record_bytes)
 }
 
 enum Step {

@@ -20,7 +20,7 @@ pub const RECORD_PLAINTEXT_BYTES_MAX: usize = 16_384;
 
 const TAG_BYTES: usize = 16;
 /// What a peer may put into one record: plaintext, type, padding and tag (RFC 8446 §5.2).
-const CIPHERTEXT_BYTES_MAX: usize = RECORD_PLAINTEXT_BYTES_MAX + 256;
+pub(super) const CIPHERTEXT_BYTES_MAX: usize = RECORD_PLAINTEXT_BYTES_MAX + 256;
 /// Records sealed with one key before it is renewed. AES-GCM allows 2^24.5 full-sized records
 /// (RFC 8446 §5.5); this is well below.
 const RECORDS_PER_KEY_MAX: u64 = 1 << 23;
