@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use crate::decide::outbound;
-use crate::snapshot::fixture::{With, mesh, pod, serves, service};
+use crate::decide::{Refusal, outbound};
+use crate::snapshot::fixture::{With, gateway, mesh, pod, port, serves, service};
 use crate::snapshot::{LoadBalancerMode, Locality, Scope, Service, Snapshot, WorkloadDescription};
 
 /// How often each endpoint of `web` is chosen by the client, out of so many choices.
@@ -67,7 +67,7 @@ fn candidates_that_are_few_among_many_still_share_equally() {
         })
     });
     let named_port = balanced(LoadBalancerMode::Standard, &[])
-        .with(|service| service.ports = Box::new([crate::snapshot::fixture::port(80, 0)]));
+        .with(|service| service.ports = Box::new([port(80, 0)]));
     let shares = shares(&mesh(pods.chain([at("client", 299, "///")]), [named_port]), 4000);
     assert_eq!(shares.keys().collect::<Vec<_>>(), ["web-0", "web-100", "web-200"]);
     assert!(shares.values().all(|share| (1200..1470).contains(share)), "{shares:?}");
@@ -178,7 +178,7 @@ fn on_other_networks_locality_still_ranks() {
     for (name, places, want) in rows {
         let endpoints = places.iter().enumerate().map(|(n, place)| {
             endpoint(n, place).with(|pod| {
-                pod.network_gateway = Some(crate::snapshot::fixture::gateway("10.8.0.1"));
+                pod.network_gateway = Some(gateway("10.8.0.1"));
             })
         });
         let preferences = [Scope::Network, Scope::Region, Scope::Zone];
@@ -189,6 +189,33 @@ fn on_other_networks_locality_still_ranks() {
             let refusal =
                 outbound(&mesh, client, "10.2.0.1:80".parse().unwrap(), random).unwrap_err();
             assert!(refusal.to_string().contains(want), "{name}: {refusal}");
+        }
+    }
+}
+
+#[test]
+fn a_hash_in_common_is_nothing_in_common() {
+    // More regions than there are hashes in tests: some share one, here as on other networks.
+    let preferences = [Scope::Network, Scope::Region];
+    for network in ["", "n2"] {
+        for home in 0..12 {
+            let endpoints = (0..12).map(|n| {
+                endpoint(n, &format!("{network}/r{n}//")).with(|pod| {
+                    pod.network_gateway = Some(gateway("10.8.0.1"));
+                })
+            });
+            let client = at("client", 99, &format!("/r{home}//"));
+            let service = balanced(LoadBalancerMode::Failover, &preferences);
+            let mesh = mesh(endpoints.chain([client]), [service]);
+            let client = mesh.workload_by_uid("c1//Pod/shop/client").unwrap();
+            let want = format!("web-{home}");
+            for random in 0..32 {
+                match outbound(&mesh, client, "10.2.0.1:80".parse().unwrap(), random) {
+                    Ok(route) => assert_eq!(route.destination_workload.unwrap().name(), want),
+                    Err(Refusal::AnotherNetwork { workload, .. }) => assert_eq!(*workload, *want),
+                    Err(refusal) => panic!("{refusal}"),
+                }
+            }
         }
     }
 }

@@ -2,10 +2,71 @@
 
 mod balance;
 mod inbound;
+mod invariants;
 mod outbound;
+mod waypoints;
 
 use super::*;
-use crate::snapshot::Snapshot;
+use crate::snapshot::fixture::{With, gateway, mesh, pod, port, serves, service};
+use crate::snapshot::{LoadBalancerMode, Service, Snapshot, TunnelProtocol, WorkloadDescription};
+
+struct Row {
+    name: &'static str,
+    mesh: Snapshot,
+    destination: &'static str,
+    want: &'static str,
+}
+
+/// A row of the table: in a mesh of these pods (and the client) and services, where does this go?
+fn row<const P: usize, const S: usize>(
+    name: &'static str,
+    pods: [WorkloadDescription; P],
+    services: [Service; S],
+    destination: &'static str,
+    want: &'static str,
+) -> Row {
+    let pods = pods.into_iter().chain([pod("client", "10.1.0.99")]);
+    Row { name, mesh: mesh(pods, services), destination, want }
+}
+
+fn check(rows: impl IntoIterator<Item = Row>) {
+    for Row { name, mesh, destination, want } in rows {
+        assert_eq!(from_client(&mesh, destination), want, "{name}");
+    }
+}
+
+fn web() -> WorkloadDescription {
+    pod("web-1", "10.1.0.1").with(|pod| pod.services = vec![serves("web", [])])
+}
+
+fn web_service() -> Service {
+    service("web", "10.2.0.1")
+}
+
+fn tcp(pod: &mut WorkloadDescription) {
+    pod.protocol = TunnelProtocol::Tcp;
+}
+
+fn passthrough(service: &mut Service) {
+    service.load_balancer.mode = LoadBalancerMode::Passthrough;
+}
+
+fn elsewhere(pod: &mut WorkloadDescription) {
+    pod.network = "n2".to_owned();
+    pod.network_gateway = Some(gateway("10.8.0.1"));
+}
+
+fn waypoint_pod() -> WorkloadDescription {
+    pod("waypoint-1", "10.1.0.40").with(|pod| pod.services = vec![serves("waypoint", [])])
+}
+
+fn waypoint_service() -> Service {
+    service("waypoint", "10.2.0.40").with(|service| service.ports = Box::new([port(15008, 15008)]))
+}
+
+fn through_waypoint(service: &mut Service) {
+    service.waypoint = Some(gateway("shop/waypoint"));
+}
 
 /// A route or a refusal on one line: how, to whom, asking for what; the workload dialled; the service meant.
 fn tell(result: &Result<Route, Refusal>) -> String {
