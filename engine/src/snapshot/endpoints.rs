@@ -12,11 +12,12 @@
 use std::sync::Arc;
 
 use super::address::{NamespacedHostname, key_of};
+use super::description::Membership;
 use super::footprint::Footprint;
 use super::service::LoadBalancer;
 use super::tree::{Entry, Tree};
 use super::vocabulary::{Health, HealthPolicy, LoadBalancerMode, Scope};
-use super::workload::{Membership, Workload};
+use super::workload::Workload;
 
 /// A workload in its role as endpoint of one service.
 #[derive(Clone, Debug)]

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use ringway_protocols::identity::Identity;
 
 use super::address::{GatewayAddress, GatewayDestination, NamespacedHostname};
-use super::service::Service;
-use super::workload::{
-    CLUSTER_DEFAULT, Locality, Placement, SERVICE_ACCOUNT_DEFAULT, TRUST_DOMAIN_DEFAULT, Workload,
-    WorkloadDescription, WorkloadError, WorkloadKind,
+use super::description::{
+    CLUSTER_DEFAULT, Locality, SERVICE_ACCOUNT_DEFAULT, TRUST_DOMAIN_DEFAULT, WorkloadDescription,
+    WorkloadError,
 };
+use super::service::Service;
+use super::workload::{Placement, Workload, WorkloadKind};
 
 /// What has been handed out and may be handed out again.
 #[derive(Debug, Default)]

@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
-#[path = "../../../../engine/src/snapshot/tree.rs"]
+#[path = "../../../../engine/src/snapshot/tree/mod.rs"]
 #[allow(dead_code)]
 mod tree;
 
-/// What `tree.rs` reports about itself elsewhere.
+/// What the tree reports about itself elsewhere.
 mod footprint {
     #[derive(Clone, Copy, Default)]
     pub struct Footprint {

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::node::NODE_ENTRIES_MAX;
 use super::*;
 
 #[derive(Clone, Debug, PartialEq, Eq)]

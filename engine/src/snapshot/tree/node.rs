@@ -1,23 +1,13 @@
-//! A persistent sorted multiset: clones share everything, a change copies one path.
-//!
-//! This is a B+ tree of `Arc`ed nodes. Entries are ordered by a 64-bit key (a hash, mostly); equal
-//! keys are allowed and keep the order in which they came. Every branch knows how many entries and
-//! how much weight lie below it, so the n-th entry and the entry at a weight are found on the way down.
-//!
-//! It promises:
-//! * `clone` is one reference count;
-//! * a change to a tree whose nodes are shared copies [`NODE_ENTRIES_MAX`] entries per level at most,
-//!   and nothing at all when the nodes are not shared, so loading is done in place;
-//! * a clone taken earlier never sees a later change.
+//! The nodes of a tree: all the work, from one node downwards.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::footprint::Footprint;
+use super::{Entry, Footprint};
 
 /// Entries of a leaf, children of a branch. Bigger nodes waste less but copy (and count up) more per
 /// change; 32 keeps a change to 150,000 entries at four nodes and under 4 KiB.
-pub(crate) const NODE_ENTRIES_MAX: usize = 32;
+pub(super) const NODE_ENTRIES_MAX: usize = 32;
 /// Under this many entries a node tries to move in with a neighbour.
 const NODE_ENTRIES_MIN: usize = NODE_ENTRIES_MAX / 4;
 /// Nodes grow by this many entries at a time: doubling would leave a quarter of the memory unused.
@@ -25,136 +15,24 @@ const NODE_GROWTH: usize = 4;
 const _: () = assert!(NODE_ENTRIES_MAX.is_multiple_of(2 * NODE_GROWTH));
 const _: () = assert!(NODE_ENTRIES_MIN >= 1);
 
-/// What a tree holds: something with a place in the order and, where it is chosen at random, a weight.
-pub(crate) trait Entry: Clone {
-    /// Where the entry stands in the order.
-    fn key(&self) -> u64;
-
-    /// The share of random choices this entry gets.
-    fn weight(&self) -> u64 {
-        0
-    }
-}
-
-/// The multiset.
 #[derive(Clone, Debug)]
-pub(crate) struct Tree<E> {
-    root: Arc<Node<E>>,
-}
-
-#[derive(Clone, Debug)]
-enum Node<E> {
+pub(super) enum Node<E> {
     Leaf(Vec<E>),
     Branch(Vec<Child<E>>),
 }
 
 #[derive(Clone, Debug)]
-struct Child<E> {
+pub(super) struct Child<E> {
     /// The greatest key below.
-    last: u64,
-    entries: usize,
-    weight: u64,
-    node: Arc<Node<E>>,
-}
-
-impl<E> Default for Tree<E> {
-    fn default() -> Tree<E> {
-        Tree { root: Arc::new(Node::Leaf(Vec::new())) }
-    }
-}
-
-impl<E: Entry> Tree<E> {
-    /// Puts `entry` behind those with the same key.
-    pub(crate) fn insert(&mut self, entry: E) {
-        if let Some(right) = Node::insert(&mut self.root, entry) {
-            let left = std::mem::take(self).root;
-            self.root = Arc::new(Node::Branch(vec![Child::of(left), Child::of(right)]));
-        }
-    }
-
-    /// Takes out the first entry with this key that `is_it` accepts.
-    pub(crate) fn remove(&mut self, key: u64, is_it: impl FnMut(&E) -> bool) -> Option<E> {
-        let position = self.position(key, is_it)?;
-        let removed = Node::remove_at(&mut self.root, position);
-        while let Node::Branch(children) = &*self.root
-            && children.len() == 1
-        {
-            self.root = Arc::clone(&children[0].node);
-        }
-        Some(removed)
-    }
-
-    /// The first entry with this key that `is_it` accepts.
-    pub(crate) fn find(&self, key: u64, mut is_it: impl FnMut(&E) -> bool) -> Option<&E> {
-        self.range(key, key).find(|entry| is_it(entry))
-    }
-
-    /// The entries with `first <= key <= last`, in order.
-    pub(crate) fn range(&self, first: u64, last: u64) -> Range<'_, E> {
-        Range { tree: self, first, last, taken: 0, leaf: self.root.leaf_at(first) }
-    }
-
-    /// Every entry, in order.
-    pub(crate) fn iter(&self) -> Range<'_, E> {
-        self.range(0, u64::MAX)
-    }
-
-    /// How many entries there are.
-    pub(crate) fn len(&self) -> usize {
-        self.root.entries()
-    }
-
-    /// Whether there is none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The weight of all entries with `first <= key <= last`, and of all before them.
-    pub(crate) fn weight_between(&self, first: u64, last: u64) -> WeightRange {
-        let before = self.root.weight_while(|key| key < first);
-        let through = self.root.weight_while(|key| key <= last);
-        WeightRange { before, weight: through.saturating_sub(before) }
-    }
-
-    /// The entry over which the running sum of weights passes `offset`.
-    pub(crate) fn at_weight(&self, offset: u64) -> Option<&E> {
-        self.root.at_weight(offset)
-    }
-
-    /// Whether both are the very same tree, not merely equal.
-    #[cfg(test)]
-    pub(crate) fn is_same(&self, other: &Tree<E>) -> bool {
-        Arc::ptr_eq(&self.root, &other.root)
-    }
-
-    /// The nodes that `other` does not share.
-    pub(crate) fn footprint_beside(&self, other: &Tree<E>) -> Footprint {
-        let mut shared = HashSet::new();
-        Node::gather(&other.root, &mut shared);
-        let mut footprint = Footprint::default();
-        Node::measure_beside(&self.root, &shared, &mut footprint);
-        footprint
-    }
-
-    fn position(&self, key: u64, mut is_it: impl FnMut(&E) -> bool) -> Option<usize> {
-        let mut range = self.range(key, key);
-        range.find(|entry| is_it(entry))?;
-        Some(self.root.entries_before(key) + range.taken - 1)
-    }
-}
-
-/// A run of entries, measured by weight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct WeightRange {
-    /// The weight of what stands before the run.
-    pub(crate) before: u64,
-    /// The weight of the run.
-    pub(crate) weight: u64,
+    pub(super) last: u64,
+    pub(super) entries: usize,
+    pub(super) weight: u64,
+    pub(super) node: Arc<Node<E>>,
 }
 
 impl<E: Entry> Node<E> {
     /// Inserts below; when this node had to be split, returns its new right neighbour.
-    fn insert(this: &mut Arc<Node<E>>, entry: E) -> Option<Arc<Node<E>>> {
+    pub(super) fn insert(this: &mut Arc<Node<E>>, entry: E) -> Option<Arc<Node<E>>> {
         let key = entry.key();
         match Arc::make_mut(this) {
             Node::Leaf(entries) => {
@@ -174,7 +52,7 @@ impl<E: Entry> Node<E> {
     }
 
     /// Removes the entry at `position`, which must exist.
-    fn remove_at(this: &mut Arc<Node<E>>, mut position: usize) -> E {
+    pub(super) fn remove_at(this: &mut Arc<Node<E>>, mut position: usize) -> E {
         match Arc::make_mut(this) {
             Node::Leaf(entries) => entries.remove(position),
             Node::Branch(children) => {
@@ -192,7 +70,7 @@ impl<E: Entry> Node<E> {
     }
 
     /// The leaf of the first entry with `key` or a greater one, from there on; nothing behind the last.
-    fn leaf_at(&self, key: u64) -> &[E] {
+    pub(super) fn leaf_at(&self, key: u64) -> &[E] {
         match self {
             Node::Leaf(entries) => &entries[entries.partition_point(|entry| entry.key() < key)..],
             Node::Branch(children) => {
@@ -202,7 +80,7 @@ impl<E: Entry> Node<E> {
         }
     }
 
-    fn entries_before(&self, key: u64) -> usize {
+    pub(super) fn entries_before(&self, key: u64) -> usize {
         match self {
             Node::Leaf(entries) => entries.partition_point(|entry| entry.key() < key),
             Node::Branch(children) => {
@@ -214,7 +92,7 @@ impl<E: Entry> Node<E> {
     }
 
     /// The leaf of the entry at `position`, from there on; nothing behind the last.
-    fn leaf_from(&self, mut position: usize) -> &[E] {
+    pub(super) fn leaf_from(&self, mut position: usize) -> &[E] {
         match self {
             Node::Leaf(entries) => entries.get(position..).unwrap_or_default(),
             Node::Branch(children) => {
@@ -230,7 +108,7 @@ impl<E: Entry> Node<E> {
     }
 
     /// The weight of the entries at the front whose keys `is_in` accepts.
-    fn weight_while(&self, is_in: impl Fn(u64) -> bool + Copy) -> u64 {
+    pub(super) fn weight_while(&self, is_in: impl Fn(u64) -> bool + Copy) -> u64 {
         match self {
             Node::Leaf(entries) => {
                 entries.iter().take_while(|entry| is_in(entry.key())).map(E::weight).sum()
@@ -243,7 +121,7 @@ impl<E: Entry> Node<E> {
         }
     }
 
-    fn at_weight(&self, mut offset: u64) -> Option<&E> {
+    pub(super) fn at_weight(&self, mut offset: u64) -> Option<&E> {
         match self {
             Node::Leaf(entries) => entries.iter().find(|entry| take(&mut offset, entry.weight())),
             Node::Branch(children) => children
@@ -253,14 +131,14 @@ impl<E: Entry> Node<E> {
         }
     }
 
-    fn gather(this: &Arc<Node<E>>, nodes: &mut HashSet<*const Node<E>>) {
+    pub(super) fn gather(this: &Arc<Node<E>>, nodes: &mut HashSet<*const Node<E>>) {
         nodes.insert(Arc::as_ptr(this));
         if let Node::Branch(children) = &**this {
             children.iter().for_each(|child| Node::gather(&child.node, nodes));
         }
     }
 
-    fn measure_beside(
+    pub(super) fn measure_beside(
         this: &Arc<Node<E>>,
         shared: &HashSet<*const Node<E>>,
         footprint: &mut Footprint,
@@ -281,21 +159,21 @@ impl<E: Entry> Node<E> {
         *footprint += Footprint { nodes: 1, bytes: two_counts + size_of::<Node<E>>() + items };
     }
 
-    fn entries(&self) -> usize {
+    pub(super) fn entries(&self) -> usize {
         match self {
             Node::Leaf(entries) => entries.len(),
             Node::Branch(children) => children.iter().map(|child| child.entries).sum(),
         }
     }
 
-    fn weight(&self) -> u64 {
+    pub(super) fn weight(&self) -> u64 {
         match self {
             Node::Leaf(entries) => entries.iter().map(E::weight).sum(),
             Node::Branch(children) => children.iter().map(|child| child.weight).sum(),
         }
     }
 
-    fn last(&self) -> u64 {
+    pub(super) fn last(&self) -> u64 {
         match self {
             Node::Leaf(entries) => entries.last().map_or(0, E::key),
             Node::Branch(children) => children.last().map_or(0, |child| child.last),
@@ -303,7 +181,7 @@ impl<E: Entry> Node<E> {
     }
 
     /// How full the node itself is.
-    fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         match self {
             Node::Leaf(entries) => entries.len(),
             Node::Branch(children) => children.len(),
@@ -312,7 +190,7 @@ impl<E: Entry> Node<E> {
 }
 
 impl<E: Entry> Child<E> {
-    fn of(node: Arc<Node<E>>) -> Child<E> {
+    pub(super) fn of(node: Arc<Node<E>>) -> Child<E> {
         Child { last: node.last(), entries: node.entries(), weight: node.weight(), node }
     }
 
@@ -379,36 +257,3 @@ fn move_in_with_neighbour<E: Entry>(children: &mut Vec<Child<E>>, index: usize) 
     }
     children[left].measure();
 }
-
-/// Walks part of a tree in order.
-#[derive(Debug)]
-pub(crate) struct Range<'a, E> {
-    tree: &'a Tree<E>,
-    first: u64,
-    last: u64,
-    /// How many entries were returned.
-    taken: usize,
-    /// The next entries, as far as their node goes.
-    leaf: &'a [E],
-}
-
-impl<'a, E: Entry> Iterator for Range<'a, E> {
-    type Item = &'a E;
-
-    fn next(&mut self) -> Option<&'a E> {
-        if self.leaf.is_empty() {
-            let root = &self.tree.root;
-            self.leaf = root.leaf_from(root.entries_before(self.first) + self.taken);
-        }
-        let (next, rest) = self.leaf.split_first()?;
-        if next.key() > self.last {
-            return None;
-        }
-        self.leaf = rest;
-        self.taken += 1;
-        Some(next)
-    }
-}
-
-#[cfg(test)]
-mod tests;
