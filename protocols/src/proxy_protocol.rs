@@ -1,7 +1,8 @@
-//! The PROXY protocol, version 2: one header before the first byte that tells an application whose connection it is.
+//! The PROXY protocol, version 2: one header before the first byte that tells an application whose
+//! connection it is.
 //!
-//! Written to applications that ask for it, with the client's SPIFFE identity as TLV 0xD0. The reader is for tests:
-//! nothing we receive begins with such a header.
+//! Written to applications that ask for it, with the client's SPIFFE identity as TLV 0xD0. The
+//! reader is for tests: nothing we receive begins with such a header.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -80,8 +81,8 @@ pub fn encode(
     out[family_at + 1..family_at + 3].copy_from_slice(&length.to_be_bytes());
 }
 
-/// Reads a header from the front of `bytes`. `None` means that more bytes are needed; otherwise the header comes with
-/// its length.
+/// Reads a header from the front of `bytes`. `None` means that more bytes are needed; otherwise the
+/// header comes with its length.
 ///
 /// # Errors
 /// [`Error`] as soon as the bytes cannot become a header.
