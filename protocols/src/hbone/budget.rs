@@ -1,24 +1,28 @@
 //! Every bound of a tunnel connection, and the ledger that tells work from abuse.
 //!
-//! A peer can make us work with frames that carry nothing. Each such kind of frame has a bucket: a burst it may have
-//! at any time, a rate at which the bucket empties, and a price at which useful work pays for more. Useful work is
-//! payload, in either direction. So what is in proportion to traffic never ends a connection, however fast, and
-//! what is not in proportion does so after a few hundred frames.
+//! A peer can make us work with frames that carry nothing. Each such kind of frame has a bucket: a
+//! burst it may have at any time, a rate at which the bucket empties, and a price at which useful
+//! work pays for more. Useful work is payload, in either direction. So what is in proportion to
+//! traffic never ends a connection, however fast, and what is not in proportion does so after a few
+//! hundred frames.
 //!
-//! DATA with even one byte of payload is useful work and has no bucket: the machine copies nothing and keeps nothing
-//! per frame, and an application that writes single bytes makes just such frames.
+//! DATA with even one byte of payload is useful work and has no bucket: the machine copies nothing
+//! and keeps nothing per frame, and an application that writes single bytes makes just such frames.
 
 use std::time::{Duration, Instant};
 
 use super::error::{Abuse, Error};
 
-/// CONTINUATION frames in one header block. Our largest list is 64 KiB, five frames of the smallest maximum size.
+/// CONTINUATION frames in one header block. Our largest list is 64 KiB, five frames of the smallest
+/// maximum size.
 pub(super) const CONTINUATIONS_MAX: u32 = 8;
 
-/// Settings in one SETTINGS frame. Nine are registered; the rest is room for greasing and experiments.
+/// Settings in one SETTINGS frame. Nine are registered; the rest is room for greasing and
+/// experiments.
 pub(super) const SETTINGS_PER_FRAME_MAX: u32 = 64;
 
-/// Answers that wait in the output queue because the peer does not read. A thousand RST_STREAMs are 13 KB.
+/// Answers that wait in the output queue because the peer does not read. A thousand RST_STREAMs are
+/// 13 KB.
 pub(super) const PROVOKED_OUTPUT_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a connection may take to show its preface and SETTINGS.
@@ -27,20 +31,23 @@ pub(super) const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a header block may stay open. Nothing else can be received meanwhile.
 pub(super) const HEADER_BLOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Streams whose end is remembered, so that a late frame is told from a wrong one. Must cover what can be in
-/// flight when a whole tunnel of streams ends at once; beyond it late frames get the benefit of the doubt.
+/// Streams whose end is remembered, so that a late frame is told from a wrong one. Must cover what
+/// can be in flight when a whole tunnel of streams ends at once; beyond it late frames get the
+/// benefit of the doubt.
 pub(super) const ENDED_STREAMS_REMEMBERED: usize = 64;
 
-/// Streams that ended while bytes of theirs are still with the application, as a multiple of the open ones allowed.
-/// Each costs a map entry, so without a bound a peer could pile them up behind an application that does not read.
+/// Streams that ended while bytes of theirs are still with the application, as a multiple of the
+/// open ones allowed. Each costs a map entry, so without a bound a peer could pile them up behind
+/// an application that does not read.
 pub(super) const ENDED_STREAMS_UNRELEASED_FACTOR: usize = 2;
 
 /// Buffers for split frames and header blocks above this are given back as soon as they are empty.
 pub(super) const BUFFER_BYTES_KEPT: usize = 1024;
 
-/// Heap a connection may hold at the end of any call, for the largest settings that are used (a server's) and
-/// without counting what its own side queued (requests, responses, credit): a split header block, the two header
-/// tables, 600 stream entries, the queues. Asserted in the abuse tests.
+/// Heap a connection may hold at the end of any call, for the largest settings that are used (a
+/// server's) and without counting what its own side queued (requests, responses, credit): a split
+/// header block, the two header tables, 600 stream entries, the queues. Asserted in the abuse
+/// tests.
 pub const RETAINED_BYTES_MAX: usize = 384 * 1024;
 
 /// One bucket.
@@ -66,7 +73,8 @@ const BUCKETS: usize = 15;
 /// The table. Rates are per connection.
 #[rustfmt::skip]
 const LIMITS: [Limit; BUCKETS] = [
-    // A client whose users give up before the tunnel opens does this; each costs us a dial begun in vain.
+    // A client whose users give up before the tunnel opens does this; each costs us a dial begun in
+    // vain.
     Limit { abuse: Abuse::RapidReset,             burst: 400, per_second: 100, price: None },
     // Only a violation provokes it. A correct peer never does, a defective one now and then.
     Limit { abuse: Abuse::ProvokedReset,          burst: 20,  per_second: 1,   price: None },
@@ -80,7 +88,8 @@ const LIMITS: [Limit; BUCKETS] = [
     Limit { abuse: Abuse::InformationalResponses, burst: 200, per_second: 10,  price: None },
     // One at the start; some peers send another with their tuned window.
     Limit { abuse: Abuse::Settings,               burst: 16,  per_second: 1,   price: None },
-    // Keep-alive is one in ten seconds; bandwidth estimators send one with every few frames of DATA.
+    // Keep-alive is one in ten seconds; bandwidth estimators send one with every few frames of
+    // DATA.
     Limit { abuse: Abuse::Pings,                  burst: 100, per_second: 10,  price: Some(16) },
     // Deprecated. A browser sends six at the start.
     Limit { abuse: Abuse::Priorities,             burst: 100, per_second: 4,   price: Some(64) },
@@ -92,7 +101,8 @@ const LIMITS: [Limit; BUCKETS] = [
     Limit { abuse: Abuse::EmptyData,              burst: 100, per_second: 10,  price: Some(16) },
     // Padding hides lengths, at a cost to both sides that is to stay in proportion.
     Limit { abuse: Abuse::Padding,                burst: 400, per_second: 100, price: Some(8) },
-    // Two with each DATA frame is usual (stream and connection), eight is the limit; new streams get one each.
+    // Two with each DATA frame is usual (stream and connection), eight is the limit; new streams
+    // get one each.
     Limit { abuse: Abuse::WindowUpdates,          burst: 400, per_second: 100, price: Some(2) },
     // Late frames after we reset a stream. WINDOW_UPDATE comes late most often.
     Limit { abuse: Abuse::FramesOnClosedStreams,  burst: 400, per_second: 100, price: Some(2) },

@@ -1,138 +1,20 @@
 //! What can go wrong on a tunnel, by whose fault, and the words it has on the wire.
 //!
-//! Three tables live here, each of them one `match`: [`Error::code`] (what we tell the peer when the connection
-//! ends), [`StreamViolation::code`] (what we tell it when one stream ends), and [`ErrorCode::stream_end`] (what its
-//! code means for the application's socket; [`LocalEnd::code`] is the way back).
+//! Two tables, each of them one `match`: [`Error::code`] is what we tell the peer when the
+//! connection ends, [`StreamViolation::code`] what we tell it when one stream ends.
 
 use std::fmt;
 
+use super::code::ErrorCode;
 use super::hpack;
-
-/// An HTTP/2 error code, as RST_STREAM and GOAWAY carry it (RFC 9113 §7).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ErrorCode(pub u32);
-
-impl ErrorCode {
-    /// The end of something that went well.
-    pub const NO_ERROR: Self = Self(0x0);
-    /// An unspecific violation of the protocol.
-    pub const PROTOCOL_ERROR: Self = Self(0x1);
-    /// The sender's own trouble.
-    pub const INTERNAL_ERROR: Self = Self(0x2);
-    /// More bytes than the window allowed, or a window beyond 2^31-1.
-    pub const FLOW_CONTROL_ERROR: Self = Self(0x3);
-    /// SETTINGS were not acknowledged in time.
-    pub const SETTINGS_TIMEOUT: Self = Self(0x4);
-    /// A frame for a stream (half) that was already closed.
-    pub const STREAM_CLOSED: Self = Self(0x5);
-    /// A frame of a size its kind cannot have.
-    pub const FRAME_SIZE_ERROR: Self = Self(0x6);
-    /// The stream was not processed at all: it is safe to try again.
-    pub const REFUSED_STREAM: Self = Self(0x7);
-    /// The stream is no longer needed.
-    pub const CANCEL: Self = Self(0x8);
-    /// The header compression state is lost.
-    pub const COMPRESSION_ERROR: Self = Self(0x9);
-    /// The TCP connection behind a CONNECT was reset or ended abnormally.
-    pub const CONNECT_ERROR: Self = Self(0xa);
-    /// The peer makes work out of proportion to what it achieves.
-    pub const ENHANCE_YOUR_CALM: Self = Self(0xb);
-    /// The transport is not secure enough.
-    pub const INADEQUATE_SECURITY: Self = Self(0xc);
-    /// The peer wants HTTP/1.1.
-    pub const HTTP_1_1_REQUIRED: Self = Self(0xd);
-
-    /// How a stream that the peer reset with this code has ended, as the application behind it is to see it.
-    ///
-    /// | code | end | why |
-    /// |---|---|---|
-    /// | NO_ERROR, CANCEL | [`StreamEnd::Clean`] | ztunnel and other `h2` users send these when they merely let go of a stream; ztunnel reads them as end of stream |
-    /// | REFUSED_STREAM | [`StreamEnd::Refused`] | nothing was processed (RFC 9113 §8.7); before a response it is safe to try again |
-    /// | CONNECT_ERROR | [`StreamEnd::Aborted`] | the TCP connection at the far end was reset (RFC 9113 §8.5); the near one must be reset too |
-    /// | every other | [`StreamEnd::Aborted`] | bytes may be missing, so it must not look like an end of stream |
-    pub fn stream_end(self) -> StreamEnd {
-        match self {
-            Self::NO_ERROR | Self::CANCEL => StreamEnd::Clean,
-            Self::REFUSED_STREAM => StreamEnd::Refused,
-            _ => StreamEnd::Aborted,
-        }
-    }
-
-    fn name(self) -> Option<&'static str> {
-        Some(match self {
-            Self::NO_ERROR => "NO_ERROR",
-            Self::PROTOCOL_ERROR => "PROTOCOL_ERROR",
-            Self::INTERNAL_ERROR => "INTERNAL_ERROR",
-            Self::FLOW_CONTROL_ERROR => "FLOW_CONTROL_ERROR",
-            Self::SETTINGS_TIMEOUT => "SETTINGS_TIMEOUT",
-            Self::STREAM_CLOSED => "STREAM_CLOSED",
-            Self::FRAME_SIZE_ERROR => "FRAME_SIZE_ERROR",
-            Self::REFUSED_STREAM => "REFUSED_STREAM",
-            Self::CANCEL => "CANCEL",
-            Self::COMPRESSION_ERROR => "COMPRESSION_ERROR",
-            Self::CONNECT_ERROR => "CONNECT_ERROR",
-            Self::ENHANCE_YOUR_CALM => "ENHANCE_YOUR_CALM",
-            Self::INADEQUATE_SECURITY => "INADEQUATE_SECURITY",
-            Self::HTTP_1_1_REQUIRED => "HTTP_1_1_REQUIRED",
-            _ => return None,
-        })
-    }
-}
-
-impl fmt::Display for ErrorCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name() {
-            Some(name) => f.write_str(name),
-            None => write!(f, "error code {:#x}", self.0),
-        }
-    }
-}
-
-impl fmt::Debug for ErrorCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// What a peer's reset means for the application at our end; the table is at [`ErrorCode::stream_end`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamEnd {
-    /// Deliver what came, then end the socket with FIN.
-    Clean,
-    /// Reset the socket: an abort must arrive as an abort.
-    Aborted,
-    /// The peer did nothing with the stream. Before a response: try again elsewhere. After one: as `Aborted`.
-    Refused,
-}
-
-/// Why we end a stream early; gives the code for [`super::Connection::reset`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LocalEnd {
-    /// Our TCP connection was reset, or the stream is cut by policy, drain or a deadline: bytes may be missing.
-    Aborted,
-    /// Our application left before the tunnel was open; no byte was lost.
-    GaveUp,
-    /// We cannot take the stream, and have done nothing with it.
-    Refused,
-}
-
-impl LocalEnd {
-    /// The code that says so on the wire.
-    pub fn code(self) -> ErrorCode {
-        match self {
-            Self::Aborted => ErrorCode::CONNECT_ERROR,
-            Self::GaveUp => ErrorCode::CANCEL,
-            Self::Refused => ErrorCode::REFUSED_STREAM,
-        }
-    }
-}
 
 /// Why a tunnel connection had to end, by whose fault it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The peer broke RFC 9113. Likeliest cause: not an HTTP/2 peer, or a defect in it.
     PeerMisbehaved(Misbehaviour),
-    /// The peer kept to the letter of the protocol but made work out of proportion to what it achieved.
+    /// The peer kept to the letter of the protocol but made work out of proportion to what it
+    /// achieved.
     PeerAbusive(Abuse),
     /// The peer stopped answering. Likeliest cause: its host or the path to it is gone.
     PeerSilent(Silence),
@@ -242,7 +124,8 @@ pub enum Misbehaviour {
     WindowOverflow,
     /// DATA beyond the connection's window (§6.9).
     WindowExceeded,
-    /// SETTINGS_INITIAL_WINDOW_SIZE above 2^31-1, or it raised a window beyond that (§6.5.2, §6.9.2).
+    /// SETTINGS_INITIAL_WINDOW_SIZE above 2^31-1, or it raised a window beyond that (§6.5.2,
+    /// §6.9.2).
     InitialWindowTooLarge,
     /// A setting with a value it cannot have (§6.5.2).
     SettingOutOfRange,

@@ -1,11 +1,13 @@
 //! Flow-control windows (RFC 9113 §5.2 and §6.9).
 //!
-//! A window we grant is three numbers whose sum never changes: the credit the peer may still use, the bytes that
-//! arrived and are still with the application, and the bytes that were taken and wait to be announced.
+//! A window we grant is three numbers whose sum never changes: the credit the peer may still use,
+//! the bytes that arrived and are still with the application, and the bytes that were taken and
+//! wait to be announced.
 
 use super::frame::U31_MAX;
 
-/// A window the peer grants us. It can be negative after the peer lowered its initial window (RFC 9113 §6.9.2).
+/// A window the peer grants us. It can be negative after the peer lowered its initial window (RFC
+/// 9113 §6.9.2).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SendWindow(i64);
 
@@ -29,7 +31,8 @@ impl SendWindow {
         self.0 -= bytes as i64;
     }
 
-    /// Grows by WINDOW_UPDATE, or moves by a changed initial window. Returns whether sending became possible.
+    /// Grows by WINDOW_UPDATE, or moves by a changed initial window. Returns whether sending became
+    /// possible.
     pub(crate) fn adjust(&mut self, by: i64) -> Result<bool, Overflow> {
         let (before, after) = (self.0, self.0 + by);
         if after > i64::from(U31_MAX) {
@@ -83,8 +86,8 @@ impl ReceiveWindow {
         self.pending += bytes;
     }
 
-    /// The increment to announce, once it is half the window: one WINDOW_UPDATE then serves many frames, and the
-    /// peer still has the other half to send from while it travels.
+    /// The increment to announce, once it is half the window: one WINDOW_UPDATE then serves many
+    /// frames, and the peer still has the other half to send from while it travels.
     pub(crate) fn announce(&mut self) -> Option<u32> {
         if self.pending == 0 || self.pending < self.size() / 2 {
             return None;

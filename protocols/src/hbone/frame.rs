@@ -1,8 +1,9 @@
-//! Frames as they lie on the wire (RFC 9113 §4 and §6): the nine-byte head, and writers for what we send.
+//! Frames as they lie on the wire (RFC 9113 §4 and §6): the nine-byte head, and writers for what we
+//! send.
 //!
 //! Nothing here has state or an opinion: the rules of when a frame may come are in `connection`.
 
-use super::error::ErrorCode;
+use super::code::ErrorCode;
 
 /// Length of a frame's head.
 pub const HEAD_BYTES: usize = 9;
@@ -175,7 +176,8 @@ pub(crate) fn write_go_away(out: &mut Vec<u8>, last_stream: u32, code: ErrorCode
     write(out, kind::GOAWAY, 0, 0, &payload);
 }
 
-/// The settings of a SETTINGS payload, in order. A rest of fewer than six bytes is the caller's to refuse.
+/// The settings of a SETTINGS payload, in order. A rest of fewer than six bytes is the caller's to
+/// refuse.
 pub(crate) fn settings(payload: &[u8]) -> impl Iterator<Item = (u16, u32)> + '_ {
     let (settings, _) = payload.as_chunks::<6>();
     settings.iter().map(|&[i0, i1, v0, v1, v2, v3]| {

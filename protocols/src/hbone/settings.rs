@@ -12,14 +12,15 @@ use super::frame::{
 pub struct Settings {
     /// What the peer may send on a stream before the application takes it. At least 65,535.
     pub stream_window_bytes: u32,
-    /// The same for all streams together. Four times the stream's by default, so that an application which reads
-    /// one stream only after another cannot stall both. At least 65,535.
+    /// The same for all streams together. Four times the stream's by default, so that an
+    /// application which reads one stream only after another cannot stall both. At least 65,535.
     pub connection_window_bytes: u32,
     /// The longest frame we take, from 16,384 to 16,777,215.
     pub frame_bytes_max: u32,
     /// The longest header list we take, counted with 32 bytes for each field.
     pub header_list_bytes_max: u32,
-    /// Server: streams the client may have open. Client: streams we open, whatever the server allows.
+    /// Server: streams the client may have open. Client: streams we open, whatever the server
+    /// allows.
     pub streams_max: u32,
     /// From the start, or from the last answer, to the next PING. Zero: none are sent.
     pub ping_interval: Duration,
@@ -46,9 +47,11 @@ impl Settings {
         }
     }
 
-    /// Panics on settings that could not be announced: they come from our own program, checked where it reads them.
+    /// Panics on settings that could not be announced: they come from our own program, checked
+    /// where it reads them.
     pub(super) fn check(&self) {
-        // Not less than what the peer may assume before it reads our SETTINGS: then no window ever has to shrink.
+        // Not less than what the peer may assume before it reads our SETTINGS: then no window ever
+        // has to shrink.
         let windows = WINDOW_BYTES_DEFAULT..=U31_MAX;
         assert!(windows.contains(&self.stream_window_bytes), "stream_window_bytes is out of range");
         assert!(

@@ -124,13 +124,15 @@ impl Streams {
     }
 
     pub(crate) fn retained_bytes(&self) -> usize {
-        // The table of the standard library keeps one control byte beside each slot, and one slot in eight free.
+        // The table of the standard library keeps one control byte beside each slot, and one slot
+        // in eight free.
         self.map.capacity() * 8 / 7 * (size_of::<(u32, Stream)>() + 1)
     }
 }
 
-/// Spreads stream ids over the table: one multiplication, the same in every run. Ids are chosen by the peer, but an
-/// entry costs it an open stream, of which it has a few hundred: collisions cannot add up.
+/// Spreads stream ids over the table: one multiplication, the same in every run. Ids are chosen by
+/// the peer, but an entry costs it an open stream, of which it has a few hundred: collisions cannot
+/// add up.
 #[derive(Default)]
 pub(crate) struct IdHasher(u64);
 
@@ -153,7 +155,8 @@ impl Hasher for IdHasher {
 /// How a stream that is gone has ended, which says what a late frame on it means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// Both sides ended it, or the peer reset it. A frame after that is a violation (RFC 9113 §5.1).
+    /// Both sides ended it, or the peer reset it. A frame after that is a violation (RFC 9113
+    /// §5.1).
     ByPeer,
     /// We reset or ignored it. The peer may not know yet.
     ByUs,

@@ -1,5 +1,6 @@
 //! DATA: passed on in the slices it comes in, counted against both windows as it comes.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use super::super::error::{Abuse, Error, Misbehaviour, StreamViolation};
@@ -17,11 +18,14 @@ pub(super) struct DataFrame {
     padding: u32,
     /// The byte that says so is still to come.
     pad_length_due: bool,
+    /// More payload than padding, so it pays for other frames.
+    is_work: bool,
     end_of_stream: bool,
 }
 
 impl Connection {
-    /// Checks a DATA frame. Its whole length counts against the windows, padding included (RFC 9113 §6.9.1).
+    /// Checks a DATA frame. Its whole length counts against the windows, padding included (RFC 9113
+    /// §6.9.1).
     pub(super) fn begin_data(&mut self, head: Head, now: Instant) -> Result<Option<Event>, Error> {
         if head.stream == 0 {
             return Err(Misbehaviour::StreamZeroForbidden.into());
@@ -53,6 +57,7 @@ impl Connection {
             left: head.length,
             padding: 0,
             pad_length_due: padded,
+            is_work: true,
             end_of_stream: head.has(flag::END_STREAM),
         };
         self.reading = Reading::Data(frame);
@@ -87,6 +92,7 @@ impl Connection {
             if frame.padding > frame.left {
                 return Err(Misbehaviour::PaddingTooLong.into());
             }
+            frame.is_work = frame.left - frame.padding > frame.padding;
             self.give_back(frame.stream, 1);
             self.charge_data(
                 frame.left - frame.padding,
@@ -99,7 +105,7 @@ impl Connection {
             let start = *cursor;
             *cursor += taken as usize;
             frame.left -= taken;
-            event = self.deliver(frame.stream, start..*cursor);
+            event = self.deliver(frame, start..*cursor);
         } else {
             let taken = available.min(frame.left);
             *cursor += taken as usize;
@@ -114,16 +120,19 @@ impl Connection {
     }
 
     /// Lends payload to the caller, or swallows it if nobody wants it any more.
-    fn deliver(&mut self, stream: u32, payload: std::ops::Range<usize>) -> Option<Event> {
+    fn deliver(&mut self, frame: DataFrame, payload: Range<usize>) -> Option<Event> {
         let bytes = payload.len() as u32;
-        let Some(entry) = self.streams.get_mut(stream) else {
-            self.give_back(stream, bytes);
+        let Some(entry) = self.streams.get_mut(frame.stream) else {
+            self.give_back(frame.stream, bytes);
             return None;
         };
         entry.receive_window.receive(bytes);
         self.receive_window.receive(bytes);
-        self.budget.earn(payload.len());
-        Some(Event::Data { stream: StreamId(stream), payload, flow_controlled_bytes: bytes })
+        if frame.is_work {
+            self.budget.earn(payload.len());
+        }
+        let stream = StreamId(frame.stream);
+        Some(Event::Data { stream, payload, flow_controlled_bytes: bytes })
     }
 
     /// Counts bytes that nobody will take, and returns them to the windows at once.
@@ -137,7 +146,8 @@ impl Connection {
         self.announce_credit(stream);
     }
 
-    /// Queues WINDOW_UPDATE where half a window waits for it. A stream that the peer has ended needs none.
+    /// Queues WINDOW_UPDATE where half a window waits for it. A stream that the peer has ended
+    /// needs none.
     pub(super) fn announce_credit(&mut self, stream: u32) {
         let out = self.output.unasked();
         if let Some(entry) = self.streams.get_mut(stream)
@@ -151,7 +161,8 @@ impl Connection {
         }
     }
 
-    /// Frames that carry more padding than payload, or nothing, have to stay in proportion to those that carry some.
+    /// Frames that carry more padding than payload, or nothing, have to stay in proportion to those
+    /// that carry some.
     fn charge_data(
         &mut self,
         payload: u32,

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use super::super::budget::{self, BUFFER_BYTES_KEPT};
-use super::super::error::{Abuse, Error, ErrorCode, Misbehaviour, StreamViolation};
+use super::super::budget;
+use super::super::code::ErrorCode;
+use super::super::error::{Abuse, Error, Misbehaviour, StreamViolation};
 use super::super::flow::{ReceiveWindow, SendWindow};
 use super::super::frame::{self, Head, flag};
 use super::super::headers::{
@@ -153,6 +154,7 @@ impl Connection {
             self.reject(stream, ErrorCode::REFUSED_STREAM)?;
             return Ok(None);
         }
+        self.output.check_answers()?;
         if info.depends_on_itself {
             self.budget.charge(Abuse::ProvokedReset, now)?;
             self.reject(stream, StreamViolation::DependsOnItself.code())?;
@@ -218,7 +220,8 @@ impl Connection {
         Ok(Some(Event::Response { stream: StreamId(stream), response, end_of_stream }))
     }
 
-    /// Trailers. A tunnel has none (RFC 9113 §8.5), but a generic peer that ends its stream with them means its end.
+    /// Trailers. A tunnel has none (RFC 9113 §8.5), but a generic peer that ends its stream with
+    /// them means its end.
     fn handle_trailers(
         &mut self,
         info: BlockInfo,
@@ -245,7 +248,8 @@ impl Connection {
         Ok(None)
     }
 
-    /// Whether a further stream would exceed what we announced, or too many ended ones wait for the application.
+    /// Whether a further stream would exceed what we announced, or too many ended ones wait for the
+    /// application.
     fn has_no_room(&self) -> bool {
         let streams_max = self.settings.streams_max as usize;
         let entries_max = streams_max.saturating_mul(1 + budget::ENDED_STREAMS_UNRELEASED_FACTOR);
@@ -275,8 +279,8 @@ impl Connection {
         Ok(Event::Malformed { stream: StreamId(stream), reason })
     }
 
-    /// Queues an answer without a body, and tells a client that would go on sending that nobody listens
-    /// (RFC 9113 §8.1).
+    /// Queues an answer without a body, and tells a client that would go on sending that nobody
+    /// listens (RFC 9113 §8.1).
     pub(super) fn write_refusal(&mut self, stream: u32, status: u16, peer_has_ended: bool) {
         let frame_bytes_max = self.peer_frame_bytes_max();
         let out = self.output.asked();
@@ -290,7 +294,8 @@ impl Connection {
     }
 }
 
-/// The parts of a HEADERS payload (RFC 9113 §6.2): the stream it says it depends on, and the fragment.
+/// The parts of a HEADERS payload (RFC 9113 §6.2): the stream it says it depends on, and the
+/// fragment.
 fn split_headers(head: Head, payload: &[u8]) -> Result<(Option<u32>, &[u8]), Error> {
     let too_short = Error::from(Misbehaviour::FrameLengthWrong);
     let mut rest = payload;
@@ -308,6 +313,3 @@ fn split_headers(head: Head, payload: &[u8]) -> Result<(Option<u32>, &[u8]), Err
     let fragment_bytes = rest.len().checked_sub(padding).ok_or(Misbehaviour::PaddingTooLong)?;
     Ok((depends_on, &rest[..fragment_bytes]))
 }
-
-const _: () =
-    assert!(BUFFER_BYTES_KEPT < 4096, "what is kept while nothing happens must stay small");

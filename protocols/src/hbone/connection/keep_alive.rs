@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use super::super::error::Silence;
 use super::super::frame::{self, kind};
 
-/// Watches whether the peer is alive. PINGs are sent whether or not there is traffic, as peers expect; but any byte
-/// of the peer's counts as life, so an answer that queues behind a long transfer is not missed.
+/// Watches whether the peer is alive. PINGs are sent whether or not there is traffic, as peers
+/// expect; but any byte of the peer's counts as life, so an answer that queues behind a long
+/// transfer is not missed.
 #[derive(Debug)]
 pub(super) struct KeepAlive {
     interval: Duration,

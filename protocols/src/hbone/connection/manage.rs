@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::super::error::{Abuse, Error, ErrorCode, Misbehaviour, StreamViolation};
+use super::super::code::ErrorCode;
+use super::super::error::{Abuse, Error, Misbehaviour, StreamViolation};
 use super::super::frame::{self, Head, flag, kind};
 use super::super::stream::{Half, StreamId};
 use super::send::{Departure, FAREWELL};
@@ -15,7 +16,8 @@ impl Connection {
         payload: &[u8],
         now: Instant,
     ) -> Result<Option<Event>, Error> {
-        // An acknowledgement needs no action: nothing of ours ever becomes smaller than the peer assumes at first.
+        // An acknowledgement needs no action: nothing of ours ever becomes smaller than the peer
+        // assumes at first.
         self.budget.charge(Abuse::Settings, now)?;
         if head.has(flag::ACK) {
             return Ok(None);

@@ -15,39 +15,37 @@
 //! ```
 //!
 //! What callers rely on:
-//! * A stream can be sent on until the event that says otherwise has been *returned*; data may always be released.
+//! * A stream can be sent on until the event that says otherwise has been *returned*; data may
+//!   always be released.
 //! * Whoever takes [`Event::Data`] owes a [`Connection::release`] for each of its bytes, or one
-//!   [`Connection::reset`], however the stream ends. Until then the bytes count against the connection's window:
-//!   they are somewhere in memory, after all.
-//! * The connection's window is the sum of its credit, of what its streams hold unreleased, and of what waits to be
-//!   announced. Checked after every call in debug builds.
+//!   [`Connection::reset`], however the stream ends. Until then the bytes count against the
+//!   connection's window: they are somewhere in memory, after all.
+//! * The connection's window is the sum of its credit, of what its streams hold unreleased, and of
+//!   what waits to be announced. Checked after every call in debug builds.
 
 mod data;
+mod event;
 mod headers;
 mod keep_alive;
 mod manage;
 mod receive;
 mod send;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
-use std::fmt;
-use std::ops::Range;
 use std::time::Instant;
 
 use self::data::DataFrame;
+pub use self::event::{Event, OpenError};
 use self::headers::OpenBlock;
 use self::keep_alive::KeepAlive;
 use self::send::{Departure, Output};
 use super::budget::{self, Budget};
-use super::error::{Error, ErrorCode, Silence};
+use super::error::{Error, Silence};
 use super::flow::{ReceiveWindow, SendWindow};
 use super::frame::{self, HEAD_BYTES, Head, WINDOW_BYTES_DEFAULT, setting};
-use super::headers::{ConnectRequest, ConnectResponse, MalformedRequest};
 use super::hpack;
 use super::settings::{PeerSettings, Settings};
-use super::stream::{EndedStreams, StreamId, Streams};
+use super::stream::{EndedStreams, Streams};
 
 /// One tunnel connection, in either role.
 #[derive(Debug)]
@@ -111,98 +109,6 @@ struct Queued {
     by_us: bool,
 }
 
-/// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Server: a client wants a tunnel. To be answered with [`Connection::accept`] or [`Connection::refuse`].
-    Request {
-        /// The new stream.
-        stream: StreamId,
-        /// What the client asks for.
-        request: Box<ConnectRequest>,
-        /// The client will not send anything on it.
-        end_of_stream: bool,
-    },
-    /// Server: a request was refused by the machine, which has already answered it. For the record only.
-    Malformed {
-        /// The stream, which is gone.
-        stream: StreamId,
-        /// What was wrong.
-        reason: MalformedRequest,
-    },
-    /// Client: the server's answer.
-    Response {
-        /// The stream, open unless the status says otherwise or `end_of_stream` does.
-        stream: StreamId,
-        /// The answer.
-        response: ConnectResponse,
-        /// The server will not send anything on it.
-        end_of_stream: bool,
-    },
-    /// Payload arrived. One frame that spans slices gives one event for each slice.
-    Data {
-        /// The stream.
-        stream: StreamId,
-        /// Where the payload lies in the slice given to [`Connection::next_event`].
-        payload: Range<usize>,
-        /// What is to be released for it: the length of `payload`. Padding was given back already.
-        flow_controlled_bytes: u32,
-    },
-    /// The peer sends no more on this stream.
-    EndOfStream {
-        /// The stream. It is still open in our direction, unless we ended that before.
-        stream: StreamId,
-    },
-    /// The stream is over in both directions: reset by the peer, by a violation of the peer's, or passed over by its
-    /// GOAWAY (then with [`ErrorCode::REFUSED_STREAM`]). [`ErrorCode::stream_end`] says what it means.
-    Reset {
-        /// The stream. What it left unreleased is still to be released, or dropped with [`Connection::reset`].
-        stream: StreamId,
-        /// Why.
-        code: ErrorCode,
-    },
-    /// Sending became possible where it was not.
-    SendCapacity {
-        /// The stream, or `None` for all of them.
-        stream: Option<StreamId>,
-    },
-    /// The peer's settings changed: see [`Connection::can_open`] and [`Connection::peer_frame_bytes_max`].
-    Settings,
-    /// The peer takes no more streams. Those it passed over follow as [`Event::Reset`].
-    GoAway {
-        /// The last stream the peer will process.
-        last_stream: StreamId,
-        /// Why.
-        code: ErrorCode,
-    },
-}
-
-/// Why a stream could not be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpenError {
-    /// This connection is ending, or has failed. Use another.
-    GoingAway,
-    /// As many streams are open as both sides allow.
-    TooManyStreams,
-    /// All stream ids have been used. Use another connection.
-    IdsExhausted,
-    /// The request's headers are longer than the peer accepts.
-    RequestTooLarge,
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::GoingAway => "the tunnel connection is ending",
-            Self::TooManyStreams => "the tunnel connection has no stream left",
-            Self::IdsExhausted => "the tunnel connection has used all its stream ids",
-            Self::RequestTooLarge => "the request's headers are longer than the peer accepts",
-        })
-    }
-}
-
-impl std::error::Error for OpenError {}
-
 impl Connection {
     /// The side that opens streams. Preface and SETTINGS are queued at once.
     ///
@@ -246,11 +152,12 @@ impl Connection {
 
     /// Reads on in `input`, one opened slice of plaintext, from `cursor` until something happened.
     ///
-    /// Begin with `cursor` at 0 and call until `None`; then the slice is used up and nothing of it is needed any
-    /// more. Frames may span slices at any byte.
+    /// Begin with `cursor` at 0 and call until `None`; then the slice is used up and nothing of it
+    /// is needed any more. Frames may span slices at any byte.
     ///
     /// # Errors
-    /// [`Error`] when the connection is lost. GOAWAY is then queued: send the output as far as it goes, and close.
+    /// [`Error`] when the connection is lost. GOAWAY is then queued: send the output as far as it
+    /// goes, and close.
     pub fn next_event(
         &mut self,
         input: &[u8],
@@ -302,7 +209,8 @@ impl Connection {
         self.streams.open()
     }
 
-    /// Whether no stream is open and no byte unreleased: the connection could be closed without anybody noticing.
+    /// Whether no stream is open and no byte unreleased: the connection could be closed without
+    /// anybody noticing.
     pub fn is_idle(&self) -> bool {
         self.streams.len() == 0
     }

@@ -1,13 +1,16 @@
-//! From bytes to frames: finds heads, checks what can be checked before the payload, and collects payloads that must
-//! be handled whole.
+//! From bytes to frames: finds heads, checks what can be checked before the payload, and collects
+//! payloads that must be handled whole.
 
 use std::time::Instant;
 
 use super::super::budget::{self, BUFFER_BYTES_KEPT};
 use super::super::error::{Abuse, Error, Misbehaviour, StreamViolation};
 use super::super::frame::{CLIENT_PREFACE, HEAD_BYTES, Head, flag, kind};
-use super::super::stream::Ended;
+use super::super::stream::{Ended, StreamId};
 use super::{Connection, Event, Queued, Reading, Role};
+
+/// Room for waiting events that is kept; a GOAWAY or SETTINGS can queue one for every stream.
+const EVENTS_KEPT: usize = 4;
 
 impl Connection {
     pub(super) fn receive(
@@ -22,6 +25,7 @@ impl Connection {
                     return Ok(Some(event));
                 }
             }
+            self.queue.shrink_to(EVENTS_KEPT);
             let rest = &input[*cursor..];
             if rest.is_empty() {
                 return Ok(None);
@@ -69,8 +73,8 @@ impl Connection {
         }
     }
 
-    /// Returns a queued event, unless its stream was reset by the caller meanwhile. What it means for the stream
-    /// takes place here, so that the caller is never ahead of what it was told.
+    /// Returns a queued event, unless its stream was reset by the caller meanwhile. What it means
+    /// for the stream takes place here, so that the caller is never ahead of what it was told.
     fn emit(&mut self, Queued { event, by_us }: Queued) -> Option<Event> {
         match &event {
             Event::Reset { stream, .. } => {
@@ -105,13 +109,14 @@ impl Connection {
         let code = violation.code();
         self.output.answer_reset(stream, code)?;
         self.queue.push_back(Queued {
-            event: Event::Reset { stream: super::StreamId(stream), code },
+            event: Event::Reset { stream: StreamId(stream), code },
             by_us: true,
         });
         Ok(())
     }
 
-    /// Checks a frame by its head, and decides how its payload is read. Frames without one are handled at once.
+    /// Checks a frame by its head, and decides how its payload is read. Frames without one are
+    /// handled at once.
     fn begin_frame(&mut self, head: Head, now: Instant) -> Result<Option<Event>, Error> {
         self.check_order(head)?;
         let length = head.length as usize;
@@ -275,7 +280,8 @@ impl Connection {
         }
     }
 
-    /// A DATA or HEADERS frame on a stream that is gone: allowed only if the peer could not know (RFC 9113 §5.1).
+    /// A DATA or HEADERS frame on a stream that is gone: allowed only if the peer could not know
+    /// (RFC 9113 §5.1).
     pub(super) fn check_late_frame(&self, stream: u32) -> Result<(), Error> {
         match self.ended.how(stream) {
             Ended::ByUs | Ended::Forgotten => Ok(()),

@@ -1,7 +1,8 @@
 //! What the caller asks of the machine: open, answer, send, release, end.
 
 use super::super::budget::{BUFFER_BYTES_KEPT, PROVOKED_OUTPUT_BYTES_MAX};
-use super::super::error::{Abuse, Error, ErrorCode};
+use super::super::code::ErrorCode;
+use super::super::error::{Abuse, Error};
 use super::super::flow::{ReceiveWindow, SendWindow};
 use super::super::frame::{self, HEAD_BYTES, Head, U31_MAX, flag, kind};
 use super::super::headers::{ConnectRequest, ConnectResponse};
@@ -15,7 +16,8 @@ pub(super) const FAREWELL: [u8; 8] = *b"farewell";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Departure {
     Staying,
-    /// GOAWAY with the highest id was sent: new streams are still served until the peer has seen it.
+    /// GOAWAY with the highest id was sent: new streams are still served until the peer has seen
+    /// it.
     Announced,
     /// GOAWAY with the last stream was sent; later ones are ignored.
     Left {
@@ -69,12 +71,16 @@ impl Connection {
         entry.send = Half::Open;
         let mut block = Vec::with_capacity(256);
         response.encode(&mut self.encoder, &mut block);
-        frame::write_headers(self.output.unasked(), stream.0, false, &block, frame_bytes_max);
+        frame::write_headers(self.output.asked(), stream.0, false, &block, frame_bytes_max);
+        self.output.answered();
     }
 
-    /// Server: answers with a status other than success, and ends the stream. Does nothing if it has ended meanwhile.
+    /// Server: answers with a status other than success, ends the stream, and drops what it left
+    /// unreleased. If it has ended meanwhile there is nobody to answer.
     pub fn refuse(&mut self, stream: StreamId, status: u16) {
-        let Some(entry) = self.streams.get(stream.0) else { return };
+        let Some(entry) = self.streams.get(stream.0) else {
+            return self.drop_stream(stream.0, true);
+        };
         if entry.send != Half::AwaitingHeaders {
             debug_assert!(false, "{stream:?} is answered twice");
             return;
@@ -84,8 +90,8 @@ impl Connection {
         self.drop_stream(stream.0, !peer_has_ended);
     }
 
-    /// Payload bytes that may be sent on this stream now, by its window and the connection's. At 0, wait for
-    /// [`super::Event::SendCapacity`].
+    /// Payload bytes that may be sent on this stream now, by its window and the connection's. At 0,
+    /// wait for [`super::Event::SendCapacity`].
     pub fn send_capacity(&self, stream: StreamId) -> usize {
         match self.streams.get(stream.0) {
             Some(entry) if entry.send == Half::Open && self.failed.is_none() => {
@@ -100,10 +106,11 @@ impl Connection {
         self.peer.frame_bytes_max as usize
     }
 
-    /// The head of a DATA frame. The caller sends what [`Connection::take_output`] gave before, then this, then
-    /// exactly `payload_bytes` of payload.
+    /// The head of a DATA frame. The caller sends what [`Connection::take_output`] gave before,
+    /// then this, then exactly `payload_bytes` of payload.
     ///
-    /// An empty payload is for ending the stream only; it is better to end it with the last payload.
+    /// An empty payload is for ending the stream only; it is better to end it with the last
+    /// payload.
     ///
     /// # Panics
     /// When the caller was told that the stream is over, has ended it, or sends more than
@@ -135,7 +142,8 @@ impl Connection {
         Head { length: payload_bytes as u32, kind: kind::DATA, flags, stream: stream.0 }.encode()
     }
 
-    /// The application took `bytes` of what [`super::Event::Data`] gave out: the peer may send as many again.
+    /// The application took `bytes` of what [`super::Event::Data`] gave out: the peer may send as
+    /// many again.
     ///
     /// # Panics
     /// When more is released than was given out.
@@ -150,8 +158,8 @@ impl Connection {
         self.check_windows();
     }
 
-    /// Ends a stream in both directions at once, and drops what it left unreleased. [`super::super::LocalEnd`] has
-    /// the codes. Does nothing more if the stream has ended already.
+    /// Ends a stream in both directions at once, and drops what it left unreleased.
+    /// [`super::super::LocalEnd`] has the codes. Does nothing more if the stream has ended already.
     pub fn reset(&mut self, stream: StreamId, code: ErrorCode) {
         if self.streams.get(stream.0).is_some() {
             frame::write_reset(self.output.asked(), stream.0, code);
@@ -163,8 +171,9 @@ impl Connection {
 
     /// Stops taking new streams; those that are open go on.
     ///
-    /// With NO_ERROR a server leaves in two steps: it announces that it will leave and serves what the client opens
-    /// until it has seen that (one round trip), then names the last stream. So no stream is lost on the way.
+    /// With NO_ERROR a server leaves in two steps: it announces that it will leave and serves what
+    /// the client opens until it has seen that (one round trip), then names the last stream. So no
+    /// stream is lost on the way.
     pub fn go_away(&mut self, code: ErrorCode) {
         if self.failed.is_some() {
             return;
@@ -190,7 +199,8 @@ impl Connection {
 
     /// Appends the queued frames to `out`, to be sent before any DATA that is asked for afterwards.
     ///
-    /// Take it only when the transport has room: what a peer provokes without reading is bounded here.
+    /// Take it only when the transport has room: what a peer provokes without reading is bounded
+    /// here.
     pub fn take_output(&mut self, out: &mut Vec<u8>) {
         self.output.take(out);
     }

@@ -1,8 +1,9 @@
 //! The target of a CONNECT: `address:port` or `hostname:port`.
 //!
-//! Which connection reaches which application hangs on this text, so there is one parser and it is strict: what it
-//! accepts, [`fmt::Display`] prints again byte for byte. Whatever two readers could read differently (leading zeros,
-//! zones, user information, IPv4 inside IPv6, capital letters, a trailing dot, …) is refused instead of repaired.
+//! Which connection reaches which application hangs on this text, so there is one parser and it is
+//! strict: what it accepts, [`fmt::Display`] prints again byte for byte. Whatever two readers could
+//! read differently (leading zeros, zones, user information, IPv4 inside IPv6, capital letters, a
+//! trailing dot, …) is refused instead of repaired.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,7 +18,8 @@ const LABEL_BYTES_MAX: usize = 63;
 pub enum Authority {
     /// A socket address, which must be one of the destination's own.
     Address(SocketAddr),
-    /// A service's host name and port, for the destination to resolve. Made by [`Authority::hostname`].
+    /// A service's host name and port, for the destination to resolve. Made by
+    /// [`Authority::hostname`].
     Hostname {
         /// Lower case, without a trailing dot.
         host: Box<str>,
@@ -69,8 +71,8 @@ impl Authority {
         if address.port() == 0 {
             return Err(AuthorityError::PortInvalid);
         }
-        // An IPv4 address in IPv6 clothes is the same destination under another name, and a zone means something on
-        // the sender's host only.
+        // An IPv4 address in IPv6 clothes is the same destination under another name, and a zone
+        // means something on the sender's host only.
         if let SocketAddr::V6(v6) = address
             && (v6.ip().to_ipv4_mapped().is_some() || v6.scope_id() != 0)
         {
@@ -144,8 +146,8 @@ fn parse_port(text: &str) -> Result<u16, AuthorityError> {
     }
 }
 
-/// Lower-case letters, digits, hyphens and underscores in labels of 1 to 63, as Kubernetes and DNS names are.
-/// Internationalised names travel in their ASCII form (`xn--…`) and need no case here.
+/// Lower-case letters, digits, hyphens and underscores in labels of 1 to 63, as Kubernetes and DNS
+/// names are. Internationalised names travel in their ASCII form (`xn--…`) and need no case here.
 fn check_host(host: &str) -> Result<(), AuthorityError> {
     if host.is_empty() || host.len() > HOST_BYTES_MAX {
         return Err(AuthorityError::HostInvalid);
@@ -161,7 +163,8 @@ fn check_host(host: &str) -> Result<(), AuthorityError> {
         }
         last = label;
     }
-    // `inet_aton` and browsers read names that end in a number as IPv4: "1", "10.1", "0x7f.1", "127.0.0.08".
+    // `inet_aton` and browsers read names that end in a number as IPv4: "1", "10.1", "0x7f.1",
+    // "127.0.0.08".
     let hexadecimal = last
         .strip_prefix("0x")
         .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));

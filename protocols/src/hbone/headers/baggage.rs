@@ -1,7 +1,8 @@
 //! The `baggage` header: who the workload at the other end says it is, for telemetry only.
 //!
-//! Written as ztunnel writes it: `key=value` joined by commas, nothing encoded, absent where empty. Read more
-//! tolerantly: the W3C form allows white space around its delimiters and properties after `;`, both dropped here.
+//! Written as ztunnel writes it: `key=value` joined by commas, nothing encoded, absent where empty.
+//! Read more tolerantly: the W3C form allows white space around its delimiters and properties after
+//! `;`, both dropped here.
 
 use std::fmt;
 
@@ -58,8 +59,9 @@ pub struct Baggage {
 }
 
 impl Baggage {
-    /// Takes in the value of one `baggage` header line; a later line or entry wins over an earlier one.
-    /// Returns `false` for a line that is not ASCII, upon which the whole baggage is to be ignored.
+    /// Takes in the value of one `baggage` header line; a later line or entry wins over an earlier
+    /// one. Returns `false` for a line that is not ASCII, upon which the whole baggage is to be
+    /// ignored.
     pub fn add_line(&mut self, line: &[u8]) -> bool {
         let Some(line) = ascii(line) else { return false };
         for entry in line.split(',') {
@@ -99,8 +101,8 @@ impl Baggage {
     }
 }
 
-/// The header's value. A text that would not come back as it is (because it holds a delimiter, white space at an
-/// end, or anything but printable ASCII) is left out.
+/// The header's value. A text that would not come back as it is (because it holds a delimiter,
+/// white space at an end, or anything but printable ASCII) is left out.
 impl fmt::Display for Baggage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";

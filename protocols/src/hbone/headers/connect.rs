@@ -7,8 +7,8 @@ use super::{Authority, AuthorityError, Baggage, Forwarded, Traceparent};
 
 /// A request for a tunnel.
 ///
-/// Only the authority decides anything. The other headers are optional, are for telemetry, and are `None` where the
-/// peer sent nothing of use.
+/// Only the authority decides anything. The other headers are optional, are for telemetry, and are
+/// `None` where the peer sent nothing of use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectRequest {
     /// `:authority`: where the tunnel leads.

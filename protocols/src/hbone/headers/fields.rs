@@ -1,4 +1,5 @@
-//! The rules every header section of HTTP/2 has to keep (RFC 9113 §8.2 and §8.3), and what breaking them means.
+//! The rules every header section of HTTP/2 has to keep (RFC 9113 §8.2 and §8.3), and what breaking
+//! them means.
 
 use std::fmt;
 
@@ -47,7 +48,8 @@ impl fmt::Display for MalformedRequest {
 /// The ways in which a header section is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldError {
-    /// A name is empty or holds capitals, colons or other bytes that no name may hold (RFC 9113 §8.2.1).
+    /// A name is empty or holds capitals, colons or other bytes that no name may hold (RFC 9113
+    /// §8.2.1).
     NameInvalid,
     /// A value holds NUL, CR or LF, or has white space at an end (RFC 9113 §8.2.1).
     ValueInvalid,
@@ -61,7 +63,8 @@ pub enum FieldError {
     PseudoRepeated,
     /// A pseudo-header that had to be there (RFC 9113 §8.3.1, §8.3.2).
     PseudoMissing,
-    /// A pseudo-header with an impossible value, such as an empty `:path` or a `:status` of two digits.
+    /// A pseudo-header with an impossible value, such as an empty `:path` or a `:status` of two
+    /// digits.
     PseudoInvalid,
     /// `:scheme` or `:path` in a CONNECT (RFC 9113 §8.5).
     ConnectWithPath,

@@ -1,4 +1,5 @@
-//! The `forwarded` header (RFC 7239): whose connection the tunnel carries, and to which service. For telemetry only.
+//! The `forwarded` header (RFC 7239): whose connection the tunnel carries, and to which service.
+//! For telemetry only.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -4,10 +4,12 @@ use super::huffman;
 use super::table::DynamicTable;
 use super::{Error, FIELD_OVERHEAD_BYTES, TABLE_BYTES_MAX};
 
-/// The largest integer taken for an index, length or size. Far above every bound on a block, far below overflow.
+/// The largest integer taken for an index, length or size. Far above every bound on a block, far
+/// below overflow.
 const INTEGER_MAX: u32 = 1 << 24;
 
-/// Scratch beyond this is given back after a block, so that one large block does not cost memory for ever.
+/// Scratch beyond this is given back after a block, so that one large block does not cost memory
+/// for ever.
 const SCRATCH_BYTES_KEPT: usize = 512;
 
 /// The decoding end of one connection.
@@ -26,8 +28,8 @@ impl Decoder {
 
     /// Decodes one whole block and lends its fields, in order, to `deliver`.
     ///
-    /// Returns the size of the header list (RFC 9113 §6.5.2: names, values and 32 bytes for each field). Fields that
-    /// lie beyond `list_bytes_max` keep the table right but are not delivered.
+    /// Returns the size of the header list (RFC 9113 §6.5.2: names, values and 32 bytes for each
+    /// field). Fields that lie beyond `list_bytes_max` keep the table right but are not delivered.
     ///
     /// # Errors
     /// [`Error`] when the block is invalid; the connection must be given up (RFC 9113 §4.3).
@@ -83,7 +85,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// A literal (RFC 7541 §6.2): with incremental indexing (`01`), without (`0000`) or never indexed (`0001`).
+    /// A literal (RFC 7541 §6.2): with incremental indexing (`01`), without (`0000`) or never
+    /// indexed (`0001`).
     fn literal(
         &mut self,
         reader: &mut Reader<'_>,
@@ -134,7 +137,8 @@ impl<'a> Reader<'a> {
         let mut shift = 0;
         loop {
             let byte = self.byte()?;
-            // Four continuation bytes hold every value below the bound; more are only there to overflow somebody.
+            // Four continuation bytes hold every value below the bound; more are only there to
+            // overflow somebody.
             if shift > 21 {
                 return Err(Error::IntegerTooLarge);
             }
@@ -149,7 +153,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A string literal (RFC 7541 §5.2), lent from the block or, if it is Huffman code, from `scratch`.
+    /// A string literal (RFC 7541 §5.2), lent from the block or, if it is Huffman code, from
+    /// `scratch`.
     fn string<'s>(&mut self, scratch: &'s mut Vec<u8>) -> Result<&'s [u8], Error>
     where
         'a: 's,

@@ -1,7 +1,8 @@
 //! The static Huffman code of HPACK (RFC 7541 Appendix B).
 //!
-//! The code is canonical: codes of one length are consecutive numbers in the order of their symbols. So the lengths
-//! are the whole table, and everything else is computed from them when this is compiled.
+//! The code is canonical: codes of one length are consecutive numbers in the order of their
+//! symbols. So the lengths are the whole table, and everything else is computed from them when this
+//! is compiled.
 
 /// The end-of-string symbol. It pads the last byte and must never appear whole (RFC 7541 §5.2).
 const EOS: u16 = 256;
@@ -43,7 +44,8 @@ pub(super) fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), Invalid> {
         if bits == 0 {
             return Ok(());
         }
-        // The next 32 bits, continued with ones: then proper padding reads as a code that is longer than what is left.
+        // The next 32 bits, continued with ones: then proper padding reads as a code that is longer
+        // than what is left.
         let window = (((u128::from(buffer) << 32 | 0xffff_ffff) >> bits) & 0xffff_ffff) as u32;
         let (symbol, length) = next_symbol(window);
         if length > bits {
@@ -123,7 +125,8 @@ impl Code {
         code
     }
 
-    /// For each first byte of a window the symbol it holds and its length; length 0 where the code is longer.
+    /// For each first byte of a window the symbol it holds and its length; length 0 where the code
+    /// is longer.
     const fn short(&self) -> [(u8, u8); 256] {
         let mut short = [(0, 0); 256];
         let mut length = 1;

@@ -1,10 +1,11 @@
 //! HPACK, the header compression of HTTP/2 (RFC 7541).
 //!
-//! The decoder is complete. It lends each field to a closure instead of allocating it, and bounds everything a block
-//! can ask for: integers, strings, the table, and (by the caller's bound) what is delivered of the list.
-//! The encoder writes what a tunnel needs: static entries, literals, and a small dynamic table for the few fields
-//! that are the same on every stream of a connection. It never uses Huffman codes: they would save a few bytes per
-//! *connection* of an application and cost time there.
+//! The decoder is complete. It lends each field to a closure instead of allocating it, and bounds
+//! everything a block can ask for: integers, strings, the table, and (by the caller's bound) what
+//! is delivered of the list. The encoder writes what a tunnel needs: static entries, literals, and
+//! a small dynamic table for the few fields that are the same on every stream of a connection. It
+//! never uses Huffman codes: they would save a few bytes per *connection* of an application and
+//! cost time there.
 
 mod decoder;
 mod encoder;
@@ -18,13 +19,15 @@ use std::fmt;
 pub use decoder::Decoder;
 pub use encoder::{Encoder, Remember};
 
-/// The size of a dynamic table before SETTINGS change it (RFC 9113 §6.5.2), and the most either of ours ever holds.
+/// The size of a dynamic table before SETTINGS change it (RFC 9113 §6.5.2), and the most either of
+/// ours ever holds.
 pub const TABLE_BYTES_MAX: usize = 4096;
 
 /// What a field costs beyond its name and value, in the table and in a header list (RFC 7541 §4.1).
 pub const FIELD_OVERHEAD_BYTES: usize = 32;
 
-/// Why a header block cannot be decoded. The connection is lost with it: the tables no longer agree.
+/// Why a header block cannot be decoded. The connection is lost with it: the tables no longer
+/// agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The block ends inside a field.

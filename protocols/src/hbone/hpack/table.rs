@@ -27,8 +27,9 @@ pub(super) static STATIC: [(&[u8], &[u8]); 61] = [
 
 /// The fields one side asked the other to remember, newest first.
 ///
-/// Names and values lie back to back in one buffer, so an entry costs eight bytes of bookkeeping and no allocation
-/// of its own: a peer that fills the table with one-byte fields gains nothing (RFC 7541 counts 32 for each).
+/// Names and values lie back to back in one buffer, so an entry costs eight bytes of bookkeeping
+/// and no allocation of its own: a peer that fills the table with one-byte fields gains nothing
+/// (RFC 7541 counts 32 for each).
 #[derive(Debug)]
 pub(super) struct DynamicTable {
     /// Oldest entry first. Bytes before `start` are evicted and wait for the next compaction.
@@ -75,7 +76,8 @@ impl DynamicTable {
         Some(self.bytes[at..at + entry.bytes()].split_at(usize::from(entry.name_bytes)))
     }
 
-    /// Adds a field, evicting what no longer fits; one that is too large just empties the table (RFC 7541 §4.4).
+    /// Adds a field, evicting what no longer fits; one that is too large just empties the table
+    /// (RFC 7541 §4.4).
     pub(super) fn insert(&mut self, name: &[u8], value: &[u8]) {
         if !self.make_room(name.len() + value.len()) {
             return;
@@ -87,7 +89,8 @@ impl DynamicTable {
         self.push(at, name.len(), value.len());
     }
 
-    /// Adds a field that takes its name from an entry, which the insertion itself may evict (RFC 7541 §4.4).
+    /// Adds a field that takes its name from an entry, which the insertion itself may evict (RFC
+    /// 7541 §4.4).
     pub(super) fn insert_with_name_of(&mut self, index: usize, value: &[u8]) {
         if let Some(&(name, _)) = index.checked_sub(1).and_then(|index| STATIC.get(index)) {
             return self.insert(name, value);
@@ -102,7 +105,8 @@ impl DynamicTable {
         if !self.make_room(name_bytes + value.len()) {
             return;
         }
-        // An evicted name stays in place until the next compaction, which is why that comes last here.
+        // An evicted name stays in place until the next compaction, which is why that comes last
+        // here.
         let at = self.bytes.len();
         let name_at = named.at as usize;
         self.bytes.extend_from_within(name_at..name_at + name_bytes);
@@ -138,7 +142,8 @@ impl DynamicTable {
         self.size
     }
 
-    /// Evicts for a field of `bytes`; `false` when it cannot fit at all, and the table is then empty.
+    /// Evicts for a field of `bytes`; `false` when it cannot fit at all, and the table is then
+    /// empty.
     fn make_room(&mut self, bytes: usize) -> bool {
         let size = bytes + FIELD_OVERHEAD_BYTES;
         self.evict_to(self.size_max.saturating_sub(size));
@@ -160,8 +165,8 @@ impl DynamicTable {
         self.entries.push_front(entry);
     }
 
-    /// Closes the gap at the front once it is as large as what lies behind it: each byte moves once for each byte
-    /// evicted, and the buffer stays below twice the table.
+    /// Closes the gap at the front once it is as large as what lies behind it: each byte moves once
+    /// for each byte evicted, and the buffer stays below twice the table.
     fn compact(&mut self) {
         if self.start == 0 || self.start < self.bytes.len() - self.start {
             return;

@@ -1,4 +1,5 @@
-//! The examples of RFC 7541 Appendix C, what must be refused, and the properties that tie both ends together.
+//! The examples of RFC 7541 Appendix C, what must be refused, and the properties that tie both ends
+//! together.
 
 use proptest::prelude::*;
 
