@@ -79,15 +79,16 @@ pub const SPLICE_AFTER_FULL_READS: u32 = 3;
 /// pipes count against a bound of the system, 64 MiB per user by default.
 pub const PIPES_MAX: usize = 32;
 
-/// Access records waiting to be written. Above it records are lost, and counted.
-pub const ACCESS_RECORDS_MAX: usize = 65_536;
+/// Access records waiting to be written: more than a second of the busiest host. Above it records are
+/// lost, and counted.
+pub const ACCESS_RECORDS_MAX: usize = 16_384;
 
 /// Distinct label sets one shard keeps counters for; above it a connection is counted under the
 /// label set in which every name is `unknown`.
 pub const SERIES_MAX: usize = 20_000;
 
 /// Messages waiting for one shard (commands from control, connections handed over by others).
-pub const MAILBOX_MAX: usize = 8192;
+pub const MAILBOX_MAX: usize = 1024;
 
 /// Spare buffers one shard keeps for tunnels that have something to send.
 pub const SPARE_BUFFERS_MAX: usize = 64;

@@ -34,7 +34,8 @@ pub struct Telemetry {
     /// Every series any shard ever opened.
     series: SegQueue<Arc<Series>>,
     known: std::sync::Mutex<Vec<Arc<Series>>>,
-    records: ArrayQueue<AccessRecord>,
+    /// Boxed: the queue's slots are all there from the start.
+    records: ArrayQueue<Box<AccessRecord>>,
     records_lost: AtomicU64,
     sockets_open: [AtomicI64; 2],
     /// Connections that were handed to another shard before their first byte.
@@ -70,7 +71,7 @@ impl Telemetry {
 
     /// The oldest record nobody has taken yet.
     pub fn next_record(&self) -> Option<AccessRecord> {
-        self.records.pop()
+        self.records.pop().map(|record| *record)
     }
 
     /// Records that were lost because nobody took them in time.
@@ -92,7 +93,7 @@ impl Telemetry {
     }
 
     pub(crate) fn record(&self, record: AccessRecord) {
-        if self.records.push(record).is_err() {
+        if self.records.push(Box::new(record)).is_err() {
             self.records_lost.fetch_add(1, Relaxed);
         }
     }
