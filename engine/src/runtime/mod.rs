@@ -45,7 +45,7 @@ pub use net::{
     TcpListener, TcpStream, UdpOptions, UdpSocket, UnixListener, UnixSeqpacket, UnixStream,
 };
 pub use netns::NetNamespace;
-pub use reactor::{ReactorChoice, ReactorKind, ReactorReport, RingSizes};
+pub use reactor::{RING_OPERATIONS, ReactorChoice, ReactorKind, ReactorReport, RingSizes};
 pub use scratch::{
     Payloads, RECEIVE_BYTES, RECORD_SLOTS, RecordLayout, RecordSlots, Scratch, scratch,
 };

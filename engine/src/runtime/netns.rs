@@ -72,6 +72,14 @@ impl NetNamespace {
         self.inner.cookie
     }
 
+    /// The number of the namespace a socket is in, as the kernel tells it.
+    ///
+    /// # Errors
+    /// When it is no socket.
+    pub fn cookie_of(socket: impl AsFd) -> io::Result<u64> {
+        socket::namespace_cookie(socket)
+    }
+
     /// Runs `work` with the thread inside this namespace. `work` must not await or make threads.
     ///
     /// # Errors

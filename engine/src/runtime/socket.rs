@@ -7,7 +7,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::net::{
     AddressFamily, Protocol, SocketAddrAny, SocketFlags, SocketType, ipproto, socket_with, sockopt,
@@ -67,14 +67,15 @@ fn verify(fd: &OwnedFd, namespace: &NetNamespace) -> io::Result<()> {
 }
 
 /// What tells one namespace from another: its cookie, or before Linux 5.14 its inode.
-pub(crate) fn namespace_cookie(fd: &OwnedFd) -> io::Result<u64> {
+pub(crate) fn namespace_cookie(fd: impl AsFd) -> io::Result<u64> {
+    let fd = fd.as_fd();
     match netns_cookie_option(fd) {
         Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => namespace_inode(fd),
         cookie => cookie,
     }
 }
 
-fn netns_cookie_option(fd: &OwnedFd) -> io::Result<u64> {
+fn netns_cookie_option(fd: BorrowedFd<'_>) -> io::Result<u64> {
     let mut cookie = 0_u64;
     let mut length = size_of::<u64>() as libc::socklen_t;
     // SAFETY: `fd` is open for the call; the value pointer is valid for writes of `length` bytes,
@@ -94,7 +95,7 @@ fn netns_cookie_option(fd: &OwnedFd) -> io::Result<u64> {
     Ok(cookie)
 }
 
-fn namespace_inode(fd: &OwnedFd) -> io::Result<u64> {
+fn namespace_inode(fd: BorrowedFd<'_>) -> io::Result<u64> {
     /// Opens the namespace of a socket (`linux/sockios.h`, Linux 4.10).
     const SIOCGSKNS: libc::c_ulong = 0x894c;
     // SAFETY: `fd` is open for the call, and this request takes no argument.
@@ -207,7 +208,8 @@ mod tests {
     #[test]
     fn an_older_kernel_tells_namespaces_apart_by_inode() {
         let here = std::fs::metadata("/proc/thread-self/ns/net").expect("proc is mounted").ino();
-        assert_eq!(namespace_inode(&probe().expect("a socket")).expect("SIOCGSKNS"), here);
+        let probe = probe().expect("a socket");
+        assert_eq!(namespace_inode(probe.as_fd()).expect("SIOCGSKNS"), here);
     }
 
     #[test]

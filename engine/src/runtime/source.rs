@@ -386,7 +386,7 @@ impl Watched {
     pub(crate) fn into_fd(mut self) -> OwnedFd {
         let fd = self.fd.take().expect("present until here");
         match self.deregistration() {
-            Some((local, token)) => local.reactor.release(token, fd),
+            Some((local, token)) => local.reactor.release(&local, token, fd),
             None => fd,
         }
     }
@@ -407,7 +407,7 @@ impl Drop for Watched {
     fn drop(&mut self) {
         let Some(fd) = self.fd.take() else { return };
         if let Some((local, token)) = self.deregistration() {
-            local.reactor.close(token, fd);
+            local.reactor.close(&local, token, fd);
         }
     }
 }

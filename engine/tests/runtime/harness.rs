@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// What a test needs from the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub(crate) enum Need {
     /// Effective user 0 with network administration.
     Root,
     /// io_uring allowed here.
@@ -19,18 +19,18 @@ pub enum Need {
 }
 
 /// One test.
-pub struct Case {
+pub(crate) struct Case {
     name: String,
     needs: Vec<Need>,
     run: Box<dyn FnOnce() + Send>,
 }
 
 impl Case {
-    pub fn new(name: impl Into<String>, run: impl FnOnce() + Send + 'static) -> Case {
+    pub(crate) fn new(name: impl Into<String>, run: impl FnOnce() + Send + 'static) -> Case {
         Case { name: name.into(), needs: Vec::new(), run: Box::new(run) }
     }
 
-    pub fn needs(mut self, need: Need) -> Case {
+    pub(crate) fn needs(mut self, need: Need) -> Case {
         self.needs.push(need);
         self
     }
@@ -88,7 +88,7 @@ impl Arguments {
 }
 
 /// Runs the cases that the command line selects; the exit code is the verdict.
-pub fn run(cases: Vec<Case>) -> ! {
+pub(crate) fn run(cases: Vec<Case>) -> ! {
     let arguments = Arguments::parse();
     let (mut passed, mut failed, mut not_run) = (0, Vec::new(), Vec::new());
     for case in cases.into_iter().filter(|case| arguments.selects(&case.name)) {

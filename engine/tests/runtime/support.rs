@@ -15,14 +15,14 @@ use ringway_engine::runtime::{
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The reactors every test runs on.
-pub const BOTH: [ReactorChoice; 2] = [ReactorChoice::Epoll, ReactorChoice::Ring];
+pub(crate) const BOTH: [ReactorChoice; 2] = [ReactorChoice::Epoll, ReactorChoice::Ring];
 
-pub fn name_of(choice: ReactorChoice) -> &'static str {
+pub(crate) fn name_of(choice: ReactorChoice) -> &'static str {
     if choice == ReactorChoice::Ring { "ring" } else { "epoll" }
 }
 
 /// Why a ring cannot be had here, if it cannot.
-pub fn ring_refusal() -> Option<String> {
+pub(crate) fn ring_refusal() -> Option<String> {
     match Runtime::new(ReactorChoice::Ring) {
         Ok(_) => None,
         Err(RuntimeError::RingRefused(report)) => Some(report.reason().to_owned()),
@@ -31,39 +31,39 @@ pub fn ring_refusal() -> Option<String> {
 }
 
 /// Runs `test` on a fresh runtime of this thread.
-pub fn run_on<F: Future>(choice: ReactorChoice, test: F) -> F::Output {
+pub(crate) fn run_on<F: Future>(choice: ReactorChoice, test: F) -> F::Output {
     let (runtime, _) = Runtime::new(choice).expect("a runtime");
     runtime.block_on(async { timeout(PATIENCE, test).await.expect("the test came to its end") })
 }
 
-pub fn here() -> NetNamespace {
+pub(crate) fn here() -> NetNamespace {
     NetNamespace::current().expect("the thread's own namespace")
 }
 
-pub fn local(port: u16) -> SocketAddr {
+pub(crate) fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-pub fn listen() -> (TcpListener, SocketAddr) {
+pub(crate) fn listen() -> (TcpListener, SocketAddr) {
     let listener =
         TcpListener::bind(&here(), local(0), &ListenOptions::default()).expect("a listener");
     let address = listener.local_addr().expect("its address");
     (listener, address)
 }
 
-pub async fn dial(address: SocketAddr) -> std::io::Result<TcpStream> {
+pub(crate) async fn dial(address: SocketAddr) -> std::io::Result<TcpStream> {
     TcpStream::connect(&here(), &ConnectOptions::default(), address).await
 }
 
 /// Two ends of one connection: who dialled, who accepted.
-pub async fn pair() -> (TcpStream, TcpStream) {
+pub(crate) async fn pair() -> (TcpStream, TcpStream) {
     let (listener, address) = listen();
     let dialled = dial(address).await.expect("a connection");
     let (accepted, _) = listener.accept().await.expect("its other end");
     (dialled, accepted)
 }
 
-pub async fn read(stream: &TcpStream, buffer: &mut [u8]) -> std::io::Result<usize> {
+pub(crate) async fn read(stream: &TcpStream, buffer: &mut [u8]) -> std::io::Result<usize> {
     loop {
         match stream.try_read(buffer) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => stream.readable().await,
@@ -72,7 +72,7 @@ pub async fn read(stream: &TcpStream, buffer: &mut [u8]) -> std::io::Result<usiz
     }
 }
 
-pub async fn read_exact(stream: &TcpStream, mut buffer: &mut [u8]) -> std::io::Result<()> {
+pub(crate) async fn read_exact(stream: &TcpStream, mut buffer: &mut [u8]) -> std::io::Result<()> {
     while !buffer.is_empty() {
         match read(stream, buffer).await? {
             0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
@@ -82,7 +82,7 @@ pub async fn read_exact(stream: &TcpStream, mut buffer: &mut [u8]) -> std::io::R
     Ok(())
 }
 
-pub async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> std::io::Result<()> {
     while !bytes.is_empty() {
         match stream.try_write(bytes) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => stream.writable().await,
@@ -94,7 +94,7 @@ pub async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> std::io::Result<
 }
 
 /// Sends everything back until the end, then ends too.
-pub async fn echo(stream: TcpStream) {
+pub(crate) async fn echo(stream: TcpStream) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         match read(&stream, &mut buffer).await {
@@ -110,20 +110,22 @@ pub async fn echo(stream: TcpStream) {
 }
 
 /// Open descriptors of this process.
-pub fn descriptors() -> usize {
+pub(crate) fn descriptors() -> usize {
+    // Each thread keeps one of its own namespace, from the first time it is asked for.
+    let _home = here();
     // The folder's own descriptor is in the list too, each time.
     std::fs::read_dir("/proc/self/fd").expect("proc is mounted").count()
 }
 
 /// A network namespace of its own, with loopback up, that lives as long as this value: its only
 /// process waits for the end of its input.
-pub struct TestNamespace {
+pub(crate) struct TestNamespace {
     keeper: Child,
-    pub namespace: NetNamespace,
+    pub(crate) namespace: NetNamespace,
 }
 
 impl TestNamespace {
-    pub fn new() -> TestNamespace {
+    pub(crate) fn new() -> TestNamespace {
         let mut keeper = Command::new("unshare")
             .args(["--net", "sh", "-c", "ip link set lo up && echo ready && exec cat"])
             .stdin(Stdio::piped())
@@ -139,7 +141,7 @@ impl TestNamespace {
     }
 
     /// Runs a command inside, which must succeed.
-    pub fn run(&self, program: &str, arguments: &str) {
+    pub(crate) fn run(&self, program: &str, arguments: &str) {
         let status = Command::new("nsenter")
             .arg(format!("--net=/proc/{}/ns/net", self.keeper.id()))
             .arg(program)

@@ -14,7 +14,7 @@ use ringway_engine::runtime::{
 use super::harness::Case;
 use super::support::run_on;
 
-pub fn cases(choice: ReactorChoice, name: impl Fn(&str) -> String) -> Vec<Case> {
+pub(crate) fn cases(choice: ReactorChoice, name: impl Fn(&str) -> String) -> Vec<Case> {
     let case = |title: &str, test: fn(ReactorChoice)| Case::new(name(title), move || test(choice));
     vec![
         case("a_task_tells_how_it_ended", a_task_tells_how_it_ended),
@@ -285,14 +285,15 @@ fn a_dropped_runtime_drops_its_tasks(choice: ReactorChoice) {
     let dropped = Rc::new(Cell::new(0));
     let (runtime, _) = Runtime::new(choice).expect("a runtime");
     let first = Respawn(dropped.clone());
-    let task = runtime.block_on(async {
-        spawn(async move {
+    let mut task = None;
+    runtime.block_on(async {
+        task = Some(spawn(async move {
             let _first = first;
             pending::<()>().await;
-        })
+        }));
     });
     assert_eq!(runtime.tasks(), 1);
     drop(runtime);
     assert_eq!(dropped.get(), 5, "also those that destructors spawn");
-    assert!(task.is_finished());
+    assert!(task.expect("spawned").is_finished());
 }

@@ -4,7 +4,8 @@
 //! of descriptors or memory (a pause, 5 ms doubling to 100 ms), or the listener itself is broken
 //! (told). Before the descriptors run out, a reserve is kept: the newest connection's descriptor
 //! number shows how full the table is, and within [`DESCRIPTOR_RESERVE`] of the limit new connections
-//! wait in the kernel's queue, so that dials, control plane and admin still get theirs.
+//! wait in the kernel's queue, so that dials, control plane and admin still get theirs. A multishot
+//! accept, which takes all that wait, is used only while there is room for a full backlog above that.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -29,6 +30,8 @@ use super::{KEEPALIVE, Keepalive, TcpStream};
 pub const DESCRIPTOR_RESERVE: u64 = 64;
 /// Connections one listener gives out per turn of its shard; then the others have theirs.
 const ACCEPTS_PER_TURN_MAX: u32 = 64;
+/// Assumed of listeners that others have made: the kernel's own upper bound, by default.
+const BACKLOG_UNKNOWN: u32 = 4096;
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
@@ -67,7 +70,9 @@ pub struct TcpListener {
     /// Where the descriptor table counts as full.
     descriptors_max: u64,
     pause: Cell<Duration>,
-    crowded: Cell<bool>,
+    /// How full the descriptor table is: the number of the newest descriptor.
+    newest: Cell<u64>,
+    backlog: u64,
     turn: Cell<u64>,
     accepted_in_turn: Cell<u32>,
 }
@@ -105,21 +110,23 @@ impl TcpListener {
         let transparent = options.transparent && socket::set_transparent(&fd).is_ok();
         rustix::net::bind(&fd, &address)?;
         rustix::net::listen(&fd, i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-        Ok(TcpListener::listening(fd, transparent))
+        Ok(TcpListener::listening(fd, transparent, options.backlog))
     }
 
     /// Takes over a listening, non-blocking socket, as another process hands it over.
     pub fn from_fd(fd: OwnedFd) -> TcpListener {
-        TcpListener::listening(fd, false)
+        TcpListener::listening(fd, false, BACKLOG_UNKNOWN)
     }
 
-    fn listening(fd: OwnedFd, transparent: bool) -> TcpListener {
+    fn listening(fd: OwnedFd, transparent: bool, backlog: u32) -> TcpListener {
+        let newest = fd.as_raw_fd() as u64;
         TcpListener {
             io: Watched::with_source(fd, Source::listener()),
             transparent,
             descriptors_max: descriptors_max(),
             pause: Cell::new(PAUSE_MIN),
-            crowded: Cell::new(false),
+            newest: Cell::new(newest),
+            backlog: u64::from(backlog),
             turn: Cell::new(0),
             accepted_in_turn: Cell::new(0),
         }
@@ -131,9 +138,7 @@ impl TcpListener {
     /// Only when the listener is broken: shortages and vanished peers are dealt with here.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         loop {
-            if self.crowded.get() {
-                self.wait_for_room().await;
-            }
+            self.keep_reserve().await;
             match poll_fn(|cx| self.poll_accept(cx)).await {
                 Ok(accepted) => {
                     self.pause.set(PAUSE_MIN);
@@ -167,6 +172,22 @@ impl TcpListener {
         }
     }
 
+    /// Stops taking connections out of the kernel's queue, and returns those that were taken and not
+    /// given out. What is left in the queue is for whoever listens on this socket next.
+    pub async fn stop(&self) -> Vec<(TcpStream, SocketAddr)> {
+        let local = local::expect_current("stop");
+        poll_fn(|cx| {
+            self.io.source().wait_readable(cx);
+            match local.reactor.stop_accepting(&local, self.io.token()) {
+                true => Poll::Pending,
+                false => Poll::Ready(()),
+            }
+        })
+        .await;
+        let taken = std::iter::from_fn(|| self.take_ready());
+        taken.flatten().map(|accepted| self.admit(accepted)).collect()
+    }
+
     /// The address listened on.
     ///
     /// # Errors
@@ -181,7 +202,7 @@ impl TcpListener {
     }
 
     /// Gives up the socket, to be handed to another process. Connections that were accepted and not
-    /// taken are closed: drain with [`try_accept`](TcpListener::try_accept) first.
+    /// given out are closed: [`stop`](TcpListener::stop) first.
     ///
     /// # Errors
     /// In a simulation, where there is no descriptor.
@@ -216,7 +237,7 @@ impl TcpListener {
             return Poll::Ready(ready);
         }
         self.io.register();
-        if local.reactor.accepts(self.io.token()) {
+        if local.reactor.accepts(local, self.io.token(), self.has_room()) {
             self.io.source().wait_readable(cx);
             return Poll::Pending;
         }
@@ -244,7 +265,7 @@ impl TcpListener {
     }
 
     fn admit(&self, (fd, peer): Accepted) -> (TcpStream, SocketAddr) {
-        self.crowded.set(fd.as_raw_fd() as u64 >= self.descriptors_max);
+        self.newest.set(fd.as_raw_fd() as u64);
         (TcpStream::from_fd(fd), peer)
     }
 
@@ -256,20 +277,26 @@ impl TcpListener {
         self.accepted_in_turn.get() <= ACCEPTS_PER_TURN_MAX
     }
 
-    /// Waits until the lowest free descriptor is below the reserve again.
-    async fn wait_for_room(&self) {
-        while self.is_table_full() {
+    /// Waits while the lowest free descriptor is one of the reserve.
+    async fn keep_reserve(&self) {
+        while self.newest.get() >= self.descriptors_max {
+            self.newest.set(self.lowest_free());
+            if self.newest.get() < self.descriptors_max {
+                break;
+            }
             local::expect_current("accept").count(|counters| counters.accept_reserve_pauses += 1);
             self.rest().await;
         }
-        self.crowded.set(false);
     }
 
-    fn is_table_full(&self) -> bool {
-        match rustix::io::fcntl_dupfd_cloexec(&self.io, 0) {
-            Ok(lowest_free) => lowest_free.as_raw_fd() as u64 >= self.descriptors_max,
-            Err(_) => true,
-        }
+    fn lowest_free(&self) -> u64 {
+        let probe = rustix::io::fcntl_dupfd_cloexec(&self.io, 0);
+        probe.map_or(u64::MAX, |descriptor| descriptor.as_raw_fd() as u64)
+    }
+
+    /// Whether all that may wait in the kernel could be taken at once.
+    fn has_room(&self) -> bool {
+        self.newest.get().saturating_add(self.backlog) < self.descriptors_max
     }
 
     async fn rest(&self) {

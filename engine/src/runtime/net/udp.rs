@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll};
 
 use rustix::net::{RecvFlags, SendFlags, sockopt};
@@ -110,5 +111,11 @@ impl UdpSocket {
     /// When the socket cannot be asked.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         socket::local_address(&self.io)
+    }
+}
+
+impl AsFd for UdpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.io.as_fd()
     }
 }

@@ -8,6 +8,7 @@
 //! ours but descriptors.
 
 mod epoll;
+mod ring;
 
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -15,6 +16,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use self::epoll::Epoll;
+pub use self::ring::RING_OPERATIONS;
+use self::ring::Ring;
 use super::executor::{RuntimeError, RuntimeOptions};
 use super::local::Local;
 use super::source::{Source, Token};
@@ -93,6 +96,7 @@ impl fmt::Display for ReactorReport {
 /// The reactor of one runtime.
 pub(crate) enum Reactor {
     Epoll(Epoll),
+    Ring(Box<Ring>),
 }
 
 impl Reactor {
@@ -101,16 +105,25 @@ impl Reactor {
         options: &RuntimeOptions,
         wakeup: &OwnedFd,
     ) -> Result<(Reactor, ReactorReport), RuntimeError> {
-        let reason = match options.reactor {
+        let refused = match options.reactor {
             ReactorChoice::Epoll => "asked for".to_owned(),
-            ReactorChoice::Auto => "io_uring is not built in".to_owned(),
-            ReactorChoice::Ring => {
-                let reason = "io_uring is not built in".to_owned();
-                let report = ReactorReport { kind: ReactorKind::Epoll, reason };
-                return Err(RuntimeError::RingRefused(report));
-            }
+            ReactorChoice::Auto | ReactorChoice::Ring => match Ring::new(options.ring, wakeup) {
+                Ok((ring, reason)) => {
+                    let report = ReactorReport { kind: ReactorKind::Ring, reason };
+                    return Ok((Reactor::Ring(Box::new(ring)), report));
+                }
+                Err(reason) => reason,
+            },
         };
+        if options.reactor == ReactorChoice::Ring {
+            let report = ReactorReport { kind: ReactorKind::Ring, reason: refused };
+            return Err(RuntimeError::RingRefused(report));
+        }
         let epoll = Epoll::new(wakeup).map_err(RuntimeError::Setup)?;
+        let reason = match options.reactor {
+            ReactorChoice::Epoll => refused,
+            _ => format!("io_uring cannot be used: {refused}"),
+        };
         Ok((Reactor::Epoll(epoll), ReactorReport { kind: ReactorKind::Epoll, reason }))
     }
 
@@ -123,47 +136,64 @@ impl Reactor {
     ) -> rustix::io::Result<Token> {
         match self {
             Reactor::Epoll(epoll) => epoll.register(local.id(), fd, source),
+            Reactor::Ring(ring) => Ok(ring.register(local, fd, source)),
         }
     }
 
     /// Stops watching and closes.
-    pub(crate) fn close(&self, token: Token, fd: OwnedFd) {
+    pub(crate) fn close(&self, local: &Local, token: Token, fd: OwnedFd) {
         match self {
             Reactor::Epoll(epoll) => epoll.close(token, fd),
+            Reactor::Ring(ring) => ring.close(local, token, fd),
         }
     }
 
     /// Stops watching and gives the descriptor back.
-    pub(crate) fn release(&self, token: Token, fd: OwnedFd) -> OwnedFd {
+    pub(crate) fn release(&self, local: &Local, token: Token, fd: OwnedFd) -> OwnedFd {
         match self {
             Reactor::Epoll(epoll) => epoll.release(token, fd),
+            Reactor::Ring(ring) => ring.release(local, token, fd),
         }
     }
 
-    /// Whether the connections of this listener are accepted by the reactor; if so, they now are.
-    pub(crate) fn accepts(&self, _listener: Option<Token>) -> bool {
-        match self {
-            Reactor::Epoll(_) => false,
+    /// Whether the connections of this listener are accepted by the reactor; if so, they are from
+    /// now on. It takes all that wait, so it stops where there is no `room` for them.
+    pub(crate) fn accepts(&self, local: &Local, listener: Option<Token>, room: bool) -> bool {
+        match (self, listener) {
+            (Reactor::Ring(ring), Some(token)) => ring.accepts(local, token, room),
+            _ => false,
+        }
+    }
+
+    /// Has the reactor accept no more; whether it still might.
+    pub(crate) fn stop_accepting(&self, local: &Local, listener: Option<Token>) -> bool {
+        match (self, listener) {
+            (Reactor::Ring(ring), Some(token)) => ring.stop_accepting(local, token),
+            _ => false,
         }
     }
 
     /// Delivers what is ready; waits for it up to `timeout`, for ever without one.
-    pub(crate) fn wait(&self, _local: &Local, timeout: Option<Duration>) {
+    pub(crate) fn wait(&self, local: &Local, timeout: Option<Duration>) {
         match self {
             Reactor::Epoll(epoll) => epoll.wait(timeout),
+            Reactor::Ring(ring) => ring.wait(local, timeout),
         }
     }
 
     /// The clock this reactor lives by.
     pub(crate) fn clock(&self) -> Instant {
-        match self {
-            Reactor::Epoll(_) => Instant::now(),
-        }
+        Instant::now()
     }
 
     /// The order in which a turn polls its tasks: as they became ready.
     pub(crate) fn order_turn(&self, _tasks: &mut [TaskKey]) {}
 
     /// Takes back everything the kernel holds for this reactor.
-    pub(crate) fn shut_down(&self, _local: &Local) {}
+    pub(crate) fn shut_down(&self, local: &Local) {
+        match self {
+            Reactor::Epoll(_) => {}
+            Reactor::Ring(ring) => ring.shut_down(local),
+        }
+    }
 }

@@ -1,0 +1,262 @@
+//! Listeners: bursts, exhaustion, hand-over.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringway_engine::runtime::{
+    DESCRIPTOR_RESERVE, ListenOptions, ReactorChoice, TaskEnd, TcpListener, counters, sleep, spawn,
+    timeout, yield_now,
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::harness::Case;
+use super::support::{descriptors, dial, echo, here, listen, local, read_exact, run_on, write_all};
+
+pub(crate) fn cases(choice: ReactorChoice, name: impl Fn(&str) -> String) -> Vec<Case> {
+    let case = |title: &str, test: fn(ReactorChoice)| Case::new(name(title), move || test(choice));
+    vec![
+        case("two_listeners_share_a_port", two_listeners_share_a_port),
+        case("no_descriptors_is_a_pause_and_no_spin", no_descriptors_is_a_pause_and_no_spin),
+        case("a_reserve_of_descriptors_is_kept", a_reserve_of_descriptors_is_kept),
+        case("a_stopped_listener_loses_nobody", a_stopped_listener_loses_nobody),
+        case("a_dropped_listener_leaks_nothing", a_dropped_listener_leaks_nothing),
+        case("an_idle_listener_bounds_what_it_takes", an_idle_listener_bounds_what_it_takes),
+        case("peers_that_leave_at_once_are_no_trouble", peers_that_leave_at_once_are_no_trouble),
+    ]
+}
+
+fn two_listeners_share_a_port(choice: ReactorChoice) {
+    run_on(choice, async {
+        let (first, address) = listen();
+        let second = TcpListener::bind(&here(), address, &ListenOptions::default());
+        let second = second.expect("the port is shared");
+        let served = Rc::new(Cell::new([0; 2]));
+        for (index, listener) in [first, second].into_iter().enumerate() {
+            let served = served.clone();
+            spawn(async move {
+                loop {
+                    let (stream, _) = listener.accept().await.expect("a working listener");
+                    let mut counts = served.get();
+                    counts[index] += 1;
+                    served.set(counts);
+                    spawn(echo(stream));
+                }
+            });
+        }
+        for _ in 0..200 {
+            let stream = dial(address).await.expect("a connection");
+            write_all(&stream, b"x").await.expect("room");
+            read_exact(&stream, &mut [0]).await.expect("an echo");
+        }
+        assert!(served.get().iter().all(|count| *count > 0), "{:?}", served.get());
+        assert_eq!(served.get().iter().sum::<i32>(), 200);
+        let lone = ListenOptions { reuse_port: false, ..ListenOptions::default() };
+        assert!(TcpListener::bind(&here(), address, &lone).is_err(), "taken");
+    });
+}
+
+/// Lowers the descriptor limit for as long as it lives.
+struct Limited {
+    former: Rlimit,
+}
+
+impl Limited {
+    fn to(descriptors: usize) -> Limited {
+        let former = getrlimit(Resource::Nofile);
+        let lowered = Rlimit { current: Some(descriptors as u64), ..former };
+        setrlimit(Resource::Nofile, lowered).expect("a limit may be lowered");
+        Limited { former }
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        setrlimit(Resource::Nofile, self.former).expect("and raised again");
+    }
+}
+
+/// A burst larger than the descriptor table: those who fit are served, the loop rests, and the others
+/// are served as soon as there is room. The clients live in another process: they need descriptors.
+fn no_descriptors_is_a_pause_and_no_spin(choice: ReactorChoice) {
+    const CLIENTS: usize = 300;
+    run_on(choice, async {
+        let (listener, address) = listen();
+        let mut clients = super::children::clients(address, CLIENTS);
+        let accepted = Rc::new(std::cell::RefCell::new(Vec::new()));
+        let sink = accepted.clone();
+        // The reserve is not what is tested here: the number of free descriptors is too small for it.
+        let limited = Limited::to(descriptors() + 10);
+        let server = spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.expect("shortages are no errors");
+                sink.borrow_mut().push(stream);
+            }
+        });
+        while counters().accept_exhausted == 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+        let before = counters();
+        sleep(Duration::from_millis(400)).await;
+        let after = counters();
+        // 5 + 10 + 20 + 40 + 80 + 100 + 100 ms make seven attempts; a spin makes a million.
+        let attempts = after.accept_exhausted - before.accept_exhausted;
+        assert!((1..=12).contains(&attempts), "{attempts} attempts in 400 ms");
+        // Every newcomer is an edge.
+        let turns = after.turns - before.turns;
+        assert!(turns < 3 * CLIENTS as u64, "{turns} turns");
+        assert!(accepted.borrow().len() < 20, "{} accepted", accepted.borrow().len());
+        drop(limited);
+        while accepted.borrow().len() < CLIENTS {
+            sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(counters().accepted, CLIENTS as u64);
+        server.abort();
+        clients.kill().expect("still there");
+        clients.wait().expect("gone");
+    });
+}
+
+fn a_reserve_of_descriptors_is_kept(choice: ReactorChoice) {
+    const CLIENTS: usize = 500;
+    run_on(choice, async {
+        let limit = descriptors() + 3 * DESCRIPTOR_RESERVE as usize;
+        let limited = Limited::to(limit);
+        let (listener, address) = listen();
+        let mut clients = super::children::clients(address, CLIENTS);
+        let accepted = Rc::new(std::cell::RefCell::new(Vec::new()));
+        let sink = accepted.clone();
+        let server = spawn(async move {
+            loop {
+                let accepted = listener.accept().await.expect("shortages are no errors");
+                sink.borrow_mut().push(accepted);
+            }
+        });
+        while counters().accept_reserve_pauses < 3 {
+            sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(counters().accept_exhausted, 0, "the limit itself is never met");
+        // Others still get theirs: dials, files, the control plane.
+        let free = limit - descriptors();
+        assert!(free >= DESCRIPTOR_RESERVE as usize / 2, "{free} left");
+        assert!(accepted.borrow().len() > DESCRIPTOR_RESERVE as usize);
+        while accepted.borrow().len() < CLIENTS {
+            // Whoever leaves makes room for one that waits.
+            accepted.borrow_mut().retain(|_| false);
+            sleep(Duration::from_millis(20)).await;
+            if counters().accepted == CLIENTS as u64 {
+                break;
+            }
+        }
+        assert_eq!(counters().accepted, CLIENTS as u64);
+        server.abort();
+        drop(limited);
+        clients.kill().expect("still there");
+        clients.wait().expect("gone");
+    });
+}
+
+fn a_stopped_listener_loses_nobody(choice: ReactorChoice) {
+    const CLIENTS: usize = 100;
+    run_on(choice, async {
+        for rounds in 0..20 {
+            let (listener, address) = listen();
+            // Armed by a first accept; then connections come in that nobody asks for.
+            let first = spawn(async move { drop(dial(address).await) });
+            listener.accept().await.expect("the first");
+            assert_eq!(first.await, TaskEnd::Completed);
+            let clients: Vec<_> = (0..CLIENTS)
+                .map(|_| {
+                    spawn(async move {
+                        let stream = dial(address).await.expect("a connection");
+                        read_exact(&stream, &mut [0]).await.expect("served by somebody");
+                    })
+                })
+                .collect();
+            for _ in 0..rounds {
+                yield_now().await;
+            }
+            let mut served = listener.stop().await;
+            // The next owner takes the listener as it is, with what still waits in the kernel.
+            let next = TcpListener::from_fd(listener.into_fd().expect("a real socket"));
+            while served.len() < CLIENTS {
+                served.push(next.accept().await.expect("a working listener"));
+            }
+            for (stream, _) in &served {
+                write_all(stream, b"x").await.expect("room");
+            }
+            for client in clients {
+                assert_eq!(client.await, TaskEnd::Completed);
+            }
+        }
+    });
+}
+
+fn a_dropped_listener_leaks_nothing(choice: ReactorChoice) {
+    let before = descriptors();
+    run_on(choice, async {
+        for round in 0..300 {
+            let (listener, address) = listen();
+            let client = spawn(async move {
+                let _ = timeout(Duration::from_secs(5), dial(address)).await;
+            });
+            let server = spawn(async move { drop(listener.accept().await) });
+            for _ in 0..round % 7 {
+                yield_now().await;
+            }
+            server.abort();
+            client.abort();
+        }
+    });
+    assert_eq!(descriptors(), before);
+}
+
+/// What a listener that nobody asks takes from the kernel is bounded; the rest waits in its backlog.
+fn an_idle_listener_bounds_what_it_takes(choice: ReactorChoice) {
+    const CLIENTS: usize = 1000;
+    run_on(choice, async {
+        let (listener, address) = listen();
+        let first = spawn(async move { drop(dial(address).await) });
+        listener.accept().await.expect("the first");
+        assert_eq!(first.await, TaskEnd::Completed);
+        let before = descriptors();
+        let mut clients = super::children::clients(address, CLIENTS);
+        // Let them come. The kernel queues 1024; a multishot accept takes 256 of them at most, and
+        // what was on its way when it was told to stop.
+        for _ in 0..100 {
+            sleep(Duration::from_millis(5)).await;
+        }
+        let taken = descriptors() - before;
+        assert!(taken <= 600, "{taken} descriptors for nobody");
+        let mut served = Vec::new();
+        while served.len() < CLIENTS {
+            served.push(listener.accept().await.expect("a working listener"));
+        }
+        clients.kill().expect("still there");
+        clients.wait().expect("gone");
+        assert_eq!(local(address.port()), address);
+    });
+}
+
+fn peers_that_leave_at_once_are_no_trouble(choice: ReactorChoice) {
+    let before = descriptors();
+    run_on(choice, async {
+        let (listener, address) = listen();
+        for _ in 0..200 {
+            dial(address).await.expect("a connection").abort();
+        }
+        let stayed = spawn(async move {
+            let stream = dial(address).await.expect("a connection");
+            read_exact(&stream, &mut [0]).await.expect("served");
+        });
+        while !stayed.is_finished() {
+            let accepted = timeout(Duration::from_millis(100), listener.accept()).await;
+            if let Ok(accepted) = accepted {
+                let (stream, _) = accepted.expect("those who left are skipped");
+                let _ = stream.try_write(b"x");
+                yield_now().await;
+            }
+        }
+    });
+    assert_eq!(descriptors(), before);
+}
