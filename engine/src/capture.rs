@@ -35,7 +35,14 @@ pub(crate) struct Pod {
     server_tunnels: RefCell<Vec<Rc<Tunnel>>>,
     /// Whether the application is dialled from the client's own address.
     transparent: bool,
-    listeners: RefCell<Vec<Task>>,
+    listeners: RefCell<Vec<Listening>>,
+}
+
+/// One listener and the task that accepts from it.
+struct Listening {
+    way: Way,
+    listener: Rc<TcpListener>,
+    accepting: Task,
 }
 
 /// Why a workload could not be captured.
@@ -104,10 +111,12 @@ pub(crate) fn enroll(
         transparent,
         listeners: RefCell::default(),
     });
-    let tasks = listeners
-        .into_iter()
-        .map(|(way, listener)| runtime::spawn(accept(shard.clone(), pod.clone(), way, listener)));
-    pod.listeners.borrow_mut().extend(tasks);
+    let listening = listeners.into_iter().map(|(way, listener)| {
+        let listener = Rc::new(listener);
+        let accepting = accept(shard.clone(), pod.clone(), way, listener.clone());
+        Listening { way, listener, accepting: runtime::spawn(accepting) }
+    });
+    pod.listeners.borrow_mut().extend(listening);
     Ok(pod)
 }
 
@@ -118,18 +127,22 @@ pub(crate) fn take_over(shard: &Rc<Shard>, uid: &str, client: DetachedStream, fr
     runtime::spawn(outbound::serve(shard.clone(), pod, client.attach(), from));
 }
 
-async fn accept(shard: Rc<Shard>, pod: Rc<Pod>, way: Way, listener: TcpListener) {
+async fn accept(shard: Rc<Shard>, pod: Rc<Pod>, way: Way, listener: Rc<TcpListener>) {
     loop {
         // Shortages and vanished peers are dealt with by the listener; an error is its end.
         let Ok((socket, from)) = listener.accept().await else { return };
-        match way {
-            Way::Outbound => serve_outbound(&shard, &pod, socket, from),
-            Way::InboundPlaintext => {
-                runtime::spawn(inbound::serve_plaintext(shard.clone(), pod.clone(), socket, from));
-            }
-            Way::Hbone => {
-                runtime::spawn(inbound::serve_tunnel(shard.clone(), pod.clone(), socket, from));
-            }
+        serve(&shard, &pod, way, socket, from);
+    }
+}
+
+fn serve(shard: &Rc<Shard>, pod: &Rc<Pod>, way: Way, socket: TcpStream, from: SocketAddr) {
+    match way {
+        Way::Outbound => serve_outbound(shard, pod, socket, from),
+        Way::InboundPlaintext => {
+            runtime::spawn(inbound::serve_plaintext(shard.clone(), pod.clone(), socket, from));
+        }
+        Way::Hbone => {
+            runtime::spawn(inbound::serve_tunnel(shard.clone(), pod.clone(), socket, from));
         }
     }
 }
@@ -156,17 +169,16 @@ fn serve_outbound(shard: &Rc<Shard>, pod: &Rc<Pod>, client: TcpStream, from: Soc
 }
 
 impl Pod {
-    /// Stops listening; connections go on.
-    pub(crate) fn stop_listening(&self) {
-        for listener in self.listeners.take() {
-            listener.abort();
+    /// Stops listening: what the kernel has accepted by now is still served, because closing a listener
+    /// resets what waits in it. Then lets every tunnel end when its streams have.
+    pub(crate) fn stop(self: &Rc<Self>, shard: &Rc<Shard>) {
+        for Listening { way, listener, accepting } in self.listeners.take() {
+            accepting.abort();
+            while let Ok((socket, from)) = listener.try_accept() {
+                serve(shard, self, way, socket, from);
+            }
         }
-    }
-
-    /// Stops listening and lets every tunnel end when its streams have.
-    pub(crate) fn stop(&self) {
-        self.stop_listening();
-        self.pool.drain();
+        self.pool.end();
         for tunnel in self.server_tunnels.borrow().iter() {
             tunnel.drain();
         }

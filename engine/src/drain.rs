@@ -20,10 +20,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// Drains the shard within `deadline`.
 pub(crate) async fn drain(shard: &Rc<Shard>, deadline: Duration) -> DrainReport {
     let open = shard.connections.len();
-    // What the kernel has accepted by now is served; then the listeners close.
-    runtime::yield_now().await;
     for pod in shard.pods() {
-        pod.stop();
+        pod.stop(shard);
     }
     let emptied = runtime::timeout(deadline, empty(shard)).await;
     if emptied.is_ok() {

@@ -40,6 +40,10 @@ pub const DIALS_PER_DESTINATION_MAX: usize = 1;
 /// A tunnel without streams is kept this long for the next connection.
 pub const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// The same once the workload or the whole process is ending: just long enough for a connection that is
+/// being opened in it.
+pub const ENDING_TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_millis(50);
+
 /// A tunnel on which one stream moved this much within [`BULK_WINDOW`] gets no new streams.
 pub const BULK_BYTES: u64 = 1 << 20;
 

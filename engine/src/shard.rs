@@ -179,14 +179,14 @@ impl Shard {
     fn enroll(self: &Rc<Self>, uid: Arc<str>, namespace: NetNamespace) -> Result<(), EnrollError> {
         let pod = capture::enroll(self, uid.clone(), namespace)?;
         if let Some(old) = self.pods.borrow_mut().insert(uid, pod) {
-            old.stop();
+            old.stop(self);
         }
         Ok(())
     }
 
-    fn withdraw(&self, uid: &str) {
+    fn withdraw(self: &Rc<Self>, uid: &str) {
         let Some(pod) = self.pods.borrow_mut().remove(uid) else { return };
-        pod.stop();
+        pod.stop(self);
         self.connections.cut(Some(uid), &CloseReason::Withdrawn);
     }
 

@@ -28,7 +28,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ringway_protocols::{
@@ -44,7 +44,10 @@ pub(crate) use self::{
 };
 use crate::{
     hash::FastHasher,
-    limits::{COALESCE_BYTES_MAX, TUNNEL_BACKLOG_BYTES_MAX, TUNNEL_IDLE_TIMEOUT},
+    limits::{
+        COALESCE_BYTES_MAX, ENDING_TUNNEL_IDLE_TIMEOUT, TUNNEL_BACKLOG_BYTES_MAX,
+        TUNNEL_IDLE_TIMEOUT,
+    },
     runtime::{self, Sleep, TcpStream, TurnEnd},
 };
 
@@ -109,6 +112,7 @@ pub(crate) struct Tunnel {
     driver: RefCell<Option<Waker>>,
     flush_due: Cell<bool>,
     draining: Cell<bool>,
+    idle_timeout: Cell<Duration>,
     /// Since when the tunnel has no streams.
     idle_since: Cell<Option<Instant>>,
     bulk_until: Cell<Option<Instant>>,
@@ -141,6 +145,7 @@ impl Tunnel {
             driver: RefCell::default(),
             flush_due: Cell::new(false),
             draining: Cell::new(false),
+            idle_timeout: Cell::new(TUNNEL_IDLE_TIMEOUT),
             idle_since: Cell::new(Some(runtime::now())),
             bulk_until: Cell::new(None),
             lost: RefCell::default(),
@@ -200,6 +205,12 @@ impl Tunnel {
             self.flush_at_turn_end();
             self.wake_driver();
         }
+    }
+
+    /// The tunnel ends as soon as it has had no streams for a moment (client role).
+    pub(crate) fn end_when_idle(&self) {
+        self.idle_timeout.set(ENDING_TUNNEL_IDLE_TIMEOUT);
+        self.wake_driver();
     }
 
     /// What the peer's certificate said, and how the session came about.
@@ -269,7 +280,7 @@ impl Tunnel {
 
     /// When the driver must look even if nothing comes: PING, its answer, or the end of idleness.
     fn next_deadline(&self) -> Instant {
-        let idle = self.idle_since.get().map(|since| since + TUNNEL_IDLE_TIMEOUT);
+        let idle = self.idle_since.get().map(|since| since + self.idle_timeout.get());
         let machine = self.core.borrow().machine.next_deadline();
         [idle, machine]
             .into_iter()
@@ -283,7 +294,7 @@ impl Tunnel {
         let Some(since) = self.idle_since.get() else { return false };
         self.draining.get()
             || self.core.borrow().machine.is_going_away()
-            || runtime::now() >= since + TUNNEL_IDLE_TIMEOUT
+            || runtime::now() >= since + self.idle_timeout.get()
     }
 
     /// Ends in order: GOAWAY, close_notify, FIN. What the socket does not take now is not waited for.

@@ -38,7 +38,7 @@ pub(crate) struct TunnelKey {
 #[derive(Default)]
 pub(crate) struct Pool {
     destinations: RefCell<HashMap<TunnelKey, Destination, FastHasher>>,
-    closed: Cell<bool>,
+    ending: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -82,12 +82,11 @@ impl Pool {
         self.destinations.borrow().is_empty()
     }
 
-    /// Every tunnel of the pool takes no new streams and ends when its open ones have; nothing new is
-    /// dialled.
-    pub(crate) fn drain(&self) {
-        self.closed.set(true);
+    /// Every tunnel, there or yet to come, ends as soon as it has no streams.
+    pub(crate) fn end(&self) {
+        self.ending.set(true);
         for destination in self.destinations.borrow().values() {
-            destination.tunnels.iter().for_each(|tunnel| tunnel.drain());
+            destination.tunnels.iter().for_each(|tunnel| tunnel.end_when_idle());
         }
     }
 
@@ -119,9 +118,6 @@ impl Pool {
     where
         D: Future<Output = Result<Rc<Tunnel>, CloseReason>> + 'static,
     {
-        if self.closed.get() {
-            return Err(CloseReason::Drained);
-        }
         let mut destinations = self.destinations.borrow_mut();
         let destination = destinations.entry(key.clone()).or_default();
         if let Some(dial) = &destination.dial {
@@ -151,8 +147,8 @@ impl Pool {
         }
         state.finish(outcome);
         if let Ok(tunnel) = dialled {
-            if self.closed.get() {
-                tunnel.drain();
+            if self.ending.get() {
+                tunnel.end_when_idle();
             }
             drive(&tunnel).await;
             self.remove(&key, &tunnel);
