@@ -3,5 +3,6 @@
 pub mod admin;
 pub mod identity;
 pub mod redirect;
+pub mod run;
 pub mod source;
 pub mod telemetry;

@@ -62,8 +62,26 @@ pub struct WorkloadState {
     /// Why it is pending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What is open.
+    #[serde(skip_serializing_if = "Connections::is_empty")]
+    pub connections: Connections,
     /// Who it is.
     pub info: WorkloadInfo,
+}
+
+/// The open connections of a captured workload, in their shape.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Connections {
+    /// Those it accepted.
+    pub inbound: Vec<Value>,
+    /// Those it opened.
+    pub outbound: Vec<Value>,
+}
+
+impl Connections {
+    fn is_empty(&self) -> bool {
+        self.inbound.is_empty() && self.outbound.is_empty()
+    }
 }
 
 /// Who a captured workload is.
@@ -453,7 +471,8 @@ mod tests {
             namespace: "shop".to_owned(),
             service_account: "web".to_owned(),
         };
-        let state = WorkloadState { state: "Up", error: None, info };
+        let connections = Connections::default();
+        let state = WorkloadState { state: "Up", error: None, connections, info };
         let input = DumpInput {
             snapshot: Arc::new(snapshot()),
             identities,

@@ -1,4 +1,136 @@
-//! tmp
+//! The three HTTP servers of the process: admin (15000, loopback), metrics (15020), readiness (15021).
+
 pub mod config_dump;
 pub mod readiness;
 pub mod server;
+pub mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::rc::Rc;
+
+use hyper::{Method, StatusCode};
+use tokio::sync::mpsc::UnboundedSender;
+
+use self::server::{Handler, Request, Response};
+use self::view::View;
+use crate::telemetry::exposition::TextFormat;
+use crate::telemetry::log::Log;
+use crate::telemetry::metrics;
+
+const INDEX: &str = "<!doctype html>
+<html><head><title>Ringway</title></head><body>
+<h1>Ringway</h1>
+<table>
+<tr><td><a href=\"config_dump\">/config_dump</a></td><td>what the process knows, JSON</td></tr>
+<tr><td>POST /logging?level=info,access=debug</td><td>change what is logged; &amp;reset starts from the default</td></tr>
+<tr><td>POST /quitquitquit</td><td>drain and end</td></tr>
+</table></body></html>
+";
+
+const JSON: &str = "application/json";
+
+/// Answers on the admin port. Whoever asks to end is told to `quit`.
+pub fn admin_handler(view: Rc<View>, log: Log, quit: UnboundedSender<()>) -> Handler {
+    Rc::new(move |request| {
+        let (view, log, quit) = (Rc::clone(&view), log.clone(), quit.clone());
+        Box::pin(async move {
+            match request.path.as_str() {
+                "/" => Response::of(StatusCode::OK, "text/html; charset=utf-8", INDEX),
+                "/config_dump" => dump(&view).await,
+                "/logging" => logging(&request, &log),
+                "/quitquitquit" if request.method == Method::POST => {
+                    // The other end listens as long as the process lives.
+                    let _ = quit.send(());
+                    Response::text(StatusCode::OK, "shutdown now\n")
+                }
+                "/quitquitquit" => Response::method_not_allowed("POST"),
+                _ => Response::not_found(),
+            }
+        })
+    })
+}
+
+/// Answers on the metrics port.
+pub fn metrics_handler(view: Rc<View>) -> Handler {
+    Rc::new(move |request| {
+        let view = Rc::clone(&view);
+        Box::pin(async move {
+            if !matches!(request.path.as_str(), "/metrics" | "/stats/prometheus") {
+                return Response::not_found();
+            }
+            let format = TextFormat::negotiate(request.accept.iter().map(String::as_str));
+            let seen = view.capture();
+            // Summing many series and counting many descriptors takes a while: not on the control thread.
+            let text =
+                tokio::task::spawn_blocking(move || metrics::render(&seen.into_facts(), format));
+            match text.await {
+                Ok(text) => Response::of(StatusCode::OK, format.content_type(), text),
+                Err(_) => broken(),
+            }
+        })
+    })
+}
+
+/// Answers on the readiness port.
+pub fn readiness_handler(view: Rc<View>) -> Handler {
+    Rc::new(move |request| {
+        let view = Rc::clone(&view);
+        Box::pin(async move {
+            let readiness = view.readiness();
+            let answer = |ok: bool| {
+                if ok {
+                    return Response::text(StatusCode::OK, "ready\n");
+                }
+                let body = format!("not ready, pending: {}\n", readiness.pending().join(", "));
+                Response::text(StatusCode::INTERNAL_SERVER_ERROR, body)
+            };
+            let response = match request.path.as_str() {
+                "/healthz/ready" => answer(readiness.is_ready()),
+                "/healthz/startup" => answer(readiness.was_ready()),
+                // Whoever answers is alive.
+                "/healthz/live" => Response::text(StatusCode::OK, "alive\n"),
+                _ => return Response::not_found(),
+            };
+            match request.method {
+                Method::GET | Method::HEAD => response,
+                _ => Response::method_not_allowed("GET, HEAD"),
+            }
+        })
+    })
+}
+
+async fn dump(view: &View) -> Response {
+    let seen = view.capture();
+    match tokio::task::spawn_blocking(move || config_dump::render(&seen.into_dump())).await {
+        Ok(json) => Response::of(StatusCode::OK, JSON, json),
+        Err(_) => broken(),
+    }
+}
+
+fn logging(request: &Request, log: &Log) -> Response {
+    if request.method != Method::POST {
+        return Response::method_not_allowed("POST");
+    }
+    let levels = request.parameters("level").join(",");
+    let reset = !request.parameters("reset").is_empty();
+    if levels.is_empty() && !reset {
+        return Response::text(StatusCode::OK, format!("current log level is {}\n", log.filter()));
+    }
+    match log.change_filter(reset, &levels) {
+        Ok(filter) => Response::text(StatusCode::OK, format!("current log level is {filter}\n")),
+        Err(error) => Response::text(
+            StatusCode::BAD_REQUEST,
+            format!(
+                "Invalid level provided: {error}\nusage: POST /logging\t\t(show the level)\n\
+                     usage: POST /logging?level=<level>\t\t(change it: info,access=debug)\n\
+                     usage: POST /logging?level=<level>&reset\t\t(change it, starting from the default)\n"
+            ),
+        ),
+    }
+}
+
+fn broken() -> Response {
+    Response::text(StatusCode::INTERNAL_SERVER_ERROR, "internal error; see the log\n")
+}

@@ -14,23 +14,31 @@ pub struct Readiness {
 
 #[derive(Debug, Default)]
 struct Shared {
-    pending: RefCell<BTreeSet<String>>,
+    /// The steps of the start.
+    steps: RefCell<BTreeSet<&'static str>>,
+    /// What comes and goes while it runs: workloads and their certificates.
+    parts: RefCell<BTreeSet<String>>,
     was_ready: Cell<bool>,
     draining: Cell<bool>,
 }
 
 impl Readiness {
-    /// Marks `task` as pending, or as done.
-    pub fn set_pending(&self, task: &str, pending: bool) {
-        let mut tasks = self.shared.pending.borrow_mut();
+    /// Marks a step of the start as pending, or as done.
+    pub fn set_step(&self, step: &'static str, pending: bool) {
+        let mut steps = self.shared.steps.borrow_mut();
         if pending {
-            tasks.insert(task.to_owned());
+            steps.insert(step);
         } else {
-            tasks.remove(task);
+            steps.remove(step);
         }
-        if tasks.is_empty() {
-            self.shared.was_ready.set(true);
-        }
+        drop(steps);
+        self.note();
+    }
+
+    /// Says which parts are pending now.
+    pub fn set_parts(&self, pending: impl IntoIterator<Item = String>) {
+        *self.shared.parts.borrow_mut() = pending.into_iter().collect();
+        self.note();
     }
 
     /// From now on not ready, for good: the process is about to leave.
@@ -40,7 +48,8 @@ impl Readiness {
 
     /// What is pending, sorted.
     pub fn pending(&self) -> Vec<String> {
-        let mut pending: BTreeSet<String> = self.shared.pending.borrow().clone();
+        let mut pending = self.shared.parts.borrow().clone();
+        pending.extend(self.shared.steps.borrow().iter().map(|step| (*step).to_owned()));
         if self.shared.draining.get() {
             pending.insert("draining".to_owned());
         }
@@ -49,12 +58,22 @@ impl Readiness {
 
     /// Whether nothing is pending.
     pub fn is_ready(&self) -> bool {
-        !self.shared.draining.get() && self.shared.pending.borrow().is_empty()
+        !self.shared.draining.get() && self.nothing_pending()
     }
 
     /// Whether it was ever ready: the start is over.
     pub fn was_ready(&self) -> bool {
         self.shared.was_ready.get()
+    }
+
+    fn note(&self) {
+        if self.nothing_pending() {
+            self.shared.was_ready.set(true);
+        }
+    }
+
+    fn nothing_pending(&self) -> bool {
+        self.shared.steps.borrow().is_empty() && self.shared.parts.borrow().is_empty()
     }
 }
 
@@ -63,16 +82,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tasks_are_named_in_order_until_they_are_done() {
+    fn what_is_pending_is_named_in_order_until_it_is_done() {
         let readiness = Readiness::default();
-        readiness.set_pending("workload b", true);
-        readiness.set_pending("proxy", true);
-        assert_eq!(readiness.pending(), ["proxy", "workload b"]);
+        readiness.set_step("proxy", true);
+        readiness.set_parts(["workload b".to_owned(), "certificate a".to_owned()]);
+        assert_eq!(readiness.pending(), ["certificate a", "proxy", "workload b"]);
         assert!(!readiness.is_ready() && !readiness.was_ready());
-        readiness.set_pending("proxy", false);
-        readiness.set_pending("workload b", false);
+        readiness.set_step("proxy", false);
+        readiness.set_parts([]);
         assert!(readiness.is_ready() && readiness.was_ready());
-        readiness.set_pending("workload b", true);
+        readiness.set_parts(["workload b".to_owned()]);
         assert!(!readiness.is_ready() && readiness.was_ready());
     }
 
@@ -80,7 +99,7 @@ mod tests {
     fn who_leaves_is_not_ready_again() {
         let readiness = Readiness::default();
         readiness.start_draining();
-        readiness.set_pending("proxy", false);
+        readiness.set_step("proxy", false);
         assert!(!readiness.is_ready());
         assert_eq!(readiness.pending(), ["draining"]);
     }

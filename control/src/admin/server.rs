@@ -73,6 +73,21 @@ impl Response {
         Self { status, content_type, allow: None, body: body.into() }
     }
 
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The content type.
+    pub fn content_type(&self) -> &'static str {
+        self.content_type
+    }
+
+    /// The content.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
     /// 404.
     pub fn not_found() -> Self {
         Self::text(StatusCode::NOT_FOUND, "not found\n")

@@ -150,6 +150,13 @@ impl IdentityStore {
         changes
     }
 
+    /// Whether an identity has neither a leaf nor a refusal yet, and a poll would try.
+    pub fn waits_for_first(&self, now: SystemTime) -> bool {
+        self.entries
+            .values()
+            .any(|entry| entry.credentials.is_none() && entry.failures == 0 && entry.due <= now)
+    }
+
     /// When to poll next.
     pub fn next_deadline(&self) -> Option<SystemTime> {
         self.entries.values().map(Entry::deadline).min()

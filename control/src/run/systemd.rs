@@ -9,14 +9,14 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 /// A connection to the service manager, if there is one.
-pub struct ServiceManager {
+pub(super) struct ServiceManager {
     socket: Option<(UnixDatagram, SocketAddr)>,
     watchdog: Option<Duration>,
 }
 
 impl ServiceManager {
     /// As the environment of this process says.
-    pub fn from_environment() -> Self {
+    pub(super) fn from_environment() -> Self {
         let variable = |name: &str| std::env::var_os(name);
         Self::new(
             variable("NOTIFY_SOCKET"),
@@ -45,27 +45,22 @@ impl ServiceManager {
     }
 
     /// We serve.
-    pub fn ready(&self) {
+    pub(super) fn ready(&self) {
         self.send("READY=1\nSTATUS=serving");
     }
 
-    /// We read our configuration again.
-    pub fn reloading(&self, now: Duration) {
-        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros()));
-    }
-
     /// We are about to leave.
-    pub fn stopping(&self) {
+    pub(super) fn stopping(&self) {
         self.send("STOPPING=1\nSTATUS=draining");
     }
 
     /// We are alive.
-    pub fn alive(&self) {
+    pub(super) fn alive(&self) {
         self.send("WATCHDOG=1");
     }
 
     /// How often [`ServiceManager::alive`] is to be called, if at all: twice in the time we are given.
-    pub fn watchdog_interval(&self) -> Option<Duration> {
+    pub(super) fn watchdog_interval(&self) -> Option<Duration> {
         self.socket.as_ref()?;
         self.watchdog.map(|limit| limit / 2)
     }

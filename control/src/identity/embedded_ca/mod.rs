@@ -333,6 +333,16 @@ impl EmbeddedCa {
         described.filter(|description| description.role != Role::Retired).collect()
     }
 
+    /// When each authority that is trusted at `now` expires, by its role.
+    pub fn expiries(&self, now: SystemTime) -> Vec<(String, SystemTime)> {
+        let roles = self.succession.roles(now);
+        let expiries = self.members.iter().zip(roles).filter_map(|(member, (role, _))| {
+            let (_, expires) = certificate::validity(&member.certificate)?;
+            Some((role.to_string(), expires))
+        });
+        expiries.collect()
+    }
+
     /// Where it lives.
     pub fn path(&self) -> &Path {
         self.directory.path()

@@ -78,12 +78,17 @@ impl Log {
     pub fn change_filter(&self, reset: bool, directives: &str) -> Result<LogFilter, FilterError> {
         let mut filter = if reset { self.shared.initial.clone() } else { self.filter() };
         filter.extend(directives)?;
+        self.set_filter(filter.clone());
+        Ok(filter)
+    }
+
+    /// Replaces what is logged.
+    pub fn set_filter(&self, filter: LogFilter) {
         let mut current =
             self.shared.filter.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        *current = filter.clone();
+        *current = filter;
         drop(current);
         tracing::callsite::rebuild_interest_cache();
-        Ok(filter)
     }
 
     /// Lines that were dropped because nobody took them in time.

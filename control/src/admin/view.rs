@@ -1,0 +1,152 @@
+//! What the servers may see of the process: the control thread keeps it up to date, they read it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ringway_engine::Engine;
+use ringway_engine::telemetry::{Direction, Reporter};
+use serde_json::{Value, json};
+
+use super::config_dump::{DumpInput, VersionInfo, WorkloadState};
+use super::readiness::Readiness;
+use crate::identity::IdentityStatus;
+use crate::telemetry::log::Log;
+use crate::telemetry::metrics::{Facts, Outcomes};
+use crate::telemetry::process;
+
+/// What the control thread keeps up to date.
+#[derive(Clone, Default)]
+pub struct Seen {
+    /// The identities of this host.
+    pub identities: Vec<IdentityStatus>,
+    /// Certificates issued and refused.
+    pub issued: Outcomes,
+    /// When each authority expires, by its role.
+    pub authorities: Vec<(String, SystemTime)>,
+    /// The captured workloads, by uid.
+    pub workloads: BTreeMap<String, WorkloadState>,
+    /// Captures that began and that ended.
+    pub captures: (u64, u64),
+    /// Reloads that were taken and refused.
+    pub reloads: Outcomes,
+    /// The policies, in the shape of the dump.
+    pub policies: Vec<Value>,
+    /// The effective settings.
+    pub config: Value,
+}
+
+/// See the module. Lives on the control thread.
+pub struct View {
+    engine: Arc<Engine>,
+    log: Log,
+    readiness: Readiness,
+    version: VersionInfo,
+    seen: RefCell<Seen>,
+}
+
+impl View {
+    /// A view of `engine` that has seen nothing yet.
+    pub fn new(engine: Arc<Engine>, log: Log, readiness: Readiness, version: VersionInfo) -> Self {
+        Self { engine, log, readiness, version, seen: RefCell::default() }
+    }
+
+    /// Changes what is seen.
+    pub fn update(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.seen.borrow_mut());
+    }
+
+    /// What is pending.
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// What is seen at this moment, for another thread to make an answer of.
+    pub(super) fn capture(&self) -> Captured {
+        Captured {
+            engine: Arc::clone(&self.engine),
+            log: self.log.clone(),
+            version: self.version.clone(),
+            seen: self.seen.borrow().clone(),
+        }
+    }
+}
+
+/// What was seen at one moment. Gathering the rest takes a while, so this goes to another thread.
+pub(super) struct Captured {
+    engine: Arc<Engine>,
+    log: Log,
+    version: VersionInfo,
+    seen: Seen,
+}
+
+impl Captured {
+    /// What the answer to a scrape is made of.
+    pub(super) fn into_facts(self) -> Facts {
+        let Self { engine, log, version, seen } = self;
+        let telemetry = engine.telemetry();
+        let snapshot = engine.snapshot();
+        let expiries = seen.identities.iter().filter_map(|status| {
+            let credentials = status.credentials.as_ref()?;
+            Some((status.identity.to_string(), credentials.not_after()))
+        });
+        let active = seen.workloads.values().filter(|state| state.state == "Up").count();
+        Facts {
+            traffic: telemetry.series(),
+            sockets_open: [Reporter::Source, Reporter::Destination]
+                .map(|reporter| telemetry.sockets_open(reporter)),
+            istio_version: version.istio_version,
+            workloads_active: active,
+            workloads_pending: seen.workloads.len() - active,
+            captures_started: seen.captures.0,
+            captures_stopped: seen.captures.1,
+            process: process::read(),
+            version: version.version,
+            revision: version.git_revision,
+            reactors: engine
+                .reactor_reports()
+                .iter()
+                .map(|report| report.kind().to_string())
+                .collect(),
+            snapshot_generation: snapshot.generation(),
+            workloads: snapshot.workload_count(),
+            services: snapshot.service_count(),
+            reloads: seen.reloads,
+            certificates: expiries.collect(),
+            authorities: seen.authorities,
+            issued: seen.issued,
+            handed_over: telemetry.connections_handed_over(),
+            panics: telemetry.panics(),
+            accept_pauses: telemetry.accept_pauses(),
+            records_lost: telemetry.records_lost(),
+            log_lines_lost: log.lines_lost(),
+        }
+    }
+
+    /// What the dump is made of. Asks the shards for their connections and blocks until they answer.
+    pub(super) fn into_dump(self) -> DumpInput {
+        let Self { engine, version, mut seen, .. } = self;
+        for connection in engine.connections() {
+            let Some(state) = seen.workloads.get_mut(&*connection.workload) else { continue };
+            let entry = json!({
+                "src": connection.source.to_string(),
+                "originalDst": connection.original_destination.to_string(),
+                "actualDst": connection.destination.to_string(),
+                "protocol": if connection.hbone { "HBONE" } else { "TCP" },
+            });
+            match connection.direction {
+                Direction::Inbound => state.connections.inbound.push(entry),
+                Direction::Outbound => state.connections.outbound.push(entry),
+            }
+        }
+        DumpInput {
+            snapshot: engine.snapshot(),
+            identities: seen.identities,
+            workload_state: seen.workloads,
+            policies: seen.policies,
+            config: seen.config,
+            version,
+        }
+    }
+}

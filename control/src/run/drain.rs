@@ -1,0 +1,92 @@
+//! The end: nobody new, then nobody at all, then nothing of ours left behind.
+//!
+//! ```text
+//!   not ready ─▶ rules let go (new connections go direct) ─▶ engine drains ─▶ rules gone ─▶ servers end ─▶ last lines
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringway_engine::DrainReport;
+use tokio::task::JoinSet;
+
+use super::Ending;
+use super::enroller::Done;
+use super::host::Held;
+use super::node::Node;
+use super::records;
+
+/// Captures that are under way when the end comes may finish, but not for longer.
+const JOBS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Answers of the HTTP servers under way may finish.
+const SERVERS_PATIENCE: Duration = Duration::from_secs(1);
+
+impl Node {
+    /// Ends in order, or at once when it is asked for again.
+    pub(super) async fn drain(mut self, who: &str, mut jobs: JoinSet<Done<Held>>) -> Ending {
+        tracing::info!(
+            asked_by = who,
+            deadline = ?self.config.drain_deadline,
+            "draining: nothing new is taken, what is open may end"
+        );
+        self.service_manager.stopping();
+        self.readiness.start_draining();
+
+        let finished = async {
+            while let Some(done) = jobs.join_next().await {
+                self.job_ended(done);
+            }
+        };
+        let _ = tokio::time::timeout(JOBS_PATIENCE, finished).await;
+
+        let held = self.enroller.take_held();
+        let (engine, host) = (Arc::clone(&self.engine), Arc::clone(&self.host));
+        let deadline = self.config.drain_deadline;
+        let drained = tokio::task::spawn_blocking(move || {
+            for (uid, held) in &held {
+                host.release(uid, held);
+            }
+            let report = engine.drain(deadline);
+            for (uid, held) in held {
+                host.remove(&uid, held);
+            }
+            report
+        });
+        tokio::select! {
+            report = drained => tell(&report.unwrap_or_default()),
+            who = self.requests.stop() => {
+                tracing::warn!(asked_by = who, "asked again: ending at once");
+                self.write_records();
+                return Ending::Forced;
+            }
+        }
+        self.stop_servers().await;
+        self.write_records();
+        tracing::info!("ended");
+        Ending::Drained
+    }
+
+    async fn stop_servers(&mut self) {
+        self.servers.stop.send_replace(true);
+        let ended = async {
+            for task in self.servers.tasks.drain(..) {
+                let _ = task.await;
+            }
+        };
+        let _ = tokio::time::timeout(SERVERS_PATIENCE, ended).await;
+    }
+
+    fn write_records(&self) {
+        while records::write_batch(&self.engine, &self.log) > 0 {}
+    }
+}
+
+fn tell(report: &DrainReport) {
+    let DrainReport { open, cut } = *report;
+    if cut > 0 {
+        tracing::warn!(open, cut, "the drain deadline passed: connections were cut");
+    } else {
+        tracing::info!(open, cut, "drained");
+    }
+}

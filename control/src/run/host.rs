@@ -1,0 +1,177 @@
+//! Capturing one workload on this host: listeners first, then the rules that lead connections to them, so that none
+//! is lost in between; and back in the reverse order.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ringway_engine::Engine;
+use ringway_engine::runtime::NetNamespace;
+
+use super::enroller::{Done, Job};
+use crate::redirect::ledger::NamespaceFile;
+use crate::redirect::{self, Ledger, Redirect, RedirectOptions};
+use crate::source::{NetworkNamespace, WorkloadEnrollment};
+
+/// The namespace of the process itself.
+const OWN_NAMESPACE: &str = "/proc/self/ns/net";
+
+/// Does the jobs of the [`Enroller`](super::enroller::Enroller). Blocks; shared between threads that may.
+pub(super) struct Host {
+    engine: Arc<Engine>,
+    options: RedirectOptions,
+    ledger: Mutex<Ledger>,
+}
+
+/// What holds a capture.
+#[derive(Debug)]
+pub(super) struct Held {
+    redirect: Redirect,
+}
+
+impl Host {
+    /// A host whose workloads `engine` serves.
+    pub(super) fn new(engine: Arc<Engine>, options: RedirectOptions, ledger: Ledger) -> Self {
+        Self { engine, options, ledger: Mutex::new(ledger) }
+    }
+
+    /// Does one job.
+    pub(super) fn work(&self, job: Job<Held>) -> Done<Held> {
+        match job {
+            Job::Enroll(enrollment) => match self.enroll(&enrollment) {
+                Ok((file, held)) => Done::Enrolled(enrollment, file, held),
+                Err(error) => Done::Failed(enrollment, error),
+            },
+            Job::Withdraw(uid, held) => {
+                self.withdraw(&uid, held);
+                Done::Withdrawn(uid)
+            }
+        }
+    }
+
+    /// From now on new connections of this workload go direct.
+    pub(super) fn release(&self, uid: &str, held: &Held) {
+        if let Err(error) = held.redirect.release() {
+            tracing::warn!(workload = uid, %error, "new connections may still be captured");
+        }
+    }
+
+    /// Takes away everything that is ours in this workload's namespace.
+    pub(super) fn remove(&self, uid: &str, held: Held) {
+        match held.redirect.remove() {
+            Ok(()) => note(self.ledger().forget(uid)),
+            Err(error) => tracing::warn!(workload = uid, %error, "redirect rules remain"),
+        }
+    }
+
+    /// Removes what an earlier process left in namespaces that nobody wants any more.
+    pub(super) fn remove_leftovers(&self, wanted: &[WorkloadEnrollment]) {
+        let is_wanted = |uid: &str| wanted.iter().any(|one| &*one.uid == uid);
+        let leftovers = self.ledger().leftovers(is_wanted);
+        for (uid, path) in leftovers {
+            let removed =
+                std::fs::File::open(&path).map_err(|error| error.to_string()).and_then(|file| {
+                    redirect::remove_leftovers(file).map_err(|error| error.to_string())
+                });
+            match removed {
+                Ok(()) => tracing::info!(workload = uid, "removed the rules of an earlier process"),
+                Err(error) => {
+                    tracing::warn!(workload = uid, error, "rules of an earlier process remain");
+                }
+            }
+        }
+        note(self.ledger().retain(is_wanted));
+    }
+
+    fn enroll(
+        &self,
+        enrollment: &WorkloadEnrollment,
+    ) -> Result<(Option<NamespaceFile>, Held), String> {
+        let uid = &enrollment.uid;
+        let (path, namespace) = open(&enrollment.network_namespace)?;
+        // Taken before the rules go in: should the path lead elsewhere a moment later, that is noticed as a change.
+        let file = NamespaceFile::at(&path).ok();
+        self.engine
+            .enroll(Arc::clone(uid), namespace.clone())
+            .map_err(|error| error.to_string())?;
+        // Noted before they are there, so that a kill in between leaves nothing unknown.
+        note(self.ledger().record(uid, &path));
+        match redirect::install(&namespace, &self.options) {
+            Ok(redirect) => {
+                let tool =
+                    redirect.tool().map_or_else(|| "none".to_owned(), |tool| tool.to_string());
+                tracing::info!(workload = &**uid, namespace = %path.display(), redirect = tool, "workload captured");
+                Ok((file, Held { redirect }))
+            }
+            Err(error) => {
+                self.engine.withdraw(uid);
+                note(self.ledger().forget(uid));
+                Err(error.to_string())
+            }
+        }
+    }
+
+    fn withdraw(&self, uid: &str, held: Held) {
+        self.release(uid, &held);
+        self.engine.withdraw(uid);
+        self.remove(uid, held);
+        tracing::info!(workload = uid, "workload no longer captured");
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which namespace is where a workload's is expected.
+pub(super) fn identify(namespace: &NetworkNamespace) -> Option<NamespaceFile> {
+    NamespaceFile::at(path_of(namespace)).ok()
+}
+
+fn path_of(namespace: &NetworkNamespace) -> &Path {
+    match namespace {
+        NetworkNamespace::Path(path) => path,
+        NetworkNamespace::Own => Path::new(OWN_NAMESPACE),
+    }
+}
+
+fn open(namespace: &NetworkNamespace) -> Result<(PathBuf, NetNamespace), String> {
+    let path = path_of(namespace);
+    let own = NetNamespace::current().map_err(|error| format!("the own namespace: {error}"))?;
+    let opened = match namespace {
+        NetworkNamespace::Own => own,
+        NetworkNamespace::Path(path) => {
+            let opened = NetNamespace::open(path).map_err(|error| explain(path, &error))?;
+            if opened.cookie() == own.cookie() {
+                return Err(format!(
+                    "{} is the namespace Ringway itself runs in: capturing it would capture the whole host; use a \
+                     dedicated process for that",
+                    path.display()
+                ));
+            }
+            opened
+        }
+    };
+    Ok((path.to_owned(), opened))
+}
+
+fn explain(path: &Path, error: &io::Error) -> String {
+    let path = path.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            format!("the network namespace {path} does not exist (yet); `ip netns add` makes one")
+        }
+        io::ErrorKind::InvalidInput => format!("{path} is no network namespace"),
+        io::ErrorKind::PermissionDenied => {
+            format!("the network namespace {path} may not be entered: CAP_SYS_ADMIN is needed")
+        }
+        _ => format!("the network namespace {path} cannot be opened: {error}"),
+    }
+}
+
+/// Without the ledger a later start may miss rules in namespaces it does not serve; nothing else depends on it.
+fn note(written: io::Result<()>) {
+    if let Err(error) = written {
+        tracing::debug!(%error, "the ledger of redirect rules could not be written");
+    }
+}

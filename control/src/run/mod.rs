@@ -1,0 +1,91 @@
+//! The control thread: everything between the command line and the engine.
+//!
+//! ```text
+//!   load ─▶ log ─▶ privileges ─▶ authority ─▶ leaves ─▶ engine ─▶ servers ─▶ workloads ─▶ serve … ─▶ drain
+//! ```
+//!
+//! One thread, one story: [`run`] starts it all in this order, [`Node::serve`](node::Node::serve) waits for what
+//! happens, and draining undoes it in the reverse order. What blocks (tools, large files, asking shards) runs on
+//! threads of its own.
+//!
+//! **Invariant:** no byte of a connection waits for this thread.
+
+mod cores;
+mod drain;
+mod enroller;
+mod error;
+mod host;
+mod node;
+pub mod options;
+pub mod privileges;
+mod records;
+pub mod settings;
+mod signals;
+mod start;
+mod systemd;
+
+pub use self::error::RunError;
+pub use self::options::{OverrideError, Overrides, RunOptions, STATE_DIRECTORY, WorkloadName};
+
+use crate::source::{self, MeshConfig, Source};
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// In order: what was open has ended, or was cut at the deadline.
+    Drained,
+    /// At once, because somebody asked twice.
+    Forced,
+}
+
+/// Runs until it is told to end.
+///
+/// # Errors
+/// When it cannot start; [`RunError`] says what to do.
+pub fn run(options: RunOptions) -> Result<Ending, RunError> {
+    let options = RunOptions { sources: hold_stdin(options.sources)?, ..options };
+    // Before the first load, so that what changes in between is not missed.
+    let watcher = source::Watcher::new(&options.sources).map_err(RunError::System)?;
+    let mesh = load(&options.sources, options.node.as_deref(), &options.overrides)?;
+    let prepared = start::prepare(options, mesh)?;
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RunError::System)?;
+    let log = prepared.log.clone();
+    let ended = tokio::task::LocalSet::new().block_on(&runtime, async {
+        let node = start::start(prepared).await?;
+        Ok(node.serve(watcher).await)
+    });
+    // After a forced end a thread may still be at work; nobody waits for it.
+    runtime.shutdown_background();
+    log.flush();
+    ended
+}
+
+/// Reads the configuration as `run` would: the files, and over them what is given elsewhere.
+///
+/// # Errors
+/// [`RunError::Configuration`] with every mistake, or [`RunError::Override`].
+pub fn load(
+    sources: &[Source],
+    node: Option<&str>,
+    overrides: &Overrides,
+) -> Result<MeshConfig, RunError> {
+    let mut mesh = source::load(sources, node).map_err(RunError::Configuration)?;
+    overrides.apply(&mut mesh).map_err(RunError::Override)?;
+    Ok(mesh)
+}
+
+/// Standard input can be read once only, and is needed again for every reload.
+fn hold_stdin(sources: Vec<Source>) -> Result<Vec<Source>, RunError> {
+    let hold = |source| match source {
+        Source::Stdin => {
+            let text = std::io::read_to_string(std::io::stdin()).map_err(RunError::System)?;
+            Ok(Source::Text { name: "<stdin>".to_owned(), text })
+        }
+        other => Ok(other),
+    };
+    sources.into_iter().map(hold).collect()
+}

@@ -1,0 +1,367 @@
+//! A node that serves: what it holds, and what it does about what happens.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use ringway_engine::Engine;
+use ringway_engine::snapshot::Snapshot;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+
+use super::Ending;
+use super::enroller::{Done, Enroller};
+use super::error::RunError;
+use super::host::{Held, Host, identify};
+use super::options::RunOptions;
+use super::settings::{need_restart, settings};
+use super::signals::{Request, Requests};
+use super::systemd::ServiceManager;
+use crate::admin::config_dump::{Connections, WorkloadInfo, WorkloadState};
+use crate::admin::readiness::Readiness;
+use crate::admin::view::View;
+use crate::identity::{CredentialChange, EmbeddedCa, IdentityStore, certificate};
+use crate::source::{Diagnostic, Diagnostics, MeshConfig, NodeConfig, Watcher};
+use crate::telemetry::log::{Log, LogFilter};
+use crate::telemetry::metrics::Outcomes;
+
+/// How often the authority's directory and the namespaces of workloads are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Workloads that are captured, or let go, at the same time: the tools they need take a few milliseconds each.
+const JOBS_MAX: usize = 4;
+
+/// A refused configuration is told with at most so many of its mistakes.
+const MISTAKES_LOGGED_MAX: usize = 50;
+
+/// Everything the control thread holds.
+pub(super) struct Node {
+    pub(super) options: RunOptions,
+    pub(super) config: NodeConfig,
+    pub(super) log: Log,
+    pub(super) engine: Arc<Engine>,
+    pub(super) host: Arc<Host>,
+    pub(super) ca: EmbeddedCa,
+    pub(super) store: IdentityStore,
+    pub(super) enroller: Enroller<Held>,
+    pub(super) readiness: Readiness,
+    pub(super) view: Rc<View>,
+    pub(super) servers: Servers,
+    pub(super) requests: Requests,
+    pub(super) service_manager: ServiceManager,
+    pub(super) reloads: Outcomes,
+    pub(super) generation: u64,
+}
+
+/// The HTTP servers.
+pub(super) struct Servers {
+    pub(super) stop: watch::Sender<bool>,
+    pub(super) tasks: Vec<JoinHandle<()>>,
+}
+
+/// Work under way on other threads.
+#[derive(Default)]
+pub(super) struct Work {
+    jobs: JoinSet<Done<Held>>,
+    loads: JoinSet<Result<MeshConfig, RunError>>,
+    /// Something changed while a load was under way.
+    load_again: bool,
+}
+
+impl Node {
+    /// Takes the first configuration.
+    pub(super) async fn begin(mut self, mesh: MeshConfig) -> Self {
+        let (host, wanted) = (Arc::clone(&self.host), mesh.enrollments.clone());
+        let cleaned = tokio::task::spawn_blocking(move || host.remove_leftovers(&wanted));
+        let _ = cleaned.await;
+        self.take(mesh).await;
+        self.readiness.set_step("proxy", false);
+        self
+    }
+
+    /// Serves until it is told to end.
+    pub(super) async fn serve(mut self, mut watcher: Watcher) -> Ending {
+        let mut work = Work::default();
+        let mut told_ready = false;
+        let mut look = interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let watchdog = self.service_manager.watchdog_interval();
+        let mut watchdog = interval(watchdog.unwrap_or(LOOK_INTERVAL));
+        loop {
+            self.start_jobs(&mut work);
+            self.renew();
+            self.show();
+            if !told_ready && self.every_workload_was_tried() {
+                told_ready = true;
+                self.service_manager.ready();
+                tracing::info!(workloads = self.enroller.held().count(), "serving");
+            }
+            let deadline = self.deadline(&work);
+            tokio::select! {
+                Some(done) = work.jobs.join_next(), if !work.jobs.is_empty() => self.job_ended(done),
+                Some(loaded) = work.loads.join_next(), if !work.loads.is_empty() => {
+                    self.loaded(loaded, &mut work).await;
+                }
+                request = self.requests.next() => match request {
+                    Request::Reload => self.reload(&mut work),
+                    Request::Stop(who) => return self.drain(who, work.jobs).await,
+                },
+                () = watcher.changed() => self.reload(&mut work),
+                _ = look.tick() => self.look(),
+                _ = watchdog.tick() => self.service_manager.alive(),
+                () = sleep_until(deadline.into()) => {}
+            }
+        }
+    }
+
+    /// Begins to read the configuration again.
+    fn reload(&mut self, work: &mut Work) {
+        if !work.loads.is_empty() {
+            work.load_again = true;
+            return;
+        }
+        let options = self.options.clone();
+        work.loads.spawn_blocking(move || {
+            super::load(&options.sources, options.node.as_deref(), &options.overrides)
+        });
+    }
+
+    async fn loaded(
+        &mut self,
+        loaded: Result<Result<MeshConfig, RunError>, tokio::task::JoinError>,
+        work: &mut Work,
+    ) {
+        match loaded {
+            Ok(Ok(mesh)) => {
+                self.reloads.ok += 1;
+                self.apply_settings(&mesh.node);
+                log_mistakes(&mesh.warnings);
+                self.take(mesh).await;
+                tracing::info!(generation = self.generation, "configuration reloaded");
+            }
+            Ok(Err(error)) => self.refused(&error),
+            Err(panic) => {
+                self.reloads.failed += 1;
+                tracing::error!(%panic, generation = self.generation, "the reload broke; nothing changes");
+            }
+        }
+        if std::mem::take(&mut work.load_again) {
+            self.reload(work);
+        }
+    }
+
+    /// Nothing of a configuration with a mistake is taken.
+    fn refused(&mut self, error: &RunError) {
+        self.reloads.failed += 1;
+        match error {
+            RunError::Configuration(mistakes) => {
+                log_mistakes(mistakes);
+                tracing::error!(
+                    errors = mistakes.errors(),
+                    generation = self.generation,
+                    "configuration refused; the one before stays"
+                );
+            }
+            other => tracing::error!(
+                error = %other,
+                generation = self.generation,
+                "configuration refused; the one before stays"
+            ),
+        }
+    }
+
+    /// Settings that can change while running; the others are named.
+    fn apply_settings(&mut self, new: &NodeConfig) {
+        let restart = need_restart(&self.config, new);
+        if !restart.is_empty() {
+            tracing::warn!(settings = restart.join(", "), "these take effect with the next start");
+        }
+        if self.config.log.level != new.log.level {
+            match LogFilter::parse(&new.log.level) {
+                Ok(filter) => self.log.set_filter(filter),
+                Err(error) => tracing::warn!(%error, "the log level stays"),
+            }
+        }
+        self.config.drain_deadline = new.drain_deadline;
+        self.config.log.level.clone_from(&new.log.level);
+    }
+
+    /// Makes a configuration the one in force: leaves for its identities, then its world in one step, then its
+    /// workloads.
+    async fn take(&mut self, mesh: MeshConfig) {
+        let identities = mesh.enrollments.iter().map(|one| &one.identity);
+        self.store.keep(identities, SystemTime::now());
+        // What has no leaf yet gets one before anybody can ask for it.
+        while self.store.waits_for_first(SystemTime::now()) {
+            self.store.poll(&self.ca, SystemTime::now());
+            tokio::task::yield_now().await;
+        }
+        let mut world = mesh.snapshot;
+        for status in self.store.statuses() {
+            if let Some(credentials) = status.credentials {
+                world.set_credentials(credentials);
+            }
+        }
+        self.publish(world);
+        self.enroller.want(mesh.enrollments, Instant::now());
+        let dump: serde_json::Map<String, Value> = settings(&self.config)
+            .into_iter()
+            .map(|setting| (setting.name.to_owned(), Value::String(setting.value)))
+            .collect();
+        self.view.update(|seen| seen.config = Value::Object(dump));
+    }
+
+    /// Issues what is due and tells the engine.
+    fn renew(&mut self) {
+        let now = SystemTime::now();
+        let failures = self.store.counts().failed;
+        let changes = self.store.poll(&self.ca, now);
+        if self.store.counts().failed > failures {
+            for status in self.store.statuses() {
+                if let Some(error) = status.error {
+                    tracing::warn!(identity = %status.identity, error, "no new certificate; tried again");
+                }
+            }
+        }
+        if changes.is_empty() {
+            return;
+        }
+        let mut world = Snapshot::clone(&self.engine.snapshot());
+        for change in changes {
+            match change {
+                CredentialChange::Set(credentials) => {
+                    let expires = certificate::rfc3339_seconds(credentials.not_after());
+                    tracing::debug!(identity = %credentials.identity(), expires, "certificate issued");
+                    world.set_credentials(credentials);
+                }
+                CredentialChange::Removed(identity) => {
+                    tracing::warn!(%identity, "no valid certificate any more");
+                    world.remove_credentials(&identity);
+                }
+            }
+        }
+        self.publish(world);
+    }
+
+    fn publish(&mut self, world: Snapshot) {
+        self.generation += 1;
+        self.engine.publish(world.with_generation(self.generation));
+    }
+
+    /// Every few seconds: did somebody change the authority?
+    fn look(&mut self) {
+        if let Err(error) = self.ca.refresh(SystemTime::now()) {
+            tracing::warn!(%error, "the certificate authority changed and cannot be used; the one before stays");
+        }
+    }
+
+    fn start_jobs(&mut self, work: &mut Work) {
+        while work.jobs.len() < JOBS_MAX
+            && let Some(job) = self.enroller.next_job(Instant::now(), identify)
+        {
+            let host = Arc::clone(&self.host);
+            work.jobs.spawn_blocking(move || host.work(job));
+        }
+    }
+
+    pub(super) fn job_ended(&mut self, done: Result<Done<Held>, tokio::task::JoinError>) {
+        match done {
+            Ok(done) => {
+                if let Done::Failed(enrollment, error) = &done {
+                    tracing::warn!(
+                        workload = &*enrollment.uid,
+                        error,
+                        "workload not captured; tried again"
+                    );
+                }
+                self.enroller.done(done, Instant::now());
+            }
+            // Its workload stays as it is: without knowing how far the job came, nothing else is safe.
+            Err(panic) => tracing::error!(%panic, "a job broke"),
+        }
+    }
+
+    fn every_workload_was_tried(&self) -> bool {
+        self.enroller.statuses().iter().all(|status| status.up || status.error.is_some())
+    }
+
+    fn deadline(&self, work: &Work) -> Instant {
+        let now = Instant::now();
+        let leaves = self
+            .store
+            .next_deadline()
+            .map(|moment| now + moment.duration_since(SystemTime::now()).unwrap_or_default());
+        // Where no further job can start, one that ends wakes us.
+        let has_room = work.jobs.len() < JOBS_MAX;
+        let workloads = self.enroller.next_deadline().filter(|_| has_room);
+        [leaves, workloads].into_iter().flatten().min().unwrap_or(now + LOOK_INTERVAL)
+    }
+
+    /// Brings what the servers tell up to date.
+    fn show(&self) {
+        let world = self.engine.snapshot();
+        let mut pending = Vec::new();
+        let mut workloads = BTreeMap::new();
+        for status in self.enroller.statuses() {
+            let workload = world.workload_by_uid(&status.uid);
+            let info = WorkloadInfo {
+                name: workload.map_or(&*status.uid, |one| one.name()).to_owned(),
+                namespace: workload.map_or("", |one| one.namespace()).to_owned(),
+                service_account: workload.map_or("", |one| one.service_account()).to_owned(),
+            };
+            if !status.up {
+                pending.push(format!("workload {}/{}", info.namespace, info.name));
+            }
+            let state = WorkloadState {
+                state: if status.up { "Up" } else { "Pending" },
+                error: status.error,
+                connections: Connections::default(),
+                info,
+            };
+            workloads.insert(status.uid.to_string(), state);
+        }
+        let identities = self.store.statuses();
+        let without = identities.iter().filter(|status| status.credentials.is_none());
+        pending.extend(without.map(|status| format!("certificate {}", status.identity)));
+        self.readiness.set_parts(pending);
+
+        let authorities = self.ca.expiries(SystemTime::now());
+        let (captures, counts, reloads) =
+            (self.enroller.counts(), self.store.counts(), self.reloads);
+        self.view.update(|seen| {
+            seen.identities = identities;
+            seen.issued = Outcomes { ok: counts.issued, failed: counts.failed };
+            seen.authorities = authorities;
+            seen.workloads = workloads;
+            seen.captures = captures;
+            seen.reloads = reloads;
+        });
+    }
+}
+
+/// Each mistake is a line that begins with its place.
+fn log_mistakes(mistakes: &Diagnostics) {
+    for mistake in mistakes.iter().take(MISTAKES_LOGGED_MAX) {
+        let Shown { place, excerpt, help } = Shown::of(mistake);
+        tracing::warn!(excerpt, help, "{place}: {}", mistake.message());
+    }
+}
+
+struct Shown<'a> {
+    place: String,
+    excerpt: &'a str,
+    help: &'a str,
+}
+
+impl<'a> Shown<'a> {
+    fn of(mistake: &'a Diagnostic) -> Self {
+        let place = match mistake.line() {
+            0 => mistake.file().to_owned(),
+            line => format!("{}:{line}:{}", mistake.file(), mistake.column()),
+        };
+        Self { place, excerpt: mistake.excerpt().trim(), help: mistake.help().unwrap_or_default() }
+    }
+}

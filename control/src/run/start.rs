@@ -1,0 +1,244 @@
+//! From a configuration to a node that serves, step by step.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ringway_engine::runtime::ReactorChoice;
+use ringway_engine::{Engine, EngineConfig, OriginalSource, PACKET_MARK, Ports};
+use ringway_protocols::tls;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::cores::cores_of;
+use super::enroller::Enroller;
+use super::error::RunError;
+use super::host::Host;
+use super::node::{Node, Servers};
+use super::options::RunOptions;
+use super::privileges::{self, NET_ADMIN, SYS_ADMIN};
+use super::records;
+use super::signals::Requests;
+use super::systemd::ServiceManager;
+use crate::admin::readiness::Readiness;
+use crate::admin::server::{self, Handler};
+use crate::admin::view::View;
+use crate::admin::{admin_handler, metrics_handler, readiness_handler};
+use crate::identity::{CaOptions, EmbeddedCa, IdentityStore};
+use crate::redirect::{Ledger, RedirectMode, RedirectOptions};
+use crate::source::{
+    self, MeshConfig, Mode, NodeConfig, OriginalSource as ConfiguredSource, Reactor, Redirect,
+};
+use crate::telemetry::log::{Log, LogFilter, LogFormat, LogWriter};
+
+/// What does not need the control thread's runtime yet.
+pub(super) struct Prepared {
+    pub(super) log: Log,
+    options: RunOptions,
+    mesh: MeshConfig,
+    ca: EmbeddedCa,
+}
+
+/// The log, what the process is allowed, and the certificate authority.
+pub(super) fn prepare(options: RunOptions, mesh: MeshConfig) -> Result<Prepared, RunError> {
+    let log = start_log(&mesh.node)?;
+    tracing::info!(
+        version = options.version.version,
+        revision = options.version.git_revision,
+        node = &*mesh.node.name,
+        "ringway starts"
+    );
+    for warning in mesh.warnings.iter() {
+        tracing::warn!("{}:{}: {}", warning.file(), warning.line(), warning.message());
+    }
+    match privileges::raise_descriptor_limit() {
+        Ok(limit) => tracing::debug!(limit, "descriptor limit raised"),
+        Err(error) => tracing::warn!(%error, "the descriptor limit could not be raised"),
+    }
+    let missing = privileges::missing(needed(&mesh.node));
+    if !missing.is_empty() {
+        return Err(RunError::Privileges(missing));
+    }
+    let authority = &mesh.node.certificate_authority;
+    let ca_options = CaOptions { leaf_lifetime: authority.leaf_lifetime, ..CaOptions::default() };
+    let ca = EmbeddedCa::open(&authority.directory, ca_options, SystemTime::now())
+        .map_err(RunError::Authority)?;
+    Ok(Prepared { log, options, mesh, ca })
+}
+
+/// Leaves, engine, servers; the workloads follow while it serves.
+pub(super) async fn start(prepared: Prepared) -> Result<Node, RunError> {
+    let Prepared { log, options, mesh, ca } = prepared;
+    let requests = Requests::new().map_err(RunError::System)?;
+    let readiness = Readiness::default();
+    readiness.set_step("proxy", true);
+
+    let mut store = IdentityStore::new(tls::Options::default(), seed());
+    let identities = mesh.enrollments.iter().map(|one| &one.identity);
+    store.keep(identities, SystemTime::now());
+
+    let config = engine_config(&mesh.node);
+    let snapshot = mesh.snapshot.clone().with_generation(1);
+    let engine = Arc::new(Engine::start(config, snapshot).map_err(RunError::Engine)?);
+    log_reactors(&engine);
+
+    let view = Rc::new(View::new(
+        Arc::clone(&engine),
+        log.clone(),
+        readiness.clone(),
+        options.version.clone(),
+    ));
+    let servers = start_servers(&mesh.node, &view, &log, &requests).await?;
+    tokio::task::spawn_local(records::pump(Arc::clone(&engine), log.clone()));
+
+    let ledger = Ledger::open(&ledger_file(&options, &mesh.node));
+    let host = Arc::new(Host::new(Arc::clone(&engine), redirect_options(&mesh.node), ledger));
+    let node = Node {
+        options,
+        config: mesh.node.clone(),
+        log,
+        engine,
+        host,
+        ca,
+        store,
+        enroller: Enroller::default(),
+        readiness,
+        view,
+        servers,
+        requests,
+        service_manager: ServiceManager::from_environment(),
+        reloads: Default::default(),
+        generation: 1,
+    };
+    Ok(node.begin(mesh).await)
+}
+
+fn start_log(node: &NodeConfig) -> Result<Log, RunError> {
+    let filter = LogFilter::parse(&node.log.level).map_err(RunError::LogLevel)?;
+    let format = match node.log.format {
+        source::LogFormat::Plain => LogFormat::Plain,
+        source::LogFormat::Json => LogFormat::Json,
+    };
+    let log = Log::new(format, filter, LogWriter::stdout().map_err(RunError::System)?);
+    log.install();
+    log_panics();
+    Ok(log)
+}
+
+/// A panic is a defect: it is told with its place. The message is ours, never what a peer sent.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+        let payload = panic.payload();
+        let message = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        tracing::error!(target: "panic", thread, place, "{message}");
+    }));
+}
+
+fn needed(node: &NodeConfig) -> &'static [privileges::Capability] {
+    match node.mode {
+        Mode::Shared => &[NET_ADMIN, SYS_ADMIN],
+        Mode::Dedicated if node.redirect == Redirect::None && node.packet_mark.is_none() => &[],
+        Mode::Dedicated => &[NET_ADMIN],
+    }
+}
+
+/// The mark of our packets: without one, rules of ours would capture us.
+fn packet_mark(node: &NodeConfig) -> Option<u32> {
+    node.packet_mark.or_else(|| (node.redirect != Redirect::None).then_some(PACKET_MARK))
+}
+
+fn engine_config(node: &NodeConfig) -> EngineConfig {
+    EngineConfig {
+        cores: cores_of(&node.cores),
+        pin: node.pin_cores,
+        reactor: match node.reactor {
+            Reactor::Auto => ReactorChoice::Auto,
+            Reactor::Ring => ReactorChoice::Ring,
+            Reactor::Epoll => ReactorChoice::Epoll,
+        },
+        ports: Ports {
+            outbound: node.ports.outbound,
+            inbound_plaintext: node.ports.inbound,
+            hbone: node.ports.tunnel,
+        },
+        packet_mark: packet_mark(node),
+        original_source: match node.original_source {
+            ConfiguredSource::Auto => OriginalSource::Auto,
+            ConfiguredSource::Always => OriginalSource::Always,
+            ConfiguredSource::Never => OriginalSource::Never,
+        },
+        ipv6: node.ipv6,
+    }
+}
+
+fn redirect_options(node: &NodeConfig) -> RedirectOptions {
+    RedirectOptions {
+        mode: match node.redirect {
+            Redirect::Auto => RedirectMode::Auto,
+            Redirect::Nftables => RedirectMode::Nftables,
+            Redirect::Iptables => RedirectMode::Iptables,
+            Redirect::None => RedirectMode::None,
+        },
+        ipv6: node.ipv6,
+        packet_mark: packet_mark(node).unwrap_or(PACKET_MARK),
+        outbound_port: node.ports.outbound,
+        inbound_plaintext_port: node.ports.inbound,
+        hbone_port: node.ports.tunnel,
+        probes: true,
+    }
+}
+
+fn log_reactors(engine: &Engine) {
+    let mut told: Vec<String> = Vec::new();
+    for report in engine.reactor_reports() {
+        let report = report.to_string();
+        if !told.contains(&report) {
+            tracing::info!(shards = engine.shards(), "{report}");
+            told.push(report);
+        }
+    }
+}
+
+async fn start_servers(
+    node: &NodeConfig,
+    view: &Rc<View>,
+    log: &Log,
+    requests: &Requests,
+) -> Result<Servers, RunError> {
+    let (stop, stopped) = watch::channel(false);
+    let admin = admin_handler(Rc::clone(view), log.clone(), requests.quit_sender());
+    let mut tasks = Vec::new();
+    let wanted: [(&'static str, _, Handler); 3] = [
+        ("readiness", node.listen.readiness, readiness_handler(Rc::clone(view))),
+        ("admin", node.listen.admin, admin),
+        ("metrics", node.listen.metrics, metrics_handler(Rc::clone(view))),
+    ];
+    for (name, address, handler) in wanted {
+        let Some(address) = address else { continue };
+        let listener: TcpListener = server::bind(address)
+            .await
+            .map_err(|error| RunError::Listen { server: name, address, error })?;
+        tasks.push(tokio::task::spawn_local(server::serve(listener, handler, stopped.clone())));
+    }
+    Ok(Servers { stop, tasks })
+}
+
+/// One ledger for each node in each network namespace: several may run on one machine.
+fn ledger_file(options: &RunOptions, node: &NodeConfig) -> std::path::PathBuf {
+    use std::os::unix::fs::MetadataExt;
+    let place = std::fs::metadata("/proc/self/ns/net").map_or(0, |metadata| metadata.ino());
+    let name: String = node.name.chars().map(|c| if c == '/' { '_' } else { c }).collect();
+    options.state_directory.join(format!("redirects-{name}-{place}.json"))
+}
+
+/// Spreads renewals: another number on every host and start.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
