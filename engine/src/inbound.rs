@@ -7,10 +7,7 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use ringway_protocols::{
-    hbone::{ConnectRequest, Connection as Http2, Settings},
-    identity::Identity,
-    proxy_protocol,
-    tls::Handshake,
+    hbone::ConnectRequest, identity::Identity, proxy_protocol, tls::Handshake,
 };
 
 use crate::{
@@ -25,7 +22,7 @@ use crate::{
     shard::Shard,
     snapshot::{Service, Snapshot, Workload},
     telemetry::{Direction, Parties, Reporter, SecurityPolicy},
-    tunnel::{self, Tunnel, TunnelError, TunnelEvent, TunnelStream},
+    tunnel::{self, Role, Tunnel, TunnelError, TunnelEvent, TunnelStream},
 };
 
 /// Serves one connection to port 15008: a tunnel, and in it as many streams as its peer opens.
@@ -68,8 +65,7 @@ async fn secure(shard: &Shard, pod: &Pod, socket: TcpStream) -> Result<Rc<Tunnel
     let machine = Handshake::server(&credentials).map_err(CloseReason::Handshake)?;
     let secured =
         tunnel::handshake(&socket, machine, &shard.handshakes).await.map_err(handshake_failed)?;
-    let http2 = Http2::server(Settings::server(), runtime::now());
-    Ok(Tunnel::new(socket, secured.records, secured.received, http2))
+    Ok(Tunnel::new(socket, secured.records, secured.received, Role::Server))
 }
 
 async fn serve_requests(shard: &Rc<Shard>, pod: &Rc<Pod>, tunnel: &Rc<Tunnel>, peer: &Rc<Peer>) {

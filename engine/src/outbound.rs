@@ -6,7 +6,7 @@
 use std::{io::ErrorKind, net::SocketAddr, rc::Rc};
 
 use ringway_protocols::{
-    hbone::{ConnectRequest, Connection as Http2, ErrorCode, Settings},
+    hbone::{ConnectRequest, ErrorCode},
     tls::Handshake,
 };
 
@@ -16,16 +16,13 @@ use crate::{
     connect,
     connection::{Connection, Decided, OpenSocket},
     decide::{self, NextHop},
-    limits::{
-        CONNECT_RESPONSE_TIMEOUT, HBONE_REFUSED_PATIENCE, HBONE_REFUSED_PAUSE,
-        STREAMS_PER_TUNNEL_MAX,
-    },
+    limits::{CONNECT_RESPONSE_TIMEOUT, HBONE_REFUSED_PATIENCE, HBONE_REFUSED_PAUSE},
     placement::Placed,
     relay::{ApplicationIs, relay_plain, relay_tunnelled},
     runtime::{self, TcpStream},
     shard::Shard,
     telemetry::{Direction, Parties, Reporter, SecurityPolicy},
-    tunnel::{self, HandshakeError, Received, Tunnel, TunnelKey, TunnelStream},
+    tunnel::{self, HandshakeError, Received, Role, Tunnel, TunnelKey, TunnelStream},
 };
 
 /// Serves one captured connection from here to its record.
@@ -157,9 +154,7 @@ async fn dial(shard: Rc<Shard>, pod: Rc<Pod>, key: TunnelKey) -> Result<Rc<Tunne
         .map_err(|error| handshake_failed(HandshakeError::Tls(error)))?;
     let secured =
         tunnel::handshake(&socket, machine, &shard.handshakes).await.map_err(handshake_failed)?;
-    let settings = Settings { streams_max: STREAMS_PER_TUNNEL_MAX as u32, ..Settings::client() };
-    let http2 = Http2::client(settings, runtime::now());
-    Ok(Tunnel::new(socket, secured.records, secured.received, http2))
+    Ok(Tunnel::new(socket, secured.records, secured.received, Role::Client))
 }
 
 /// Dials a peer's HBONE port. A mesh learns of an enrolment everywhere at about the same time, not at the

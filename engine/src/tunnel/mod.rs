@@ -32,7 +32,9 @@ use std::{
 };
 
 use ringway_protocols::{
-    hbone::{self, ConnectRequest, ConnectResponse, Connection, ErrorCode, OpenError, StreamId},
+    hbone::{
+        self, ConnectRequest, ConnectResponse, Connection, ErrorCode, OpenError, Settings, StreamId,
+    },
     tls::{self, Records},
 };
 
@@ -45,8 +47,8 @@ pub(crate) use self::{
 use crate::{
     hash::FastHasher,
     limits::{
-        COALESCE_BYTES_MAX, ENDING_TUNNEL_IDLE_TIMEOUT, TUNNEL_BACKLOG_BYTES_MAX,
-        TUNNEL_IDLE_TIMEOUT,
+        COALESCE_BYTES_MAX, ENDING_TUNNEL_IDLE_TIMEOUT, STREAMS_PER_TUNNEL_MAX,
+        TUNNEL_BACKLOG_BYTES_MAX, TUNNEL_IDLE_TIMEOUT,
     },
     runtime::{self, Sleep, TcpStream, TurnEnd},
 };
@@ -89,6 +91,13 @@ impl From<hbone::Error> for TunnelError {
     }
 }
 
+/// Which side opened the tunnel. Only the client opens streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Client,
+    Server,
+}
+
 /// What a tunnel tells the task that drives it.
 pub(crate) enum TunnelEvent {
     /// A peer asks for a connection (server role).
@@ -111,6 +120,7 @@ pub(crate) struct Tunnel {
     events: RefCell<VecDeque<TunnelEvent>>,
     driver: RefCell<Option<Waker>>,
     flush_due: Cell<bool>,
+    role: Role,
     draining: Cell<bool>,
     idle_timeout: Cell<Duration>,
     /// Since when the tunnel has no streams.
@@ -134,8 +144,16 @@ impl Tunnel {
         socket: TcpStream,
         records: Records,
         received: Vec<u8>,
-        machine: Connection,
+        role: Role,
     ) -> Rc<Self> {
+        let machine = match role {
+            Role::Client => {
+                let streams_max = STREAMS_PER_TUNNEL_MAX as u32;
+                let settings = Settings { streams_max, ..Settings::client() };
+                Connection::client(settings, runtime::now())
+            }
+            Role::Server => Connection::server(Settings::server(), runtime::now()),
+        };
         let tunnel = Rc::new(Self {
             socket,
             core: RefCell::new(Core { records, machine, received, outgoing: Outgoing::default() }),
@@ -144,6 +162,7 @@ impl Tunnel {
             events: RefCell::default(),
             driver: RefCell::default(),
             flush_due: Cell::new(false),
+            role,
             draining: Cell::new(false),
             idle_timeout: Cell::new(TUNNEL_IDLE_TIMEOUT),
             idle_since: Cell::new(Some(runtime::now())),
@@ -280,7 +299,9 @@ impl Tunnel {
 
     /// When the driver must look even if nothing comes: PING, its answer, or the end of idleness.
     fn next_deadline(&self) -> Instant {
-        let idle = self.idle_since.get().map(|since| since + self.idle_timeout.get());
+        // Once draining, nothing more happens by idleness.
+        let idle_since = self.idle_since.get().filter(|_| !self.draining.get());
+        let idle = idle_since.map(|since| since + self.idle_timeout.get());
         let machine = self.core.borrow().machine.next_deadline();
         [idle, machine]
             .into_iter()
@@ -289,12 +310,19 @@ impl Tunnel {
             .unwrap_or_else(|| runtime::now() + TUNNEL_IDLE_TIMEOUT)
     }
 
-    /// Without streams, and asked to end by us, by the peer, or by time.
-    fn is_over(&self) -> bool {
+    /// Without streams, and none can come any more. A server whose tunnel is idle for too long asks the
+    /// client to leave first: it may be opening a stream right now.
+    fn is_over(self: &Rc<Self>) -> bool {
         let Some(since) = self.idle_since.get() else { return false };
-        self.draining.get()
-            || self.core.borrow().machine.is_going_away()
-            || runtime::now() >= since + self.idle_timeout.get()
+        if self.core.borrow().machine.has_left() {
+            return true;
+        }
+        let idle = runtime::now() >= since + self.idle_timeout.get();
+        if idle && self.role == Role::Server {
+            self.drain();
+            return false;
+        }
+        idle
     }
 
     /// Ends in order: GOAWAY, close_notify, FIN. What the socket does not take now is not waited for.

@@ -222,6 +222,13 @@ impl Connection {
             || self.peer_last_stream.is_some()
     }
 
+    /// Whether no new stream can come any more: we have named the last one, the peer has said that it
+    /// opens none, or the connection has failed. Without streams it can then be closed, and none is lost.
+    pub fn has_left(&self) -> bool {
+        let left = matches!(self.departure, Departure::Left { .. });
+        self.failed.is_some() || left || self.peer_last_stream.is_some()
+    }
+
     /// Heap this connection holds now.
     pub fn retained_bytes(&self) -> usize {
         self.partial.capacity()
