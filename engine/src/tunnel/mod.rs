@@ -135,6 +135,8 @@ struct Core {
     machine: Connection,
     /// The part of a record that has arrived so far.
     received: Vec<u8>,
+    /// Nobody has looked yet whether whole records came behind the handshake.
+    unseen: bool,
     outgoing: Outgoing,
 }
 
@@ -156,7 +158,13 @@ impl Tunnel {
         };
         let tunnel = Rc::new(Self {
             socket,
-            core: RefCell::new(Core { records, machine, received, outgoing: Outgoing::default() }),
+            core: RefCell::new(Core {
+                records,
+                machine,
+                received,
+                unseen: true,
+                outgoing: Outgoing::default(),
+            }),
             streams: RefCell::default(),
             waiting: RefCell::default(),
             events: RefCell::default(),
@@ -288,7 +296,8 @@ impl Tunnel {
                 cx.waker().wake_by_ref();
             }
         }
-        if self.socket.poll_readable(cx).is_ready() {
+        let readable = self.socket.poll_readable(cx).is_ready();
+        if readable || self.core.borrow().unseen {
             self.receive()?;
             if self.socket.poll_readable(cx).is_ready() {
                 cx.waker().wake_by_ref();

@@ -27,8 +27,11 @@ impl Tunnel {
             let core = &mut *core;
             let buffer = &mut scratch.receive;
             let kept = core.received.len();
+            let unseen = std::mem::take(&mut core.unseen) && kept > 0;
             let room = &mut buffer[kept..];
             let read = match self.socket.try_read(room) {
+                // What came behind the handshake is dealt with first; the socket will say it again.
+                Ok(0) | Err(_) if unseen => 0,
                 Ok(0) => return Err(TunnelError::Cut),
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
