@@ -39,7 +39,7 @@ fn tunnels_from_h2_end_here(reactor: &str) {
         ],
     );
     relay.wait_for_log("listening", PATIENCE).unwrap();
-    assert_carries_everything(&mesh, "server", mesh.address("peer", 9000));
+    assert_carries_everything(&mesh, "stranger", "server", mesh.address("peer", 9000));
     let record = mesh.b.record("the tunnel's record", |r| r.get("direction") == "inbound");
     assert_eq!(record.get("src.identity"), PEER);
 }
@@ -48,7 +48,7 @@ fn our_tunnels_end_at_h2(reactor: &str) {
     let mesh = Mesh::start(reactor);
     let mut relay = start_relay(&mesh, "inbound", &["--listen", "0.0.0.0:15008"]);
     relay.wait_for_log("listening", PATIENCE).unwrap();
-    assert_carries_everything(&mesh, "peer", mesh.address("peer", 8080));
+    assert_carries_everything(&mesh, "client", "peer", mesh.address("peer", 8080));
     let record = mesh.a.record("the tunnel's record", |r| r.get("direction") == "outbound");
     assert_eq!(record.get("dst.identity"), PEER);
 }
@@ -57,7 +57,7 @@ fn tunnels_from_envoy_end_here(reactor: &str) {
     let mesh = Mesh::start(reactor);
     let mut envoy = start_envoy(&mesh, "originate", "10.2.0.10:8080", PEER);
     wait_for_port(&mut envoy, &mesh, 9000);
-    assert_carries_everything(&mesh, "server", mesh.address("peer", 9000));
+    assert_carries_everything(&mesh, "stranger", "server", mesh.address("peer", 9000));
     let record = mesh.b.record("the tunnel's record", |r| r.get("direction") == "inbound");
     assert_eq!(record.get("src.identity"), PEER);
     assert_eq!(record.get("dst.hbone_addr"), "10.2.0.10:8080");
@@ -67,7 +67,7 @@ fn our_tunnels_end_at_envoy(reactor: &str) {
     let mesh = Mesh::start(reactor);
     let mut envoy = start_envoy(&mesh, "terminate", "10.2.0.20", PEER);
     wait_for_port(&mut envoy, &mesh, 15008);
-    assert_carries_everything(&mesh, "peer", mesh.address("peer", 8080));
+    assert_carries_everything(&mesh, "client", "peer", mesh.address("peer", 8080));
     let record = mesh.a.record("the tunnel's record", |r| r.get("direction") == "outbound");
     assert_eq!(record.get("dst.identity"), PEER);
     // Envoy understood who it is and where it wanted to go.
@@ -79,12 +79,12 @@ fn our_tunnels_end_at_envoy(reactor: &str) {
     assert!(line.contains("forwarded [for=\"10.1.0.10:"), "{line}");
 }
 
-/// An application on `pod` is reached through `to`: small, large, half-closed, many, and again
-/// after a reset.
-fn assert_carries_everything(mesh: &Mesh, pod: &str, to: SocketAddr) {
+/// An application on `pod` is reached by `client` through `to`: small, large, half-closed, many, and
+/// again after a reset.
+fn assert_carries_everything(mesh: &Mesh, client: &str, pod: &str, to: SocketAddr) {
     const BYTES: u64 = 4 << 20;
     let echo = Application::echo(mesh.at(pod), 8080);
-    let from = mesh.at("client");
+    let from = mesh.at(client);
     echo_once(from, to).unwrap();
     let mut streams: Vec<_> = (0..30).map(|_| connect(from, to)).collect();
     for stream in &mut streams {

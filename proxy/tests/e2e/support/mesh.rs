@@ -119,7 +119,7 @@ impl Mesh {
     /// Certificate files of an identity under the mesh's root, for something that is not Ringway.
     pub(crate) fn certificate(&self, identity: &str) -> Files {
         let authority = self.lab.directory().join("ca");
-        let name = self.lab.directory().join(identity.replace(['/', ':'], "-"));
+        let name = self.lab.directory().join(identity.replace(['/', ':', '.'], "-"));
         let leaf = Leaf {
             name: name.clone(),
             root: authority.join("root-cert.pem"),

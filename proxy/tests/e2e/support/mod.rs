@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+pub(crate) use ringway_bench::http::get_from as http_get;
 use ringway_bench::lab::Namespace;
 pub(crate) use ringway_bench::observe::{Metrics, Record};
 
@@ -67,15 +68,15 @@ pub(crate) fn echo_once(from: &Namespace, to: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the stream ended without an answer: reset, or closed before the first byte.
+/// Whether the connection ends without an answer: refused, reset, or closed before the first byte.
+/// A TLS alert is a way of closing.
 pub(crate) fn dies_without_data(stream: io::Result<TcpStream>) -> bool {
     let Ok(mut stream) = stream else { return true };
     let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n");
-    match stream.read(&mut [0; 64]) {
-        Ok(0) => true,
-        Ok(_) => false,
-        Err(error) => !is_timeout(&error),
-    }
+    let mut answer = Vec::new();
+    let end = stream.read_to_end(&mut answer);
+    let is_alert = answer.starts_with(&[21, 3]) && answer.len() == 7;
+    (answer.is_empty() || is_alert) && !end.is_err_and(|error| is_timeout(&error))
 }
 
 /// Whether a read ran into its deadline.
@@ -87,16 +88,4 @@ pub(crate) fn is_timeout(error: &io::Error) -> bool {
 pub(crate) fn reset(stream: TcpStream) {
     rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
     drop(stream);
-}
-
-/// Asks an HTTP server from inside `from`: status and body.
-pub(crate) fn http_get(from: &Namespace, to: SocketAddr, path: &str) -> io::Result<(u16, String)> {
-    let mut stream = try_connect(from, to)?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
-    let status = status.ok_or_else(|| io::Error::other(format!("no HTTP answer: {head:?}")))?;
-    Ok((status, body.to_owned()))
 }
