@@ -13,7 +13,7 @@ use super::config_dump::{DumpInput, VersionInfo, WorkloadState};
 use super::readiness::Readiness;
 use crate::identity::IdentityStatus;
 use crate::telemetry::log::Log;
-use crate::telemetry::metrics::{Facts, Outcomes};
+use crate::telemetry::metrics::{Facts, Outcomes, ShardFacts};
 use crate::telemetry::process;
 
 /// What the control thread keeps up to date.
@@ -117,8 +117,7 @@ impl Captured {
             authorities: seen.authorities,
             issued: seen.issued,
             handed_over: telemetry.connections_handed_over(),
-            panics: telemetry.panics(),
-            accept_pauses: telemetry.accept_pauses(),
+            shards: engine.runtime_counters().iter().map(ShardFacts::of).collect(),
             records_lost: telemetry.records_lost(),
             log_lines_lost: log.lines_lost(),
         }

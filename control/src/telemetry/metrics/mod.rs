@@ -8,11 +8,12 @@ mod table;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use ringway_engine::runtime::Counters;
 use ringway_engine::telemetry::{PeerLabels, Reporter, TrafficLabels, TrafficTotals};
 
 pub use self::table::{METRICS, documentation};
 
-use super::exposition::{Exposition, Metric, TextFormat};
+use super::exposition::{Exposition, Family, Metric, TextFormat};
 
 /// The value of a label that is not known.
 const UNKNOWN: &str = "unknown";
@@ -58,10 +59,8 @@ pub struct Facts {
     pub issued: Outcomes,
     /// Connections that moved to another shard.
     pub handed_over: u64,
-    /// Connections whose task panicked.
-    pub panics: u64,
-    /// Pauses of accepting.
-    pub accept_pauses: u64,
+    /// What each shard counted.
+    pub shards: Vec<ShardFacts>,
     /// Access records lost.
     pub records_lost: u64,
     /// Log lines lost.
@@ -75,6 +74,40 @@ pub struct Outcomes {
     pub ok: u64,
     /// Not well.
     pub failed: u64,
+}
+
+/// What one shard counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ShardFacts {
+    /// Turns of its loop.
+    pub turns: u64,
+    /// Turns that ended in a wait.
+    pub waits: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Pauses of accepting.
+    pub accept_pauses: u64,
+    /// Tasks that panicked.
+    pub panics: u64,
+    /// Completions the kernel kept aside because the ring was full.
+    pub completion_overflows: u64,
+    /// Sockets refused because they were in another namespace than asked for.
+    pub wrong_namespace: u64,
+}
+
+impl ShardFacts {
+    /// From the counters of the shard's runtime.
+    pub fn of(counters: &Counters) -> Self {
+        Self {
+            turns: counters.turns,
+            waits: counters.waits,
+            accepted: counters.accepted,
+            accept_pauses: counters.accept_exhausted + counters.accept_reserve_pauses,
+            panics: counters.panics,
+            completion_overflows: counters.completion_overflows,
+            wrong_namespace: counters.wrong_namespace,
+        }
+    }
 }
 
 /// What the system says of the process.
@@ -168,11 +201,28 @@ fn render_metric(
             family.sample(["failed"], facts.issued.failed);
         }
         "ringway_connections_handed_over" => family.sample([], facts.handed_over),
-        "ringway_connection_panics" => family.sample([], facts.panics),
-        "ringway_accept_pauses" => family.sample([], facts.accept_pauses),
+        "ringway_shard_turns" => by_shard(&mut family, facts, |shard| shard.turns),
+        "ringway_shard_waits" => by_shard(&mut family, facts, |shard| shard.waits),
+        "ringway_shard_connections_accepted" => {
+            by_shard(&mut family, facts, |shard| shard.accepted);
+        }
+        "ringway_shard_accept_pauses" => by_shard(&mut family, facts, |shard| shard.accept_pauses),
+        "ringway_shard_panics" => by_shard(&mut family, facts, |shard| shard.panics),
+        "ringway_shard_completion_overflows" => {
+            by_shard(&mut family, facts, |shard| shard.completion_overflows);
+        }
+        "ringway_shard_wrong_namespace" => {
+            by_shard(&mut family, facts, |shard| shard.wrong_namespace);
+        }
         "ringway_access_records_lost" => family.sample([], facts.records_lost),
         "ringway_log_lines_lost" => family.sample([], facts.log_lines_lost),
         other => unreachable!("the row {other} has no value; a test renders every row"),
+    }
+}
+
+fn by_shard(family: &mut Family<'_>, facts: &Facts, value: fn(&ShardFacts) -> u64) {
+    for (shard, counted) in facts.shards.iter().enumerate() {
+        family.sample([shard.to_string().as_str()], value(counted));
     }
 }
 

@@ -81,6 +81,7 @@ fn facts() -> Facts {
             SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000),
         )],
         issued: Outcomes { ok: 1, failed: 0 },
+        shards: vec![ShardFacts { turns: 9, waits: 8, accepted: 7, ..ShardFacts::default() }],
         ..Facts::default()
     }
 }
