@@ -1,1 +1,74 @@
-fn main() {}
+//! `ringway`: the program. The command line is read here and handed to one file per verb.
+
+mod cli;
+mod exit;
+mod output;
+mod values;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use crate::cli::{Cli, Verb};
+use crate::exit::{Exit, Failure};
+
+/// Small, fast for many threads, and gives memory back to the system.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let matches = match Cli::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return usage(&error),
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let done = match &cli.verb {
+        Verb::Run(arguments) => {
+            let given = matches.subcommand_matches("run").expect("the verb is `run`");
+            verbs::run::run(arguments, given)
+        }
+        Verb::Validate(arguments) => verbs::validate::run(arguments),
+        Verb::Ca(arguments) => verbs::ca::run(arguments),
+        Verb::Version(arguments) => verbs::version::run(arguments),
+        Verb::Completions(arguments) => verbs::completions::run(arguments),
+    };
+    match done {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Help and version are answers; anything else is a mistake in the command line.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nothing to do for an answer nobody reads.
+    let _ = error.print();
+    match error.kind() {
+        clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion => {
+            Exit::Ok.into()
+        }
+        _ => Exit::Usage.into(),
+    }
+}
+
+impl From<ringway_control::run::RunError> for Failure {
+    fn from(error: ringway_control::run::RunError) -> Self {
+        use ringway_control::run::RunError;
+        let exit = match &error {
+            RunError::Configuration(_) | RunError::LogLevel(_) => Exit::Data,
+            RunError::Override(_) => Exit::Usage,
+            RunError::Privileges(_) => Exit::Permission,
+            RunError::Authority(_)
+            | RunError::Engine(_)
+            | RunError::Listen { .. }
+            | RunError::System(_) => Exit::Failed,
+        };
+        match error {
+            RunError::Configuration(mistakes) => Failure::configuration(&mistakes),
+            other => Failure::new(exit, other.to_string()),
+        }
+    }
+}

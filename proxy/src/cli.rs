@@ -1,0 +1,320 @@
+//! The command line. Every flag has a twin in the environment; a flag wins over its twin, the twin over the file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ringway_control::run::{STATE_DIRECTORY, WorkloadName};
+use ringway_control::source::Cores;
+
+use crate::output::Format;
+use crate::values::{self, Listener};
+
+/// Where the configuration is looked for when nothing is said.
+pub(crate) const CONFIGURATION: &str = "/etc/ringway";
+
+/// Where the certificate authority is when nothing is said.
+pub(crate) const CA_DIRECTORY: &str = "/var/lib/ringway/ca";
+
+const TEMPLATE: &str =
+    "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "ringway",
+    version,
+    about = "A service mesh without sidecars: mutual TLS for every workload of a host.",
+    help_template = TEMPLATE,
+    before_help = "Examples:\n  \
+        ringway run -f mesh.yaml --node host-a     capture the workloads of host-a\n  \
+        ringway validate -f mesh.d/                check a configuration, all mistakes at once\n  \
+        ringway ca show                            the root of the mesh and who trusts it\n\n",
+    after_help = "Exit codes: 0 done, 1 failed, 64 usage, 65 configuration, 69 something is missing, 77 permission, \
+        130 interrupted.",
+    arg_required_else_help = true,
+    subcommand_required = true,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Capture the workloads of this host and carry their connections
+    Run(Box<RunArguments>),
+    /// Check a configuration without starting anything
+    Validate(ValidateArguments),
+    /// The embedded certificate authority
+    Ca(CaArguments),
+    /// What this program is
+    Version(VersionArguments),
+    /// Completions for a shell
+    Completions(CompletionsArguments),
+}
+
+/// Where the configuration is, and whose part of it is meant.
+#[derive(Debug, Args)]
+pub(crate) struct SourceArguments {
+    /// File or directory of YAML documents, or - for standard input; may be repeated [default: /etc/ringway]
+    #[arg(short, long = "file", value_name = "PATH", env = "RINGWAY_FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Name of the Node document that is this host [default: the host's name, or the only one]
+    #[arg(long, value_name = "NAME", env = "RINGWAY_NODE")]
+    pub(crate) node: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    help_template = TEMPLATE,
+    before_help = "Examples:\n  \
+        ringway run -f mesh.yaml --node host-a\n  \
+        ringway run -f mesh.yaml --reactor epoll --cores 2 --log-level access=debug,info\n  \
+        ringway run -f mesh.yaml --dedicated --workload shop/web --print-config\n\n",
+    after_help = "SIGHUP reads the configuration again (a change of the files does, too); SIGTERM drains and ends, \
+        twice ends at once.\nPROXY_MODE, PROXY_WORKLOAD_INFO, NODE_NAME, LOCAL_XDS_PATH, RUST_LOG and LOG_FORMAT are \
+        understood as Istio's node proxy does."
+)]
+pub(crate) struct RunArguments {
+    #[command(flatten)]
+    pub(crate) source: SourceArguments,
+
+    /// Serve one workload, in whose network namespace this process is
+    #[arg(long, env = "RINGWAY_DEDICATED")]
+    pub(crate) dedicated: bool,
+
+    /// The workload of a dedicated process: namespace/name[/service-account]
+    #[arg(long, value_name = "WORKLOAD", env = "RINGWAY_WORKLOAD")]
+    pub(crate) workload: Option<WorkloadName>,
+
+    /// What the shards wait on
+    #[arg(long, value_enum, env = "RINGWAY_REACTOR")]
+    pub(crate) reactor: Option<Reactor>,
+
+    /// Cores of the shards: auto, a number, or a list such as 0,2,4-7
+    #[arg(long, value_parser = values::cores, env = "RINGWAY_CORES")]
+    pub(crate) cores: Option<Cores>,
+
+    /// Who installs the redirect rules
+    #[arg(long, value_enum, env = "RINGWAY_REDIRECT", conflicts_with = "no_redirect")]
+    pub(crate) redirect: Option<Redirect>,
+
+    /// Install no redirect rules: the same as --redirect none
+    #[arg(long, env = "RINGWAY_NO_REDIRECT")]
+    pub(crate) no_redirect: bool,
+
+    /// Directory of the certificate authority
+    #[arg(long, value_name = "DIR", env = "RINGWAY_CA_DIRECTORY")]
+    pub(crate) ca_directory: Option<PathBuf>,
+
+    /// Lifetime of the workloads' certificates
+    #[arg(long, value_name = "TIME", value_parser = values::duration, env = "RINGWAY_LEAF_LIFETIME")]
+    pub(crate) leaf_lifetime: Option<Duration>,
+
+    /// How long open connections may go on at the end
+    #[arg(long, value_name = "TIME", value_parser = values::duration, env = "RINGWAY_DRAIN_DEADLINE")]
+    pub(crate) drain_deadline: Option<Duration>,
+
+    /// Address of the admin server, or none
+    #[arg(long, value_name = "ADDR", value_parser = values::listener, env = "RINGWAY_ADMIN_ADDRESS")]
+    pub(crate) admin_address: Option<Listener>,
+
+    /// Address of the metrics server, or none
+    #[arg(long, value_name = "ADDR", value_parser = values::listener, env = "RINGWAY_METRICS_ADDRESS")]
+    pub(crate) metrics_address: Option<Listener>,
+
+    /// Address of the readiness server, or none
+    #[arg(long, value_name = "ADDR", value_parser = values::listener, env = "RINGWAY_READINESS_ADDRESS")]
+    pub(crate) readiness_address: Option<Listener>,
+
+    /// What is logged: a level, or levels by scope
+    #[arg(long, value_name = "LEVELS", env = "RINGWAY_LOG_LEVEL")]
+    pub(crate) log_level: Option<String>,
+
+    /// How log lines look
+    #[arg(long, value_enum, env = "RINGWAY_LOG_FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+
+    /// Directory for what must survive a restart, but not a reboot
+    #[arg(long, value_name = "DIR", default_value = STATE_DIRECTORY, env = "RINGWAY_STATE_DIRECTORY")]
+    pub(crate) state_directory: PathBuf,
+
+    /// Print every setting with its value and where it comes from, and end
+    #[arg(long)]
+    pub(crate) print_config: bool,
+
+    /// Form of --print-config
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Reactor {
+    /// io_uring where it is allowed, else epoll
+    Auto,
+    /// io_uring, or fail
+    Ring,
+    /// epoll
+    Epoll,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Redirect {
+    /// nftables where it works, else iptables
+    Auto,
+    /// nft, or fail
+    Nftables,
+    /// iptables-restore, or fail
+    Iptables,
+    /// Somebody else
+    None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Columns separated by tabs
+    Plain,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    help_template = TEMPLATE,
+    before_help = "Examples:\n  \
+        ringway validate -f mesh.yaml\n  \
+        ringway validate -f mesh.d/ --node host-b --strict\n  \
+        kubectl get pods,services -o yaml | ringway validate -f - -f node.yaml -o json\n\n"
+)]
+pub(crate) struct ValidateArguments {
+    #[command(flatten)]
+    pub(crate) source: SourceArguments,
+
+    /// Take warnings for errors
+    #[arg(long, env = "RINGWAY_STRICT")]
+    pub(crate) strict: bool,
+
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    help_template = TEMPLATE,
+    before_help = "Examples:\n  \
+        ringway ca show\n  \
+        ringway ca import --certificate ca-cert.pem --key ca-key.pem --root root-cert.pem\n  \
+        ringway ca rotate --new-signs-after 1h --old-trusted-for 7d\n\n"
+)]
+pub(crate) struct CaArguments {
+    /// Directory of the authority
+    #[arg(
+        short, long, value_name = "DIR", default_value = CA_DIRECTORY, env = "RINGWAY_CA_DIRECTORY", global = true
+    )]
+    pub(crate) directory: PathBuf,
+
+    #[command(subcommand)]
+    pub(crate) verb: CaVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CaVerb {
+    /// Fingerprints, dates and roles, and the roots that are trusted
+    Show {
+        /// Form of the answer
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Make a root; `run` does so by itself on the first start
+    Create {
+        /// How long it is valid
+        #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "3652d")]
+        lifetime: Duration,
+    },
+    /// Replace the root without an interruption
+    Rotate {
+        /// How long the new root is only trusted before it signs
+        #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "24h")]
+        new_signs_after: Duration,
+        /// How long the old root stays trusted from then on
+        #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "7d")]
+        old_trusted_for: Duration,
+        #[command(flatten)]
+        successor: Option<PemArguments>,
+    },
+    /// Bring an authority that exists already
+    Import(PemArguments),
+    /// A certificate for an identity, for clients outside of Ringway
+    Issue {
+        /// The identity: spiffe://<trust domain>/ns/<namespace>/sa/<service account>
+        #[arg(value_name = "SPIFFE-ID")]
+        identity: String,
+        /// Directory for cert-chain.pem, key.pem and root-cert.pem
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// How long it is valid
+        #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "24h")]
+        lifetime: Duration,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PemArguments {
+    /// Certificate of the authority, and what leads to the root, PEM
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) certificate: PathBuf,
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    /// The root, PEM, where the certificate is an intermediate
+    #[arg(long, value_name = "FILE")]
+    pub(crate) root: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VersionArguments {
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    help_template = TEMPLATE,
+    before_help = "Examples:\n  \
+        ringway completions bash > /etc/bash_completion.d/ringway\n  \
+        ringway completions zsh > \"${fpath[1]}/_ringway\"\n  \
+        ringway completions fish > ~/.config/fish/completions/ringway.fish\n\n"
+)]
+pub(crate) struct CompletionsArguments {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_run_has_its_twin() {
+        let command = Cli::command();
+        let run = command.find_subcommand("run").unwrap();
+        let without = ["help", "print_config", "output"];
+        for argument in run.get_arguments().filter(|one| !without.contains(&one.get_id().as_str()))
+        {
+            let twin = argument.get_env().unwrap_or_else(|| panic!("{}", argument.get_id()));
+            assert!(twin.to_string_lossy().starts_with("RINGWAY_"));
+        }
+    }
+}

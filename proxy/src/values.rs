@@ -1,0 +1,124 @@
+//! Values of flags, as people write them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ringway_control::source::Cores;
+
+/// A duration: `500ms`, `5s`, `1m30s`, `24h`, `7d`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong =
+        || format!("{text:?} is no duration; write for example 500ms, 5s, 1m30s, 24h or 7d");
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let number: u32 = rest[..digits].parse().map_err(|_| wrong())?;
+        rest = &rest[digits..];
+        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let unit = match &rest[..end] {
+            "ms" => Duration::from_millis(1),
+            "s" => Duration::from_secs(1),
+            "m" => Duration::from_secs(60),
+            "h" => Duration::from_secs(3600),
+            "d" => Duration::from_secs(24 * 3600),
+            _ => return Err(wrong()),
+        };
+        total =
+            unit.checked_mul(number).and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
+        rest = &rest[end..];
+    }
+    if text.is_empty() { Err(wrong()) } else { Ok(total) }
+}
+
+/// Cores: `auto`, a number of them, or a list such as `0,2,4-7`; one core as a list is `2,`.
+pub(crate) fn cores(text: &str) -> Result<Cores, String> {
+    let wrong = || {
+        format!(
+            "{text:?} names no cores; write auto, a number such as 4, or a list such as 0,2,4-7"
+        )
+    };
+    if text == "auto" {
+        return Ok(Cores::Automatic);
+    }
+    if let Ok(count) = text.parse::<usize>() {
+        return if count == 0 { Err(wrong()) } else { Ok(Cores::Count(count)) };
+    }
+    let mut list = Vec::new();
+    for part in text.strip_suffix(',').unwrap_or(text).split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let first: usize = first.parse().map_err(|_| wrong())?;
+        let last: usize = last.parse().map_err(|_| wrong())?;
+        // As many processors as Linux supports.
+        if last < first || last >= 8192 {
+            return Err(wrong());
+        }
+        list.extend(first..=last);
+    }
+    Ok(Cores::List(list))
+}
+
+/// An address with its port, or `none`.
+pub(crate) fn listener(text: &str) -> Result<Listener, String> {
+    if text == "none" {
+        return Ok(Listener(None));
+    }
+    let address = text.parse().map_err(|_| {
+        format!("{text:?} is no address; write for example 127.0.0.1:15000, [::]:15020 or none")
+    })?;
+    Ok(Listener(Some(address)))
+}
+
+/// Where a server listens; nowhere if it is off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listener(pub(crate) Option<SocketAddr>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let rows = [
+            ("500ms", Some(500)),
+            ("1m30s", Some(90_000)),
+            ("7d", Some(604_800_000)),
+            ("0s", Some(0)),
+            ("", None),
+            ("5", None),
+            ("s", None),
+            ("1w", None),
+            ("99999999999s", None),
+            ("4294967295d4294967295d", Some(742_170_348_576_000_000)),
+        ];
+        for (text, want) in rows {
+            assert_eq!(duration(text).ok(), want.map(Duration::from_millis), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn cores_are_a_number_or_a_list() {
+        let rows = [
+            ("auto", Some(Cores::Automatic)),
+            ("2", Some(Cores::Count(2))),
+            ("2,", Some(Cores::List(vec![2]))),
+            ("0,2,4-6", Some(Cores::List(vec![0, 2, 4, 5, 6]))),
+            ("0", None),
+            ("", None),
+            ("3-1", None),
+            ("0-99999", None),
+            ("a", None),
+            ("-1", None),
+        ];
+        for (text, want) in rows {
+            assert_eq!(cores(text).ok(), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn listeners() {
+        assert_eq!(listener("none"), Ok(Listener(None)));
+        assert_eq!(listener("[::]:15020"), Ok(Listener("[::]:15020".parse().ok())));
+        assert!(listener("15020").unwrap_err().contains("127.0.0.1:15000"));
+    }
+}

@@ -1,0 +1,170 @@
+//! `ringway ca`: the embedded certificate authority, by hand.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use ringway_control::identity::certificate;
+use ringway_control::identity::embedded_ca::directory::CaDirectory;
+use ringway_control::identity::embedded_ca::{AuthorityDescription, Import, Rotation};
+use ringway_control::identity::{CaError, CaOptions, EmbeddedCa};
+use ringway_protocols::identity::Identity;
+use serde_json::json;
+
+use crate::cli::{CaArguments, CaVerb, PemArguments};
+use crate::exit::{Exit, Failure};
+use crate::output::{self, Format};
+
+/// Does what is asked of the authority.
+pub(crate) fn run(arguments: &CaArguments) -> Result<Exit, Failure> {
+    let directory = &arguments.directory;
+    match &arguments.verb {
+        CaVerb::Show { output } => show(directory, *output)?,
+        CaVerb::Create { lifetime } => create(directory, *lifetime)?,
+        CaVerb::Rotate { new_signs_after, old_trusted_for, successor } => {
+            let rotation =
+                Rotation { new_signs_after: *new_signs_after, old_trusted_for: *old_trusted_for };
+            rotate(directory, &rotation, successor.as_ref())?;
+        }
+        CaVerb::Import(files) => import(directory, files)?,
+        CaVerb::Issue { identity, out, lifetime } => issue(directory, identity, out, *lifetime)?,
+    }
+    Ok(Exit::Ok)
+}
+
+fn show(directory: &Path, format: Format) -> Result<(), Failure> {
+    let now = SystemTime::now();
+    let ca = EmbeddedCa::open_existing(directory, CaOptions::default(), now)?;
+    let authorities = ca.describe(now);
+    let bundle: String = ca.trust_bundle(now).iter().map(certificate::to_pem).collect();
+    match format {
+        Format::Json => {
+            let value = json!({
+                "directory": directory,
+                "authorities": authorities,
+                "trustBundle": bundle,
+            });
+            output::json(&value)?;
+        }
+        Format::Table => {
+            let heading = [
+                "role",
+                "subject",
+                "fingerprint",
+                "valid from",
+                "expires",
+                "signs from",
+                "trusted until",
+            ];
+            output::table(&heading, &authorities.iter().map(row).collect::<Vec<_>>())?;
+            output::print(&format!("\n{bundle}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn row(authority: &AuthorityDescription) -> Vec<String> {
+    let certificate = &authority.certificate;
+    vec![
+        authority.role.to_string(),
+        certificate.subject.clone(),
+        certificate.fingerprint.clone(),
+        certificate.valid_from.clone(),
+        certificate.expiration_time.clone(),
+        authority.signs_from.clone(),
+        authority.trusted_until.clone(),
+    ]
+}
+
+fn create(directory: &Path, root_lifetime: Duration) -> Result<(), Failure> {
+    let options = CaOptions { root_lifetime, ..CaOptions::default() };
+    EmbeddedCa::create(directory, options, SystemTime::now())?;
+    eprintln!("made a new authority in {}", directory.display());
+    show(directory, Format::Table)
+}
+
+fn rotate(
+    directory: &Path,
+    rotation: &Rotation,
+    successor: Option<&PemArguments>,
+) -> Result<(), Failure> {
+    let now = SystemTime::now();
+    let mut ca = EmbeddedCa::open_existing(directory, CaOptions::default(), now)?;
+    let files = successor.map(Files::read).transpose()?;
+    let import = files.as_ref().map(Files::import);
+    ca.rotate(rotation, import.as_ref(), now)?;
+    eprintln!(
+        "the new root is trusted from now on and signs from {}; the old one is trusted until {}",
+        certificate::rfc3339_seconds(now + rotation.new_signs_after),
+        certificate::rfc3339_seconds(now + rotation.new_signs_after + rotation.old_trusted_for),
+    );
+    show(directory, Format::Table)
+}
+
+fn import(directory: &Path, files: &PemArguments) -> Result<(), Failure> {
+    let files = Files::read(files)?;
+    EmbeddedCa::import(directory, CaOptions::default(), &files.import(), SystemTime::now())?;
+    eprintln!("imported into {}", directory.display());
+    show(directory, Format::Table)
+}
+
+fn issue(directory: &Path, identity: &str, out: &Path, lifetime: Duration) -> Result<(), Failure> {
+    let identity = Identity::parse(identity).map_err(|error| {
+        Failure::new(Exit::Usage, format!("{identity:?} is no identity: {error}"))
+    })?;
+    let now = SystemTime::now();
+    let ca = EmbeddedCa::open_existing(directory, CaOptions::default(), now)?;
+    let material = ca.issue_for(&identity, lifetime, now)?;
+    let pem =
+        |certificates: &[_]| -> String { certificates.iter().map(certificate::to_pem).collect() };
+    let key = certificate::encode_pem("PRIVATE KEY", material.key.secret_der());
+    let target = CaDirectory::open_or_create(out).map_err(CaError::from)?;
+    let lock = target.lock().map_err(CaError::from)?;
+    for (name, content, mode) in [
+        ("key.pem", key, 0o600),
+        ("cert-chain.pem", pem(&material.chain), 0o644),
+        ("root-cert.pem", pem(&material.trust_anchors), 0o644),
+    ] {
+        target.write(&lock, name, content.as_bytes(), mode).map_err(CaError::from)?;
+    }
+    eprintln!("wrote key.pem, cert-chain.pem and root-cert.pem to {}", out.display());
+    Ok(())
+}
+
+/// The files of an authority that is brought.
+struct Files {
+    certificates: Vec<u8>,
+    key: Vec<u8>,
+    roots: Option<Vec<u8>>,
+}
+
+impl Files {
+    fn read(arguments: &PemArguments) -> Result<Self, Failure> {
+        let read = |path: &Path| {
+            fs::read(path).map_err(|error| {
+                Failure::new(Exit::Unavailable, format!("cannot read {}: {error}", path.display()))
+            })
+        };
+        Ok(Self {
+            certificates: read(&arguments.certificate)?,
+            key: read(&arguments.key)?,
+            roots: arguments.root.as_deref().map(read).transpose()?,
+        })
+    }
+
+    fn import(&self) -> Import<'_> {
+        Import { certificates: &self.certificates, key: &self.key, roots: self.roots.as_deref() }
+    }
+}
+
+impl From<CaError> for Failure {
+    fn from(error: CaError) -> Self {
+        let exit = match &error {
+            CaError::Absent(_) | CaError::FileMissing(_) => Exit::Unavailable,
+            CaError::Given(_) | CaError::Authority(..) | CaError::State(..) => Exit::Data,
+            CaError::Gap => Exit::Usage,
+            CaError::Directory(_) | CaError::Exists(_) | CaError::Replaced(_) => Exit::Failed,
+        };
+        Failure::new(exit, error.to_string())
+    }
+}

@@ -1,0 +1,43 @@
+//! One file per verb.
+
+pub(crate) mod ca;
+pub(crate) mod completions;
+pub(crate) mod run;
+pub(crate) mod validate;
+pub(crate) mod version;
+
+use std::path::{Path, PathBuf};
+
+use ringway_control::source::Source;
+
+use crate::cli::{CONFIGURATION, SourceArguments};
+use crate::exit::{Exit, Failure};
+
+/// Where the configuration is: what was said, else what Istio's node proxy is told, else the usual place.
+pub(crate) fn sources(arguments: &SourceArguments) -> Result<Vec<Source>, Failure> {
+    let mut files = arguments.files.clone();
+    if files.is_empty() {
+        files.extend(std::env::var_os("LOCAL_XDS_PATH").map(PathBuf::from));
+    }
+    if files.is_empty() {
+        let usual = Path::new(CONFIGURATION);
+        if !usual.exists() {
+            return Err(Failure::new(Exit::Usage, "no configuration was given").next(format!(
+                "give a file or directory with `-f PATH`, or put it into {CONFIGURATION}"
+            )));
+        }
+        files.push(usual.to_owned());
+    }
+    if files.iter().filter(|file| file.as_os_str() == "-").count() > 1 {
+        return Err(
+            Failure::new(Exit::Usage, "standard input was given twice").next("give `-f -` once")
+        );
+    }
+    Ok(files.into_iter().map(Source::from_argument).collect())
+}
+
+/// Which node this is, if that was said.
+pub(crate) fn node(arguments: &SourceArguments) -> Option<String> {
+    let istio = || std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());
+    arguments.node.clone().or_else(istio)
+}

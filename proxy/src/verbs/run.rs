@@ -1,0 +1,210 @@
+//! `ringway run`: settings from flags, environment and files, then the control thread.
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use ringway_control::run::settings::{Setting, settings};
+use ringway_control::run::{self, Ending, Overrides, RunOptions};
+use ringway_control::source::{self, Mode, NodeConfig};
+use serde_json::{Value, json};
+
+use super::{node, sources, version};
+use crate::cli::{LogFormat, Reactor, Redirect, RunArguments};
+use crate::exit::{Exit, Failure};
+use crate::output::{self, Format};
+
+/// Runs the node, or prints what it would run with.
+pub(crate) fn run(arguments: &RunArguments, given: &ArgMatches) -> Result<Exit, Failure> {
+    let istio = IstioEnvironment::read()?;
+    let options = RunOptions {
+        sources: sources(&arguments.source)?,
+        node: node(&arguments.source),
+        overrides: overrides(arguments, &istio)?,
+        state_directory: arguments.state_directory.clone(),
+        version: version::info(),
+    };
+    if arguments.print_config {
+        print_config(&options, arguments.output, given, &istio)?;
+        return Ok(Exit::Ok);
+    }
+    match run::run(options)? {
+        Ending::Drained => Ok(Exit::Ok),
+        Ending::Forced => Ok(Exit::Interrupted),
+    }
+}
+
+/// What Istio's node proxy is told by its environment, and we understand, too.
+#[derive(Debug, Default)]
+struct IstioEnvironment {
+    dedicated: Option<bool>,
+    workload: Option<run::WorkloadName>,
+    log_level: Option<String>,
+    log_format: Option<LogFormat>,
+}
+
+impl IstioEnvironment {
+    fn read() -> Result<Self, Failure> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let wrong = |name: &str, value: &str, want: &str| {
+            Failure::new(Exit::Usage, format!("{name}={value:?} is not understood; {want}"))
+        };
+        let dedicated = match variable("PROXY_MODE").as_deref() {
+            None => None,
+            Some("dedicated") => Some(true),
+            Some("shared") => Some(false),
+            Some(other) => return Err(wrong("PROXY_MODE", other, "use shared or dedicated")),
+        };
+        let workload = match variable("PROXY_WORKLOAD_INFO") {
+            None => None,
+            Some(text) => {
+                let want = "use namespace/name/service-account";
+                Some(text.parse().map_err(|_| wrong("PROXY_WORKLOAD_INFO", &text, want))?)
+            }
+        };
+        let log_format = match variable("LOG_FORMAT").as_deref() {
+            None => None,
+            Some("json") => Some(LogFormat::Json),
+            Some(_) => Some(LogFormat::Plain),
+        };
+        Ok(Self { dedicated, workload, log_level: variable("RUST_LOG"), log_format })
+    }
+}
+
+fn overrides(arguments: &RunArguments, istio: &IstioEnvironment) -> Result<Overrides, Failure> {
+    let dedicated = if arguments.dedicated { Some(true) } else { istio.dedicated };
+    // Istio's variable means nothing to a shared process; our own flag would be a mistake there.
+    let istio_workload = istio.workload.clone().filter(|_| dedicated == Some(true));
+    let redirect = match (arguments.no_redirect, arguments.redirect) {
+        (true, _) | (false, Some(Redirect::None)) => Some(source::Redirect::None),
+        (false, Some(Redirect::Auto)) => Some(source::Redirect::Auto),
+        (false, Some(Redirect::Nftables)) => Some(source::Redirect::Nftables),
+        (false, Some(Redirect::Iptables)) => Some(source::Redirect::Iptables),
+        (false, None) => None,
+    };
+    Ok(Overrides {
+        mode: dedicated.map(|dedicated| if dedicated { Mode::Dedicated } else { Mode::Shared }),
+        workload: arguments.workload.clone().or(istio_workload),
+        cores: arguments.cores.clone(),
+        reactor: arguments.reactor.map(|reactor| match reactor {
+            Reactor::Auto => source::Reactor::Auto,
+            Reactor::Ring => source::Reactor::Ring,
+            Reactor::Epoll => source::Reactor::Epoll,
+        }),
+        redirect,
+        ca_directory: arguments.ca_directory.clone(),
+        leaf_lifetime: arguments.leaf_lifetime,
+        drain_deadline: arguments.drain_deadline,
+        admin: arguments.admin_address.map(|listener| listener.0),
+        metrics: arguments.metrics_address.map(|listener| listener.0),
+        readiness: arguments.readiness_address.map(|listener| listener.0),
+        log_level: arguments.log_level.clone().or_else(|| istio.log_level.clone()),
+        log_format: arguments.log_format.or(istio.log_format).map(|format| match format {
+            LogFormat::Plain => source::LogFormat::Plain,
+            LogFormat::Json => source::LogFormat::Json,
+        }),
+    })
+}
+
+fn print_config(
+    options: &RunOptions,
+    format: Format,
+    given: &ArgMatches,
+    istio: &IstioEnvironment,
+) -> Result<(), Failure> {
+    let mesh = run::load(&options.sources, options.node.as_deref(), &options.overrides)?;
+    let defaults = settings(&NodeConfig::default());
+    let rows: Vec<(Setting, String)> = settings(&mesh.node)
+        .into_iter()
+        .zip(defaults)
+        .map(|(setting, default)| {
+            let origin = origin(&setting, &default, given, istio);
+            (setting, origin)
+        })
+        .collect();
+    match format {
+        Format::Json => {
+            let settings: serde_json::Map<String, Value> = rows
+                .into_iter()
+                .map(|(setting, origin)| {
+                    (setting.name.to_owned(), json!({ "value": setting.value, "origin": origin }))
+                })
+                .collect();
+            output::json(&Value::Object(settings))?;
+        }
+        Format::Table => {
+            let rows: Vec<Vec<String>> = rows
+                .into_iter()
+                .map(|(setting, origin)| vec![setting.name.to_owned(), setting.value, origin])
+                .collect();
+            output::table(&["setting", "value", "origin"], &rows)?;
+        }
+    }
+    Ok(())
+}
+
+/// The flags of each setting, with their twins; and the variable of Istio's node proxy, if there is one.
+const FLAGS: &[(&str, &[(&str, &str, &str)], Option<&str>)] = &[
+    ("mode", &[("dedicated", "--dedicated", "RINGWAY_DEDICATED")], Some("PROXY_MODE")),
+    ("cores", &[("cores", "--cores", "RINGWAY_CORES")], None),
+    ("reactor", &[("reactor", "--reactor", "RINGWAY_REACTOR")], None),
+    (
+        "redirect",
+        &[
+            ("redirect", "--redirect", "RINGWAY_REDIRECT"),
+            ("no_redirect", "--no-redirect", "RINGWAY_NO_REDIRECT"),
+        ],
+        None,
+    ),
+    (
+        "certificateAuthority.directory",
+        &[("ca_directory", "--ca-directory", "RINGWAY_CA_DIRECTORY")],
+        None,
+    ),
+    (
+        "certificateAuthority.leafLifetime",
+        &[("leaf_lifetime", "--leaf-lifetime", "RINGWAY_LEAF_LIFETIME")],
+        None,
+    ),
+    ("drainDeadline", &[("drain_deadline", "--drain-deadline", "RINGWAY_DRAIN_DEADLINE")], None),
+    ("listen.admin", &[("admin_address", "--admin-address", "RINGWAY_ADMIN_ADDRESS")], None),
+    (
+        "listen.metrics",
+        &[("metrics_address", "--metrics-address", "RINGWAY_METRICS_ADDRESS")],
+        None,
+    ),
+    (
+        "listen.readiness",
+        &[("readiness_address", "--readiness-address", "RINGWAY_READINESS_ADDRESS")],
+        None,
+    ),
+    ("log.level", &[("log_level", "--log-level", "RINGWAY_LOG_LEVEL")], Some("RUST_LOG")),
+    ("log.format", &[("log_format", "--log-format", "RINGWAY_LOG_FORMAT")], Some("LOG_FORMAT")),
+];
+
+fn origin(
+    setting: &Setting,
+    default: &Setting,
+    given: &ArgMatches,
+    istio: &IstioEnvironment,
+) -> String {
+    let row = FLAGS.iter().find(|(name, ..)| *name == setting.name);
+    if let Some((_, flags, variable)) = row {
+        for (id, flag, twin) in *flags {
+            match given.value_source(id) {
+                Some(ValueSource::CommandLine) => return format!("flag {flag}"),
+                Some(ValueSource::EnvVariable) => return format!("environment {twin}"),
+                _ => {}
+            }
+        }
+        let told = match setting.name {
+            "mode" => istio.dedicated.is_some(),
+            "log.level" => istio.log_level.is_some(),
+            "log.format" => istio.log_format.is_some(),
+            _ => false,
+        };
+        if let (Some(variable), true) = (variable, told) {
+            return format!("environment {variable}");
+        }
+    }
+    let origin = if setting.value == default.value { "default" } else { "file" };
+    origin.to_owned()
+}
