@@ -141,8 +141,11 @@ fn print_config(
     Ok(())
 }
 
-/// The flags of each setting, with their twins; and the variable of Istio's node proxy, if there is one.
-const FLAGS: &[(&str, &[(&str, &str, &str)], Option<&str>)] = &[
+/// A flag: its id, what it is called, and its twin in the environment.
+type Flag = (&'static str, &'static str, &'static str);
+
+/// The flags of each setting; and the variable of Istio's node proxy, if there is one.
+const FLAGS: &[(&str, &[Flag], Option<&str>)] = &[
     ("mode", &[("dedicated", "--dedicated", "RINGWAY_DEDICATED")], Some("PROXY_MODE")),
     ("cores", &[("cores", "--cores", "RINGWAY_CORES")], None),
     ("reactor", &[("reactor", "--reactor", "RINGWAY_REACTOR")], None),
