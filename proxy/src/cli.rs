@@ -242,8 +242,15 @@ pub(crate) enum CaVerb {
         /// How long the old root stays trusted from then on
         #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "7d")]
         old_trusted_for: Duration,
-        #[command(flatten)]
-        successor: Option<PemArguments>,
+        /// Certificate of an authority that is to be the next, PEM [default: a new root is made]
+        #[arg(long, value_name = "FILE", requires = "key")]
+        certificate: Option<PathBuf>,
+        /// Its private key, PEM
+        #[arg(long, value_name = "FILE", requires = "certificate")]
+        key: Option<PathBuf>,
+        /// Its root, PEM, where the certificate is an intermediate
+        #[arg(long, value_name = "FILE", requires = "certificate")]
+        root: Option<PathBuf>,
     },
     /// Bring an authority that exists already
     Import(PemArguments),
@@ -264,7 +271,7 @@ pub(crate) enum CaVerb {
 #[derive(Debug, Args)]
 pub(crate) struct PemArguments {
     /// Certificate of the authority, and what leads to the root, PEM
-    #[arg(long, value_name = "FILE", requires = "key")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) certificate: PathBuf,
     /// Its private key, PEM
     #[arg(long, value_name = "FILE")]

@@ -21,9 +21,15 @@ pub(crate) fn run(arguments: &CaArguments) -> Result<Exit, Failure> {
     match &arguments.verb {
         CaVerb::Show { output } => show(directory, *output)?,
         CaVerb::Create { lifetime } => create(directory, *lifetime)?,
-        CaVerb::Rotate { new_signs_after, old_trusted_for, successor } => {
+        CaVerb::Rotate { new_signs_after, old_trusted_for, certificate, key, root } => {
             let rotation =
                 Rotation { new_signs_after: *new_signs_after, old_trusted_for: *old_trusted_for };
+            let successor = match (certificate, key) {
+                (Some(certificate), Some(key)) => {
+                    Some(Files::read(certificate, key, root.as_deref())?)
+                }
+                _ => None,
+            };
             rotate(directory, &rotation, successor.as_ref())?;
         }
         CaVerb::Import(files) => import(directory, files)?,
@@ -83,15 +89,10 @@ fn create(directory: &Path, root_lifetime: Duration) -> Result<(), Failure> {
     show(directory, Format::Table)
 }
 
-fn rotate(
-    directory: &Path,
-    rotation: &Rotation,
-    successor: Option<&PemArguments>,
-) -> Result<(), Failure> {
+fn rotate(directory: &Path, rotation: &Rotation, successor: Option<&Files>) -> Result<(), Failure> {
     let now = SystemTime::now();
     let mut ca = EmbeddedCa::open_existing(directory, CaOptions::default(), now)?;
-    let files = successor.map(Files::read).transpose()?;
-    let import = files.as_ref().map(Files::import);
+    let import = successor.map(Files::import);
     ca.rotate(rotation, import.as_ref(), now)?;
     eprintln!(
         "the new root is trusted from now on and signs from {}; the old one is trusted until {}",
@@ -102,7 +103,7 @@ fn rotate(
 }
 
 fn import(directory: &Path, files: &PemArguments) -> Result<(), Failure> {
-    let files = Files::read(files)?;
+    let files = Files::read(&files.certificate, &files.key, files.root.as_deref())?;
     EmbeddedCa::import(directory, CaOptions::default(), &files.import(), SystemTime::now())?;
     eprintln!("imported into {}", directory.display());
     show(directory, Format::Table)
@@ -139,16 +140,16 @@ struct Files {
 }
 
 impl Files {
-    fn read(arguments: &PemArguments) -> Result<Self, Failure> {
+    fn read(certificate: &Path, key: &Path, root: Option<&Path>) -> Result<Self, Failure> {
         let read = |path: &Path| {
             fs::read(path).map_err(|error| {
                 Failure::new(Exit::Unavailable, format!("cannot read {}: {error}", path.display()))
             })
         };
         Ok(Self {
-            certificates: read(&arguments.certificate)?,
-            key: read(&arguments.key)?,
-            roots: arguments.root.as_deref().map(read).transpose()?,
+            certificates: read(certificate)?,
+            key: read(key)?,
+            roots: root.map(read).transpose()?,
         })
     }
 

@@ -1,0 +1,399 @@
+//! The command line, by running the built program: help, versions, completions, validation, the authority.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const MESH: &str = "\
+apiVersion: ringway.dev/v1alpha1
+kind: Node
+metadata:
+  name: host-a
+spec:
+  drainDeadline: 9s
+  workloads:
+  - name: web
+    namespace: shop
+    networkNamespace: web
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata:
+  name: web
+  namespace: shop
+spec:
+  address: 10.0.0.1
+  serviceAccount: web
+";
+
+/// What a run of the program gave.
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+/// A command in an environment that says nothing of its own.
+fn ringway(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    command.args(arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+}
+
+fn run(arguments: &[&str]) -> Ran {
+    ran(ringway(arguments).output().unwrap())
+}
+
+fn run_with_input(arguments: &[&str], input: &str) -> Ran {
+    let mut child = ringway(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    ran(child.wait_with_output().unwrap())
+}
+
+fn ran(output: Output) -> Ran {
+    Ran {
+        code: output.status.code().expect("it ends by itself"),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn file(home: &TempDir, name: &str, content: &str) -> String {
+    let path = home.path().join(name);
+    fs::write(&path, content).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn help_begins_with_three_examples_and_fits_a_screen() {
+    for arguments in [&["--help"][..], &["-h"], &["run", "-h"], &["ca", "-h"], &["validate", "-h"]]
+    {
+        let help = run(arguments);
+        assert_eq!(help.code, 0, "{arguments:?}");
+        let examples: Vec<_> = help
+            .stdout
+            .lines()
+            .filter(|line| line.starts_with("  ringway ") || line.contains("| ringway "))
+            .collect();
+        assert_eq!(examples.len(), 3, "{arguments:?}: {examples:?}");
+        let lines = help.stdout.lines().count();
+        assert!(lines <= 60, "{arguments:?}: {lines} lines");
+        assert!(help.stdout.find("Examples:") < help.stdout.find("Usage:"));
+    }
+}
+
+#[test]
+fn mistakes_in_the_command_line_are_usage_errors_with_a_hint() {
+    let home = TempDir::new().unwrap();
+    let mesh = file(&home, "mesh.yaml", MESH);
+    //  arguments                                             want on stderr
+    let rows: [(&[&str], &str); 10] = [
+        (&[], "Usage:"),
+        (&["runn"], "'run'"),
+        (&["run", "--reactr", "epoll"], "--reactor"),
+        (&["run", "-f", &mesh, "--reactor", "uring"], "possible values: auto, ring, epoll"),
+        (&["run", "-f", &mesh, "--cores", "0"], "a list such as 0,2,4-7"),
+        (&["run", "-f", &mesh, "--leaf-lifetime", "5"], "500ms, 5s, 1m30s"),
+        (&["run", "-f", &mesh, "--workload", "web"], "namespace/name"),
+        (&["run", "-f", &mesh, "--workload", "shop/web"], "--dedicated"),
+        (&["run", "-f", &mesh, "--dedicated", "--workload", "shop/api"], "no workload shop/api"),
+        (&["run", "-f", "-", "-f", "-"], "give `-f -` once"),
+    ];
+    for (arguments, want) in rows {
+        let ran = run(arguments);
+        assert_eq!(ran.code, 64, "{arguments:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(want), "{arguments:?}: {}", ran.stderr);
+        assert_eq!(ran.stdout, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_version_is_text_or_json() {
+    let text = run(&["version"]);
+    assert_eq!(text.code, 0);
+    assert!(text.stdout.starts_with(concat!("ringway ", env!("CARGO_PKG_VERSION"), " (revision ")));
+    let parsed = json(&run(&["version", "-o", "json"]).stdout);
+    for key in ["version", "gitRevision", "rustVersion", "buildProfile", "cryptoProvider"] {
+        assert!(parsed[key].as_str().is_some_and(|value| !value.is_empty()), "{key}: {parsed}");
+    }
+    assert_eq!(run(&["--version"]).code, 0);
+}
+
+#[test]
+fn completions_know_every_verb() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = run(&["completions", shell]);
+        assert_eq!(script.code, 0, "{shell}");
+        for verb in ["validate", "completions", "rotate"] {
+            assert!(script.stdout.contains(verb), "{shell}: {verb}");
+        }
+    }
+    assert_eq!(run(&["completions", "dos"]).code, 64);
+}
+
+#[test]
+fn a_good_configuration_is_valid() {
+    let home = TempDir::new().unwrap();
+    let mesh = file(&home, "mesh.yaml", MESH);
+    let ran = run(&["validate", "-f", &mesh]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert_eq!(ran.stdout, "valid: 1 workload, 0 services; host-a captures 1 workload\n");
+
+    let from_directory = run(&["validate", "-f", home.path().to_str().unwrap(), "-o", "json"]);
+    let parsed = json(&from_directory.stdout);
+    assert_eq!(parsed["valid"], true);
+    assert_eq!(parsed["mesh"]["captured"].as_array().unwrap().len(), 1);
+
+    let from_input = run_with_input(&["validate", "-f", "-", "--node", "host-a"], MESH);
+    assert_eq!(from_input.code, 0, "{}", from_input.stderr);
+}
+
+#[test]
+fn every_mistake_of_a_bad_configuration_is_shown_at_once() {
+    let home = TempDir::new().unwrap();
+    let bad =
+        MESH.replace("drainDeadline: 9s", "drainDedline: 9s").replace("10.0.0.1", "10.0.0.999");
+    let mesh = file(&home, "mesh.yaml", &bad);
+    let ran = run(&["validate", "-f", &mesh]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (65, ""));
+    for want in [
+        "mesh.yaml:6:3",
+        "drainDedline",
+        "`drainDeadline`",
+        "10.0.0.999",
+        "^",
+        "2 errors",
+        "next: ",
+    ] {
+        assert!(ran.stderr.contains(want), "{want} is not in\n{}", ran.stderr);
+    }
+    let parsed = json(&run(&["validate", "-f", &mesh, "-o", "json"]).stdout);
+    assert_eq!(parsed["valid"], false);
+    assert_eq!(parsed["errors"].as_array().unwrap().len(), 2);
+    assert_eq!(parsed["errors"][0]["line"], 6);
+
+    let started = run(&["run", "-f", &mesh, "--ca-directory", "/nowhere"]);
+    assert_eq!(started.code, 65, "run refuses it the same way");
+}
+
+#[test]
+fn a_missing_file_is_an_error_and_not_an_empty_mesh() {
+    let ran = run(&["validate", "-f", "/nowhere/mesh.yaml"]);
+    assert_eq!(ran.code, 65);
+    assert!(ran.stderr.contains("/nowhere/mesh.yaml"), "{}", ran.stderr);
+}
+
+#[test]
+fn print_config_tells_where_each_setting_comes_from() {
+    let home = TempDir::new().unwrap();
+    let mesh = file(&home, "mesh.yaml", MESH);
+    let printed =
+        ringway(&["run", "-f", &mesh, "--print-config", "-o", "json", "--reactor", "epoll"])
+            .env("RINGWAY_LEAF_LIFETIME", "1h")
+            .env("RINGWAY_REACTOR", "ring")
+            .env("RUST_LOG", "debug")
+            .output()
+            .unwrap();
+    let printed = ran(printed);
+    assert_eq!(printed.code, 0, "{}", printed.stderr);
+    let settings = json(&printed.stdout);
+    let rows = [
+        ("reactor", "epoll", "flag --reactor"),
+        ("certificateAuthority.leafLifetime", "3600s", "environment RINGWAY_LEAF_LIFETIME"),
+        ("log.level", "debug", "environment RUST_LOG"),
+        ("drainDeadline", "9s", "file"),
+        ("mode", "shared", "default"),
+    ];
+    for (name, value, origin) in rows {
+        assert_eq!(settings[name]["value"], value, "{name}");
+        assert_eq!(settings[name]["origin"], origin, "{name}");
+    }
+    // In a pipe: three columns split by tabs, no heading.
+    let table = run(&["run", "-f", &mesh, "--print-config"]).stdout;
+    assert!(table.lines().any(|line| line == "drainDeadline\t9s\tfile"), "{table}");
+    assert!(table.lines().all(|line| line.split('\t').count() == 3), "{table}");
+}
+
+#[test]
+fn istios_environment_makes_a_dedicated_process() {
+    let home = TempDir::new().unwrap();
+    let mesh = file(&home, "mesh.yaml", MESH);
+    let print = |workload: &str| {
+        let printed = ringway(&["run", "--print-config", "-o", "json"])
+            .env("LOCAL_XDS_PATH", &mesh)
+            .env("PROXY_MODE", "dedicated")
+            .env("PROXY_WORKLOAD_INFO", workload)
+            .env("LOG_FORMAT", "json")
+            .output()
+            .unwrap();
+        ran(printed)
+    };
+    let printed = print("shop/web/web");
+    let settings = json(&printed.stdout);
+    assert_eq!(settings["mode"]["origin"], "environment PROXY_MODE");
+    assert_eq!(settings["log.format"]["value"], "json");
+    assert_eq!(print("shop/web/other").code, 64);
+    assert!(print("web").stderr.contains("PROXY_WORKLOAD_INFO=\"web\""));
+}
+
+#[test]
+fn without_capabilities_it_says_which_are_missing() {
+    let home = TempDir::new().unwrap();
+    let mesh = file(&home, "mesh.yaml", MESH);
+    let ca = home.path().join("ca");
+    let arguments = ["run", "-f", &mesh, "--ca-directory", ca.to_str().unwrap()];
+    let run = if rustix::process::geteuid().is_root() {
+        let mut dropped = Command::new("setpriv");
+        dropped.args(["--bounding-set=-all", "--inh-caps=-all", env!("CARGO_BIN_EXE_ringway")]);
+        dropped.args(arguments).output()
+    } else {
+        ringway(&arguments).output()
+    };
+    let ran = ran(run.unwrap());
+    assert_eq!(ran.code, 77, "{}", ran.stderr);
+    for want in ["CAP_NET_ADMIN", "CAP_SYS_ADMIN", "setcap"] {
+        assert!(ran.stderr.contains(want), "{}", ran.stderr);
+    }
+    assert!(!ca.exists(), "nothing was begun");
+}
+
+/// The authority in a directory of its own.
+struct Authority {
+    home: TempDir,
+}
+
+impl Authority {
+    fn new() -> Self {
+        Self { home: TempDir::new().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.home.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        let directory = self.path("ca");
+        let all: Vec<&str> = ["ca", "--directory", &directory]
+            .into_iter()
+            .chain(arguments.iter().copied())
+            .collect();
+        run(&all)
+    }
+
+    fn show(&self) -> Value {
+        json(&self.run(&["show", "-o", "json"]).stdout)
+    }
+}
+
+#[test]
+fn an_authority_is_made_shown_and_rotated() {
+    let authority = Authority::new();
+    let absent = authority.run(&["show"]);
+    assert_eq!(absent.code, 69);
+    assert!(absent.stderr.contains("ringway ca create"), "{}", absent.stderr);
+
+    assert_eq!(authority.run(&["create"]).code, 0);
+    let again = authority.run(&["create"]);
+    assert_eq!(again.code, 1);
+    assert!(again.stderr.contains("ca rotate"), "{}", again.stderr);
+
+    let shown = authority.show();
+    assert_eq!(shown["authorities"].as_array().unwrap().len(), 1);
+    assert_eq!(shown["authorities"][0]["role"], "current");
+    assert_eq!(shown["authorities"][0]["fingerprint"].as_str().unwrap().len(), 64);
+    assert!(shown["trustBundle"].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE-----\n"));
+    let table = authority.run(&["show"]).stdout;
+    assert!(table.starts_with("current\tCN=Ringway root "), "{table}");
+
+    let rotated = authority.run(&["rotate", "--new-signs-after", "1h", "--old-trusted-for", "2d"]);
+    assert_eq!(rotated.code, 0, "{}", rotated.stderr);
+    let roles: Vec<Value> = authority.show()["authorities"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["role"].clone())
+        .collect();
+    assert_eq!(roles, ["current", "next"]);
+    let pending = authority.run(&["rotate"]);
+    assert_eq!(pending.code, 65);
+    assert!(pending.stderr.contains("already under way"), "{}", pending.stderr);
+}
+
+#[test]
+fn a_certificate_is_issued_into_files_only_their_owner_reads() {
+    let authority = Authority::new();
+    authority.run(&["create"]);
+    let out = authority.path("out");
+    let identity = "spiffe://cluster.local/ns/shop/sa/probe";
+    let issued = authority.run(&["issue", identity, "--out", &out, "--lifetime", "1h"]);
+    assert_eq!(issued.code, 0, "{}", issued.stderr);
+    let mode =
+        |name: &str| fs::metadata(Path::new(&out).join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("key.pem"), mode("cert-chain.pem")), (0o600, 0o644));
+    let bundle = authority.show()["trustBundle"].as_str().unwrap().to_owned();
+    assert_eq!(fs::read_to_string(Path::new(&out).join("root-cert.pem")).unwrap(), bundle);
+
+    let wrong = authority.run(&["issue", "probe", "--out", &out]);
+    assert_eq!(wrong.code, 64);
+    assert!(wrong.stderr.contains("spiffe://"), "{}", wrong.stderr);
+}
+
+#[test]
+fn an_authority_can_be_brought_once() {
+    let (company, ours) = (Authority::new(), Authority::new());
+    company.run(&["create"]);
+    let certificate = company.path("ca/root-cert.pem");
+    let key = company.path("ca/root-key.pem");
+    let import = ["import", "--certificate", &certificate, "--key", &key];
+    let ran = ours.run(&import);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(
+        ours.show()["authorities"][0]["fingerprint"],
+        company.show()["authorities"][0]["fingerprint"]
+    );
+    assert_eq!(ours.run(&import).code, 1, "not over an authority that is there");
+
+    let other = Authority::new();
+    let swapped = other.run(&["import", "--certificate", &key, "--key", &certificate]);
+    assert_eq!(swapped.code, 65);
+    let missing = other.run(&["import", "--certificate", "/nowhere.pem", "--key", &key]);
+    assert_eq!(missing.code, 69);
+    assert!(missing.stderr.contains("/nowhere.pem"), "{}", missing.stderr);
+}
+
+#[test]
+fn a_key_others_can_read_is_refused() {
+    let authority = Authority::new();
+    authority.run(&["create"]);
+    let key = authority.path("ca/root-key.pem");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let ran = authority.run(&["show"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains(&format!("chmod 600 {key}")), "{}", ran.stderr);
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let mut child = ringway(&["completions", "bash"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
