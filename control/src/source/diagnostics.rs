@@ -8,6 +8,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::rendering::Rendering;
+
 /// Problems that are kept with their text; further ones are only counted. A file of 150,000 workloads that all carry
 /// the same wrong key is one mistake, not 150,000 pages.
 pub const PROBLEMS_MAX: usize = 1000;
@@ -88,9 +90,14 @@ impl Reporter {
             Severity::Error => self.errors += 1,
             Severity::Warning => self.warnings += 1,
         }
-        if self.problems.len() < PROBLEMS_MAX {
+        if !self.is_full() {
             self.problems.push(problem);
         }
+    }
+
+    /// Whether further problems are only counted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.problems.len() >= PROBLEMS_MAX
     }
 
     pub(crate) fn has_errors(&self) -> bool {
@@ -105,6 +112,12 @@ impl Reporter {
     pub(crate) fn finish(mut self, sources: &dyn Sources) -> Diagnostics {
         self.problems.sort_by(|a, b| {
             (a.place, a.severity, &a.message).cmp(&(b.place, b.severity, &b.message))
+        });
+        // What contradicts the same other place contradicts it once.
+        self.problems.dedup_by(|b, a| {
+            let is_same = a.place == b.place && a.related.is_some() && a.related == b.related;
+            self.errors -= usize::from(is_same && b.severity == Severity::Error);
+            is_same
         });
         let places: Vec<Place> = self.problems.iter().map(|problem| problem.place).collect();
         let lines = sources.lines(&places);
@@ -187,12 +200,18 @@ impl Diagnostic {
         &self.message
     }
 
+    /// Where the other half of a contradiction is.
+    pub(super) fn related(&self) -> Option<&str> {
+        self.related.as_deref()
+    }
+
     /// What to do about it, where that is known.
     pub fn help(&self) -> Option<&str> {
         self.help.as_deref()
     }
 
-    fn width(&self) -> u32 {
+    /// How many characters are meant.
+    pub(super) fn width(&self) -> u32 {
         self.width
     }
 }
@@ -228,147 +247,14 @@ impl Diagnostics {
 
     /// The same text with colours for a terminal.
     pub fn coloured(&self) -> impl fmt::Display + '_ {
-        Rendering { diagnostics: self, palette: &COLOURED }
+        Rendering::coloured(self)
     }
 }
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Rendering { diagnostics: self, palette: &PLAIN }.fmt(f)
+        Rendering::plain(self).fmt(f)
     }
 }
 
 impl std::error::Error for Diagnostics {}
-
-struct Palette {
-    bold: &'static str,
-    error: &'static str,
-    warning: &'static str,
-    gutter: &'static str,
-    end: &'static str,
-}
-
-static PLAIN: Palette = Palette { bold: "", error: "", warning: "", gutter: "", end: "" };
-static COLOURED: Palette = Palette {
-    bold: "\x1b[1m",
-    error: "\x1b[1;31m",
-    warning: "\x1b[1;33m",
-    gutter: "\x1b[1;34m",
-    end: "\x1b[0m",
-};
-
-struct Rendering<'a> {
-    diagnostics: &'a Diagnostics,
-    palette: &'static Palette,
-}
-
-impl fmt::Display for Rendering<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for diagnostic in &self.diagnostics.items {
-            self.item(diagnostic, f)?;
-        }
-        self.summary(f)
-    }
-}
-
-impl Rendering<'_> {
-    fn item(&self, item: &Diagnostic, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.heading(item, f)?;
-        let digits = item.line.to_string().len();
-        if item.line > 0 {
-            self.excerpt(item, digits, f)?;
-        }
-        for note in item.related.iter().chain(&item.help) {
-            let Palette { gutter, end, .. } = self.palette;
-            writeln!(f, "{:digits$} {gutter}={end} {note}", "")?;
-        }
-        writeln!(f)
-    }
-
-    fn heading(&self, item: &Diagnostic, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Palette { bold, error, warning, end, .. } = self.palette;
-        write!(f, "{bold}{}", item.file)?;
-        if item.line > 0 {
-            write!(f, ":{}:{}", item.line, item.column)?;
-        }
-        match item.severity {
-            Severity::Error => write!(f, ":{end} {error}error:{end} ")?,
-            Severity::Warning => write!(f, ":{end} {warning}warning:{end} ")?,
-        }
-        writeln!(f, "{bold}{}{end}", item.message)
-    }
-
-    fn excerpt(&self, item: &Diagnostic, digits: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Palette { error, warning, gutter, end, .. } = self.palette;
-        let mark = if item.severity == Severity::Error { error } else { warning };
-        let view = View::new(&item.excerpt, item.column, item.width());
-        writeln!(f, "{gutter}{} |{end} {}", item.line, view.text)?;
-        let carets = "^".repeat(view.carets);
-        writeln!(
-            f,
-            "{:digits$} {gutter}|{end} {:indent$}{mark}{carets}{end}",
-            "",
-            "",
-            indent = view.indent
-        )
-    }
-
-    fn summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Diagnostics { items, errors, warnings } = self.diagnostics;
-        let omitted = (errors + warnings).saturating_sub(items.len());
-        if omitted > 0 {
-            writeln!(f, "… and {omitted} more\n")?;
-        }
-        match (errors, warnings) {
-            (0, 0) => Ok(()),
-            (0, warnings) => writeln!(f, "{}", count(*warnings, "warning")),
-            (errors, 0) => writeln!(f, "{}", count(*errors, "error")),
-            (errors, warnings) => {
-                writeln!(f, "{}, {}", count(*errors, "error"), count(*warnings, "warning"))
-            }
-        }
-    }
-}
-
-fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
-}
-
-/// Characters of a line that are shown; a JSON file may be one line of a megabyte.
-const EXCERPT_CHARACTERS_MAX: usize = 120;
-
-/// The part of a line around a place, safe for a terminal.
-struct View {
-    text: String,
-    indent: usize,
-    carets: usize,
-}
-
-impl View {
-    fn new(line: &str, column: u32, width: u32) -> View {
-        let column = (column as usize).saturating_sub(1);
-        let skipped = if column < EXCERPT_CHARACTERS_MAX * 3 / 4 {
-            0
-        } else {
-            column - EXCERPT_CHARACTERS_MAX / 4
-        };
-        let mut shown: String =
-            line.chars().skip(skipped).take(EXCERPT_CHARACTERS_MAX).map(printable).collect();
-        let characters = shown.chars().count();
-        if skipped > 0 {
-            shown.insert_str(0, "… ");
-        }
-        let start = (column - skipped).min(characters);
-        let carets = (width as usize).clamp(1, (characters - start).max(1));
-        View { text: shown, indent: start + if skipped > 0 { 2 } else { 0 }, carets }
-    }
-}
-
-/// Tabs take one column, as they did when columns were counted; what could move a terminal's cursor is not repeated.
-fn printable(character: char) -> char {
-    match character {
-        '\t' => ' ',
-        c if c.is_control() => '\u{fffd}',
-        c => c,
-    }
-}

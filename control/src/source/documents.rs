@@ -6,49 +6,25 @@
 
 use super::diagnostics::{FileId, Place, Problem, Reporter};
 use super::fields::expected;
+use super::kinds::{Kind, kind_of};
 use super::kubernetes::{self, Context};
 use super::local::{self, LocalObjects};
+use super::mappings::report_duplicate;
 use super::node::node;
 use super::objects::Objects;
-use super::reader::{Abandoned, Reader, report_duplicate};
-use super::suggest::{nearest, one_of};
+use super::reader::{Abandoned, Reader};
+use super::suggest::did_you_mean;
 use super::text::Files;
 use super::value::{Content, Key, Value};
+use super::world::World;
 
 /// Everything the files of a load say.
-#[derive(Default)]
 pub(crate) struct Documents {
     pub(crate) context: Context,
     pub(crate) objects: Objects,
     pub(crate) local: LocalObjects,
+    pub(crate) world: World,
 }
-
-/// An object Ringway understands.
-#[derive(Clone, Copy)]
-enum Kind {
-    Namespace,
-    Node,
-    Pod,
-    Service,
-    WorkloadEntry,
-    /// Belongs to the others, but says nothing a proxy needs.
-    ServiceAccount,
-    /// Must not be overlooked.
-    Authorization,
-}
-
-const KINDS: &[(&str, &str, Kind)] = &[
-    ("ringway.dev/v1alpha1", "Node", Kind::Node),
-    ("v1", "Pod", Kind::Pod),
-    ("v1", "Service", Kind::Service),
-    ("v1", "Namespace", Kind::Namespace),
-    ("v1", "ServiceAccount", Kind::ServiceAccount),
-    ("networking.istio.io/v1", "WorkloadEntry", Kind::WorkloadEntry),
-    ("networking.istio.io/v1beta1", "WorkloadEntry", Kind::WorkloadEntry),
-    ("networking.istio.io/v1alpha3", "WorkloadEntry", Kind::WorkloadEntry),
-    ("security.istio.io/v1", "AuthorizationPolicy", Kind::Authorization),
-    ("security.istio.io/v1beta1", "AuthorizationPolicy", Kind::Authorization),
-];
 
 /// A list of the top level that is read element by element.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,8 +44,13 @@ const SECTIONS: &[(&str, Section)] = &[
 
 impl Documents {
     /// Reads all files.
-    pub(crate) fn read(files: &Files, reporter: &mut Reporter) -> Documents {
-        let mut documents = Documents::default();
+    pub(crate) fn read(files: &Files, world: World, reporter: &mut Reporter) -> Documents {
+        let mut documents = Documents {
+            context: Context::default(),
+            objects: Objects::default(),
+            local: LocalObjects::default(),
+            world,
+        };
         for file in files.ids() {
             match files.characters(file) {
                 Ok(characters) => {
@@ -201,10 +182,10 @@ impl Document<'_, '_> {
         self.reader.enter(reporter)?;
         while self.reader.more(reporter)? {
             let value = self.reader.value(reporter)?;
-            let local = &mut self.documents.local;
+            let Documents { local, world, .. } = &mut *self.documents;
             match section {
                 Section::Items => self.object(&value, reporter),
-                Section::Workloads => local::workload(&value, local, reporter),
+                Section::Workloads => local::workload(&value, local, world, reporter),
                 Section::Services => local::service(&value, local, reporter),
                 Section::Policies => local::policy(&value, local, reporter),
             }
@@ -232,7 +213,11 @@ impl Document<'_, '_> {
                 let directory = self.files.directory(self.file);
                 objects.nodes.push(node(value, directory, context, reporter)?);
             }
-            Kind::Pod => objects.workloads.extend(kubernetes::pod(value, context, reporter)?),
+            Kind::Pod => {
+                if let Some(pod) = kubernetes::pod(value, context, reporter)? {
+                    objects.workloads.push(pod);
+                }
+            }
             Kind::Service => {
                 objects.services.extend(kubernetes::service(value, context, reporter)?)
             }
@@ -273,62 +258,6 @@ fn report_if_given(
     }
 }
 
-/// What the object says it is, if that is something.
-fn kind_of(value: &Value, reporter: &mut Reporter) -> Option<Kind> {
-    if value.entries().is_none() {
-        expected("an object, which is a mapping", value, reporter);
-        return None;
-    }
-    let (Some(version), Some(kind)) = (value.get("apiVersion"), value.get("kind")) else {
-        report_no_kind(value, reporter);
-        return None;
-    };
-    let texts = (version.text().unwrap_or_default(), kind.text().unwrap_or_default());
-    let (version_text, kind_text) = texts;
-    let known = KINDS.iter().filter(|(_, known, _)| *known == kind_text);
-    match known.clone().find(|(known, ..)| *known == version_text) {
-        Some((.., kind)) => Some(*kind),
-        None if known.clone().next().is_some() => {
-            let message = format!("the kind `{kind_text}` has no apiVersion `{version_text}`");
-            let help = format!("write {}", one_of(known.map(|(version, ..)| *version)));
-            reporter.report(Problem::error(version.place, message).help(help));
-            None
-        }
-        None => {
-            report_unknown_kind(kind, kind_text, reporter);
-            None
-        }
-    }
-}
-
-fn report_no_kind(value: &Value, reporter: &mut Reporter) {
-    let missing = if value.get("apiVersion").is_none() { "apiVersion" } else { "kind" };
-    let message = format!("this object lacks the required key `{missing}`");
-    let keys = value.entries().unwrap_or_default().iter().map(|(key, _)| key);
-    let near =
-        keys.filter_map(|key| nearest(&key.text, ["apiVersion", "kind"]).map(|near| (key, near)));
-    let typo = near.into_iter().find(|(_, near)| *near == missing);
-    let place = typo.as_ref().map_or(value.place, |(key, _)| key.place);
-    let help = typo.map(|(_, near)| format!("did you mean `{near}`?"));
-    reporter.report(Problem::error(place, message).help(help));
-}
-
-fn report_unknown_kind(kind: &Value, text: &str, reporter: &mut Reporter) {
-    let kinds = || KINDS.iter().map(|(_, kind, _)| *kind);
-    let mut names: Vec<&str> = KINDS
-        .iter()
-        .filter(|(.., kind)| !matches!(kind, Kind::Authorization))
-        .map(|(_, name, _)| *name)
-        .collect();
-    names.dedup();
-    let help = match nearest(text, kinds()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("Ringway reads {}", one_of(names)),
-    };
-    let message = format!("objects of the kind `{text}` are not supported");
-    reporter.report(Problem::error(kind.place, message).help(help));
-}
-
 /// Whether it has a key of ztunnel's local file, though not with a list under it, and is no object.
 fn is_local(value: &Value) -> bool {
     let has = |key| value.get(key).is_some();
@@ -363,8 +292,7 @@ fn check_local(value: &Value, sections: &[(Section, Key)], reporter: &mut Report
 }
 
 fn report_misplaced(key: &Key, what: &str, reporter: &mut Reporter) {
-    let help = nearest(&key.text, SECTIONS.iter().map(|(name, _)| *name));
-    let help = help.map(|near| format!("did you mean `{near}`?"));
+    let help = did_you_mean(&key.text, SECTIONS.iter().map(|(name, _)| *name));
     let message = format!("unknown key `{}` in {what}", key.text);
     reporter.report(Problem::error(key.place, message).help(help));
 }

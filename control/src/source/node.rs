@@ -1,12 +1,12 @@
 //! `ringway.dev/v1alpha1 Node`: the settings of a process, and the workloads it captures.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
 use ringway_protocols::identity::Identity;
 
+use super::captured::{CapturedWorkload, captured, report_shared_namespaces};
 use super::config::{
     CertificateAuthorityConfig, Cores, Listen, LogConfig, LogFormat, Mode, NodeConfig,
     OriginalSource, Ports, Reactor, Redirect,
@@ -17,7 +17,8 @@ use super::kubernetes::{Context, locality, metadata};
 use super::scalars::{
     boolean, duration, integer, name, nonempty, port, socket_address, text, word,
 };
-use super::value::{Content, Value, shortened};
+use super::value::{Content, Value};
+use crate::telemetry::log::LogFilter;
 
 /// Highest number of a core. Linux supports 8192 processors.
 const CORE_MAX: u64 = 8191;
@@ -31,25 +32,12 @@ const LEAF_LIFETIME_MIN: Duration = Duration::from_secs(2);
 const LEAF_LIFETIME_SENSIBLE: Duration = Duration::from_secs(60);
 const LEAF_LIFETIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Where `ip netns` keeps the namespaces it names.
-const NETWORK_NAMESPACES: &str = "/var/run/netns";
-
 /// A Node document.
 pub(crate) struct NodeDocument {
     /// Of the name.
     pub(crate) place: Place,
     pub(crate) config: NodeConfig,
     pub(crate) workloads: Vec<CapturedWorkload>,
-}
-
-/// A workload of this node that Ringway captures.
-pub(crate) struct CapturedWorkload {
-    /// Of the name.
-    pub(crate) place: Place,
-    pub(crate) name: Arc<str>,
-    pub(crate) namespace: Arc<str>,
-    /// `None`: the namespace the process is in.
-    pub(crate) network_namespace: Option<PathBuf>,
 }
 
 /// Reads a Node document; relative paths in it are relative to `directory`.
@@ -177,6 +165,9 @@ const ORIGINAL_SOURCES: &[(&str, OriginalSource)] = &[
 const FORMATS: &[(&str, LogFormat)] = &[("plain", LogFormat::Plain), ("json", LogFormat::Json)];
 
 fn cores(value: &Value, reporter: &mut Reporter) -> Option<Cores> {
+    if value.text() == Some("auto") {
+        return Some(Cores::Automatic);
+    }
     if !matches!(value.content, Content::Sequence(_)) {
         let count = integer(1..=CORE_MAX + 1)(value, reporter)?;
         return Some(Cores::Count(count as usize));
@@ -314,71 +305,11 @@ fn log(value: &Value, reporter: &mut Reporter) -> Option<LogConfig> {
 
 fn level(value: &Value, reporter: &mut Reporter) -> Option<String> {
     let text = nonempty(value, reporter)?;
-    if text.split(',').all(is_level) {
-        return Some(text.to_owned());
-    }
-    let message = format!("expected a log level, found {:?}", shortened(text));
-    let help =
-        "`error`, `warn`, `info`, `debug`, `trace` or `off`, or by target: `info,access=off`";
-    reporter.report(Problem::error(value.place, message).help(help.to_owned()));
-    None
-}
-
-/// A level, or `target=level`.
-fn is_level(directive: &str) -> bool {
-    let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level).trim();
-    matches!(level, "error" | "warn" | "info" | "debug" | "trace" | "off")
-}
-
-fn captured(
-    value: &Value,
-    directory: &Path,
-    dedicated: bool,
-    context: &mut Context,
-    reporter: &mut Reporter,
-) -> Option<CapturedWorkload> {
-    mapping("workloads[]", value, reporter, |fields| {
-        let own = fields.required("name", name);
-        let namespace = fields.optional("namespace", name).unwrap_or("default");
-        let namespace = context.names.share_ref(namespace);
-        let network_namespace = match dedicated {
-            true => own_namespace(fields),
-            false => fields
-                .required("networkNamespace", nonempty)
-                .map(|path| namespace_path(path, directory)),
-        };
-        let place = fields.value_place("name");
-        Some(CapturedWorkload { place, name: own?.into(), namespace, network_namespace })
-    })?
-}
-
-fn own_namespace(fields: &mut Fields<'_, '_>) -> Option<PathBuf> {
-    if fields.value("networkNamespace").is_some() {
-        let message = "a dedicated node is in the network namespace of its workload already";
-        let problem = Problem::error(fields.place("networkNamespace"), message);
-        fields.reporter.report(problem.help("leave this key out".to_owned()));
-    }
-    None
-}
-
-/// A bare name is one that `ip netns` knows.
-fn namespace_path(path: &str, directory: &Path) -> PathBuf {
-    match path.contains('/') {
-        true => directory.join(path),
-        false => Path::new(NETWORK_NAMESPACES).join(path),
-    }
-}
-
-fn report_shared_namespaces(workloads: &[CapturedWorkload], reporter: &mut Reporter) {
-    let mut order: Vec<&CapturedWorkload> =
-        workloads.iter().filter(|workload| workload.network_namespace.is_some()).collect();
-    order.sort_by_key(|workload| (&workload.network_namespace, workload.place));
-    for pair in order.windows(2) {
-        if pair[0].network_namespace == pair[1].network_namespace {
-            let message =
-                format!("`{}` has the network namespace of another workload", pair[1].name);
-            let problem = Problem::error(pair[1].place, message);
-            reporter.report(problem.related(pair[0].place, "the other one"));
+    match LogFilter::parse(text) {
+        Ok(_) => Some(text.to_owned()),
+        Err(error) => {
+            reporter.report(Problem::error(value.place, error.to_string()));
+            None
         }
     }
 }

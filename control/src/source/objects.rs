@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ringway_engine::snapshot::{AppProtocol, IpFamilies};
 
+use super::chunks::Chunks;
 use super::diagnostics::Place;
 use super::node::NodeDocument;
 
@@ -22,7 +23,7 @@ pub(crate) struct Objects {
     pub(crate) nodes: Vec<NodeDocument>,
     pub(crate) namespaces: Vec<NamespaceObject>,
     pub(crate) services: Vec<ServiceObject>,
-    pub(crate) workloads: Vec<WorkloadObject>,
+    pub(crate) workloads: Chunks<WorkloadObject>,
     pub(crate) unreadable: Unreadable,
 }
 

@@ -10,12 +10,14 @@
 //! Anchors, aliases and merge keys (`<<`) are resolved here; nobody above sees them. What they may multiply, how deep
 //! values may nest and how large one may be is bounded, so that no text makes the reader take more than it is worth.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use granit_parser::{ErrorKind, Event, FallibleBufferedInput, Parser, ScanError, Span, Tag};
+use granit_parser::{Event, FallibleBufferedInput, Parser, Span, Tag};
 
 use super::diagnostics::{FileId, Place, Problem, Reporter};
+use super::mappings::{merged, report_duplicates};
 use super::suggest::did_you_mean;
+use super::syntax;
 use super::text::{Allowance, Characters};
 use super::value::{Content, Key, Scalar, Value};
 use super::{NESTING_MAX, VALUE_PARTS_MAX};
@@ -288,7 +290,7 @@ impl<'t> Reader<'t> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
-                self.report_syntax(&error, reporter);
+                syntax::report(&error, self.file, reporter);
                 Err(Abandoned)
             }
             // Behind the end the parser has nothing more to say.
@@ -299,24 +301,6 @@ impl<'t> Reader<'t> {
     fn malformed(&self, place: Place, reporter: &mut Reporter) -> Abandoned {
         reporter.report(Problem::error(place, "a value is missing here"));
         Abandoned
-    }
-
-    fn report_syntax(&self, error: &ScanError, reporter: &mut Reporter) {
-        let mark = error.marker();
-        let place = Place {
-            file: self.file,
-            line: mark.line().max(1) as u32,
-            column: mark.col() as u32 + 1,
-            width: 1,
-        };
-        let message = match error.kind() {
-            ErrorKind::Custom(message) | ErrorKind::InputDecoding { message } => message.clone(),
-            ErrorKind::InputByteLimitExceeded { limit } => {
-                format!("one value may take {} MiB of text, this is longer", limit >> 20)
-            }
-            kind => format!("this is not YAML: {kind}"),
-        };
-        reporter.report(Problem::error(place, message).help(syntax_help(error.kind())));
     }
 
     fn place(&self, span: Span) -> Place {
@@ -337,63 +321,4 @@ fn too_many_parts(what: &str, place: Place, reporter: &mut Reporter) -> Abandone
     let message = format!("{what} would have more than {VALUE_PARTS_MAX} parts");
     reporter.report(Problem::error(place, message));
     Abandoned
-}
-
-/// What the commonest syntax errors come from.
-fn syntax_help(kind: &ErrorKind) -> Option<String> {
-    let help = match kind {
-        ErrorKind::TabNotAllowed
-        | ErrorKind::TabInBlockIndentation
-        | ErrorKind::TabInIndentation => "indent with spaces, not with tabs",
-        ErrorKind::MappingValueNotAllowed => {
-            "is this line indented as the one above? text that contains `: ` must be in quotes"
-        }
-        ErrorKind::ExpectedBlockMappingKey
-        | ErrorKind::ExpectedBlockSequenceEntry
-        | ErrorKind::InvalidIndentation => "is this line indented as the one above?",
-        ErrorKind::UnclosedQuotedScalar => "the quote that was opened here is never closed",
-        ErrorKind::MissingAnchorOrAliasName => {
-            "text that begins with `*` or `&` must be written in quotes"
-        }
-        ErrorKind::SimpleKeyExpected => "a key must be followed by `: `",
-        _ => return None,
-    };
-    Some(help.to_owned())
-}
-
-fn report_duplicates(entries: &[(Key, Value)], reporter: &mut Reporter) {
-    let mut order: Vec<&Key> = entries.iter().map(|(key, _)| key).collect();
-    order.sort_by_key(|key| (&key.text, key.place));
-    for pair in order.windows(2).filter(|pair| pair[0].text == pair[1].text) {
-        report_duplicate(pair[1], pair[0].place, reporter);
-    }
-}
-
-pub(crate) fn report_duplicate(key: &Key, first: Place, reporter: &mut Reporter) {
-    let message = format!("the key `{}` is given twice", key.text);
-    reporter.report(Problem::error(key.place, message).related(first, "first given here"));
-}
-
-/// Entries of the mappings under `<<` that are not given by the mapping itself.
-fn merged(mut entries: Vec<(Key, Value)>, reporter: &mut Reporter) -> Vec<(Key, Value)> {
-    let Some(at) = entries.iter().position(|(key, _)| &*key.text == "<<") else { return entries };
-    let (key, merge) = entries.remove(at);
-    let mut given: HashSet<Box<str>> = entries.iter().map(|(key, _)| key.text.clone()).collect();
-    let sources = match &merge.content {
-        Content::Sequence(elements) => elements.as_slice(),
-        _ => std::slice::from_ref(&merge),
-    };
-    for source in sources {
-        let Some(inherited) = source.entries() else {
-            let message = "`<<` takes over the entries of a mapping, this is none";
-            reporter.report(Problem::error(key.place, message));
-            continue;
-        };
-        for (key, value) in inherited {
-            if given.insert(key.text.clone()) {
-                entries.push((key.clone(), value.clone()));
-            }
-        }
-    }
-    entries
 }

@@ -181,20 +181,27 @@ pub(crate) fn duration(value: &Value, reporter: &mut Reporter) -> Option<Duratio
     None
 }
 
-/// Whole numbers, each with its unit; the largest that can be said is 10 digits of each unit.
+/// Numbers, each with its unit: `1m30s`, `0.5s`.
 fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, behind) = rest.split_at(digits);
-        let unit_end = behind.find(|c: char| c.is_ascii_digit()).unwrap_or(behind.len());
-        let (unit, behind) = behind.split_at(unit_end);
-        let number = number.parse::<u32>().ok()?;
-        total = total.checked_add(unit_of(unit)?.checked_mul(number)?)?;
+        let is_number = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
+        let (number, behind) = rest.split_at(rest.bytes().take_while(is_number).count());
+        let letters = behind.bytes().take_while(u8::is_ascii_lowercase).count();
+        let (unit, behind) = behind.split_at(letters);
+        total = total.checked_add(times(unit_of(unit)?, number)?)?;
         rest = behind;
     }
     (!text.is_empty()).then_some(total)
+}
+
+fn times(unit: Duration, number: &str) -> Option<Duration> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let tenths = fraction.parse::<u32>().ok()?;
+    let divisor = 10_u32.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let whole = unit.checked_mul(whole.parse().ok()?)?;
+    whole.checked_add(unit.checked_mul(tenths)? / divisor)
 }
 
 fn unit_of(unit: &str) -> Option<Duration> {
@@ -261,6 +268,12 @@ mod tests {
             ("500ms", Some(500)),
             ("1m30s", Some(90_000)),
             ("24h", Some(86_400_000)),
+            ("0.5s", Some(500)),
+            ("1.25h", Some(4_500_000)),
+            ("1.s", None),
+            (".5s", None),
+            ("1.2.3s", None),
+            ("0.0000000000001s", None),
             ("0s", Some(0)),
             ("5", None),
             ("s", None),

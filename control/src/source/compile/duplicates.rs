@@ -4,9 +4,10 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use super::nodes::Nodes;
+use crate::source::chunks::Chunks;
 use crate::source::diagnostics::{Place, Problem, Reporter};
 use crate::source::local::LocalObjects;
-use crate::source::objects::Objects;
+use crate::source::objects::{Objects, WorkloadObject};
 
 pub(super) fn report(
     objects: &Objects,
@@ -14,60 +15,22 @@ pub(super) fn report(
     nodes: &Nodes<'_>,
     reporter: &mut Reporter,
 ) {
-    let named = objects.nodes.iter().map(|node| (&node.config.name, node.place));
-    twice(named, |name| format!("two Nodes are named `{name}`"), reporter);
-    let named = objects.namespaces.iter().map(|namespace| (&namespace.name, namespace.place));
-    twice(named, |name| format!("two Namespaces are named `{name}`"), reporter);
-
-    let named =
-        objects.workloads.iter().map(|each| ((&each.template.namespace, &each.name), each.place));
-    twice(named, |name| format!("two workloads are named {}", path(name)), reporter);
-    let named = objects.services.iter().map(|each| ((&each.namespace, &each.name), each.place));
-    twice(named, |name| format!("two Services are named {}", path(name)), reporter);
-
-    twice(
-        workload_addresses(objects, nodes),
-        |(_, ip)| format!("two workloads have the address {ip}"),
-        reporter,
+    let mut twice = Twice { reporter };
+    twice.names("Nodes", objects.nodes.iter().map(|each| (&each.config.name, each.place)));
+    twice.names("Namespaces", objects.namespaces.iter().map(|each| (&each.name, each.place)));
+    twice.paths(
+        "Services",
+        objects.services.iter().map(|each| ((&each.namespace, &each.name), each.place)),
     );
-    twice(
-        virtual_addresses(objects),
-        |(namespace, ip)| {
-            format!("two Services of the namespace `{namespace}` have the address {ip}")
-        },
-        reporter,
+    twice.paths(
+        "policies",
+        local.policies.iter().map(|(place, each)| ((&each.namespace, &each.name), *place)),
     );
-
-    let uids = local.workloads.iter().map(|(place, workload)| (workload.uid(), *place));
-    twice(uids, |uid| format!("two workloads have the uid `{uid}`"), reporter);
-    let names = local
-        .services
-        .iter()
-        .map(|(place, service)| ((service.namespace(), service.hostname()), *place));
-    twice(names, |name| format!("two services are named {}", path(name)), reporter);
-    let names =
-        local.policies.iter().map(|(place, policy)| ((&policy.namespace, &policy.name), *place));
-    twice(names, |name| format!("two policies are named {}", path(name)), reporter);
-}
-
-fn path((namespace, name): &(impl Display, impl Display)) -> String {
-    format!("`{namespace}/{name}`")
-}
-
-/// An address of its host says nothing about a workload.
-fn workload_addresses<'o>(
-    objects: &'o Objects,
-    nodes: &'o Nodes<'_>,
-) -> impl Iterator<Item = ((&'o str, IpAddr), Place)> {
-    let own = objects.workloads.iter().filter(|each| !each.template.host_network);
-    own.flat_map(|each| {
-        let capture = nodes.capture(&each.template.namespace, &each.name);
-        let network: &str = match &each.template.network {
-            Some(network) => network,
-            None => &nodes.placement(capture).config.network,
-        };
-        each.addresses.as_slice().iter().map(move |ip| ((network, *ip), each.place))
-    })
+    twice.workload_names(&objects.workloads);
+    twice.workload_addresses(&objects.workloads, nodes);
+    twice.all(virtual_addresses(objects), |(namespace, ip)| {
+        format!("two Services of the namespace `{namespace}` have the address {ip}")
+    });
 }
 
 fn virtual_addresses(objects: &Objects) -> impl Iterator<Item = ((&str, IpAddr), Place)> {
@@ -76,15 +39,86 @@ fn virtual_addresses(objects: &Objects) -> impl Iterator<Item = ((&str, IpAddr),
     })
 }
 
-fn twice<K: Ord>(
-    each: impl Iterator<Item = (K, Place)>,
-    message: impl Fn(&K) -> String,
-    reporter: &mut Reporter,
-) {
-    let mut sorted: Vec<(K, Place)> = each.collect();
-    sorted.sort_unstable();
-    for pair in sorted.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
-        let problem = Problem::error(pair[1].1, message(&pair[1].0));
-        reporter.report(problem.related(pair[0].1, "the other one"));
+struct Twice<'r> {
+    reporter: &'r mut Reporter,
+}
+
+impl Twice<'_> {
+    fn names<K: Ord + Display>(&mut self, what: &str, each: impl Iterator<Item = (K, Place)>) {
+        self.all(each, |name| format!("two {what} are named `{name}`"));
+    }
+
+    fn paths<N: Ord + Display, K: Ord + Display>(
+        &mut self,
+        what: &str,
+        each: impl Iterator<Item = ((N, K), Place)>,
+    ) {
+        self.all(each, |(namespace, name)| format!("two {what} are named `{namespace}/{name}`"));
+    }
+
+    fn all<K: Ord>(
+        &mut self,
+        each: impl Iterator<Item = (K, Place)>,
+        message: impl Fn(&K) -> String,
+    ) {
+        let mut sorted: Vec<(K, Place)> = each.collect();
+        sorted.sort_unstable();
+        for pair in sorted.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+            self.report(message(&pair[1].0), pair[1].1, pair[0].1);
+        }
+    }
+
+    /// Of 150,000 workloads only the numbers are sorted.
+    fn workload_names(&mut self, workloads: &Chunks<WorkloadObject>) {
+        let key = |index: u32| {
+            let WorkloadObject { template, name, place, .. } = workloads.at(index);
+            (&template.namespace, name, *place)
+        };
+        let mut sorted: Vec<u32> = (0..workloads.len() as u32).collect();
+        sorted.sort_unstable_by(|a, b| key(*a).cmp(&key(*b)));
+        for pair in sorted.windows(2) {
+            let ((namespace, name, place), (other_namespace, other_name, other)) =
+                (key(pair[1]), key(pair[0]));
+            if (namespace, name) == (other_namespace, other_name) {
+                let message = format!("two workloads are named `{namespace}/{name}`");
+                self.report(message, place, other);
+            }
+        }
+    }
+
+    /// An address of its host says nothing about a workload.
+    fn workload_addresses(&mut self, workloads: &Chunks<WorkloadObject>, nodes: &Nodes<'_>) {
+        let mut sorted: Vec<(IpAddr, u32)> = Vec::with_capacity(workloads.len());
+        for (index, workload) in (0..).zip(workloads.iter()) {
+            if !workload.template.host_network {
+                sorted.extend(workload.addresses.as_slice().iter().map(|ip| (*ip, index)));
+            }
+        }
+        sorted.sort_unstable();
+        for same in sorted.chunk_by(|a, b| a.0 == b.0).filter(|same| same.len() > 1) {
+            let ip = same[0].0;
+            let mut same: Vec<(&str, Place)> = same
+                .iter()
+                .map(|(_, index)| workloads.at(*index))
+                .map(|workload| (network(workload, nodes), workload.place))
+                .collect();
+            same.sort_unstable();
+            for pair in same.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+                let message = format!("two workloads have the address {ip}");
+                self.report(message, pair[1].1, pair[0].1);
+            }
+        }
+    }
+
+    fn report(&mut self, message: String, place: Place, other: Place) {
+        self.reporter.report(Problem::error(place, message).related(other, "the other one"));
+    }
+}
+
+fn network<'o>(workload: &'o WorkloadObject, nodes: &'o Nodes<'_>) -> &'o str {
+    let capture = nodes.capture(&workload.template.namespace, &workload.name);
+    match &workload.template.network {
+        Some(network) => network,
+        None => &nodes.placement(capture).config.network,
     }
 }

@@ -2,33 +2,19 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use ringway_engine::snapshot::{Snapshot, TunnelProtocol};
-
-use super::nodes::Nodes;
 use crate::source::diagnostics::{Place, Problem, Reporter};
 use crate::source::local::{AuthorizationPolicy, LocalObjects};
 use crate::source::suggest::did_you_mean;
+use crate::source::world::World;
 
+/// Adds services; workloads are there already. Returns the policies.
 pub(super) fn add(
     local: LocalObjects,
-    nodes: &mut Nodes<'_>,
-    snapshot: &mut Snapshot,
+    world: &mut World,
     reporter: &mut Reporter,
 ) -> Vec<AuthorizationPolicy> {
-    for (place, workload) in local.workloads {
-        let capture = nodes.capture(workload.namespace(), workload.name());
-        if capture.is_some() && workload.protocol() == TunnelProtocol::Tcp {
-            let node = &nodes.placement(capture).config.name;
-            let message =
-                format!("the Node `{node}` captures this workload, but its protocol is TCP");
-            reporter
-                .report(Problem::error(place, message).help("write `protocol: HBONE`".to_owned()));
-        }
-        nodes.found(capture, &workload);
-        snapshot.upsert_workload(workload);
-    }
-    for (_, service) in local.services {
-        snapshot.upsert_service(service);
+    for (place, service) in local.services {
+        world.add_service(service, place, reporter);
     }
     let policies: Vec<AuthorizationPolicy> =
         local.policies.into_iter().map(|(_, policy)| policy).collect();

@@ -10,7 +10,7 @@ mod selectors;
 mod services;
 mod workloads;
 
-use ringway_engine::snapshot::{Settings, Snapshot};
+use ringway_engine::snapshot::Settings;
 
 use super::Diagnostics;
 use super::config::NodeConfig;
@@ -28,36 +28,34 @@ pub(crate) fn compile(
     node: Option<&str>,
     reporter: &mut Reporter,
 ) -> MeshConfig {
-    let Documents { context, objects, mut local } = documents;
+    let Documents { context, objects, local, mut world } = documents;
     let mut nodes = Nodes::new(&objects.nodes, node, reporter);
     let own = nodes.own().clone();
     duplicates::report(&objects, &local, &nodes, reporter);
 
-    let mut snapshot = Snapshot::new(&own.network);
-    snapshot.set_settings(settings(&own));
+    nodes.report_captured(&world, reporter);
     let mut selectors = Selectors::new(&objects.services, &own.cluster_domain);
     let workloads = Workloads::new(&objects.namespaces, reporter);
-    for object in objects.workloads {
+    for object in objects.workloads.into_iter() {
         let services = selectors.memberships(&object.template);
         let capture = nodes.capture(&object.template.namespace, &object.name);
         let description =
             workloads.description(&object, nodes.placement(capture), services, reporter);
-        match local.interner.workload(description) {
-            Ok(workload) => {
-                nodes.found(capture, &workload);
-                snapshot.upsert_workload(workload);
-            }
-            Err(error) => reporter.report(Problem::error(object.place, error.to_string())),
+        nodes.found(capture, &description.uid);
+        if let Err(error) = world.add_workload(description, object.place, reporter) {
+            reporter.report(Problem::error(object.place, error.to_string()));
         }
     }
     selectors.report(reporter);
     for object in &objects.services {
-        snapshot.upsert_service(service(object, &own, &mut local.interner));
+        world.add_service(service(object, &own), object.place, reporter);
     }
-    let policies = local::add(local, &mut nodes, &mut snapshot, reporter);
-    nodes.report_dangling(&snapshot, &objects.unreadable, reporter);
+    let policies = local::add(local, &mut world, reporter);
+    nodes.report_dangling(world.snapshot(), &objects.unreadable, reporter);
+    // Until here the addresses of templates were keys.
     drop(context);
-    let enrollments = nodes.into_enrollments();
+    let snapshot = world.finish(settings(&own));
+    let enrollments = nodes.into_enrollments(&snapshot);
     MeshConfig { node: own, snapshot, enrollments, policies, warnings: Diagnostics::default() }
 }
 

@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ringway_engine::snapshot::{Snapshot, Workload};
-use ringway_protocols::identity::Identity;
+use ringway_engine::snapshot::{Snapshot, TunnelProtocol};
 
+use crate::source::captured::CapturedWorkload;
 use crate::source::config::NodeConfig;
 use crate::source::diagnostics::{Problem, Reporter};
 use crate::source::mesh::{NetworkNamespace, WorkloadEnrollment};
-use crate::source::node::{CapturedWorkload, NodeDocument};
+use crate::source::node::NodeDocument;
 use crate::source::objects::Unreadable;
 use crate::source::suggest::{did_you_mean, one_of};
+use crate::source::world::World;
 
 /// A workload that some node captures.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +30,7 @@ struct Capture<'n> {
     node: &'n NodeDocument,
     workload: &'n CapturedWorkload,
     /// Once it was found.
-    found: Option<(Arc<str>, Identity)>,
+    uid: Option<Arc<str>>,
 }
 
 /// What a workload has from the node it is on.
@@ -82,9 +83,24 @@ impl<'n> Nodes<'n> {
     }
 
     /// There is such a workload.
-    pub(super) fn found(&mut self, capture: Option<CaptureId>, workload: &Workload) {
+    pub(super) fn found(&mut self, capture: Option<CaptureId>, uid: &str) {
         if let Some(CaptureId(id)) = capture {
-            self.captures[id].found = Some((workload.uid().into(), workload.identity().clone()));
+            self.captures[id].uid = Some(uid.into());
+        }
+    }
+
+    /// Finds captured workloads that local files described.
+    pub(super) fn report_captured(&mut self, world: &World, reporter: &mut Reporter) {
+        for workload in world.snapshot().workloads().filter(|each| world.describes(each)) {
+            let capture = self.capture(workload.namespace(), workload.name());
+            self.found(capture, workload.uid());
+            if let (Some(CaptureId(id)), TunnelProtocol::Tcp) = (capture, workload.protocol()) {
+                let CapturedWorkload { place, name, namespace, .. } = self.captures[id].workload;
+                let message =
+                    format!("`{namespace}/{name}` cannot be captured, its protocol is TCP");
+                let help = "write `protocol: HBONE` where it is described".to_owned();
+                reporter.report(Problem::error(*place, message).help(help));
+            }
         }
     }
 
@@ -98,7 +114,7 @@ impl<'n> Nodes<'n> {
         if unreadable.files {
             return;
         }
-        for capture in self.captures.iter().filter(|capture| capture.found.is_none()) {
+        for capture in self.captures.iter().filter(|capture| capture.uid.is_none()) {
             let CapturedWorkload { place, namespace, name, .. } = capture.workload;
             if unreadable.names.iter().any(|known| known == &(namespace.clone(), name.clone())) {
                 continue;
@@ -113,12 +129,13 @@ impl<'n> Nodes<'n> {
     }
 
     /// What this node captures.
-    pub(super) fn into_enrollments(self) -> Vec<WorkloadEnrollment> {
+    pub(super) fn into_enrollments(self, snapshot: &Snapshot) -> Vec<WorkloadEnrollment> {
         let Some(own) = self.own_document else { return Vec::new() };
         let captures = self.captures.into_iter().filter(|capture| std::ptr::eq(capture.node, own));
         captures
-            .filter_map(|Capture { workload, found, .. }| {
-                let (uid, identity) = found?;
+            .filter_map(|Capture { workload, uid, .. }| {
+                let uid = uid?;
+                let identity = snapshot.workload_by_uid(&uid)?.identity().clone();
                 let path = workload.network_namespace.clone();
                 let network_namespace = path.map_or(NetworkNamespace::Own, NetworkNamespace::Path);
                 Some(WorkloadEnrollment { uid, identity, network_namespace })
@@ -140,7 +157,7 @@ impl<'n> Nodes<'n> {
             return;
         }
         self.by_name.insert((namespace, name), CaptureId(self.captures.len()));
-        self.captures.push(Capture { node, workload, found: None });
+        self.captures.push(Capture { node, workload, uid: None });
     }
 }
 

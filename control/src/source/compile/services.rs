@@ -1,20 +1,15 @@
 //! Makes a service of a Service, as Istio's control plane does.
 
 use ringway_engine::snapshot::{
-    HealthPolicy, Interner, LoadBalancer, LoadBalancerMode, NetworkAddress, Scope, Service,
-    ServicePort,
+    HealthPolicy, LoadBalancer, LoadBalancerMode, NetworkAddress, Scope, Service, ServicePort,
 };
 
 use super::selectors::host_name;
 use crate::source::config::NodeConfig;
 use crate::source::objects::{Preference, ServiceObject, TargetPort};
 
-pub(super) fn service(
-    object: &ServiceObject,
-    own: &NodeConfig,
-    interner: &mut Interner,
-) -> Service {
-    let id = interner.hostname(&host_name(object, &own.cluster_domain));
+pub(super) fn service(object: &ServiceObject, own: &NodeConfig) -> Service {
+    let id = host_name(object, &own.cluster_domain);
     let addresses = object.addresses.iter();
     let ports = object.ports.iter().map(|port| ServicePort {
         service_port: port.number,

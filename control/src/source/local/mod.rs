@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ringway_engine::snapshot::{
-    Cidr, GatewayAddress, GatewayDestination, Interner, NamespacedHostname, NetworkAddress,
-    NetworkCidr, Service, Workload,
+    Cidr, GatewayAddress, GatewayDestination, NamespacedHostname, NetworkAddress, NetworkCidr,
+    Service,
 };
 
 use super::diagnostics::{Place, Problem, Reporter};
@@ -27,12 +27,9 @@ use super::fields::mapping;
 use super::scalars::{nonempty, port};
 use super::value::{Value, shortened};
 
-/// Everything local files say.
+/// What local files say besides workloads, which need nothing else to be understood.
 #[derive(Default)]
 pub(crate) struct LocalObjects {
-    /// Of this and everything that is made into workloads later.
-    pub(crate) interner: Interner,
-    pub(crate) workloads: Vec<(Place, Workload)>,
     pub(crate) services: Vec<(Place, Service)>,
     pub(crate) policies: Vec<(Place, AuthorizationPolicy)>,
     /// Policies that workloads name, and where first.

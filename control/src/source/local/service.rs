@@ -15,12 +15,12 @@ use crate::source::value::Value;
 pub(crate) fn service(value: &Value, local: &mut LocalObjects, reporter: &mut Reporter) {
     let service = mapping("services[]", value, reporter, |fields| {
         let place = fields.value_place("hostname");
-        read(fields, local).map(|service| (place, service))
+        read(fields).map(|service| (place, service))
     });
     local.services.extend(service.flatten());
 }
 
-fn read(fields: &mut Fields<'_, '_>, local: &mut LocalObjects) -> Option<Service> {
+fn read(fields: &mut Fields<'_, '_>) -> Option<Service> {
     let name = fields.required("name", nonempty);
     let namespace = fields.required("namespace", nonempty);
     let hostname = fields.required("hostname", nonempty);
@@ -50,7 +50,7 @@ fn read(fields: &mut Fields<'_, '_>, local: &mut LocalObjects) -> Option<Service
         ip_families: families.unwrap_or_default(),
         canonical: canonical.unwrap_or(false),
         visibility: visibility.unwrap_or_default(),
-        ..Service::new(local.interner.hostname(&id))
+        ..Service::new(id)
     };
     assign(addresses?, &mut service);
     Some(service)

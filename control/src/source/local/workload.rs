@@ -10,23 +10,27 @@ use crate::source::diagnostics::{Place, Problem, Reporter};
 use crate::source::fields::{Fields, list, mapping};
 use crate::source::scalars::{boolean, integer, ip, nonempty, parse_port, port, spelled, text};
 use crate::source::value::Value;
+use crate::source::world::World;
 
-pub(crate) fn workload(value: &Value, local: &mut LocalObjects, reporter: &mut Reporter) {
-    mapping("workloads[]", value, reporter, |fields| read(fields, local));
-}
-
-fn read(fields: &mut Fields<'_, '_>, local: &mut LocalObjects) {
-    let place = fields.value_place("uid");
-    let Some(description) = description(fields, local) else { return };
-    match local.interner.workload(description) {
-        Ok(workload) => local.workloads.push((place, workload)),
-        Err(error) => fields.reporter.report(Problem::error(place, error.to_string())),
-    }
+pub(crate) fn workload(
+    value: &Value,
+    local: &mut LocalObjects,
+    world: &mut World,
+    reporter: &mut Reporter,
+) {
+    mapping("workloads[]", value, reporter, |fields| {
+        let place = fields.value_place("uid");
+        let Some(description) = description(fields, local, world) else { return };
+        if let Err(error) = world.add_workload(description, place, fields.reporter) {
+            fields.reporter.report(Problem::error(place, error.to_string()));
+        }
+    });
 }
 
 fn description(
     fields: &mut Fields<'_, '_>,
     local: &mut LocalObjects,
+    world: &mut World,
 ) -> Option<WorkloadDescription> {
     let protocol = fields
         .optional("protocol", spelled(TunnelProtocol::ALL, TunnelProtocol::as_str))
@@ -43,7 +47,7 @@ fn description(
         cluster: string("clusterId", fields),
         node: string("node", fields),
         locality: fields
-            .optional("locality", |value, reporter| locality(value, local, reporter))
+            .optional("locality", |value, reporter| locality(value, world, reporter))
             .unwrap_or_default(),
         hostname: string("hostname", fields),
         network_mode: fields
@@ -90,11 +94,11 @@ fn identity_part(
     }
 }
 
-fn locality(value: &Value, local: &mut LocalObjects, reporter: &mut Reporter) -> Option<Locality> {
+fn locality(value: &Value, world: &mut World, reporter: &mut Reporter) -> Option<Locality> {
     mapping("locality", value, reporter, |fields| {
         let mut part = |key| {
             let text = fields.optional(key, text).unwrap_or_default();
-            local.interner.string(text)
+            world.interner().string(text)
         };
         Locality { region: part("region"), zone: part("zone"), subzone: part("subzone") }
     })

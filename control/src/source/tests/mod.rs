@@ -3,4 +3,6 @@
 mod diagnostics;
 mod formats;
 mod fuzzing;
+mod reloading;
+mod scale;
 mod watching;

@@ -1,0 +1,89 @@
+//! What an object says it is.
+
+use super::diagnostics::{Problem, Reporter};
+use super::fields::expected;
+use super::suggest::{nearest, one_of};
+use super::value::Value;
+
+/// An object Ringway understands.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Namespace,
+    Node,
+    Pod,
+    Service,
+    WorkloadEntry,
+    /// Belongs to the others, but says nothing a proxy needs.
+    ServiceAccount,
+    /// Must not be overlooked.
+    Authorization,
+}
+
+const KINDS: &[(&str, &str, Kind)] = &[
+    ("ringway.dev/v1alpha1", "Node", Kind::Node),
+    ("v1", "Pod", Kind::Pod),
+    ("v1", "Service", Kind::Service),
+    ("v1", "Namespace", Kind::Namespace),
+    ("v1", "ServiceAccount", Kind::ServiceAccount),
+    ("networking.istio.io/v1", "WorkloadEntry", Kind::WorkloadEntry),
+    ("networking.istio.io/v1beta1", "WorkloadEntry", Kind::WorkloadEntry),
+    ("networking.istio.io/v1alpha3", "WorkloadEntry", Kind::WorkloadEntry),
+    ("security.istio.io/v1", "AuthorizationPolicy", Kind::Authorization),
+    ("security.istio.io/v1beta1", "AuthorizationPolicy", Kind::Authorization),
+];
+
+/// What the object says it is, if that is something.
+pub(crate) fn kind_of(value: &Value, reporter: &mut Reporter) -> Option<Kind> {
+    if value.entries().is_none() {
+        expected("an object, which is a mapping", value, reporter);
+        return None;
+    }
+    let (Some(version), Some(kind)) = (value.get("apiVersion"), value.get("kind")) else {
+        report_no_kind(value, reporter);
+        return None;
+    };
+    let texts = (version.text().unwrap_or_default(), kind.text().unwrap_or_default());
+    let (version_text, kind_text) = texts;
+    let known = KINDS.iter().filter(|(_, known, _)| *known == kind_text);
+    match known.clone().find(|(known, ..)| *known == version_text) {
+        Some((.., kind)) => Some(*kind),
+        None if known.clone().next().is_some() => {
+            let message = format!("the kind `{kind_text}` has no apiVersion `{version_text}`");
+            let help = format!("write {}", one_of(known.map(|(version, ..)| *version)));
+            reporter.report(Problem::error(version.place, message).help(help));
+            None
+        }
+        None => {
+            report_unknown_kind(kind, kind_text, reporter);
+            None
+        }
+    }
+}
+
+fn report_no_kind(value: &Value, reporter: &mut Reporter) {
+    let missing = if value.get("apiVersion").is_none() { "apiVersion" } else { "kind" };
+    let message = format!("this object lacks the required key `{missing}`");
+    let keys = value.entries().unwrap_or_default().iter().map(|(key, _)| key);
+    let near =
+        keys.filter_map(|key| nearest(&key.text, ["apiVersion", "kind"]).map(|near| (key, near)));
+    let typo = near.into_iter().find(|(_, near)| *near == missing);
+    let place = typo.as_ref().map_or(value.place, |(key, _)| key.place);
+    let help = typo.map(|(_, near)| format!("did you mean `{near}`?"));
+    reporter.report(Problem::error(place, message).help(help));
+}
+
+fn report_unknown_kind(kind: &Value, text: &str, reporter: &mut Reporter) {
+    let kinds = || KINDS.iter().map(|(_, kind, _)| *kind);
+    let mut names: Vec<&str> = KINDS
+        .iter()
+        .filter(|(.., kind)| !matches!(kind, Kind::Authorization))
+        .map(|(_, name, _)| *name)
+        .collect();
+    names.dedup();
+    let help = match nearest(text, kinds()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("Ringway reads {}", one_of(names)),
+    };
+    let message = format!("objects of the kind `{text}` are not supported");
+    reporter.report(Problem::error(kind.place, message).help(help));
+}

@@ -1,0 +1,128 @@
+//! The snapshot that is being made.
+//!
+//! It begins as the one in force, if there is one: what a reload does not change is not made again, so that both
+//! generations share it, and a mesh of 150,000 workloads is not in memory twice.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use ringway_engine::snapshot::{
+    Interner, NamespacedHostname, Service, Settings, Snapshot, Workload, WorkloadDescription,
+    WorkloadError,
+};
+
+use super::diagnostics::{Place, Problem, Reporter};
+
+/// A snapshot, and what of it was said this time.
+pub(crate) struct World {
+    snapshot: Snapshot,
+    interner: Interner,
+    /// By a hash of the uid, where each workload was described.
+    workloads: HashMap<u64, Place>,
+    services: HashMap<NamespacedHostname, Place>,
+}
+
+impl World {
+    /// An empty one, or one that goes on from `previous`.
+    pub(crate) fn new(previous: Option<&Snapshot>) -> World {
+        World {
+            snapshot: previous.map_or_else(|| Snapshot::new(""), without_credentials),
+            interner: Interner::new(),
+            workloads: HashMap::new(),
+            services: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn interner(&mut self) -> &mut Interner {
+        &mut self.interner
+    }
+
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Makes a workload and adds it.
+    pub(crate) fn add_workload(
+        &mut self,
+        description: WorkloadDescription,
+        place: Place,
+        reporter: &mut Reporter,
+    ) -> Result<(), WorkloadError> {
+        let workload = self.interner.workload(description)?;
+        if let Some(first) = self.workloads.insert(hash(workload.uid()), place) {
+            let message = format!("two workloads have the uid `{}`", workload.uid());
+            reporter.report(Problem::error(place, message).related(first, "the other one"));
+        }
+        let known = self.snapshot.workload_by_uid(workload.uid());
+        if known.is_none_or(|known| !is_same(known, &workload)) {
+            self.snapshot.upsert_workload(workload);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn add_service(&mut self, service: Service, place: Place, reporter: &mut Reporter) {
+        let service = self.interner.service(service);
+        if let Some(first) = self.services.insert(service.id.clone(), place) {
+            let message = format!("two services are named `{}`", service.id);
+            reporter.report(Problem::error(place, message).related(first, "the other one"));
+        }
+        let known = self.snapshot.service(&service.id);
+        if known.is_none_or(|known| **known != service) {
+            self.snapshot.upsert_service(service);
+        }
+    }
+
+    /// Whether a workload was described this time.
+    pub(crate) fn describes(&self, workload: &Workload) -> bool {
+        self.workloads.contains_key(&hash(workload.uid()))
+    }
+
+    /// Forgets what was not said this time.
+    pub(crate) fn finish(mut self, settings: Settings) -> Snapshot {
+        self.snapshot.set_settings(settings);
+        if self.snapshot.workload_count() > self.workloads.len() {
+            let all = self.snapshot.workloads();
+            let gone: Vec<_> = all.filter(|each| !self.describes(each)).cloned().collect();
+            for workload in gone {
+                self.snapshot.remove_workload(workload.uid());
+            }
+        }
+        if self.snapshot.service_count() > self.services.len() {
+            let all = self.snapshot.services();
+            let gone: Vec<_> =
+                all.filter(|each| !self.services.contains_key(&each.id)).cloned().collect();
+            for service in gone {
+                self.snapshot.remove_service(&service.id);
+            }
+        }
+        self.snapshot
+    }
+}
+
+/// Whose credentials are needed is for others to say.
+fn without_credentials(previous: &Snapshot) -> Snapshot {
+    let mut snapshot = previous.clone();
+    for credentials in previous.all_credentials() {
+        snapshot.remove_credentials(credentials.identity());
+    }
+    snapshot
+}
+
+fn hash(uid: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    uid.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn is_same(one: &Workload, other: &Workload) -> bool {
+    one.uid() == other.uid()
+        && one.name() == other.name()
+        && one.kind() == other.kind()
+        && one.addresses() == other.addresses()
+        && one.hostname() == other.hostname()
+        && (one.protocol(), one.health(), one.network_mode())
+            == (other.protocol(), other.health(), other.network_mode())
+        && (one.capacity(), one.native_tunnel()) == (other.capacity(), other.native_tunnel())
+        && (one.network(), one.cluster(), one.node(), one.locality())
+            == (other.network(), other.cluster(), other.node(), other.locality())
+}
