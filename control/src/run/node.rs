@@ -78,6 +78,8 @@ impl Node {
         let cleaned = tokio::task::spawn_blocking(move || host.remove_leftovers(&wanted));
         let _ = cleaned.await;
         self.take(mesh).await;
+        // What is pending now is named before this step is over: nobody must see it ready in between.
+        self.show();
         self.readiness.set_step("proxy", false);
         self
     }
