@@ -3,6 +3,7 @@
 
 mod abuse;
 mod conformance;
+mod conversation;
 mod interop;
 mod pair;
 mod properties;
