@@ -199,3 +199,39 @@ impl EndedStreams {
         self.recent.capacity() * size_of::<(u32, bool)>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_remembered_for_a_while() {
+        let mut ended = EndedStreams::default();
+        // The highest ended first; it is also the first to be forgotten.
+        ended.add(1001, true);
+        ended.add(3, true);
+        ended.add(5, false);
+        assert_eq!((ended.how(3), ended.how(5)), (Ended::ByUs, Ended::ByPeer));
+        assert_eq!(ended.how(7), Ended::NeverOpened);
+        for n in 0..ENDED_STREAMS_REMEMBERED as u32 {
+            ended.add(11 + 2 * n, false);
+        }
+        for id in [3, 5, 7, 1001] {
+            assert_eq!(ended.how(id), Ended::Forgotten);
+        }
+        assert_eq!((ended.how(11), ended.how(1003)), (Ended::ByPeer, Ended::NeverOpened));
+    }
+
+    #[test]
+    fn ids_spread_over_the_table() {
+        // The table takes its seven highest bits for a first glance and the lowest for the place.
+        let hash = |id: u32| {
+            let mut hasher = IdHasher::default();
+            hasher.write_u32(id);
+            hasher.finish()
+        };
+        let places: std::collections::BTreeSet<_> =
+            (0..256).map(|n| hash(2 * n + 1) % 256).collect();
+        assert!(places.len() > 128, "{} of 256 places", places.len());
+    }
+}

@@ -365,3 +365,14 @@ fn clients_that_give_up_now_and_then_are_borne() {
         victim.hear(&given_up, now).unwrap();
     }
 }
+
+#[test]
+fn streams_that_carry_nothing_but_their_end_are_borne() {
+    let mut victim = Victim::server(Engine::Ready);
+    let now = Instant::now();
+    for n in 0..10_000 {
+        victim.hear(&headers(stream_of(n), CONNECT), now).unwrap();
+        victim.hear(&end_data(stream_of(n), b""), now).unwrap();
+        victim.end.machine.data_header(StreamId(stream_of(n)), 0, true);
+    }
+}

@@ -394,7 +394,7 @@ fn h2_reads_the_headers_we_compress() {
             })
             .collect();
         let mut builder = h2::server::Builder::new();
-        builder.header_table_size(300).max_header_list_size(30_000);
+        builder.header_table_size(100).max_header_list_size(30_000);
         let check = move |nth: usize, request: &Request<RecvStream>| {
             assert_eq!(request.method(), Method::CONNECT);
             assert_eq!(request.uri().to_string(), "10.1.0.10:8080");

@@ -504,6 +504,12 @@ fn an_idle_tunnel_holds_next_to_nothing() {
         pair.client.events.clear();
         pair.server.events.clear();
     }
+    let streams: Vec<_> = (0..100).map(|_| pair.open()).collect();
+    for &stream in &streams {
+        pair.client.machine.reset(stream, ErrorCode::CANCEL);
+    }
+    pair.drive();
+    pair.server.events.clear();
     pair.assert_idle();
     for end in [&pair.client, &pair.server] {
         let retained = end.machine.retained_bytes() + size_of::<Connection>();
@@ -513,17 +519,89 @@ fn an_idle_tunnel_holds_next_to_nothing() {
 
 #[test]
 fn padding_gives_its_credit_back() {
+    let settings = Settings {
+        stream_window_bytes: 70_000,
+        connection_window_bytes: 100_000,
+        ..Settings::server()
+    };
+    let no_padding = vec![0, b'x'];
+    let much_padding = [&[255_u8][..], &[b'x'; 10_000], &[0; 255]].concat();
+    for payload in [no_padding, much_padding] {
+        let mut pair = Pair::with(Settings::client(), settings, 4_096);
+        let stream = pair.open();
+        let padded = frame(kind::DATA, frame::flag::PADDED, stream.0, &payload);
+        // What a peer that counts every byte believes it may send, on the stream and in all.
+        let mut credit = [settings.stream_window_bytes, settings.connection_window_bytes];
+        for _ in 0..10 * credit[1] as usize / payload.len() {
+            for credit in &mut credit {
+                *credit = credit.checked_sub(payload.len() as u32).expect("no credit gets lost");
+            }
+            pair.server.feed(&padded, 4_096, pair.now).unwrap();
+            for (head, increment) in frames(&pair.server.output()) {
+                assert_eq!(head.kind, kind::WINDOW_UPDATE);
+                let increment = u32::from_be_bytes(increment.try_into().unwrap());
+                credit[usize::from(head.stream == 0)] += increment;
+            }
+        }
+        assert!(pair.server.events.is_empty());
+    }
+}
+
+#[test]
+fn a_peer_that_wants_no_table_gets_whole_headers() {
+    let mut pair = Pair::new();
+    pair.client.feed(&settings(&[(frame::setting::HEADER_TABLE_SIZE, 0)]), 99, pair.now).unwrap();
+    pair.client.output();
+    let mut blocks = [(); 3].map(|()| {
+        pair.client.machine.open(&request()).unwrap();
+        last_of(&pair.client.output(), kind::HEADERS).unwrap().1
+    });
+    assert_eq!(blocks[0].remove(0), 0x20, "RFC 7541 §4.2: the new size is acknowledged first");
+    assert_eq!(blocks[0], blocks[1]);
+    assert_eq!(blocks[1], blocks[2]);
+}
+
+#[test]
+fn a_stream_the_peer_has_ended_gets_no_credit() {
     let mut pair = Pair::new();
     let stream = pair.open();
-    let window = Settings::server().stream_window_bytes as usize;
-    let payload = [&[255_u8][..], &[b'x'; 10_000], &[0; 255]].concat();
-    let padded = frame(kind::DATA, frame::flag::PADDED, stream.0, &payload);
-    // Ten windows of padded frames: a leak of a single byte in each would end in a violation.
-    for _ in 0..10 * window / payload.len() {
-        pair.server.feed(&padded, 4_096, pair.now).unwrap();
-        pair.server.output();
+    pair.server.releases = false;
+    let most = Settings::server().stream_window_bytes as usize / 4;
+    for n in 0..4 {
+        pair.client_sends(stream, &vec![0; most], n == 3);
     }
-    assert!(pair.server.events.is_empty());
+    pair.server.machine.release(stream, 4 * most as u32);
+    assert_eq!(pair.server.output(), b"", "and the connection's is not yet half used");
+}
+
+#[test]
+fn a_reset_by_the_engine_silences_what_was_about_to_be_told() {
+    let mut pair = Pair::new();
+    let stream = pair.open();
+    let wire = pair.client.data(stream, b"the last", true);
+    let mut cursor = 0;
+    let machine = &mut pair.server.machine;
+    let event = machine.next_event(&wire, &mut cursor, pair.now).unwrap();
+    assert!(matches!(event, Some(Event::Data { .. })));
+    machine.reset(stream, ErrorCode::CONNECT_ERROR);
+    assert_eq!(machine.next_event(&wire, &mut cursor, pair.now), Ok(None));
+    assert!(machine.is_idle());
+}
+
+#[test]
+fn late_frames_on_streams_of_long_ago_are_borne() {
+    let mut pair = Pair::new();
+    for _ in 0..100 {
+        let stream = pair.open();
+        pair.client_sends(stream, b"", true);
+        pair.server_sends(stream, b"", true);
+        pair.client.events.clear();
+        pair.server.events.clear();
+    }
+    let recently = pair.server.feed(&data(199, b"x"), 99, pair.now);
+    assert_eq!(recently, Err(Error::PeerMisbehaved(Misbehaviour::FrameOnClosedStream)));
+    pair.client.feed(&data(1, b"x"), 99, pair.now).expect("who remembers how that one ended");
+    assert!(pair.client.events.is_empty());
 }
 
 #[test]

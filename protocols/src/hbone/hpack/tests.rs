@@ -214,6 +214,21 @@ fn a_name_outlives_its_own_eviction() {
 }
 
 #[test]
+fn the_table_holds_little_however_it_is_filled() {
+    let long = vec![b'v'; 1000];
+    for value in [&b""[..], b"v", &long] {
+        let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new());
+        for n in 0..5_000 {
+            let mut block = Vec::new();
+            encoder.field(format!("{n}").as_bytes(), value, Remember::Yes, &mut block);
+            assert_eq!(decode(&mut decoder, &block).map(|fields| fields.len()), Ok(1));
+            assert!(decoder.retained_bytes() <= 5 * TABLE_BYTES_MAX);
+            assert!(encoder.retained_bytes() <= 5 * TABLE_BYTES_MAX);
+        }
+    }
+}
+
+#[test]
 fn constant_fields_shrink_to_one_byte() {
     let mut encoder = Encoder::new();
     let mut block = Vec::new();
