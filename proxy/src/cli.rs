@@ -256,7 +256,7 @@ pub(crate) enum CaVerb {
     Import(PemArguments),
     /// A certificate for an identity, for clients outside of Ringway
     Issue {
-        /// The identity: spiffe://<trust domain>/ns/<namespace>/sa/<service account>
+        /// The identity: spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT
         #[arg(value_name = "SPIFFE-ID")]
         identity: String,
         /// Directory for cert-chain.pem, key.pem and root-cert.pem

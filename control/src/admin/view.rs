@@ -31,8 +31,6 @@ pub struct Seen {
     pub captures: (u64, u64),
     /// Reloads that were taken and refused.
     pub reloads: Outcomes,
-    /// The policies, in the shape of the dump.
-    pub policies: Vec<Value>,
     /// The effective settings.
     pub config: Value,
 }
@@ -143,7 +141,6 @@ impl Captured {
             snapshot: engine.snapshot(),
             identities: seen.identities,
             workload_state: seen.workloads,
-            policies: seen.policies,
             config: seen.config,
             version,
         }

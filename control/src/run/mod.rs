@@ -4,7 +4,7 @@
 //!   load ─▶ log ─▶ privileges ─▶ authority ─▶ leaves ─▶ engine ─▶ servers ─▶ workloads ─▶ serve … ─▶ drain
 //! ```
 //!
-//! One thread, one story: [`run`] starts it all in this order, [`Node::serve`](node::Node::serve) waits for what
+//! One thread, one story: [`run`] starts it all in this order, `Node::serve` waits for what
 //! happens, and draining undoes it in the reverse order. What blocks (tools, large files, asking shards) runs on
 //! threads of its own.
 //!
