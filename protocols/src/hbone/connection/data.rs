@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use super::super::error::{Abuse, Error, Misbehaviour, StreamViolation};
-use super::super::frame::{self, Head, flag};
-use super::super::stream::{Half, StreamId};
 use super::{Connection, Event, Reading};
+use crate::hbone::error::{Abuse, Error, Misbehaviour, StreamViolation};
+use crate::hbone::frame::{self, Head, flag};
+use crate::hbone::stream::{Half, Stream, StreamId};
 
 /// A DATA frame that is going by.
 #[derive(Clone, Copy, Debug)]
@@ -198,9 +198,8 @@ impl Connection {
 
     /// Takes a stream off the wire when both sides have ended it.
     pub(super) fn end_if_closed(&mut self, stream: u32) {
-        let closed = |stream: &super::super::stream::Stream| {
-            stream.send == Half::Closed && stream.receive == Half::Closed
-        };
+        let closed =
+            |stream: &Stream| stream.send == Half::Closed && stream.receive == Half::Closed;
         if self.streams.get(stream).is_some_and(closed) {
             self.streams.end(stream);
             self.ended.add(stream, false);

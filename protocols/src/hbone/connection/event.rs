@@ -3,9 +3,9 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::super::code::ErrorCode;
-use super::super::headers::{ConnectRequest, ConnectResponse, MalformedRequest};
-use super::super::stream::StreamId;
+use crate::hbone::code::ErrorCode;
+use crate::hbone::headers::{ConnectRequest, ConnectResponse, MalformedRequest};
+use crate::hbone::stream::StreamId;
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,17 +2,17 @@
 
 use std::time::Instant;
 
-use super::super::budget;
-use super::super::code::ErrorCode;
-use super::super::error::{Abuse, Error, Misbehaviour, StreamViolation};
-use super::super::flow::{ReceiveWindow, SendWindow};
-use super::super::frame::{self, Head, flag};
-use super::super::headers::{
-    ConnectResponse, MalformedRequest, RequestReader, ResponseReader, check_trailer,
-};
-use super::super::stream::{Ended, Half, Stream, StreamId};
 use super::send::Departure;
 use super::{Connection, Event, Role};
+use crate::hbone::budget;
+use crate::hbone::code::ErrorCode;
+use crate::hbone::error::{Abuse, Error, Misbehaviour, StreamViolation};
+use crate::hbone::flow::{ReceiveWindow, SendWindow};
+use crate::hbone::frame::{self, Head, flag};
+use crate::hbone::headers::{
+    ConnectResponse, MalformedRequest, RequestReader, ResponseReader, check_trailer,
+};
+use crate::hbone::stream::{Ended, Half, Stream, StreamId};
 
 /// A pad length and the deprecated priority, which a HEADERS frame may hold beside its fragment.
 const HEADERS_OVERHEAD_BYTES_MAX: usize = 1 + 255 + 5;

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::error::Silence;
-use super::super::frame::{self, kind};
+use crate::hbone::error::Silence;
+use crate::hbone::frame::{self, kind};
 
 /// Watches whether the peer is alive. PINGs are sent whether or not there is traffic, as peers
 /// expect; but any byte of the peer's counts as life, so an answer that queues behind a long

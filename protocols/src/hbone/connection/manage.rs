@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use super::super::code::ErrorCode;
-use super::super::error::{Abuse, Error, Misbehaviour, StreamViolation};
-use super::super::frame::{self, Head, flag, kind};
-use super::super::stream::{Half, StreamId};
 use super::send::{Departure, FAREWELL};
 use super::{Connection, Event, Queued, Reading, Role};
+use crate::hbone::code::ErrorCode;
+use crate::hbone::error::{Abuse, Error, Misbehaviour, StreamViolation};
+use crate::hbone::frame::{self, Head, flag, kind};
+use crate::hbone::stream::{Half, StreamId};
 
 impl Connection {
     pub(super) fn handle_settings(

@@ -3,11 +3,11 @@
 
 use std::time::Instant;
 
-use super::super::budget::{self, BUFFER_BYTES_KEPT};
-use super::super::error::{Abuse, Error, Misbehaviour, StreamViolation};
-use super::super::frame::{CLIENT_PREFACE, HEAD_BYTES, Head, flag, kind};
-use super::super::stream::{Ended, StreamId};
 use super::{Connection, Event, Queued, Reading, Role};
+use crate::hbone::budget::{self, BUFFER_BYTES_KEPT};
+use crate::hbone::error::{Abuse, Error, Misbehaviour, StreamViolation};
+use crate::hbone::frame::{CLIENT_PREFACE, HEAD_BYTES, Head, flag, kind};
+use crate::hbone::stream::{Ended, StreamId};
 
 /// Room for waiting events that is kept; a GOAWAY or SETTINGS can queue one for every stream.
 const EVENTS_KEPT: usize = 4;

@@ -1,13 +1,13 @@
 //! What the caller asks of the machine: open, answer, send, release, end.
 
-use super::super::budget::{BUFFER_BYTES_KEPT, PROVOKED_OUTPUT_BYTES_MAX};
-use super::super::code::ErrorCode;
-use super::super::error::{Abuse, Error};
-use super::super::flow::{ReceiveWindow, SendWindow};
-use super::super::frame::{self, HEAD_BYTES, Head, U31_MAX, flag, kind};
-use super::super::headers::{ConnectRequest, ConnectResponse};
-use super::super::stream::{Half, Stream, StreamId};
 use super::{Connection, OpenError, Role};
+use crate::hbone::budget::{BUFFER_BYTES_KEPT, PROVOKED_OUTPUT_BYTES_MAX};
+use crate::hbone::code::ErrorCode;
+use crate::hbone::error::{Abuse, Error};
+use crate::hbone::flow::{ReceiveWindow, SendWindow};
+use crate::hbone::frame::{self, HEAD_BYTES, Head, U31_MAX, flag, kind};
+use crate::hbone::headers::{ConnectRequest, ConnectResponse};
+use crate::hbone::stream::{Half, Stream, StreamId};
 
 /// The payload of the PING whose answer says that the peer has seen our announcement to leave.
 pub(super) const FAREWELL: [u8; 8] = *b"farewell";
@@ -159,7 +159,8 @@ impl Connection {
     }
 
     /// Ends a stream in both directions at once, and drops what it left unreleased.
-    /// [`super::super::LocalEnd`] has the codes. Does nothing more if the stream has ended already.
+    /// [`LocalEnd`](crate::hbone::LocalEnd) has the codes. Does nothing more if the stream has
+    /// ended already.
     pub fn reset(&mut self, stream: StreamId, code: ErrorCode) {
         if self.streams.get(stream.0).is_some() {
             frame::write_reset(self.output.asked(), stream.0, code);

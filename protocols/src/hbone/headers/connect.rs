@@ -1,9 +1,9 @@
 //! The CONNECT request that opens a tunnel stream, and its answer.
 
-use super::super::hpack::{Encoder, FIELD_OVERHEAD_BYTES, Remember};
 use super::baggage::ascii;
 use super::fields::{self, FieldError, MalformedRequest};
 use super::{Authority, AuthorityError, Baggage, Forwarded, Traceparent};
+use crate::hbone::hpack::{Encoder, FIELD_OVERHEAD_BYTES, Remember};
 
 /// A request for a tunnel.
 ///
