@@ -9,12 +9,13 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::local::{self, Local, Remote};
 use super::reactor::{Reactor, ReactorChoice, ReactorReport, RingSizes};
+#[cfg(feature = "sim")]
+use super::sim::World;
 
 /// A single-threaded runtime. It belongs to the thread that made it.
 ///
@@ -82,10 +83,22 @@ impl Runtime {
         let wakeup = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|errno| RuntimeError::Setup(errno.into()))?;
         let (reactor, report) = Reactor::choose(options, &wakeup)?;
-        let remote = Arc::new(Remote::new(wakeup));
+        let remote = Remote::new(wakeup);
         let seed = RandomState::new().hash_one(remote.id());
-        let local = Rc::new(Local::new(remote, reactor, Instant::now(), seed));
-        Ok((Runtime { local }, report))
+        Ok((Runtime::start(remote, reactor, seed), report))
+    }
+
+    /// Makes a runtime that lives in a simulated world.
+    #[cfg(feature = "sim")]
+    pub(crate) fn in_world(world: &World) -> Runtime {
+        let wakeup = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let remote = Remote::new(wakeup.expect("a descriptor for wake-ups"));
+        Runtime::start(remote, Reactor::Sim(world.clone()), world.seed_of_runtime())
+    }
+
+    fn start(remote: Remote, reactor: Reactor, seed: u64) -> Runtime {
+        let now = reactor.clock();
+        Runtime { local: Rc::new(Local::new(Arc::new(remote), reactor, now, seed)) }
     }
 
     /// Runs `future` to its end on this thread, with the tasks it spawns beside it.

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_queue::SegQueue;
 
+use super::random::Random;
 use super::reactor::Reactor;
 use super::scratch::Scratch;
 use super::task::{Running, Task, TaskEnd, TaskKey, TaskWaker, Tasks};
@@ -66,13 +67,7 @@ pub fn counters() -> Counters {
 /// # Panics
 /// Outside of a runtime.
 pub fn random() -> u64 {
-    let local = expect_current("random");
-    // SplitMix64 (Steele, Lea, Flood 2014): one addition and a finaliser, equidistributed.
-    let state = local.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-    local.random.set(state);
-    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    expect_current("random").random.borrow_mut().next()
 }
 
 /// Counted by a shard since its start; see [`counters`].
@@ -124,7 +119,7 @@ pub(crate) struct Local {
     pub(crate) main: Arc<TaskWaker>,
     counters: RefCell<Counters>,
     now: Cell<Instant>,
-    random: Cell<u64>,
+    random: RefCell<Random>,
     main_ready: Cell<bool>,
     ready: RefCell<Vec<TaskKey>>,
     polling: RefCell<Vec<TaskKey>>,
@@ -177,7 +172,7 @@ impl Local {
             scratch_made: Cell::default(),
             counters: RefCell::default(),
             now: Cell::new(now),
-            random: Cell::new(seed),
+            random: RefCell::new(Random::new(seed)),
             main_ready: Cell::new(false),
             ready: RefCell::default(),
             polling: RefCell::default(),

@@ -28,8 +28,11 @@ mod local;
 mod mailbox;
 mod net;
 mod netns;
+mod random;
 mod reactor;
 mod scratch;
+#[cfg(feature = "sim")]
+mod sim;
 mod socket;
 mod source;
 mod splice;
@@ -49,6 +52,8 @@ pub use reactor::{RING_OPERATIONS, ReactorChoice, ReactorKind, ReactorReport, Ri
 pub use scratch::{
     Payloads, RECEIVE_BYTES, RECORD_SLOTS, RecordLayout, RecordSlots, Scratch, scratch,
 };
+#[cfg(feature = "sim")]
+pub use sim::{FaultsMet, World, WorldOptions};
 pub use splice::{Pipe, PipePool, splice_in, splice_out};
 pub use task::{Task, TaskEnd};
 pub use time::{Elapsed, Sleep, Timeout, YieldNow, now, sleep, sleep_until, timeout, yield_now};

@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+#[cfg(feature = "sim")]
+use super::sim::SimNamespace;
 use super::socket;
 
 /// A network namespace, held open.
@@ -23,9 +25,13 @@ pub struct NetNamespace {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    fd: OwnedFd,
-    cookie: u64,
+enum Inner {
+    Kernel {
+        fd: OwnedFd,
+        cookie: u64,
+    },
+    #[cfg(feature = "sim")]
+    Simulated(SimNamespace),
 }
 
 thread_local! {
@@ -44,7 +50,7 @@ impl NetNamespace {
         }
         let fd = OwnedFd::from(File::open("/proc/thread-self/ns/net")?);
         let cookie = socket::namespace_cookie(&socket::probe()?)?;
-        let home = NetNamespace { inner: Arc::new(Inner { fd, cookie }) };
+        let home = NetNamespace { inner: Arc::new(Inner::Kernel { fd, cookie }) };
         HOME.set(Some(home.clone()));
         Ok(home)
     }
@@ -64,12 +70,29 @@ impl NetNamespace {
     pub fn from_fd(fd: OwnedFd) -> io::Result<NetNamespace> {
         let probe = within(fd.as_fd(), socket::probe)??;
         let cookie = socket::namespace_cookie(&probe)?;
-        Ok(NetNamespace { inner: Arc::new(Inner { fd, cookie }) })
+        Ok(NetNamespace { inner: Arc::new(Inner::Kernel { fd, cookie }) })
     }
 
     /// The kernel's number for this namespace; never reused while the host is up.
     pub fn cookie(&self) -> u64 {
-        self.inner.cookie
+        match &*self.inner {
+            Inner::Kernel { cookie, .. } => *cookie,
+            #[cfg(feature = "sim")]
+            Inner::Simulated(SimNamespace { world, index }) => world << 32 | *index as u64,
+        }
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn simulated(namespace: SimNamespace) -> NetNamespace {
+        NetNamespace { inner: Arc::new(Inner::Simulated(namespace)) }
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn as_simulated(&self) -> Option<SimNamespace> {
+        match &*self.inner {
+            Inner::Kernel { .. } => None,
+            Inner::Simulated(namespace) => Some(*namespace),
+        }
     }
 
     /// The number of the namespace a socket is in, as the kernel tells it.
@@ -117,8 +140,14 @@ impl Drop for Return {
 }
 
 impl AsFd for NetNamespace {
+    /// # Panics
+    /// For a simulated namespace, which has no descriptor.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inner.fd.as_fd()
+        match &*self.inner {
+            Inner::Kernel { fd, .. } => fd.as_fd(),
+            #[cfg(feature = "sim")]
+            Inner::Simulated(_) => panic!("a simulated namespace has no descriptor"),
+        }
     }
 }
 

@@ -30,6 +30,10 @@ pub(crate) fn create(
     kind: SocketType,
     protocol: Option<Protocol>,
 ) -> io::Result<OwnedFd> {
+    #[cfg(feature = "sim")]
+    if namespace.as_simulated().is_some() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     let fd = namespace.within(|| socket_with(family, kind, FLAGS, protocol))??;
     verify(&fd, namespace)?;
     Ok(fd)

@@ -152,6 +152,27 @@ impl Source {
         self.is(Readiness::CLOSED)
     }
 
+    /// Ready, or a waker left.
+    #[cfg(feature = "sim")]
+    pub(crate) fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
+        self.wait_readable(cx);
+        if self.is_readable() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Ready, or a waker left.
+    #[cfg(feature = "sim")]
+    pub(crate) fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
+        self.wait_writable(cx);
+        if self.is_writable() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Ready, or a waker left.
+    #[cfg(feature = "sim")]
+    pub(crate) fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+        self.wait_closed(cx);
+        if self.is_closed() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     /// Leaves the waker of a reader.
     pub(crate) fn wait_readable(&self, cx: &Context<'_>) {
         self.set(Readiness::READER_WAITS);
@@ -173,6 +194,14 @@ impl Source {
             self.clear(waits);
             cell.wake();
         }
+    }
+
+    /// Zero bytes are an end, but no clean one after an error.
+    pub(crate) fn check_end(&self, got: usize, wanted: usize) -> io::Result<()> {
+        if got == 0 && wanted > 0 && self.is(Readiness::ABORTED) {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        Ok(())
     }
 
     /// A read of `wanted` bytes gave `got`: a short one means the queue is empty, unless the peer has
@@ -305,9 +334,7 @@ impl Watched {
         read: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<usize>,
     ) -> io::Result<usize> {
         let got = self.try_receive(read)?;
-        if got == 0 && wanted > 0 && self.source.is(Readiness::ABORTED) {
-            return Err(io::ErrorKind::ConnectionReset.into());
-        }
+        self.source.check_end(got, wanted)?;
         self.source.after_read(got, wanted);
         Ok(got)
     }
@@ -334,10 +361,7 @@ impl Watched {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         match rustix::io::retry_on_intr(|| splice(self.as_fd())) {
-            Ok(0) if self.source.is(Readiness::ABORTED) => {
-                Err(io::ErrorKind::ConnectionReset.into())
-            }
-            Ok(moved) => Ok(moved),
+            Ok(moved) => self.source.check_end(moved, 1).map(|()| moved),
             Err(rustix::io::Errno::AGAIN) if !pipe_is_empty => {
                 Err(io::ErrorKind::WouldBlock.into())
             }

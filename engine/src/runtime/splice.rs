@@ -5,6 +5,8 @@
 //! thread of the kernel.
 
 use std::cell::{Cell, RefCell};
+#[cfg(feature = "sim")]
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,11 +15,14 @@ use std::rc::Rc;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with};
 
-use super::net::TcpStream;
+use super::net::{Stream, TcpStream};
 
 /// What a pipe is asked to hold. Pages count against `pipe-user-pages-soft` for processes without
 /// `CAP_SYS_RESOURCE`; beyond it pipes stay at the kernel's default of 64 KiB, or less.
 const PIPE_BYTES: usize = 1024 * 1024;
+/// What a simulated pipe holds.
+#[cfg(feature = "sim")]
+const SIMULATED_BYTES: usize = 64 * 1024;
 /// Empty pipes kept for the next; an empty pipe costs two descriptors and about 10 KiB of kernel memory.
 const IDLE_PIPES_MAX: usize = 8;
 
@@ -69,18 +74,26 @@ impl fmt::Debug for PipePool {
 }
 
 #[derive(Debug)]
-struct Ends {
-    read: OwnedFd,
-    write: OwnedFd,
-    capacity_bytes: usize,
+enum Ends {
+    Kernel {
+        read: OwnedFd,
+        write: OwnedFd,
+        capacity_bytes: usize,
+    },
+    #[cfg(feature = "sim")]
+    Simulated(VecDeque<u8>),
 }
 
 impl Ends {
     fn new() -> rustix::io::Result<Ends> {
+        #[cfg(feature = "sim")]
+        if super::sim::World::current().is_some() {
+            return Ok(Ends::Simulated(VecDeque::new()));
+        }
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let capacity_bytes = fcntl_setpipe_size(&write, PIPE_BYTES)
             .or_else(|_| rustix::pipe::fcntl_getpipe_size(&write))?;
-        Ok(Ends { read, write, capacity_bytes })
+        Ok(Ends::Kernel { read, write, capacity_bytes })
     }
 }
 
@@ -105,11 +118,43 @@ impl Pipe {
 
     /// Bytes it can hold at best; small segments fill it with fewer.
     pub fn capacity_bytes(&self) -> usize {
-        self.ends().capacity_bytes
+        match self.ends() {
+            Ends::Kernel { capacity_bytes, .. } => *capacity_bytes,
+            #[cfg(feature = "sim")]
+            Ends::Simulated(_) => SIMULATED_BYTES,
+        }
     }
 
     fn ends(&self) -> &Ends {
         self.ends.as_ref().expect("present until dropped")
+    }
+}
+
+#[cfg(feature = "sim")]
+impl Pipe {
+    fn simulated(&mut self) -> &mut VecDeque<u8> {
+        match self.ends.as_mut().expect("present until dropped") {
+            Ends::Simulated(bytes) => bytes,
+            Ends::Kernel { .. } => panic!("a pipe of the kernel beside a simulated connection"),
+        }
+    }
+
+    fn fill_simulated(&mut self, stream: &TcpStream, max: usize) -> io::Result<usize> {
+        let room = SIMULATED_BYTES - self.simulated().len();
+        if room == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let mut bytes = vec![0; room.min(max)];
+        let moved = stream.try_read(&mut bytes)?;
+        self.simulated().extend(&bytes[..moved]);
+        Ok(moved)
+    }
+
+    fn drain_simulated(&mut self, stream: &TcpStream) -> io::Result<usize> {
+        let bytes = self.simulated().make_contiguous();
+        let moved = stream.try_write(bytes)?;
+        self.simulated().drain(..moved);
+        Ok(moved)
     }
 }
 
@@ -135,8 +180,13 @@ impl fmt::Debug for Pipe {
 /// [`io::ErrorKind::WouldBlock`] when nothing moved. With an empty pipe that means that the stream has
 /// nothing; with bytes in the pipe it may mean that the pipe is full: empty it first, then ask again.
 pub fn splice_in(stream: &TcpStream, pipe: &mut Pipe, max: usize) -> io::Result<usize> {
-    let into = &pipe.ends().write;
-    let moved = stream.watched().try_splice(pipe.is_empty(), |from| splice(from, into, max))?;
+    let moved = match (stream.io(), pipe.ends()) {
+        (Stream::Kernel(io), Ends::Kernel { write, .. }) => {
+            io.try_splice(pipe.is_empty(), |from| splice(from, write, max))?
+        }
+        #[cfg(feature = "sim")]
+        _ => pipe.fill_simulated(stream, max)?,
+    };
     pipe.held_bytes += moved;
     Ok(moved)
 }
@@ -150,7 +200,13 @@ pub fn splice_out(pipe: &mut Pipe, stream: &TcpStream) -> io::Result<usize> {
         return Err(io::ErrorKind::WouldBlock.into());
     }
     let held = pipe.held_bytes;
-    let moved = stream.watched().try_send(|fd| splice(&pipe.ends().read, fd, held))?;
+    let moved = match (stream.io(), pipe.ends()) {
+        (Stream::Kernel(io), Ends::Kernel { read, .. }) => {
+            io.try_send(|to| splice(read, to, held))?
+        }
+        #[cfg(feature = "sim")]
+        _ => pipe.drain_simulated(stream)?,
+    };
     pipe.held_bytes -= moved;
     Ok(moved)
 }

@@ -1,39 +1,14 @@
-//! TCP listeners: accept without ever spinning, stopping or leaking.
-//!
-//! What can go wrong with an accept falls into three classes: the peer has gone (skipped), we are out
-//! of descriptors or memory (a pause, 5 ms doubling to 100 ms), or the listener itself is broken
-//! (told). Before the descriptors run out, a reserve is kept: the newest connection's descriptor
-//! number shows how full the table is, and within [`DESCRIPTOR_RESERVE`] of the limit new connections
-//! wait in the kernel's queue, so that dials, control plane and admin still get theirs. A multishot
-//! accept, which takes all that wait, is used only while there is room for a full backlog above that.
+//! TCP listeners.
 
-use std::cell::Cell;
-use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::os::fd::OwnedFd;
 
-use rustix::io::Errno;
-use rustix::net::{SocketFlags, acceptfrom_with, sockopt};
-use rustix::process::{Resource, getrlimit};
-
-use super::super::local::{self, Local};
 use super::super::netns::NetNamespace;
-use super::super::socket;
-use super::super::source::{Accepts, Source, Watched};
-use super::super::time::sleep;
+#[cfg(feature = "sim")]
+use super::super::sim::SimListener;
+use super::accept::KernelListener;
 use super::{KEEPALIVE, Keepalive, TcpStream};
-
-/// Descriptors that accepting leaves to the rest of the process (a quarter of them at most).
-pub const DESCRIPTOR_RESERVE: u64 = 64;
-/// Connections one listener gives out per turn of its shard; then the others have theirs.
-const ACCEPTS_PER_TURN_MAX: u32 = 64;
-/// Assumed of listeners that others have made: the kernel's own upper bound, by default.
-const BACKLOG_UNKNOWN: u32 = 4096;
-const PAUSE_MIN: Duration = Duration::from_millis(5);
-const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// How to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,16 +40,14 @@ impl Default for ListenOptions {
 /// A TCP listener. Accepted connections have `TCP_NODELAY` and keepalive set.
 #[derive(Debug)]
 pub struct TcpListener {
-    io: Watched,
-    transparent: bool,
-    /// Where the descriptor table counts as full.
-    descriptors_max: u64,
-    pause: Cell<Duration>,
-    /// How full the descriptor table is: the number of the newest descriptor.
-    newest: Cell<u64>,
-    backlog: u64,
-    turn: Cell<u64>,
-    accepted_in_turn: Cell<u32>,
+    io: Listener,
+}
+
+#[derive(Debug)]
+enum Listener {
+    Kernel(KernelListener),
+    #[cfg(feature = "sim")]
+    Simulated(SimListener),
 }
 
 impl TcpListener {
@@ -95,41 +68,18 @@ impl TcpListener {
         address: SocketAddr,
         options: &ListenOptions,
     ) -> io::Result<TcpListener> {
-        let fd = socket::tcp(namespace, address.ip())?;
-        sockopt::set_socket_reuseaddr(&fd, true)?;
-        if options.reuse_port {
-            sockopt::set_socket_reuseport(&fd, true)?;
+        #[cfg(feature = "sim")]
+        if let Some(namespace) = namespace.as_simulated() {
+            let io = Listener::Simulated(SimListener::bind(namespace, address, options)?);
+            return Ok(TcpListener { io });
         }
-        if address.is_ipv6() {
-            sockopt::set_ipv6_v6only(&fd, false)?;
-        }
-        // Linux hands these down to every accepted connection.
-        socket::set_mark(&fd, options.mark)?;
-        socket::set_keepalive(&fd, options.keepalive)?;
-        sockopt::set_tcp_nodelay(&fd, true)?;
-        let transparent = options.transparent && socket::set_transparent(&fd).is_ok();
-        rustix::net::bind(&fd, &address)?;
-        rustix::net::listen(&fd, i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-        Ok(TcpListener::listening(fd, transparent, options.backlog))
+        let io = Listener::Kernel(KernelListener::bind(namespace, address, options)?);
+        Ok(TcpListener { io })
     }
 
     /// Takes over a listening, non-blocking socket, as another process hands it over.
     pub fn from_fd(fd: OwnedFd) -> TcpListener {
-        TcpListener::listening(fd, false, BACKLOG_UNKNOWN)
-    }
-
-    fn listening(fd: OwnedFd, transparent: bool, backlog: u32) -> TcpListener {
-        let newest = fd.as_raw_fd() as u64;
-        TcpListener {
-            io: Watched::with_source(fd, Source::listener()),
-            transparent,
-            descriptors_max: descriptors_max(),
-            pause: Cell::new(PAUSE_MIN),
-            newest: Cell::new(newest),
-            backlog: u64::from(backlog),
-            turn: Cell::new(0),
-            accepted_in_turn: Cell::new(0),
-        }
+        TcpListener { io: Listener::Kernel(KernelListener::from_fd(fd)) }
     }
 
     /// The next connection and where it comes from.
@@ -137,19 +87,11 @@ impl TcpListener {
     /// # Errors
     /// Only when the listener is broken: shortages and vanished peers are dealt with here.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        loop {
-            self.keep_reserve().await;
-            match poll_fn(|cx| self.poll_accept(cx)).await {
-                Ok(accepted) => {
-                    self.pause.set(PAUSE_MIN);
-                    return Ok(accepted);
-                }
-                Err(errno) if is_shortage(errno) => {
-                    local::expect_current("accept")
-                        .count(|counters| counters.accept_exhausted += 1);
-                    self.rest().await;
-                }
-                Err(errno) => return Err(errno.into()),
+        match &self.io {
+            Listener::Kernel(io) => io.accept().await,
+            #[cfg(feature = "sim")]
+            Listener::Simulated(io) => {
+                io.accept().await.map(|(stream, peer)| (TcpStream::simulated(stream), peer))
             }
         }
     }
@@ -159,15 +101,11 @@ impl TcpListener {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when none waits; shortages and broken listeners too.
     pub fn try_accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        loop {
-            let accepted = match self.take_ready() {
-                Some(accepted) => accepted,
-                None => accept_now(self.io.as_fd()),
-            };
-            match accepted {
-                Ok(accepted) => return Ok(self.admit(accepted)),
-                Err(errno) if is_skipped(errno) => {}
-                Err(errno) => return Err(errno.into()),
+        match &self.io {
+            Listener::Kernel(io) => io.try_accept(),
+            #[cfg(feature = "sim")]
+            Listener::Simulated(io) => {
+                io.try_accept().map(|(stream, peer)| (TcpStream::simulated(stream), peer))
             }
         }
     }
@@ -175,17 +113,12 @@ impl TcpListener {
     /// Stops taking connections out of the kernel's queue, and returns those that were taken and not
     /// given out. What is left in the queue is for whoever listens on this socket next.
     pub async fn stop(&self) -> Vec<(TcpStream, SocketAddr)> {
-        let local = local::expect_current("stop");
-        poll_fn(|cx| {
-            self.io.source().wait_readable(cx);
-            match local.reactor.stop_accepting(&local, self.io.token()) {
-                true => Poll::Pending,
-                false => Poll::Ready(()),
-            }
-        })
-        .await;
-        let taken = std::iter::from_fn(|| self.take_ready());
-        taken.flatten().map(|accepted| self.admit(accepted)).collect()
+        match &self.io {
+            Listener::Kernel(io) => io.stop().await,
+            // Nothing is taken before it is asked for.
+            #[cfg(feature = "sim")]
+            Listener::Simulated(_) => Vec::new(),
+        }
     }
 
     /// The address listened on.
@@ -193,12 +126,20 @@ impl TcpListener {
     /// # Errors
     /// When the socket cannot be asked.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        socket::local_address(&self.io)
+        match &self.io {
+            Listener::Kernel(io) => io.local_addr(),
+            #[cfg(feature = "sim")]
+            Listener::Simulated(io) => Ok(io.local_addr()),
+        }
     }
 
     /// Whether connections to addresses that are not ours are accepted.
     pub fn is_transparent(&self) -> bool {
-        self.transparent
+        match &self.io {
+            Listener::Kernel(io) => io.is_transparent(),
+            #[cfg(feature = "sim")]
+            Listener::Simulated(io) => io.is_transparent(),
+        }
     }
 
     /// Gives up the socket, to be handed to another process. Connections that were accepted and not
@@ -207,143 +148,10 @@ impl TcpListener {
     /// # Errors
     /// In a simulation, where there is no descriptor.
     pub fn into_fd(self) -> io::Result<OwnedFd> {
-        Ok(self.io.into_fd())
-    }
-
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Result<(TcpStream, SocketAddr), Errno>> {
-        let local = local::expect_current("accept");
-        loop {
-            if !self.may_accept_this_turn(&local) {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            let Poll::Ready(accepted) = self.poll_next(&local, cx) else { return Poll::Pending };
-            match accepted {
-                Ok(accepted) => {
-                    local.count(|counters| counters.accepted += 1);
-                    return Poll::Ready(Ok(self.admit(accepted)));
-                }
-                Err(errno) if is_skipped(errno) => {
-                    local.count(|counters| counters.accept_skipped += 1);
-                }
-                Err(errno) => return Poll::Ready(Err(errno)),
-            }
+        match self.io {
+            Listener::Kernel(io) => Ok(io.into_fd()),
+            #[cfg(feature = "sim")]
+            Listener::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
-
-    /// From the multishot accept where the reactor has one, by a call of our own elsewhere.
-    fn poll_next(&self, local: &Local, cx: &Context<'_>) -> Poll<Result<Accepted, Errno>> {
-        if let Some(ready) = self.take_ready() {
-            return Poll::Ready(ready);
-        }
-        self.io.register();
-        if local.reactor.accepts(local, self.io.token(), self.has_room()) {
-            self.io.source().wait_readable(cx);
-            return Poll::Pending;
-        }
-        loop {
-            if self.io.poll_readable(cx).is_pending() {
-                return Poll::Pending;
-            }
-            match self.io.try_receive(accept_now) {
-                Ok(accepted) => return Poll::Ready(Ok(accepted)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => {
-                    return Poll::Ready(Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)));
-                }
-            }
-        }
-    }
-
-    fn take_ready(&self) -> Option<Result<Accepted, Errno>> {
-        let Accepts { ready, error, .. } = self.io.source().accepts.as_deref()?;
-        let first = ready.borrow_mut().pop_front();
-        match first {
-            Some(fd) => Some(with_peer(fd)),
-            None => error.take().map(Err),
-        }
-    }
-
-    fn admit(&self, (fd, peer): Accepted) -> (TcpStream, SocketAddr) {
-        self.newest.set(fd.as_raw_fd() as u64);
-        (TcpStream::from_fd(fd), peer)
-    }
-
-    fn may_accept_this_turn(&self, local: &Local) -> bool {
-        if self.turn.replace(local.turn()) != local.turn() {
-            self.accepted_in_turn.set(0);
-        }
-        self.accepted_in_turn.set(self.accepted_in_turn.get() + 1);
-        self.accepted_in_turn.get() <= ACCEPTS_PER_TURN_MAX
-    }
-
-    /// Waits while the lowest free descriptor is one of the reserve.
-    async fn keep_reserve(&self) {
-        while self.newest.get() >= self.descriptors_max {
-            self.newest.set(self.lowest_free());
-            if self.newest.get() < self.descriptors_max {
-                break;
-            }
-            local::expect_current("accept").count(|counters| counters.accept_reserve_pauses += 1);
-            self.rest().await;
-        }
-    }
-
-    fn lowest_free(&self) -> u64 {
-        let probe = rustix::io::fcntl_dupfd_cloexec(&self.io, 0);
-        probe.map_or(u64::MAX, |descriptor| descriptor.as_raw_fd() as u64)
-    }
-
-    /// Whether all that may wait in the kernel could be taken at once.
-    fn has_room(&self) -> bool {
-        self.newest.get().saturating_add(self.backlog) < self.descriptors_max
-    }
-
-    async fn rest(&self) {
-        let pause = self.pause.get();
-        self.pause.set((pause * 2).min(PAUSE_MAX));
-        sleep(pause).await;
-    }
-}
-
-type Accepted = (OwnedFd, SocketAddr);
-
-fn accept_now(fd: BorrowedFd<'_>) -> Result<Accepted, Errno> {
-    let (fd, peer) = acceptfrom_with(fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
-    let peer = peer.and_then(|peer| socket::internet(peer).ok()).ok_or(Errno::CONNABORTED)?;
-    Ok((fd, peer))
-}
-
-/// A multishot accept does not say who the peer is; one that has gone is no connection.
-fn with_peer(fd: OwnedFd) -> Result<Accepted, Errno> {
-    let peer = socket::peer_address(&fd).map_err(|_| Errno::CONNABORTED)?;
-    Ok((fd, peer))
-}
-
-fn is_shortage(errno: Errno) -> bool {
-    matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
-}
-
-/// Errors of the connection that was to be accepted, or of the network it came by (accept(2)).
-fn is_skipped(errno: Errno) -> bool {
-    const SKIPPED: [Errno; 12] = [
-        Errno::CONNABORTED,
-        Errno::INTR,
-        Errno::PERM,
-        Errno::PROTO,
-        Errno::NETDOWN,
-        Errno::NOPROTOOPT,
-        Errno::HOSTDOWN,
-        Errno::NONET,
-        Errno::HOSTUNREACH,
-        Errno::OPNOTSUPP,
-        Errno::NETUNREACH,
-        Errno::TIMEDOUT,
-    ];
-    SKIPPED.contains(&errno)
-}
-
-fn descriptors_max() -> u64 {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    limit - DESCRIPTOR_RESERVE.min(limit / 4)
 }

@@ -4,14 +4,19 @@
 //! `poll_*` and the awaits of the same name wait until there is hope again. Hope ends with
 //! `WouldBlock`, and with a call that took or gave less than it could; the next edge brings it back.
 
+mod accept;
 mod listener;
+mod stream;
 mod tcp;
 mod udp;
 mod unix;
 
 use std::time::Duration;
 
-pub use listener::{DESCRIPTOR_RESERVE, ListenOptions, TcpListener};
+pub(crate) use stream::Stream;
+
+pub use accept::DESCRIPTOR_RESERVE;
+pub use listener::{ListenOptions, TcpListener};
 pub use tcp::{ConnectOptions, DetachedStream, TcpStream};
 pub use udp::{UdpOptions, UdpSocket};
 pub use unix::{UnixListener, UnixSeqpacket, UnixStream};

@@ -3,18 +3,20 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
-use socket2::SockRef;
+use rustix::net::sockopt;
 
 use super::super::netns::NetNamespace;
+#[cfg(feature = "sim")]
+use super::super::sim::SimStream;
 use super::super::socket;
 use super::super::source::{Readiness, Source, Watched};
 use super::super::time::timeout;
+use super::stream::{Detached, Stream};
 use super::{KEEPALIVE, Keepalive};
 
 /// How to dial.
@@ -48,7 +50,7 @@ impl Default for ConnectOptions {
 /// A TCP connection. Dropping it closes: with a reset if bytes are unread, cleanly otherwise.
 #[derive(Debug)]
 pub struct TcpStream {
-    io: Watched,
+    io: Stream,
     foreign_source: bool,
 }
 
@@ -62,7 +64,25 @@ impl TcpStream {
         options: &ConnectOptions,
         destination: SocketAddr,
     ) -> io::Result<TcpStream> {
+        let connecting = TcpStream::connect_without_limit(namespace, options, destination);
+        match options.timeout {
+            Some(limit) => timeout(limit, connecting).await?,
+            None => connecting.await,
+        }
+    }
+
+    async fn connect_without_limit(
+        namespace: &NetNamespace,
+        options: &ConnectOptions,
+        destination: SocketAddr,
+    ) -> io::Result<TcpStream> {
         let destination = socket::canonical(destination);
+        #[cfg(feature = "sim")]
+        if let Some(namespace) = namespace.as_simulated() {
+            let connecting = SimStream::connect(namespace, options, destination);
+            let (io, foreign_source) = connecting.await?;
+            return Ok(TcpStream { io: Stream::Simulated(io), foreign_source });
+        }
         let (fd, foreign_source) = prepare(namespace, options, destination.ip())?;
         match rustix::net::connect(&fd, &destination) {
             Ok(()) | Err(Errno::INPROGRESS) => {}
@@ -70,32 +90,18 @@ impl TcpStream {
         }
         // Watched only from here on: before connect(2) a TCP socket counts as hung up.
         let io = Watched::with_source(fd, Source::new(Readiness::READABLE));
-        let stream = TcpStream { io, foreign_source };
-        match options.timeout {
-            Some(limit) => timeout(limit, stream.connected()).await??,
-            None => stream.connected().await?,
-        }
-        Ok(stream)
-    }
-
-    async fn connected(&self) -> io::Result<()> {
-        loop {
-            self.writable().await;
-            if let Some(error) = self.take_error()? {
-                return Err(error);
-            }
-            match rustix::net::getpeername(&self.io) {
-                Ok(_) => return Ok(()),
-                // Not yet: some other edge.
-                Err(Errno::NOTCONN) => self.io.source().clear(Readiness::WRITABLE),
-                Err(errno) => return Err(errno.into()),
-            }
-        }
+        connected(&io).await?;
+        Ok(TcpStream { io: Stream::Kernel(io), foreign_source })
     }
 
     /// Takes over a connected, non-blocking socket.
     pub fn from_fd(fd: OwnedFd) -> TcpStream {
-        TcpStream { io: Watched::new(fd), foreign_source: false }
+        TcpStream { io: Stream::Kernel(Watched::new(fd)), foreign_source: false }
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn simulated(io: SimStream) -> TcpStream {
+        TcpStream { io: Stream::Simulated(io), foreign_source: false }
     }
 
     /// Gives up the socket; what was read stays read.
@@ -103,13 +109,12 @@ impl TcpStream {
     /// # Errors
     /// In a simulation, where there is no descriptor.
     pub fn into_fd(self) -> io::Result<OwnedFd> {
-        Ok(self.io.into_fd())
+        self.io.into_fd()
     }
 
     /// Makes the connection ready for another shard.
     pub fn detach(self) -> DetachedStream {
-        let foreign_source = self.foreign_source;
-        DetachedStream { fd: self.io.into_fd(), foreign_source }
+        DetachedStream { io: self.io.detach(), foreign_source: self.foreign_source }
     }
 
     /// Reads what is there. Zero bytes mean that the peer has sent everything it had to send; a
@@ -118,9 +123,7 @@ impl TcpStream {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when nothing is there.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.io.try_read(buffer.len(), |fd| {
-            rustix::net::recv(fd, &mut *buffer, RecvFlags::empty()).map(|(got, _)| got)
-        })
+        self.io.try_read(buffer)
     }
 
     /// As [`try_read`](TcpStream::try_read), into several buffers.
@@ -128,8 +131,7 @@ impl TcpStream {
     /// # Errors
     /// As [`try_read`](TcpStream::try_read).
     pub fn try_readv(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let wanted = buffers.iter().map(|buffer| buffer.len()).sum();
-        self.io.try_read(wanted, |fd| rustix::io::readv(fd, buffers))
+        self.io.try_readv(buffers)
     }
 
     /// Writes as much as the socket takes.
@@ -137,7 +139,7 @@ impl TcpStream {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when it takes nothing.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.io.try_write(bytes.len(), |fd| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL))
+        self.io.try_write(bytes)
     }
 
     /// As [`try_write`](TcpStream::try_write), from several buffers.
@@ -145,11 +147,7 @@ impl TcpStream {
     /// # Errors
     /// As [`try_write`](TcpStream::try_write).
     pub fn try_writev(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        let wanted = buffers.iter().map(|buffer| buffer.len()).sum();
-        self.io.try_write(wanted, |fd| {
-            let mut nothing = SendAncillaryBuffer::default();
-            rustix::net::sendmsg(fd, buffers, &mut nothing, SendFlags::NOSIGNAL)
-        })
+        self.io.try_writev(buffers)
     }
 
     /// Ready when a read has hope. One task may wait at a time.
@@ -218,13 +216,13 @@ impl TcpStream {
     /// # Errors
     /// When the connection is over already.
     pub fn shutdown_write(&self) -> io::Result<()> {
-        Ok(rustix::net::shutdown(&self.io, Shutdown::Write)?)
+        self.io.shutdown_write()
     }
 
-    /// Has the close, whenever it comes, send a reset, so that the peer cannot mistake it for a clean end.
+    /// Has the close, whenever it comes, send a reset, so that the peer cannot mistake it for a clean
+    /// end.
     pub fn reset_on_close(&self) {
-        // It fails only for descriptors that are no sockets; closing is all that is left then.
-        let _ = socket::set_abort_on_close(&self.io);
+        self.io.reset_on_close();
     }
 
     /// Closes with a reset, so that the peer cannot mistake this for a clean end.
@@ -238,11 +236,7 @@ impl TcpStream {
     /// # Errors
     /// When the socket cannot be asked.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        let error = sockopt::socket_error(&self.io)?.err();
-        if let Some(errno) = error {
-            self.io.source().after_error(errno);
-        }
-        Ok(error.map(io::Error::from))
+        self.io.take_error()
     }
 
     /// The peer's address; IPv4 is never shown in IPv6 clothes.
@@ -250,7 +244,7 @@ impl TcpStream {
     /// # Errors
     /// When the connection is over.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        socket::peer_address(&self.io)
+        self.io.peer_addr()
     }
 
     /// Our address; IPv4 is never shown in IPv6 clothes.
@@ -258,7 +252,7 @@ impl TcpStream {
     /// # Errors
     /// When the socket cannot be asked.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        socket::local_address(&self.io)
+        self.io.local_addr()
     }
 
     /// Where a redirected connection wanted to go; for others, our own address.
@@ -266,7 +260,7 @@ impl TcpStream {
     /// # Errors
     /// When the socket cannot be asked.
     pub fn original_destination(&self) -> io::Result<SocketAddr> {
-        socket::original_destination(&self.io)
+        self.io.original_destination()
     }
 
     /// Whether the source address asked for at [`connect`](TcpStream::connect) is in use.
@@ -280,11 +274,27 @@ impl TcpStream {
     /// # Errors
     /// When the kernel refuses.
     pub fn set_unsent_bytes_max(&self, bytes: u32) -> io::Result<()> {
-        SockRef::from(&self.io).set_tcp_notsent_lowat(bytes)
+        self.io.set_unsent_bytes_max(bytes)
     }
 
-    pub(crate) fn watched(&self) -> &Watched {
+    pub(crate) fn io(&self) -> &Stream {
         &self.io
+    }
+}
+
+/// Waits for the answer to a connect(2).
+async fn connected(io: &Watched) -> io::Result<()> {
+    loop {
+        poll_fn(|cx| io.poll_writable(cx)).await;
+        if let Err(errno) = sockopt::socket_error(io)? {
+            return Err(errno.into());
+        }
+        match rustix::net::getpeername(io) {
+            Ok(_) => return Ok(()),
+            // Not yet: some other edge.
+            Err(Errno::NOTCONN) => io.source().clear(Readiness::WRITABLE),
+            Err(errno) => return Err(errno.into()),
+        }
     }
 }
 
@@ -312,19 +322,13 @@ fn prepare(
 /// A connection between two shards: it may cross threads, and is watched by none.
 #[derive(Debug)]
 pub struct DetachedStream {
-    fd: OwnedFd,
+    io: Detached,
     foreign_source: bool,
 }
 
 impl DetachedStream {
     /// Makes the connection one of this shard.
     pub fn attach(self) -> TcpStream {
-        TcpStream { io: Watched::new(self.fd), foreign_source: self.foreign_source }
-    }
-}
-
-impl AsFd for DetachedStream {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.fd.as_fd()
+        TcpStream { io: self.io.attach(), foreign_source: self.foreign_source }
     }
 }

@@ -1,6 +1,7 @@
 //! The reactor: the one place where a shard waits.
 //!
-//! Two reactors for the kernel behind one interface: [`ring`] (io_uring) and [`epoll`]. Both give
+//! Two reactors for the kernel behind one interface, [`ring`] (io_uring) and [`epoll`], and with the
+//! feature `sim` a simulated [`World`](super::World) in their place. All give
 //! edges: a source is told once that it became ready, and again only when that happens anew. Both
 //! deliver into the same [`Source`]s, so nothing above this module knows which one runs.
 //!
@@ -20,6 +21,8 @@ pub use self::ring::RING_OPERATIONS;
 use self::ring::Ring;
 use super::executor::{RuntimeError, RuntimeOptions};
 use super::local::Local;
+#[cfg(feature = "sim")]
+use super::sim::World;
 use super::source::{Source, Token};
 use super::task::TaskKey;
 
@@ -97,6 +100,8 @@ impl fmt::Display for ReactorReport {
 pub(crate) enum Reactor {
     Epoll(Epoll),
     Ring(Box<Ring>),
+    #[cfg(feature = "sim")]
+    Sim(World),
 }
 
 impl Reactor {
@@ -137,6 +142,9 @@ impl Reactor {
         match self {
             Reactor::Epoll(epoll) => epoll.register(local.id(), fd, source),
             Reactor::Ring(ring) => Ok(ring.register(local, fd, source)),
+            // A socket of the kernel in a simulation: nobody would ever hear of it.
+            #[cfg(feature = "sim")]
+            Reactor::Sim(_) => Err(rustix::io::Errno::OPNOTSUPP),
         }
     }
 
@@ -145,6 +153,8 @@ impl Reactor {
         match self {
             Reactor::Epoll(epoll) => epoll.close(token, fd),
             Reactor::Ring(ring) => ring.close(local, token, fd),
+            #[cfg(feature = "sim")]
+            Reactor::Sim(_) => drop(fd),
         }
     }
 
@@ -153,6 +163,8 @@ impl Reactor {
         match self {
             Reactor::Epoll(epoll) => epoll.release(token, fd),
             Reactor::Ring(ring) => ring.release(local, token, fd),
+            #[cfg(feature = "sim")]
+            Reactor::Sim(_) => fd,
         }
     }
 
@@ -178,22 +190,36 @@ impl Reactor {
         match self {
             Reactor::Epoll(epoll) => epoll.wait(timeout),
             Reactor::Ring(ring) => ring.wait(local, timeout),
+            #[cfg(feature = "sim")]
+            Reactor::Sim(world) => world.wait(timeout),
         }
     }
 
     /// The clock this reactor lives by.
     pub(crate) fn clock(&self) -> Instant {
-        Instant::now()
+        match self {
+            Reactor::Epoll(_) | Reactor::Ring(_) => Instant::now(),
+            #[cfg(feature = "sim")]
+            Reactor::Sim(world) => world.now(),
+        }
     }
 
-    /// The order in which a turn polls its tasks: as they became ready.
-    pub(crate) fn order_turn(&self, _tasks: &mut [TaskKey]) {}
+    /// Chooses the order in which a turn polls its tasks; without a choice, as they became ready.
+    pub(crate) fn order_turn(&self, _tasks: &mut [TaskKey]) {
+        match self {
+            Reactor::Epoll(_) | Reactor::Ring(_) => {}
+            #[cfg(feature = "sim")]
+            Reactor::Sim(world) => world.order_turn(_tasks),
+        }
+    }
 
     /// Takes back everything the kernel holds for this reactor.
     pub(crate) fn shut_down(&self, local: &Local) {
         match self {
             Reactor::Epoll(_) => {}
             Reactor::Ring(ring) => ring.shut_down(local),
+            #[cfg(feature = "sim")]
+            Reactor::Sim(_) => {}
         }
     }
 }

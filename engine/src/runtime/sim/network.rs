@@ -1,0 +1,444 @@
+//! Namespaces, routes and the queue of what is under way.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use super::super::random::Random;
+use super::super::source::{Readiness, Source};
+use super::connection::{CLIENT, Connection, Custody, EndId, SERVER};
+use super::options::{FaultsMet, MARK_MASK, WorldOptions};
+
+/// Where captured connections arrive.
+const OUTBOUND_CAPTURE: u16 = 15001;
+const INBOUND_CAPTURE: u16 = 15006;
+/// The one port that is not captured: peers' tunnels.
+const TUNNELS: u16 = 15008;
+const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+/// The first wait before a dial is tried again, then doubling; and how often.
+const RETRY: Duration = Duration::from_secs(1);
+const RETRIES_MAX: u32 = 6;
+
+pub(crate) struct Network {
+    pub(super) seed: u64,
+    pub(super) random: Random,
+    pub(super) options: WorldOptions,
+    pub(super) met: FaultsMet,
+    pub(super) start: Instant,
+    pub(super) clock: Duration,
+    pub(super) digest: u64,
+    pub(super) connections: BTreeMap<u64, Connection>,
+    /// To be told when the borrow ends.
+    pub(super) wakes: Vec<(Rc<Source>, Readiness)>,
+    next_connection: u64,
+    namespaces: Vec<Namespace>,
+    listeners: Slab<Listener>,
+    events: BinaryHeap<Reverse<Scheduled>>,
+    sequence: u64,
+}
+
+struct Namespace {
+    name: String,
+    addresses: Vec<IpAddr>,
+    redirected: bool,
+    unplugged: bool,
+    next_port: u16,
+}
+
+pub(super) struct Listener {
+    pub(super) namespace: usize,
+    pub(super) address: SocketAddr,
+    reuse_port: bool,
+    backlog: usize,
+    pub(super) queue: VecDeque<u64>,
+    pub(super) source: Rc<Source>,
+}
+
+/// What happens, and to whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A dial reaches the other side, not for the first time perhaps.
+    Dial { connection: u64, tries: u32 },
+    /// The dialler hears that it is connected, or why not.
+    Answered { connection: u64, refusal: Option<ErrorKind> },
+    /// A segment reaches an end.
+    Arrive { end: EndId, bytes: Vec<u8> },
+    /// The peer's end of stream reaches an end.
+    End { end: EndId },
+    /// A reset reaches an end.
+    Reset { end: EndId },
+    /// What a short read left behind can be read.
+    Reveal { end: EndId },
+    /// After a short write there is room again.
+    Room { end: EndId },
+    /// An end gives up on a peer that is silent.
+    Expire { end: EndId },
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Scheduled {
+    at: Duration,
+    sequence: u64,
+    event: Event,
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.sequence).cmp(&(other.at, other.sequence))
+    }
+}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// What a dial asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dial {
+    pub(super) namespace: usize,
+    pub(super) mark: Option<u32>,
+    pub(super) source: Option<IpAddr>,
+    pub(super) destination: SocketAddr,
+}
+
+/// Where a dial leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) namespace: usize,
+    /// The address a listener must have.
+    pub(super) address: SocketAddr,
+}
+
+impl Network {
+    pub(super) fn new(seed: u64, options: WorldOptions) -> Network {
+        Network {
+            seed,
+            random: Random::new(seed),
+            options,
+            met: FaultsMet::default(),
+            start: Instant::now(),
+            clock: Duration::ZERO,
+            // FNV-1a's start.
+            digest: 0xcbf2_9ce4_8422_2325,
+            connections: BTreeMap::new(),
+            wakes: Vec::new(),
+            next_connection: 0,
+            namespaces: Vec::new(),
+            listeners: Slab::new(),
+            events: BinaryHeap::new(),
+            sequence: 0,
+        }
+    }
+
+    pub(super) fn add_namespace(&mut self, name: &str, addresses: &[IpAddr]) -> usize {
+        for address in addresses {
+            let taken = self.namespaces.iter().any(|other| other.addresses.contains(address));
+            assert!(!taken, "{address} has an owner already");
+        }
+        self.namespaces.push(Namespace {
+            name: name.to_owned(),
+            addresses: addresses.to_vec(),
+            redirected: false,
+            unplugged: false,
+            next_port: *EPHEMERAL.start(),
+        });
+        self.namespaces.len() - 1
+    }
+
+    pub(super) fn redirect(&mut self, namespace: usize, installed: bool) {
+        self.namespaces[namespace].redirected = installed;
+    }
+
+    pub(super) fn unplug(&mut self, namespace: usize) {
+        self.namespaces[namespace].unplugged = true;
+        let cut: Vec<u64> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.crosses_from(namespace))
+            .map(|(id, _)| *id)
+            .collect();
+        for connection in cut {
+            self.lose(connection);
+        }
+    }
+
+    pub(super) fn next_event(&self) -> Option<Duration> {
+        self.events.peek().map(|Reverse(next)| next.at)
+    }
+
+    /// Has everything happen that is due by `until`.
+    pub(super) fn advance(&mut self, until: Duration) {
+        while self.next_event().is_some_and(|at| at <= until) {
+            let Reverse(next) = self.events.pop().expect("just seen");
+            self.clock = self.clock.max(next.at);
+            self.record(&next);
+            self.happen(next.event);
+        }
+        self.clock = until;
+    }
+
+    pub(super) fn schedule(&mut self, delay: Duration, event: Event) {
+        self.schedule_at(self.clock + delay, event);
+    }
+
+    pub(super) fn schedule_at(&mut self, at: Duration, event: Event) {
+        self.sequence += 1;
+        self.events.push(Reverse(Scheduled { at, sequence: self.sequence, event }));
+    }
+
+    /// FNV-1a over everything that happens.
+    fn record(&mut self, scheduled: &Scheduled) {
+        let mut mix = |bytes: &[u8]| {
+            for byte in bytes {
+                self.digest = (self.digest ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+            }
+        };
+        mix(&scheduled.at.as_nanos().to_le_bytes());
+        match &scheduled.event {
+            Event::Arrive { end, bytes } => {
+                mix(format!("{end:?}").as_bytes());
+                mix(bytes);
+            }
+            other => mix(format!("{other:?}").as_bytes()),
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Dial { connection, tries } => self.dialled(connection, tries),
+            Event::Answered { connection, refusal } => self.answered(connection, refusal),
+            Event::Arrive { end, bytes } => self.arrive(end, bytes),
+            Event::End { end } => self.end_of_stream(end),
+            Event::Reset { end } => self.fail(end, ErrorKind::ConnectionReset),
+            Event::Reveal { end } => self.reveal(end),
+            Event::Room { end } => self.notify(end, Readiness::WRITABLE),
+            Event::Expire { end } => self.fail(end, ErrorKind::TimedOut),
+        }
+    }
+
+    /// Sends a dial on its way.
+    pub(super) fn dial(&mut self, dial: Dial) -> Result<(EndId, Rc<Source>), ErrorKind> {
+        let source = self.source_of(&dial).ok_or(ErrorKind::NetworkUnreachable)?;
+        let namespace = &mut self.namespaces[dial.namespace];
+        let port = namespace.next_port;
+        namespace.next_port = if port == *EPHEMERAL.end() { *EPHEMERAL.start() } else { port + 1 };
+        let target = self.route(&dial);
+        let latency = self.random.duration(&self.options.latency.clone());
+        let buffer_bytes = self.random.within(self.options.buffer_bytes.clone()) as usize;
+        let id = self.next_connection;
+        self.next_connection += 1;
+        let local = SocketAddr::new(source, port);
+        let mut connection =
+            Connection::new(dial.namespace, local, dial.destination, target, latency, buffer_bytes);
+        let answerless = dial.source.is_some() && !self.is_ours(dial.mark);
+        if dial.source.is_some() {
+            self.met.foreign_sources += 1;
+        }
+        if answerless || target.is_none() || self.random.chance(self.options.blackhole) {
+            self.met.blackholed += 1;
+            connection.lost = true;
+            let silence = RETRY * ((1 << (RETRIES_MAX + 1)) - 1);
+            let refusal = Some(ErrorKind::TimedOut);
+            self.schedule(silence, Event::Answered { connection: id, refusal });
+        } else {
+            self.schedule(latency, Event::Dial { connection: id, tries: 0 });
+        }
+        let source = connection.ends[CLIENT].source.clone();
+        self.connections.insert(id, connection);
+        Ok((EndId { connection: id, side: CLIENT }, source))
+    }
+
+    /// The address a dial comes from: its own wish, or the first of the right family.
+    fn source_of(&self, dial: &Dial) -> Option<IpAddr> {
+        let to = dial.destination.ip();
+        let own = &self.namespaces[dial.namespace].addresses;
+        if let Some(source) = dial.source {
+            return (source.is_ipv4() == to.is_ipv4()).then_some(source);
+        }
+        if to.is_loopback() || own.contains(&to) {
+            return Some(to);
+        }
+        own.iter().find(|address| address.is_ipv4() == to.is_ipv4()).copied()
+    }
+
+    /// What the rules of the namespaces on the way make of a dial.
+    fn route(&mut self, dial: &Dial) -> Option<Target> {
+        let from = &self.namespaces[dial.namespace];
+        let to = dial.destination;
+        let own = to.ip().is_loopback() || from.addresses.contains(&to.ip());
+        if own {
+            return Some(Target { namespace: dial.namespace, address: to });
+        }
+        if from.redirected && !self.is_ours(dial.mark) {
+            self.met.redirected_outbound += 1;
+            let here = loopback(to.ip());
+            let address = SocketAddr::new(here, OUTBOUND_CAPTURE);
+            return Some(Target { namespace: dial.namespace, address });
+        }
+        if from.unplugged {
+            return None;
+        }
+        let owner = self.namespaces.iter().position(|other| other.addresses.contains(&to.ip()))?;
+        let other = &self.namespaces[owner];
+        if other.unplugged {
+            return None;
+        }
+        // Marks do not cross the wire.
+        if other.redirected && to.port() != TUNNELS {
+            self.met.redirected_inbound += 1;
+            let address = SocketAddr::new(to.ip(), INBOUND_CAPTURE);
+            return Some(Target { namespace: owner, address });
+        }
+        Some(Target { namespace: owner, address: to })
+    }
+
+    fn is_ours(&self, mark: Option<u32>) -> bool {
+        mark.is_some_and(|mark| mark & MARK_MASK == self.options.mark & MARK_MASK)
+    }
+
+    fn dialled(&mut self, id: u64, tries: u32) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        if connection.lost || connection.ends[CLIENT].custody == Custody::Nobody {
+            return;
+        }
+        let (latency, target) = (connection.latency, connection.target.expect("routed"));
+        let refused = self.random.chance(self.options.refuse);
+        let Some(listener) = self.listening(target) else {
+            let refusal = Some(ErrorKind::ConnectionRefused);
+            return self.schedule(latency, Event::Answered { connection: id, refusal });
+        };
+        if refused {
+            self.met.refused += 1;
+            let refusal = Some(ErrorKind::ConnectionRefused);
+            return self.schedule(latency, Event::Answered { connection: id, refusal });
+        }
+        let listener = &mut self.listeners[listener];
+        if listener.queue.len() > listener.backlog {
+            self.met.queue_full += 1;
+            let again = match tries {
+                RETRIES_MAX => {
+                    Event::Answered { connection: id, refusal: Some(ErrorKind::TimedOut) }
+                }
+                _ => Event::Dial { connection: id, tries: tries + 1 },
+            };
+            return self.schedule(RETRY * (1 << tries), again);
+        }
+        listener.queue.push_back(id);
+        self.wakes.push((listener.source.clone(), Readiness::READABLE));
+        let connection = self.connections.get_mut(&id).expect("looked up above");
+        connection.ends[SERVER].custody = Custody::Queue;
+        self.schedule(latency, Event::Answered { connection: id, refusal: None });
+    }
+
+    /// Who listens there; of several, any.
+    fn listening(&mut self, target: Target) -> Option<usize> {
+        let matches: Vec<usize> = self
+            .listeners
+            .iter()
+            .filter(|(_, listener)| listener.serves(&target))
+            .map(|(index, _)| index)
+            .collect();
+        (!matches.is_empty()).then(|| matches[self.random.below(matches.len())])
+    }
+
+    pub(super) fn listen(
+        &mut self,
+        namespace: usize,
+        wanted: SocketAddr,
+        reuse_port: bool,
+        backlog: u32,
+        source: &Rc<Source>,
+    ) -> Result<(usize, SocketAddr), ErrorKind> {
+        let own = &self.namespaces[namespace];
+        let ip = wanted.ip();
+        if !ip.is_unspecified() && !ip.is_loopback() && !own.addresses.contains(&ip) {
+            return Err(ErrorKind::AddrNotAvailable);
+        }
+        let port = match wanted.port() {
+            0 => self.free_port(namespace),
+            port => port,
+        };
+        let address = SocketAddr::new(ip, port);
+        let conflict = self.listeners.iter().any(|(_, other)| {
+            other.namespace == namespace
+                && other.address.port() == port
+                && (other.address.ip() == ip || other.address.ip().is_unspecified())
+                && !(reuse_port && other.reuse_port)
+        });
+        if conflict {
+            return Err(ErrorKind::AddrInUse);
+        }
+        let listener = Listener {
+            namespace,
+            address,
+            reuse_port,
+            backlog: backlog as usize,
+            queue: VecDeque::new(),
+            source: source.clone(),
+        };
+        Ok((self.listeners.insert(listener), address))
+    }
+
+    fn free_port(&self, namespace: usize) -> u16 {
+        let taken = |port: u16| {
+            let mut all = self.listeners.iter();
+            all.any(|(_, other)| other.namespace == namespace && other.address.port() == port)
+        };
+        (20_000..32_000).find(|port| !taken(*port)).expect("not that many listeners")
+    }
+
+    /// The next connection of a listener's queue.
+    pub(super) fn accept(&mut self, listener: usize) -> Option<EndId> {
+        let connection = self.listeners[listener].queue.pop_front()?;
+        self.met.accepted += 1;
+        Some(EndId { connection, side: SERVER })
+    }
+
+    /// Whoever waits in the queue of a listener that goes away is reset.
+    pub(super) fn close_listener(&mut self, listener: usize) {
+        let listener = self.listeners.remove(listener);
+        for connection in listener.queue {
+            self.abort(EndId { connection, side: SERVER });
+        }
+    }
+
+    pub(super) fn open_sockets(&self) -> Vec<String> {
+        let name = |namespace: usize| &self.namespaces[namespace].name;
+        let listeners = self
+            .listeners
+            .iter()
+            .map(|(_, open)| format!("{}: listener {}", name(open.namespace), open.address));
+        let held = self.connections.iter().flat_map(|(id, connection)| {
+            connection.held().map(move |(side, end)| {
+                let namespace = connection.namespace_of(side);
+                let (local, peer) = (end.local, end.peer);
+                format!("{}: connection {id}, {local} to {peer}", name(namespace))
+            })
+        });
+        listeners.chain(held).collect()
+    }
+}
+
+impl Listener {
+    fn serves(&self, target: &Target) -> bool {
+        let (own, asked) = (self.address.ip(), target.address.ip());
+        let covers = match own {
+            IpAddr::V4(any) if any.is_unspecified() => asked.is_ipv4(),
+            // Dual stack.
+            IpAddr::V6(any) if any.is_unspecified() => true,
+            own => own == asked,
+        };
+        self.namespace == target.namespace && self.address.port() == target.address.port() && covers
+    }
+}
+
+fn loopback(family: IpAddr) -> IpAddr {
+    if family.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() }
+}

@@ -1,0 +1,277 @@
+//! The simulated sides of the public socket types: same methods, same readiness, no kernel.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::super::net::{ConnectOptions, ListenOptions};
+use super::super::source::{Readiness, Source};
+use super::connection::{Custody, EndId};
+use super::network::Dial;
+use super::{SimNamespace, World};
+
+/// A simulated connection.
+#[derive(Debug)]
+pub(crate) struct SimStream {
+    world: World,
+    end: EndId,
+    source: Rc<Source>,
+    /// Closing resets.
+    reset: Cell<bool>,
+    /// Somebody else has it now.
+    detached: bool,
+}
+
+impl SimStream {
+    pub(crate) async fn connect(
+        namespace: SimNamespace,
+        options: &ConnectOptions,
+        destination: SocketAddr,
+    ) -> io::Result<(SimStream, bool)> {
+        let world = World::of(namespace)?;
+        // A source address of the wrong family cannot be had, as from the kernel.
+        let source = options.source.filter(|source| source.is_ipv4() == destination.is_ipv4());
+        if options.source.is_some() && source.is_none() && options.source_required {
+            return Err(ErrorKind::AddrNotAvailable.into());
+        }
+        let (namespace, mark) = (namespace.index, options.mark);
+        let dial = Dial { namespace, mark, source, destination };
+        let (end, source_of) = world.network.borrow_mut().dial(dial)?;
+        let stream = SimStream::new(world, end, source_of);
+        poll_fn(|cx| stream.source.poll_writable(cx)).await;
+        match stream.take_error() {
+            Some(error) => Err(error),
+            None => {
+                debug_assert!(stream.world.network.borrow_mut().is_connected(end));
+                Ok((stream, source.is_some()))
+            }
+        }
+    }
+
+    fn held(world: World, end: EndId) -> SimStream {
+        let source = {
+            let mut network = world.network.borrow_mut();
+            let held = network.end(end).expect("an end in the queue is there");
+            held.custody = Custody::Program;
+            held.source.clone()
+        };
+        source.set(Readiness::READABLE.or(Readiness::WRITABLE));
+        SimStream::new(world, end, source)
+    }
+
+    fn new(world: World, end: EndId, source: Rc<Source>) -> SimStream {
+        SimStream { world, end, source, reset: Cell::new(false), detached: false }
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = buffer.len();
+        let got = self.attempt(Readiness::READABLE, |network| network.read(self.end, buffer))?;
+        self.source.check_end(got, wanted)?;
+        self.source.after_read(got, wanted);
+        Ok(got)
+    }
+
+    pub(crate) fn try_readv(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let wanted = buffers.iter().map(|buffer| buffer.len()).sum();
+        let mut all = vec![0; wanted];
+        let got = self.try_read(&mut all)?;
+        let mut rest = &all[..got];
+        for buffer in buffers {
+            let (now, later) = rest.split_at(rest.len().min(buffer.len()));
+            buffer[..now.len()].copy_from_slice(now);
+            rest = later;
+        }
+        Ok(got)
+    }
+
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let got = self.attempt(Readiness::WRITABLE, |network| network.write(self.end, bytes))?;
+        self.source.after_write(got, bytes.len());
+        Ok(got)
+    }
+
+    pub(crate) fn try_writev(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        let all: Vec<u8> = buffers.iter().flat_map(|buffer| buffer.iter().copied()).collect();
+        self.try_write(&all)
+    }
+
+    fn attempt(
+        &self,
+        direction: Readiness,
+        call: impl FnOnce(&mut super::network::Network) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let hope = match direction {
+            Readiness::READABLE => self.source.is_readable(),
+            _ => self.source.is_writable(),
+        };
+        if !hope {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let result = call(&mut self.world.network.borrow_mut());
+        result.inspect_err(|error| match error.kind() {
+            ErrorKind::WouldBlock => self.source.clear(direction.or(Readiness::ERROR)),
+            ErrorKind::BrokenPipe => {}
+            _ => self.source.set(Readiness::ABORTED),
+        })
+    }
+
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        self.world.network.borrow_mut().shutdown_write(self.end)
+    }
+
+    pub(crate) fn reset_on_close(&self) {
+        self.reset.set(true);
+    }
+
+    pub(crate) fn take_error(&self) -> Option<io::Error> {
+        let kind = self.world.network.borrow_mut().take_error(self.end)?;
+        if kind != ErrorKind::BrokenPipe {
+            self.source.set(Readiness::ABORTED);
+        }
+        Some(kind.into())
+    }
+
+    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.address(|end| end.peer)
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.address(|end| end.local)
+    }
+
+    pub(crate) fn original_destination(&self) -> io::Result<SocketAddr> {
+        self.address(|end| end.original)
+    }
+
+    fn address(
+        &self,
+        which: impl FnOnce(&super::connection::End) -> SocketAddr,
+    ) -> io::Result<SocketAddr> {
+        let mut network = self.world.network.borrow_mut();
+        let end = network.end(self.end).ok_or(ErrorKind::NotConnected)?;
+        Ok(which(end))
+    }
+
+    /// Lets go of the connection without closing it.
+    pub(crate) fn detach(mut self) -> SimDetached {
+        self.detached = true;
+        SimDetached { world: self.world.id, end: Some(self.end) }
+    }
+}
+
+impl Drop for SimStream {
+    fn drop(&mut self) {
+        let mut network = self.world.network.borrow_mut();
+        match self.reset.get() {
+            _ if self.detached => {}
+            true => network.abort(self.end),
+            false => network.close(self.end),
+        }
+    }
+}
+
+/// A simulated connection between two shards.
+#[derive(Debug)]
+pub(crate) struct SimDetached {
+    world: u64,
+    end: Option<EndId>,
+}
+
+impl SimDetached {
+    pub(crate) fn attach(mut self) -> SimStream {
+        let world = World::current().filter(|world| world.id == self.world);
+        let world = world.expect("a simulated connection stays in its world");
+        SimStream::held(world, self.end.take().expect("attached once"))
+    }
+}
+
+impl Drop for SimDetached {
+    fn drop(&mut self) {
+        let world = World::current().filter(|world| world.id == self.world);
+        if let (Some(end), Some(world)) = (self.end.take(), world) {
+            world.network.borrow_mut().close(end);
+        }
+    }
+}
+
+/// A simulated listener.
+#[derive(Debug)]
+pub(crate) struct SimListener {
+    world: World,
+    index: usize,
+    address: SocketAddr,
+    transparent: bool,
+    source: Rc<Source>,
+}
+
+impl SimListener {
+    pub(crate) fn bind(
+        namespace: SimNamespace,
+        address: SocketAddr,
+        options: &ListenOptions,
+    ) -> io::Result<SimListener> {
+        let world = World::of(namespace)?;
+        let source = Rc::new(Source::new(Readiness::READABLE));
+        let (reuse_port, backlog) = (options.reuse_port, options.backlog);
+        let (index, address) = world.network.borrow_mut().listen(
+            namespace.index,
+            address,
+            reuse_port,
+            backlog,
+            &source,
+        )?;
+        let transparent = options.transparent;
+        Ok(SimListener { world, index, address, transparent, source })
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn is_transparent(&self) -> bool {
+        self.transparent
+    }
+
+    pub(crate) fn try_accept(&self) -> io::Result<(SimStream, SocketAddr)> {
+        let end = self.world.network.borrow_mut().accept(self.index);
+        let Some(end) = end else {
+            self.source.clear(Readiness::READABLE);
+            return Err(ErrorKind::WouldBlock.into());
+        };
+        let stream = SimStream::held(self.world.clone(), end);
+        let peer = stream.peer_addr()?;
+        Ok((stream, peer))
+    }
+
+    pub(crate) async fn accept(&self) -> io::Result<(SimStream, SocketAddr)> {
+        poll_fn(|cx| match self.try_accept() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.source.wait_readable(cx);
+                Poll::Pending
+            }
+            accepted => Poll::Ready(accepted),
+        })
+        .await
+    }
+}
+
+impl Drop for SimListener {
+    fn drop(&mut self) {
+        self.world.network.borrow_mut().close_listener(self.index);
+    }
+}
+
+impl World {
+    /// The running world, which must be the namespace's.
+    fn of(namespace: SimNamespace) -> io::Result<World> {
+        let world = World::current().filter(|world| world.id == namespace.world);
+        world.ok_or_else(|| io::Error::other("a simulated namespace outside of its world"))
+    }
+}
