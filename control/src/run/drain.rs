@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_engine::DrainReport;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::Ending;
 use super::enroller::Done;
@@ -33,12 +33,10 @@ impl Node {
         self.service_manager.stopping();
         self.readiness.start_draining();
 
-        let finished = async {
-            while let Some(done) = jobs.join_next().await {
-                self.job_ended(done);
-            }
-        };
-        let _ = tokio::time::timeout(JOBS_PATIENCE, finished).await;
+        tokio::select! {
+            finished = finish(&mut jobs) => finished.into_iter().for_each(|done| self.job_ended(done)),
+            who = self.requests.stop() => return self.end_at_once(who),
+        }
 
         let held = self.enroller.take_held();
         let (engine, host) = (Arc::clone(&self.engine), Arc::clone(&self.host));
@@ -55,16 +53,18 @@ impl Node {
         });
         tokio::select! {
             report = drained => tell(&report.unwrap_or_default()),
-            who = self.requests.stop() => {
-                tracing::warn!(asked_by = who, "asked again: ending at once");
-                self.write_records();
-                return Ending::Forced;
-            }
+            who = self.requests.stop() => return self.end_at_once(who),
         }
         self.stop_servers().await;
         self.write_records();
         tracing::info!("ended");
         Ending::Drained
+    }
+
+    fn end_at_once(&self, who: &str) -> Ending {
+        tracing::warn!(asked_by = who, "asked again: ending at once");
+        self.write_records();
+        Ending::Forced
     }
 
     async fn stop_servers(&mut self) {
@@ -80,6 +80,18 @@ impl Node {
     fn write_records(&self) {
         while records::write_batch(&self.engine, &self.log) > 0 {}
     }
+}
+
+/// Waits for captures that are under way. One that takes too long takes its rules away itself when it ends.
+async fn finish(jobs: &mut JoinSet<Done<Held>>) -> Vec<Result<Done<Held>, JoinError>> {
+    let mut finished = Vec::new();
+    let all = async {
+        while let Some(done) = jobs.join_next().await {
+            finished.push(done);
+        }
+    };
+    let _ = tokio::time::timeout(JOBS_PATIENCE, all).await;
+    finished
 }
 
 fn tell(report: &DrainReport) {

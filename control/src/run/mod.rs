@@ -27,7 +27,9 @@ mod systemd;
 pub use self::error::RunError;
 pub use self::options::{OverrideError, Overrides, RunOptions, STATE_DIRECTORY, WorkloadName};
 
-use crate::source::{self, MeshConfig, Source};
+use ringway_engine::snapshot::Snapshot;
+
+use crate::source::{self, Diagnostics, MeshConfig, Source};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +75,20 @@ pub fn load(
     node: Option<&str>,
     overrides: &Overrides,
 ) -> Result<MeshConfig, RunError> {
-    let mut mesh = source::load(sources, node).map_err(RunError::Configuration)?;
+    finish(source::load(sources, node), overrides)
+}
+
+/// The same while another configuration is in force: both share in memory what they have in common.
+fn reload(options: &RunOptions, previous: &Snapshot) -> Result<MeshConfig, RunError> {
+    let loaded = source::reload(&options.sources, options.node.as_deref(), previous);
+    finish(loaded, &options.overrides)
+}
+
+fn finish(
+    loaded: Result<MeshConfig, Diagnostics>,
+    overrides: &Overrides,
+) -> Result<MeshConfig, RunError> {
+    let mut mesh = loaded.map_err(RunError::Configuration)?;
     overrides.apply(&mut mesh).map_err(RunError::Override)?;
     Ok(mesh)
 }

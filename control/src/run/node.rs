@@ -125,10 +125,8 @@ impl Node {
             work.load_again = true;
             return;
         }
-        let options = self.options.clone();
-        work.loads.spawn_blocking(move || {
-            super::load(&options.sources, options.node.as_deref(), &options.overrides)
-        });
+        let (options, previous) = (self.options.clone(), self.engine.snapshot());
+        work.loads.spawn_blocking(move || super::reload(&options, &previous));
     }
 
     async fn loaded(
