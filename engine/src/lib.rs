@@ -29,6 +29,8 @@ mod publish;
 mod relay;
 pub mod runtime;
 mod shard;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod snapshot;
 pub mod telemetry;
 mod tunnel;

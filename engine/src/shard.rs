@@ -5,7 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::BTreeMap,
     net::SocketAddr,
     rc::Rc,
     sync::{Arc, mpsc},
@@ -63,7 +63,8 @@ pub(crate) struct Shard {
     pub(crate) placement: Placement,
     /// Pipes for plain connections that carry bulk.
     pub(crate) pipes: PipePool,
-    pods: RefCell<HashMap<Arc<str>, Rc<Pod>>>,
+    /// In the order of their uids, so that a simulated run replays.
+    pods: RefCell<BTreeMap<Arc<str>, Rc<Pod>>>,
     snapshot: SnapshotReader,
     waiting_for_snapshot: RefCell<Vec<Waker>>,
     siblings: Vec<MailSender<Command>>,

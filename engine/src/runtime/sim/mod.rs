@@ -122,7 +122,7 @@ impl World {
         self.network.borrow().clock
     }
 
-    /// A fingerprint of everything that happened: equal for equal runs.
+    /// A fingerprint of everything that happened, bytes by their number only: equal for equal runs.
     pub fn digest(&self) -> u64 {
         self.network.borrow().digest
     }

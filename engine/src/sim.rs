@@ -1,0 +1,107 @@
+//! A host of the mesh inside a simulated world (feature `sim`): the production shard on a seeded
+//! network.
+//!
+//! Several hosts share one [`World`](crate::runtime::World) and one thread; each has a shard of its own, as on a machine of one
+//! core.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{self, TryRecvError},
+    },
+    time::Duration,
+};
+
+use crate::{
+    DrainReport, EngineConfig, EnrollError,
+    limits::MAILBOX_MAX,
+    placement::{Placement, PlacementTable, ShardId},
+    publish::{Published, SnapshotReader},
+    runtime::{self, MailSender, NetNamespace, Task, mailbox},
+    shard::{Command, Shard},
+    snapshot::Snapshot,
+    telemetry::Telemetry,
+};
+
+/// One simulated host, running in the current runtime.
+pub struct SimHost {
+    published: Arc<Published>,
+    telemetry: Arc<Telemetry>,
+    commands: MailSender<Command>,
+    shard: Task,
+}
+
+impl SimHost {
+    /// Starts the host's shard as a task of the current runtime.
+    pub fn start(snapshot: Snapshot, seed: u64) -> Self {
+        let published = Published::new(snapshot);
+        let telemetry = Arc::new(Telemetry::new());
+        let (commands, mailbox) = mailbox(MAILBOX_MAX);
+        let placement = Placement::new(ShardId(0), PlacementTable::new(1), runtime::now());
+        let shard = Shard::new(
+            ShardId(0),
+            Arc::new(EngineConfig::default()),
+            SnapshotReader::new(published.clone()),
+            telemetry.clone(),
+            placement,
+            vec![commands.clone()],
+            seed,
+        );
+        let shard = runtime::spawn(shard.run(mailbox));
+        Self { published, telemetry, commands, shard }
+    }
+
+    /// Makes `snapshot` the one that every decision from now on is made on.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.published.publish(snapshot);
+        self.tell(Command::Published);
+    }
+
+    /// Begins to capture a workload.
+    ///
+    /// # Errors
+    /// When a port cannot be bound.
+    pub async fn enroll(&self, uid: &str, namespace: &NetNamespace) -> Result<(), EnrollError> {
+        let (uid, namespace) = (uid.into(), namespace.clone());
+        self.ask(|answer| Command::Enroll { uid, namespace, answer }).await
+    }
+
+    /// Stops capturing a workload and cuts its connections.
+    pub async fn withdraw(&self, uid: &str) {
+        self.ask(|answer| Command::Withdraw { uid: uid.into(), answer }).await;
+    }
+
+    /// Lets connections end, and cuts what is left at the deadline.
+    pub async fn drain(&self, deadline: Duration) -> DrainReport {
+        self.ask(|answer| Command::Drain { deadline, answer }).await
+    }
+
+    /// Ends the host's shard.
+    pub async fn stop(self) {
+        self.tell(Command::Stop);
+        self.shard.await;
+    }
+
+    /// What the host tells.
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
+    }
+
+    fn tell(&self, command: Command) {
+        let told = self.commands.try_send(command).is_ok();
+        assert!(told, "a simulated host's mailbox never fills");
+    }
+
+    /// Asks the shard; it answers in one of the next turns of the same thread.
+    async fn ask<A>(&self, command: impl FnOnce(mpsc::Sender<A>) -> Command) -> A {
+        let (answer, answers) = mpsc::channel();
+        self.tell(command(answer));
+        loop {
+            match answers.try_recv() {
+                Ok(answer) => return answer,
+                Err(TryRecvError::Empty) => runtime::sleep(Duration::from_micros(100)).await,
+                Err(TryRecvError::Disconnected) => panic!("the shard has ended"),
+            }
+        }
+    }
+}
