@@ -261,7 +261,7 @@ impl Client {
     async fn talk(&self, stream: TcpStream) {
         let seed = random();
         let (up, down) = (random() % BYTES_MAX, random() % BYTES_MAX);
-        let aborts = random() % 8 == 0;
+        let aborts = random().is_multiple_of(8);
         let stream = Rc::new(stream);
         let mut request = Vec::new();
         for number in [seed, up, down] {

@@ -158,7 +158,7 @@ impl<'a> Direction<'a> {
                 return Ok(Poll::Pending);
             }
             let copied = runtime::scratch(|scratch| {
-                copy_once(self.from, self.to, &mut scratch.receive[..VISIT_BYTES_MAX], held)
+                copy_once(self.from, self.to, &mut scratch[..VISIT_BYTES_MAX], held)
             })?;
             let Some(Copied { read, written }) = copied else { continue };
             moved(written);

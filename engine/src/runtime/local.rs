@@ -19,7 +19,6 @@ use crossbeam_queue::SegQueue;
 
 use super::random::Random;
 use super::reactor::Reactor;
-use super::scratch::Scratch;
 use super::task::{Running, Task, TaskEnd, TaskKey, TaskWaker, Tasks};
 use super::wheel::Wheel;
 
@@ -114,7 +113,7 @@ pub(crate) struct Local {
     pub(crate) tasks: RefCell<Tasks>,
     pub(crate) timers: RefCell<Wheel>,
     pub(crate) reactor: Reactor,
-    pub(crate) scratch: Cell<Option<Box<Scratch>>>,
+    pub(crate) scratch: Cell<Option<Box<[u8]>>>,
     pub(crate) scratch_made: Cell<bool>,
     pub(crate) main: Arc<TaskWaker>,
     counters: RefCell<Counters>,

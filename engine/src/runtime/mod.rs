@@ -49,9 +49,7 @@ pub use net::{
 };
 pub use netns::NetNamespace;
 pub use reactor::{RING_OPERATIONS, ReactorChoice, ReactorKind, ReactorReport, RingSizes};
-pub use scratch::{
-    Payloads, RECEIVE_BYTES, RECORD_SLOTS, RecordLayout, RecordSlots, Scratch, scratch,
-};
+pub use scratch::{SCRATCH_BYTES, scratch};
 #[cfg(feature = "sim")]
 pub use sim::{FaultsMet, World, WorldOptions};
 pub use splice::{Pipe, PipePool, splice_in, splice_out};

@@ -84,7 +84,7 @@ async fn receive_some(socket: &TcpStream, received: &mut Vec<u8>) -> Result<(), 
         socket.readable().await;
         let read = runtime::scratch(|scratch| {
             let room = HANDSHAKE_RECEIVE_BYTES_MAX.saturating_sub(received.len());
-            let buffer = &mut scratch.receive[..room];
+            let buffer = &mut scratch[..room];
             let read = socket.try_read(buffer)?;
             received.extend_from_slice(&buffer[..read]);
             Ok::<_, io::Error>(read)

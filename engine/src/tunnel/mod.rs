@@ -401,7 +401,7 @@ impl Tunnel {
                 if cell.reads_bulk.get() { usize::MAX } else { slots::FIRST_PAYLOAD_BYTES };
             let capacity = core.machine.send_capacity(id).min(expected);
             let frame_bytes_max = core.machine.peer_frame_bytes_max();
-            let mut slots = Slots::new(&mut scratch.receive, capacity, frame_bytes_max);
+            let mut slots = Slots::new(scratch, capacity, frame_bytes_max);
             let read = slots.read_from(application)?;
             if read == 0 {
                 return Ok((0, Ok(())));

@@ -25,7 +25,7 @@ impl Tunnel {
         runtime::scratch(|scratch| {
             let mut core = self.core.borrow_mut();
             let core = &mut *core;
-            let buffer = &mut scratch.receive;
+            let buffer = scratch;
             let kept = core.received.len();
             let unseen = std::mem::take(&mut core.unseen) && kept > 0;
             let room = &mut buffer[kept..];

@@ -17,14 +17,14 @@ use ringway_protocols::{
     tls::{self, RECORD_HEADER_BYTES, RECORD_PLAINTEXT_BYTES_MAX, RECORD_TRAILER_BYTES, Records},
 };
 
-use crate::runtime::{RECEIVE_BYTES, TcpStream};
+use crate::runtime::{SCRATCH_BYTES, TcpStream};
 
 /// A full record.
 const SLOT_BYTES: usize = RECORD_HEADER_BYTES + RECORD_PLAINTEXT_BYTES_MAX + RECORD_TRAILER_BYTES;
 /// Payload of the first slot.
 pub(super) const FIRST_PAYLOAD_BYTES: usize = RECORD_PLAINTEXT_BYTES_MAX - FRAME_HEADER_BYTES;
 /// Slots of one read: as many as the scratch has room for.
-const SLOTS: usize = RECEIVE_BYTES / SLOT_BYTES;
+const SLOTS: usize = SCRATCH_BYTES / SLOT_BYTES;
 
 /// Record slots over the shard's scratch, for one read of one stream.
 pub(super) struct Slots<'scratch> {
@@ -52,6 +52,12 @@ impl<'scratch> Slots<'scratch> {
     /// # Errors
     /// Whatever the socket says; `WouldBlock` when it has nothing.
     pub(super) fn read_from(&mut self, application: &TcpStream) -> io::Result<usize> {
+        let (mut slices, used) = self.payloads();
+        application.try_readv(&mut slices[..used])
+    }
+
+    /// Where payload goes, and how many of the slices are in use.
+    fn payloads(&mut self) -> ([IoSliceMut<'_>; SLOTS], usize) {
         let mut left = self.payload_bytes_max;
         let mut slices: [IoSliceMut<'_>; SLOTS] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
         let mut used = 0;
@@ -66,7 +72,7 @@ impl<'scratch> Slots<'scratch> {
             slices[used] = IoSliceMut::new(payload);
             used += 1;
         }
-        application.try_readv(&mut slices[..used])
+        (slices, used)
     }
 
     /// The first `payload_bytes` that were read, when they lie in the first slot.
@@ -112,5 +118,30 @@ fn payload_start(index: usize, frame_in_each: bool) -> usize {
         RECORD_HEADER_BYTES + FRAME_HEADER_BYTES
     } else {
         RECORD_HEADER_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_slots_offer_exactly_what_may_be_sent(
+            payload_bytes_max in 1..600_000usize,
+            frame_bytes_max in 16_384..1_100_000usize,
+        ) {
+            let mut scratch = vec![0; SCRATCH_BYTES];
+            let mut slots = Slots::new(&mut scratch, payload_bytes_max, frame_bytes_max);
+            let (slices, used) = slots.payloads();
+            let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+            let frames = if frame_bytes_max < 2 * RECORD_PLAINTEXT_BYTES_MAX { SLOTS } else { 1 };
+            let room = SLOTS * RECORD_PLAINTEXT_BYTES_MAX - frames * FRAME_HEADER_BYTES;
+            let frame_room = if frames == 1 { frame_bytes_max } else { usize::MAX };
+            prop_assert_eq!(offered, payload_bytes_max.min(room).min(frame_room));
+            prop_assert!(slices[..used].iter().all(|slice| !slice.is_empty()));
+        }
     }
 }

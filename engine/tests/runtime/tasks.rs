@@ -256,14 +256,14 @@ fn a_mailbox_is_bounded_and_ends(choice: ReactorChoice) {
 fn scratch_may_be_used_inside_scratch(choice: ReactorChoice) {
     run_on(choice, async {
         let first = scratch(|outer| {
-            outer.receive[0] = 1;
-            scratch(|inner| assert_eq!(inner.receive[0], 0, "a fresh one"));
-            outer.receive.as_ptr() as usize
+            outer[0] = 1;
+            scratch(|inner| assert_eq!(inner[0], 0, "a fresh one"));
+            outer.as_ptr() as usize
         });
         assert_eq!(counters().scratch_nested, 1);
         let task = spawn(async { scratch(|_| panic!("with the scratch in hand, on purpose")) });
         assert_eq!(task.await, TaskEnd::Panicked);
-        assert_ne!(scratch(|anew| anew.receive.len()), 0);
+        assert_ne!(scratch(|anew| anew.len()), 0);
         assert_ne!(first, 0);
     });
 }
