@@ -214,15 +214,16 @@ impl Document<'_, '_> {
                 objects.nodes.push(node(value, directory, context, reporter)?);
             }
             Kind::Pod => {
-                if let Some(pod) = kubernetes::pod(value, context, reporter)? {
-                    objects.workloads.push(pod);
+                if let Some((name, pod)) = kubernetes::pod(value, context, reporter)? {
+                    objects.workloads.push(&name, pod);
                 }
             }
             Kind::Service => {
                 objects.services.extend(kubernetes::service(value, context, reporter)?)
             }
             Kind::WorkloadEntry => {
-                objects.workloads.push(kubernetes::workload_entry(value, context, reporter)?);
+                let (name, entry) = kubernetes::workload_entry(value, context, reporter)?;
+                objects.workloads.push(&name, entry);
             }
             Kind::ServiceAccount => {}
             Kind::Authorization => local::report_unenforced(value.place, "remove it", reporter),

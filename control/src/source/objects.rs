@@ -89,11 +89,10 @@ pub(crate) enum Preference {
     OnlyNode,
 }
 
-/// A Pod or WorkloadEntry.
+/// A Pod or WorkloadEntry; its name stands beside it.
 pub(crate) struct WorkloadObject {
     /// Of the name.
     pub(crate) place: Place,
-    pub(crate) name: Arc<str>,
     pub(crate) addresses: Addresses,
     pub(crate) node: Option<Arc<str>>,
     pub(crate) template: Arc<Template>,

@@ -3,7 +3,7 @@
 //! It begins as the one in force, if there is one: what a reload does not change is not made again, so that both
 //! generations share it, and a mesh of 150,000 workloads is not in memory twice.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use ringway_engine::snapshot::{
@@ -11,14 +11,17 @@ use ringway_engine::snapshot::{
     WorkloadError,
 };
 
+use super::chunks::Chunks;
 use super::diagnostics::{Place, Problem, Reporter};
 
 /// A snapshot, and what of it was said this time.
 pub(crate) struct World {
     snapshot: Snapshot,
     interner: Interner,
-    /// By a hash of the uid, where each workload was described.
-    workloads: HashMap<u64, Place>,
+    /// The workloads that were described, as a hash of their uid: a hash of 64 bits stands for it well enough.
+    workloads: HashSet<u64>,
+    /// Where those of local files were described.
+    local: Chunks<(u64, Place)>,
     services: HashMap<NamespacedHostname, Place>,
 }
 
@@ -28,7 +31,8 @@ impl World {
         World {
             snapshot: previous.map_or_else(|| Snapshot::new(""), without_credentials),
             interner: Interner::new(),
-            workloads: HashMap::new(),
+            workloads: HashSet::new(),
+            local: Chunks::default(),
             services: HashMap::new(),
         }
     }
@@ -41,6 +45,19 @@ impl World {
         &self.snapshot
     }
 
+    /// Makes a workload of a local file and adds it.
+    pub(crate) fn add_local_workload(
+        &mut self,
+        description: WorkloadDescription,
+        place: Place,
+        reporter: &mut Reporter,
+    ) -> Result<(), WorkloadError> {
+        let hash = hash(&description.uid);
+        self.add_workload(description, place, reporter)?;
+        self.local.push("", (hash, place));
+        Ok(())
+    }
+
     /// Makes a workload and adds it.
     pub(crate) fn add_workload(
         &mut self,
@@ -49,15 +66,24 @@ impl World {
         reporter: &mut Reporter,
     ) -> Result<(), WorkloadError> {
         let workload = self.interner.workload(description)?;
-        if let Some(first) = self.workloads.insert(hash(workload.uid()), place) {
-            let message = format!("two workloads have the uid `{}`", workload.uid());
-            reporter.report(Problem::error(place, message).related(first, "the other one"));
+        let hash = hash(workload.uid());
+        if !self.workloads.insert(hash) {
+            self.report_twice(hash, &workload, place, reporter);
         }
         let known = self.snapshot.workload_by_uid(workload.uid());
         if known.is_none_or(|known| !is_same(known, &workload)) {
             self.snapshot.upsert_workload(workload);
         }
         Ok(())
+    }
+
+    /// Two objects of one name were reported by it, where both their places were known.
+    fn report_twice(&self, hash: u64, workload: &Workload, place: Place, reporter: &mut Reporter) {
+        let mut firsts = self.local.iter().filter(|(_, (other, _))| *other == hash);
+        if let Some((_, (_, first))) = firsts.next().filter(|_| !reporter.is_full()) {
+            let message = format!("two workloads have the uid `{}`", workload.uid());
+            reporter.report(Problem::error(place, message).related(*first, "the other one"));
+        }
     }
 
     pub(crate) fn add_service(&mut self, service: Service, place: Place, reporter: &mut Reporter) {
@@ -74,7 +100,7 @@ impl World {
 
     /// Whether a workload was described this time.
     pub(crate) fn describes(&self, workload: &Workload) -> bool {
-        self.workloads.contains_key(&hash(workload.uid()))
+        self.workloads.contains(&hash(workload.uid()))
     }
 
     /// Forgets what was not said this time.

@@ -71,7 +71,7 @@ impl Twice<'_> {
     /// Of 150,000 workloads only the numbers are sorted.
     fn workload_names(&mut self, workloads: &Chunks<WorkloadObject>) {
         let key = |index: u32| {
-            let WorkloadObject { template, name, place, .. } = workloads.at(index);
+            let (name, WorkloadObject { template, place, .. }) = workloads.at(index as usize);
             (&template.namespace, name, *place)
         };
         let mut sorted: Vec<u32> = (0..workloads.len() as u32).collect();
@@ -86,27 +86,42 @@ impl Twice<'_> {
         }
     }
 
-    /// An address of its host says nothing about a workload.
+    /// An address of its host says nothing about a workload. Addresses are compared part by part of all that are
+    /// possible, so that there is never a list of all that there are.
     fn workload_addresses(&mut self, workloads: &Chunks<WorkloadObject>, nodes: &Nodes<'_>) {
-        let mut sorted: Vec<(IpAddr, u32)> = Vec::with_capacity(workloads.len());
-        for (index, workload) in (0..).zip(workloads.iter()) {
-            if !workload.template.host_network {
-                sorted.extend(workload.addresses.as_slice().iter().map(|ip| (*ip, index)));
+        let mut sorted: Vec<(IpAddr, u32)> = Vec::new();
+        for part in 0..PARTS {
+            sorted.clear();
+            for (index, (_, workload)) in (0..).zip(workloads.iter()) {
+                let addresses = workload.addresses.as_slice().iter();
+                let own =
+                    addresses.filter(|ip| !workload.template.host_network && part_of(**ip) == part);
+                sorted.extend(own.map(|ip| (*ip, index)));
+            }
+            sorted.sort_unstable();
+            for same in sorted.chunk_by(|a, b| a.0 == b.0).filter(|same| same.len() > 1) {
+                self.one_address(same, workloads, nodes);
             }
         }
-        sorted.sort_unstable();
-        for same in sorted.chunk_by(|a, b| a.0 == b.0).filter(|same| same.len() > 1) {
-            let ip = same[0].0;
-            let mut same: Vec<(&str, Place)> = same
-                .iter()
-                .map(|(_, index)| workloads.at(*index))
-                .map(|workload| (network(workload, nodes), workload.place))
-                .collect();
-            same.sort_unstable();
-            for pair in same.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
-                let message = format!("two workloads have the address {ip}");
-                self.report(message, pair[1].1, pair[0].1);
-            }
+    }
+
+    /// On several networks one address is several.
+    fn one_address(
+        &mut self,
+        same: &[(IpAddr, u32)],
+        workloads: &Chunks<WorkloadObject>,
+        nodes: &Nodes<'_>,
+    ) {
+        let ip = same[0].0;
+        let mut same: Vec<(&str, Place)> = same
+            .iter()
+            .map(|(_, index)| workloads.at(*index as usize))
+            .map(|(name, workload)| (network(name, workload, nodes), workload.place))
+            .collect();
+        same.sort_unstable();
+        for pair in same.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+            let message = format!("two workloads have the address {ip}");
+            self.report(message, pair[1].1, pair[0].1);
         }
     }
 
@@ -115,8 +130,19 @@ impl Twice<'_> {
     }
 }
 
-fn network<'o>(workload: &'o WorkloadObject, nodes: &'o Nodes<'_>) -> &'o str {
-    let capture = nodes.capture(&workload.template.namespace, &workload.name);
+/// Parts into which addresses are divided.
+const PARTS: u8 = 16;
+
+fn part_of(ip: IpAddr) -> u8 {
+    let last = match ip {
+        IpAddr::V4(ip) => ip.octets()[3],
+        IpAddr::V6(ip) => ip.octets()[15],
+    };
+    last % PARTS
+}
+
+fn network<'o>(name: &str, workload: &'o WorkloadObject, nodes: &'o Nodes<'_>) -> &'o str {
+    let capture = nodes.capture(&workload.template.namespace, name);
     match &workload.template.network {
         Some(network) => network,
         None => &nodes.placement(capture).config.network,

@@ -36,16 +36,16 @@ pub(crate) fn compile(
     nodes.report_captured(&world, reporter);
     let mut selectors = Selectors::new(&objects.services, &own.cluster_domain);
     let workloads = Workloads::new(&objects.namespaces, reporter);
-    for object in objects.workloads.into_iter() {
+    objects.workloads.consume(|name, object| {
         let services = selectors.memberships(&object.template);
-        let capture = nodes.capture(&object.template.namespace, &object.name);
-        let description =
-            workloads.description(&object, nodes.placement(capture), services, reporter);
+        let capture = nodes.capture(&object.template.namespace, name);
+        let placement = nodes.placement(capture);
+        let description = workloads.description(name, object, placement, services, reporter);
         nodes.found(capture, &description.uid);
         if let Err(error) = world.add_workload(description, object.place, reporter) {
             reporter.report(Problem::error(object.place, error.to_string()));
         }
-    }
+    });
     selectors.report(reporter);
     for object in &objects.services {
         world.add_service(service(object, &own), object.place, reporter);

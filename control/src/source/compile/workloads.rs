@@ -37,6 +37,7 @@ impl<'n> Workloads<'n> {
 
     pub(super) fn description(
         &self,
+        name: &str,
         object: &WorkloadObject,
         placement: Placement<'_>,
         services: Vec<Membership>,
@@ -45,15 +46,15 @@ impl<'n> Workloads<'n> {
         let template = &*object.template;
         report_labels(object.place, |key| template.label(key), reporter);
         report_contradictions(object, placement, reporter);
-        let (workload_name, workload_type) = workload_name(&object.name, template);
+        let (workload_name, workload_type) = workload_name(name, template);
         let config = placement.config;
         let locality = template.locality.as_ref().unwrap_or(match placement.is_captured {
             true => &config.locality,
             false => &NOWHERE,
         });
         WorkloadDescription {
-            uid: uid(&config.cluster, template, &object.name),
-            name: object.name.as_ref().into(),
+            uid: uid(&config.cluster, template, name),
+            name: name.into(),
             namespace: template.namespace.as_ref().into(),
             service_account: template.service_account.as_ref().into(),
             trust_domain: config.trust_domain.as_ref().into(),

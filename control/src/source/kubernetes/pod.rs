@@ -15,7 +15,7 @@ pub(crate) fn pod(
     value: &Value,
     context: &mut Context,
     reporter: &mut Reporter,
-) -> Option<Option<WorkloadObject>> {
+) -> Option<Option<(Arc<str>, WorkloadObject)>> {
     mapping("Pod", value, reporter, |fields| {
         fields.ignore(&["apiVersion", "kind"]);
         let metadata =
@@ -31,7 +31,7 @@ fn object(
     spec: Spec,
     status: Status,
     context: &mut Context,
-) -> Option<WorkloadObject> {
+) -> Option<(Arc<str>, WorkloadObject)> {
     if !status.runs {
         return None;
     }
@@ -50,13 +50,13 @@ fn object(
         locality: None,
         weight: 1,
     };
-    Some(WorkloadObject {
+    let object = WorkloadObject {
         place: metadata.place,
-        name: metadata.name,
         addresses: status.addresses,
         node: spec.node,
         template: context.templates.share(template),
-    })
+    };
+    Some((metadata.name, object))
 }
 
 #[derive(Default)]

@@ -18,7 +18,7 @@ pub(crate) fn workload_entry(
     value: &Value,
     context: &mut Context,
     reporter: &mut Reporter,
-) -> Option<WorkloadObject> {
+) -> Option<(Arc<str>, WorkloadObject)> {
     mapping("WorkloadEntry", value, reporter, |fields| {
         fields.ignore(&["apiVersion", "kind", "status"]);
         let metadata =
@@ -39,13 +39,13 @@ pub(crate) fn workload_entry(
             locality: spec.locality,
             weight: spec.weight,
         };
-        Some(WorkloadObject {
+        let object = WorkloadObject {
             place: metadata.place,
-            name: metadata.name,
             addresses: spec.addresses,
             node: None,
             template: context.templates.share(template),
-        })
+        };
+        Some((metadata.name, object))
     })?
 }
 

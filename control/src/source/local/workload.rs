@@ -21,7 +21,7 @@ pub(crate) fn workload(
     mapping("workloads[]", value, reporter, |fields| {
         let place = fields.value_place("uid");
         let Some(description) = description(fields, local, world) else { return };
-        if let Err(error) = world.add_workload(description, place, fields.reporter) {
+        if let Err(error) = world.add_local_workload(description, place, fields.reporter) {
             fields.reporter.report(Problem::error(place, error.to_string()));
         }
     });
