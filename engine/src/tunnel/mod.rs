@@ -219,7 +219,7 @@ impl Tunnel {
 
     /// Answers a request with anything but 200; the stream is over (server role).
     pub(crate) fn refuse(self: &Rc<Self>, stream: &TunnelStream, status: u16) {
-        stream.sent_end.set(true);
+        stream.cell.sent_end.set(true);
         stream.received_end.set(true);
         self.core.borrow_mut().machine.refuse(stream.id, status);
         self.flush_at_turn_end();

@@ -24,6 +24,8 @@ pub(super) struct StreamCell {
     incoming: RefCell<Incoming>,
     pub(super) response: RefCell<Option<ConnectResponse>>,
     waker: RefCell<Option<Waker>>,
+    /// Whether we have ended our direction.
+    pub(super) sent_end: Cell<bool>,
     pub(super) meter: super::BulkMeter,
     /// Whether the last read from the application filled what it was offered.
     pub(super) reads_bulk: Cell<bool>,
@@ -66,6 +68,7 @@ impl StreamCell {
             incoming: RefCell::new(Incoming::Open),
             response: RefCell::new(None),
             waker: RefCell::new(None),
+            sent_end: Cell::new(false),
             meter: super::BulkMeter::default(),
             reads_bulk: Cell::new(false),
         })
@@ -133,7 +136,16 @@ impl StreamCell {
 
     fn end(&self, how: Incoming) {
         let mut incoming = self.incoming.borrow_mut();
-        if matches!(*incoming, Incoming::Open) || !matches!(how, Incoming::Ended) {
+        let replaces = match (&*incoming, &how) {
+            (Incoming::Open, _) => true,
+            // Ended in both directions: what becomes of the tunnel afterwards does not matter.
+            (Incoming::Ended, Incoming::TunnelLost(_)) => !self.sent_end.get(),
+            (Incoming::Ended, Incoming::Ended) | (Incoming::LetGo, Incoming::TunnelLost(_)) => {
+                false
+            }
+            _ => true,
+        };
+        if replaces {
             *incoming = how;
         }
         drop(incoming);
@@ -199,15 +211,13 @@ pub(crate) struct TunnelStream {
     pub(super) tunnel: Rc<Tunnel>,
     pub(super) id: StreamId,
     pub(super) cell: Rc<StreamCell>,
-    /// Whether we have ended our direction.
-    pub(super) sent_end: Cell<bool>,
     /// Whether the peer's end was taken note of.
     pub(super) received_end: Cell<bool>,
 }
 
 impl TunnelStream {
     pub(super) fn new(tunnel: Rc<Tunnel>, id: StreamId, cell: Rc<StreamCell>) -> Self {
-        Self { tunnel, id, cell, sent_end: Cell::new(false), received_end: Cell::new(false) }
+        Self { tunnel, id, cell, received_end: Cell::new(false) }
     }
 
     /// Names the application that bytes from the peer are written to from now on.
@@ -280,14 +290,14 @@ impl TunnelStream {
 
     /// Ends our direction in order.
     pub(crate) fn finish(&self) {
-        if !self.sent_end.replace(true) && !self.cell.is_over() {
+        if !self.cell.sent_end.replace(true) && !self.cell.is_over() {
             self.tunnel.finish(self.id);
         }
     }
 
     /// Aborts the stream, both directions.
     pub(crate) fn reset(&self, end: LocalEnd) {
-        self.sent_end.set(true);
+        self.cell.sent_end.set(true);
         self.received_end.set(true);
         self.tunnel.reset(self.id, end.code());
     }
@@ -351,10 +361,46 @@ impl TunnelStream {
 
 impl Drop for TunnelStream {
     fn drop(&mut self) {
-        let in_order = self.sent_end.get() && self.received_end.get();
+        let in_order = self.cell.sent_end.get() && self.received_end.get();
         if !in_order || !self.cell.backlog.borrow().is_empty() {
             self.tunnel.reset(self.id, LocalEnd::Aborted.code());
         }
         self.tunnel.forget(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the peer's direction is told as, after the events in their order.
+    fn told(sent_end: bool, events: &[fn(&StreamCell)]) -> String {
+        let cell = StreamCell::new();
+        cell.sent_end.set(sent_end);
+        for event in events {
+            event(&cell);
+        }
+        format!("{:?}", cell.incoming.borrow())
+    }
+
+    const ENDED: fn(&StreamCell) = StreamCell::peer_ended;
+    const RESET: fn(&StreamCell) = |cell| cell.peer_reset(ErrorCode::CONNECT_ERROR);
+    const LET_GO: fn(&StreamCell) = |cell| cell.peer_reset(ErrorCode::CANCEL);
+    const LOST: fn(&StreamCell) = |cell| cell.tunnel_lost(&TunnelError::Closed);
+
+    #[test]
+    fn what_the_peer_said_last_of_the_stream_wins_over_the_loss_of_the_tunnel() {
+        let rows: [(&str, bool, &[fn(&StreamCell)], &str); 7] = [
+            ("ended both ways, then the tunnel closes", true, &[ENDED, LOST], "Ended"),
+            ("only the peer had ended", false, &[ENDED, LOST], "TunnelLost(Closed)"),
+            ("the peer had let go", false, &[LET_GO, LOST], "LetGo"),
+            ("the peer had aborted", true, &[RESET, LOST], "Reset(CONNECT_ERROR)"),
+            ("an abort after the end", true, &[ENDED, RESET], "Reset(CONNECT_ERROR)"),
+            ("nothing was said", true, &[LOST], "TunnelLost(Closed)"),
+            ("an end is told once", false, &[ENDED, ENDED], "Ended"),
+        ];
+        for (name, sent_end, events, want) in rows {
+            assert_eq!(told(sent_end, events), want, "{name}");
+        }
     }
 }
