@@ -140,9 +140,8 @@ impl StreamCell {
             (Incoming::Open, _) => true,
             // Ended in both directions: what becomes of the tunnel afterwards does not matter.
             (Incoming::Ended, Incoming::TunnelLost(_)) => !self.sent_end.get(),
-            (Incoming::Ended, Incoming::Ended) | (Incoming::LetGo, Incoming::TunnelLost(_)) => {
-                false
-            }
+            (Incoming::Ended, Incoming::Ended) => false,
+            (Incoming::LetGo | Incoming::Reset(_), Incoming::TunnelLost(_)) => false,
             _ => true,
         };
         if replaces {
