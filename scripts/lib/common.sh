@@ -16,8 +16,10 @@ fi
 say() { printf '%s\n' "$*"; }
 complain() { printf '%s%s%s\n' "$red" "$*" "$plain" >&2; }
 
+failed=()
+
 # stage NAME COMMAND...: runs it, keeps its output in a log, prints one line. A failure shows the
-# end of the log and ends the script.
+# end of the log; the next stages run all the same, and finish() tells in the end.
 stage() {
     local name=$1 start=$SECONDS status=0
     shift
@@ -31,11 +33,26 @@ stage() {
         note=$(sed -n 's/^stage-note: //p' "$log" | tail -n 1)
         printf '%sok%s      %4d s%s\n' "$green" "$plain" "$took" "${note:+  $note}"
     else
+        failed+=("$name")
         printf '%sfailed%s  %4d s\n' "$red" "$plain" "$took"
         tail -n "${STAGE_LINES:-60}" "$log" >&2
         complain "$name failed (exit $status); all of its output: $log"
-        exit 1
     fi
+}
+
+# must NAME COMMAND...: a stage without which the others make no sense.
+must() {
+    local before=${#failed[@]}
+    stage "$@"
+    [ "$before" = ${#failed[@]} ] || finish
+}
+
+# Ends the script if a stage has failed.
+finish() {
+    [ ${#failed[@]} = 0 ] || {
+        complain "failed: ${failed[*]}"
+        exit 1
+    }
 }
 
 # Prints the flags with which unshare(1) can give us namespaces of our own here, or fails.

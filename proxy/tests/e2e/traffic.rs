@@ -226,11 +226,19 @@ fn half_close_is_half_close(reactor: &str) {
 }
 
 fn large_transfers_arrive_whole_in_both_directions(reactor: &str) {
-    const BYTES: u64 = 24 << 20;
     let mesh = Mesh::start(reactor);
     let _server = Application::echo(mesh.at("server"), 8080);
+    let _legacy = Application::echo(mesh.at("legacy"), 8080);
+    // In a tunnel; and without one, where bulk is spliced.
+    for (from, to) in [("client", "server"), ("client", "legacy"), ("stranger", "server")] {
+        echo_large(&mesh, from, to);
+    }
+}
+
+fn echo_large(mesh: &Mesh, from: &str, to: &str) {
+    const BYTES: u64 = 24 << 20;
     let expected = Digest::of_stream(42, BYTES).value();
-    let mut stream = connect(mesh.at("client"), mesh.address("server", 8080));
+    let mut stream = connect(mesh.at(from), mesh.address(to, 8080));
     let mut writer = stream.try_clone().unwrap();
     let writing = thread::spawn(move || {
         let mut piece = vec![0; 100_000];
@@ -254,7 +262,7 @@ fn large_transfers_arrive_whole_in_both_directions(reactor: &str) {
         digest.update(&piece[..count]);
     }
     writing.join().unwrap();
-    assert_eq!((bytes, digest.value()), (BYTES, expected));
+    assert_eq!((bytes, digest.value()), (BYTES, expected), "{from} to {to}");
 }
 
 fn five_hundred_connections_at_once(reactor: &str) {
