@@ -8,12 +8,9 @@ use std::{
     time::Instant,
 };
 
-use ringway_protocols::{
-    hbone::{Event, StreamId},
-    tls::Opened,
-};
+use ringway_protocols::hbone::{Event, StreamId};
 
-use super::{Core, Tunnel, TunnelError, TunnelEvent, stream::StreamCell};
+use super::{Tunnel, TunnelError, TunnelEvent, core::Core, stream::StreamCell};
 use crate::{limits::BULK_WINDOW, runtime};
 
 /// Payload slices of one stream that are written to its application in one call.
@@ -146,59 +143,6 @@ impl Tunnel {
         if let Some(cell) = self.streams.borrow().get(&stream) {
             tell(cell);
         }
-    }
-}
-
-/// What opening every complete record of a read came to.
-struct OpenedAll {
-    plaintexts: Vec<Range<usize>>,
-    consumed: usize,
-    /// An error, or the peer's close, that holds once the plaintexts before it are dealt with.
-    end: Result<(), TunnelError>,
-}
-
-impl Core {
-    fn open_all(&mut self, arrived: &mut [u8]) -> OpenedAll {
-        let mut opened = OpenedAll { plaintexts: Vec::new(), consumed: 0, end: Ok(()) };
-        loop {
-            let at = opened.consumed;
-            match self.records.open(&mut arrived[at..]) {
-                Ok(Opened::Incomplete { .. }) => break,
-                Ok(Opened::Data { consumed, plaintext }) => {
-                    opened.plaintexts.push(at + plaintext.start..at + plaintext.end);
-                    opened.consumed += consumed;
-                }
-                Ok(Opened::Control { consumed }) => {
-                    opened.consumed += consumed;
-                    let mut answer = Vec::new();
-                    if self.records.take_output(&mut answer) {
-                        self.outgoing.push_sealed(&answer);
-                    }
-                }
-                Ok(Opened::Closed { consumed }) => {
-                    opened.consumed += consumed;
-                    opened.end = Err(TunnelError::Closed);
-                    break;
-                }
-                Err(error) => {
-                    opened.end = Err(error.into());
-                    break;
-                }
-            }
-        }
-        opened
-    }
-
-    /// Keeps the part of a record that has arrived; holds no buffer when there is none.
-    fn keep(&mut self, partial: &[u8]) {
-        if partial.is_empty() {
-            crate::buffers::give_back(std::mem::take(&mut self.received));
-            return;
-        }
-        if self.received.capacity() == 0 {
-            self.received = crate::buffers::take();
-        }
-        self.received.extend_from_slice(partial);
     }
 }
 

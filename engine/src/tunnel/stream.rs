@@ -389,7 +389,8 @@ mod tests {
 
     #[test]
     fn what_the_peer_said_last_of_the_stream_wins_over_the_loss_of_the_tunnel() {
-        let rows: [(&str, bool, &[fn(&StreamCell)], &str); 7] = [
+        type Row<'a> = (&'a str, bool, &'a [fn(&StreamCell)], &'a str);
+        let rows: [Row<'_>; 7] = [
             ("ended both ways, then the tunnel closes", true, &[ENDED, LOST], "Ended"),
             ("only the peer had ended", false, &[ENDED, LOST], "TunnelLost(Closed)"),
             ("the peer had let go", false, &[LET_GO, LOST], "LetGo"),
