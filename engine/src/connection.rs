@@ -44,7 +44,8 @@ pub(crate) struct Entry {
     source: SocketAddr,
     original_destination: SocketAddr,
     destination: std::cell::Cell<(SocketAddr, bool)>,
-    cut: RefCell<Option<CloseReason>>,
+    /// Boxed, like whatever most connections never have.
+    cut: RefCell<Option<Box<CloseReason>>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -133,8 +134,8 @@ impl Connection {
 
     /// Ready when the connection is to be cut, with the reason.
     pub(crate) fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        if let Some(reason) = self.entry.cut.borrow().clone() {
-            return Poll::Ready(reason);
+        if let Some(reason) = self.entry.cut.borrow().as_deref() {
+            return Poll::Ready(reason.clone());
         }
         let mut waker = self.entry.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -242,7 +243,7 @@ impl Drop for Connection {
 
 impl Entry {
     fn cut(&self, reason: CloseReason) {
-        self.cut.borrow_mut().get_or_insert(reason);
+        self.cut.borrow_mut().get_or_insert_with(|| Box::new(reason));
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }

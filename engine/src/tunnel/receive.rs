@@ -120,7 +120,7 @@ impl Tunnel {
             }
             Event::Response { stream, response, end_of_stream } => {
                 self.with_stream(stream, |cell| {
-                    *cell.response.borrow_mut() = Some(response);
+                    *cell.response.borrow_mut() = Some(Box::new(response));
                     if end_of_stream {
                         cell.peer_ended();
                     }

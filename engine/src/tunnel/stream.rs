@@ -22,7 +22,8 @@ pub(super) struct StreamCell {
     sink: OnceCell<Sink>,
     backlog: RefCell<Backlog>,
     incoming: RefCell<Incoming>,
-    pub(super) response: RefCell<Option<ConnectResponse>>,
+    /// Boxed: it is here for a moment only.
+    pub(super) response: RefCell<Option<Box<ConnectResponse>>>,
     waker: RefCell<Option<Waker>>,
     /// Whether we have ended our direction.
     pub(super) sent_end: Cell<bool>,
@@ -230,7 +231,7 @@ impl TunnelStream {
     pub(crate) async fn response(&self) -> Result<ConnectResponse, Received> {
         std::future::poll_fn(|cx| {
             if let Some(response) = self.cell.response.borrow_mut().take() {
-                return Poll::Ready(Ok(response));
+                return Poll::Ready(Ok(*response));
             }
             match self.poll_incoming(cx) {
                 Poll::Ready(received) => Poll::Ready(Err(received)),
