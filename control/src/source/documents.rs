@@ -4,19 +4,19 @@
 //! `workloads`, `services` and `policies`. Their long lists, like the `items` of a `List`, are read element by element,
 //! so that one document may hold the whole mesh.
 
+use super::diagnostics::suggest::did_you_mean;
 use super::diagnostics::{FileId, Place, Problem, Reporter};
-use super::fields::expected;
 use super::kinds::{Kind, kind_of};
 use super::kubernetes::{self, Context};
 use super::local::{self, LocalObjects};
-use super::mappings::report_duplicate;
 use super::node::node;
 use super::objects::Objects;
-use super::reader::{Abandoned, Reader};
-use super::suggest::did_you_mean;
-use super::text::Files;
-use super::value::{Content, Key, Value};
 use super::world::World;
+use super::yaml::fields::expected;
+use super::yaml::reader::{Abandoned, Reader};
+use super::yaml::report_duplicate;
+use super::yaml::text::Files;
+use super::yaml::value::{Content, Key, Value};
 
 /// Everything the files of a load say.
 pub(crate) struct Documents {

@@ -1,9 +1,9 @@
 //! What an object says it is.
 
+use super::diagnostics::suggest::{nearest, one_of};
 use super::diagnostics::{Problem, Reporter};
-use super::fields::expected;
-use super::suggest::{nearest, one_of};
-use super::value::Value;
+use super::yaml::fields::expected;
+use super::yaml::value::Value;
 
 /// An object Ringway understands.
 #[derive(Clone, Copy)]

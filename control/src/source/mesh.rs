@@ -7,9 +7,9 @@ use std::sync::Arc;
 use ringway_engine::snapshot::Snapshot;
 use ringway_protocols::identity::Identity;
 
-use super::config::NodeConfig;
 use super::diagnostics::Diagnostics;
 use super::local::AuthorizationPolicy;
+use super::node::config::NodeConfig;
 
 /// A configuration without a mistake.
 #[derive(Clone, Debug)]

@@ -1,59 +1,49 @@
 //! The configuration as the user writes it: files of YAML or JSON documents, read into one snapshot of the mesh.
 //!
 //! ```text
-//! text ─▶ reader ─▶ documents ─▶ node, kubernetes, local ─▶ compile ─▶ MeshConfig
-//! files    values    objects      what each one says         what they mean together
+//! yaml ────▶ documents ─▶ node, kubernetes, local ─▶ compile ─▶ world ─▶ MeshConfig
+//! values      objects      what each one says         what they mean together
 //! ```
 //!
 //! Nothing is guessed and nothing is overlooked: every unknown key, wrong value and dangling reference is an error with
 //! its place, and all of them are reported at once.
 
-mod captured;
 mod chunks;
 mod compile;
-mod config;
 mod diagnostics;
 mod documents;
-mod fields;
 mod kinds;
 mod kubernetes;
 mod local;
-mod mappings;
 mod mesh;
 mod names;
 mod node;
 mod objects;
-mod reader;
-mod rendering;
-mod scalars;
-mod suggest;
-mod syntax;
-mod text;
-mod value;
 mod watch;
 mod world;
+mod yaml;
 
 use std::path::PathBuf;
 use std::{panic, thread};
 
 use ringway_engine::snapshot::Snapshot;
 
-pub use config::{
-    CertificateAuthorityConfig, Cores, Listen, LogConfig, LogFormat, Mode, NodeConfig,
-    OriginalSource, Ports, Reactor, Redirect,
-};
 pub use diagnostics::{Diagnostic, Diagnostics, PROBLEMS_MAX, Severity};
 pub use local::{
     AuthorizationPolicy, PolicyAction, PolicyMatch, PolicyScope, ServiceAccountMatch, TextMatch,
 };
 pub use mesh::{EnrollmentChanges, MeshConfig, NetworkNamespace, WorkloadEnrollment};
+pub use node::config::{
+    CertificateAuthorityConfig, Cores, Listen, LogConfig, LogFormat, Mode, NodeConfig,
+    OriginalSource, Ports, Reactor, Redirect,
+};
 pub use watch::{POLL_INTERVAL, QUIET, QUIET_DEADLINE, Watcher};
 
 use compile::compile;
 use diagnostics::Reporter;
 use documents::Documents;
-use text::Files;
 use world::World;
+use yaml::text::Files;
 
 /// Bytes a file may have. 150,000 workloads take 60 MiB; what is much larger was not meant.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;

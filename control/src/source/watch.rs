@@ -18,7 +18,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 
 use super::Source;
-use super::text::files_of;
+use super::yaml::text::files_of;
 
 /// How long it must be quiet before a change is told.
 pub const QUIET: Duration = Duration::from_millis(200);

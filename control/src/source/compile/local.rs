@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use crate::source::diagnostics::suggest::did_you_mean;
 use crate::source::diagnostics::{Place, Problem, Reporter};
 use crate::source::local::{AuthorizationPolicy, LocalObjects};
-use crate::source::suggest::did_you_mean;
 use crate::source::world::World;
 
 /// Adds services; workloads are there already. Returns the policies.

@@ -13,10 +13,10 @@ mod workloads;
 use ringway_engine::snapshot::Settings;
 
 use super::Diagnostics;
-use super::config::NodeConfig;
 use super::diagnostics::{Problem, Reporter};
 use super::documents::Documents;
 use super::mesh::MeshConfig;
+use super::node::config::NodeConfig;
 use nodes::Nodes;
 use selectors::Selectors;
 use services::service;

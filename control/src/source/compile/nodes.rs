@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use ringway_engine::snapshot::{Snapshot, TunnelProtocol};
 
-use crate::source::captured::CapturedWorkload;
-use crate::source::config::NodeConfig;
+use crate::source::diagnostics::suggest::{did_you_mean, one_of};
 use crate::source::diagnostics::{Problem, Reporter};
 use crate::source::mesh::{NetworkNamespace, WorkloadEnrollment};
 use crate::source::node::NodeDocument;
+use crate::source::node::captured::CapturedWorkload;
+use crate::source::node::config::NodeConfig;
 use crate::source::objects::Unreadable;
-use crate::source::suggest::{did_you_mean, one_of};
 use crate::source::world::World;
 
 /// A workload that some node captures.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use ringway_engine::snapshot::{Membership, NamespacedHostname, PortMapping};
 
+use crate::source::diagnostics::suggest::{did_you_mean, one_of};
 use crate::source::diagnostics::{Problem, Reporter};
 use crate::source::objects::{Labels, ServiceObject, TargetPort, Template};
-use crate::source::suggest::{did_you_mean, one_of};
 
 /// The selectors of all services.
 pub(super) struct Selectors<'s> {

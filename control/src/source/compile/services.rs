@@ -5,7 +5,7 @@ use ringway_engine::snapshot::{
 };
 
 use super::selectors::host_name;
-use crate::source::config::NodeConfig;
+use crate::source::node::config::NodeConfig;
 use crate::source::objects::{Preference, ServiceObject, TargetPort};
 
 pub(super) fn service(object: &ServiceObject, own: &NodeConfig) -> Service {

@@ -8,9 +8,9 @@ use ringway_engine::snapshot::{
 };
 
 use super::nodes::Placement;
+use crate::source::diagnostics::suggest::did_you_mean;
 use crate::source::diagnostics::{Problem, Reporter};
 use crate::source::objects::{NamespaceObject, Origin, Owner, Template, WorkloadObject, find};
-use crate::source::suggest::did_you_mean;
 
 /// Whether a workload is part of the mesh: `ambient` or `none`.
 const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";

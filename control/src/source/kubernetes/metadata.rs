@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::Context;
 use crate::source::diagnostics::{Place, Problem, Reporter};
-use crate::source::fields::{Fields, list, mapping};
 use crate::source::objects::{Labels, Owner};
-use crate::source::scalars::{boolean, name, nonempty, text};
-use crate::source::value::Value;
+use crate::source::yaml::fields::{Fields, list, mapping};
+use crate::source::yaml::scalars::{boolean, name, nonempty, text};
+use crate::source::yaml::value::Value;
 
 /// Where objects are that do not say where.
 const NAMESPACE_DEFAULT: &str = "default";

@@ -14,10 +14,10 @@ pub(crate) use service::service;
 pub(crate) use workload_entry::{locality, workload_entry};
 
 use super::diagnostics::Reporter;
-use super::fields::mapping;
 use super::names::{Names, Shared};
 use super::objects::{NamespaceObject, Template};
-use super::value::Value;
+use super::yaml::fields::mapping;
+use super::yaml::value::Value;
 
 /// What is shared between the objects of a load.
 #[derive(Default)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::{Context, Metadata, metadata};
 use crate::source::diagnostics::{Problem, Reporter};
-use crate::source::fields::{Fields, list, mapping};
 use crate::source::objects::{Addresses, Origin, Template, WorkloadObject, find};
-use crate::source::scalars::{boolean, ip, name, nonempty, port, text};
-use crate::source::value::Value;
+use crate::source::yaml::fields::{Fields, list, mapping};
+use crate::source::yaml::scalars::{boolean, ip, name, nonempty, port, text};
+use crate::source::yaml::value::Value;
 
 /// `Some(None)`: a Pod that has run to its end, or has not begun to run.
 pub(crate) fn pod(

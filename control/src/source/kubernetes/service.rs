@@ -7,10 +7,10 @@ use ringway_engine::snapshot::{AppProtocol, IpFamilies};
 use super::metadata::labels;
 use super::{Context, metadata};
 use crate::source::diagnostics::{Place, Problem, Reporter};
-use crate::source::fields::{list, mapping};
 use crate::source::objects::{Labels, Preference, ServiceObject, ServicePort, TargetPort, find};
-use crate::source::scalars::{boolean, ip, nonempty, port, text, word};
-use crate::source::value::{Content, Meaning, Value};
+use crate::source::yaml::fields::{list, mapping};
+use crate::source::yaml::scalars::{boolean, ip, nonempty, port, text, word};
+use crate::source::yaml::value::{Content, Meaning, Value};
 
 /// `Some(None)`: an `ExternalName` Service, which is an alias for DNS and nothing a proxy sees.
 pub(crate) fn service(

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::metadata::labels;
 use super::{Context, metadata};
 use crate::source::diagnostics::{Problem, Reporter};
-use crate::source::fields::mapping;
 use crate::source::objects::{Addresses, Labels, NamedPorts, Origin, Template, WorkloadObject};
-use crate::source::scalars::{integer, ip, name, port, text};
-use crate::source::value::Value;
+use crate::source::yaml::fields::mapping;
+use crate::source::yaml::scalars::{integer, ip, name, port, text};
+use crate::source::yaml::value::Value;
 
 /// Highest share of its Service's connections a workload may ask for, relative to the others.
 const WEIGHT_MAX: u64 = 1_000_000;

@@ -23,9 +23,9 @@ use ringway_engine::snapshot::{
 };
 
 use super::diagnostics::{Place, Problem, Reporter};
-use super::fields::mapping;
-use super::scalars::{nonempty, port};
-use super::value::{Value, shortened};
+use super::yaml::fields::mapping;
+use super::yaml::scalars::{nonempty, port};
+use super::yaml::value::{Value, shortened};
 
 /// What local files say besides workloads, which need nothing else to be understood.
 #[derive(Default)]

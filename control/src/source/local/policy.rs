@@ -8,11 +8,11 @@ use std::str::FromStr;
 use ipnet::IpNet;
 
 use super::LocalObjects;
+use crate::source::diagnostics::suggest::did_you_mean;
 use crate::source::diagnostics::{Place, Problem, Reporter};
-use crate::source::fields::{Fields, expected, list, mapping};
-use crate::source::scalars::{boolean, nonempty, port, word};
-use crate::source::suggest::did_you_mean;
-use crate::source::value::{Content, Value, shortened};
+use crate::source::yaml::fields::{Fields, expected, list, mapping};
+use crate::source::yaml::scalars::{boolean, nonempty, port, word};
+use crate::source::yaml::value::{Content, Value, shortened};
 
 /// A policy.
 #[derive(Clone, Debug, PartialEq, Eq)]

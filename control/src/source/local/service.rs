@@ -8,9 +8,9 @@ use ringway_engine::snapshot::{
 use super::workload::report_no_port;
 use super::{LocalObjects, VirtualAddress, gateway, virtual_address};
 use crate::source::diagnostics::Reporter;
-use crate::source::fields::{Fields, list, mapping};
-use crate::source::scalars::{boolean, integer, nonempty, parse_port, spelled};
-use crate::source::value::Value;
+use crate::source::yaml::fields::{Fields, list, mapping};
+use crate::source::yaml::scalars::{boolean, integer, nonempty, parse_port, spelled};
+use crate::source::yaml::value::Value;
 
 pub(crate) fn service(value: &Value, local: &mut LocalObjects, reporter: &mut Reporter) {
     let service = mapping("services[]", value, reporter, |fields| {

@@ -7,10 +7,12 @@ use ringway_engine::snapshot::{
 
 use super::{LocalObjects, gateway, report_no_hostname};
 use crate::source::diagnostics::{Place, Problem, Reporter};
-use crate::source::fields::{Fields, list, mapping};
-use crate::source::scalars::{boolean, integer, ip, nonempty, parse_port, port, spelled, text};
-use crate::source::value::Value;
 use crate::source::world::World;
+use crate::source::yaml::fields::{Fields, list, mapping};
+use crate::source::yaml::scalars::{
+    boolean, integer, ip, nonempty, parse_port, port, spelled, text,
+};
+use crate::source::yaml::value::Value;
 
 pub(crate) fn workload(
     value: &Value,

@@ -176,6 +176,8 @@ fn colour_changes_nothing_but_the_colour() {
 /// What could move the cursor of a terminal is not repeated.
 #[test]
 fn excerpts_are_safe_to_print() {
-    let said = fail_text("kind: \"\x1b[2J\u{7}\" \"\n".to_owned()).to_string();
-    assert!(!said.contains('\x1b') && !said.contains('\u{7}'), "{said:?}");
+    for text in ["kind: \"\x1b[2J\u{7}\" \"\n", "{apiVersion: v1, kind: Pod, \"\\e[2J\\a\": x}\n"] {
+        let said = fail_text(text.to_owned()).to_string();
+        assert!(!said.contains('\x1b') && !said.contains('\u{7}'), "{said:?}");
+    }
 }

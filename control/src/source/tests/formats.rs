@@ -12,6 +12,7 @@ use ringway_engine::snapshot::{
 };
 use tempfile::TempDir;
 
+use crate::source::node::SPEC_KEYS;
 use crate::source::{
     Cores, LogFormat, MeshConfig, Mode, NetworkNamespace, NodeConfig, OriginalSource, PolicyAction,
     PolicyScope, Reactor, Redirect, Source, TextMatch, load,
@@ -594,4 +595,21 @@ fn the_order_of_files_does_not_matter() {
 fn nothing_at_all_is_a_mesh_of_nobody() {
     let mesh = load(&[], Some("host-a")).unwrap();
     assert_eq!((mesh.snapshot.workload_count(), &*mesh.node.name), (0, "host-a"));
+}
+
+#[test]
+fn every_setting_is_documented() {
+    let documentation = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    let documentation = fs::read_to_string(documentation).unwrap();
+    for key in SPEC_KEYS {
+        let is_row = |line: &str| {
+            line.starts_with(&format!("| `{key}`")) || line.starts_with(&format!("| `{key}."))
+        };
+        assert!(documentation.lines().any(is_row), "docs/configuration.md lacks `{key}`");
+        let text = format!(
+            "{{apiVersion: ringway.dev/v1alpha1, kind: Node, metadata: {{name: a}}, spec: {{{key}: }}}}"
+        );
+        // An unknown key would be a mistake even without a value.
+        read(&text);
+    }
 }

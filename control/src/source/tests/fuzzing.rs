@@ -7,7 +7,9 @@ use crate::source::{Source, load};
 fn read(text: String) {
     let source = Source::Text { name: "fuzz".to_owned(), text };
     if let Err(diagnostics) = load(&[source], None) {
-        assert!(diagnostics.errors() > 0 && !diagnostics.to_string().is_empty());
+        let shown = diagnostics.to_string();
+        assert!(diagnostics.errors() > 0 && !shown.is_empty());
+        assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
         assert!(diagnostics.coloured().to_string().len() >= diagnostics.to_string().len());
     }
 }

@@ -5,10 +5,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::diagnostics::{Problem, Reporter};
 use super::fields::{check_tag, expected};
-use super::suggest::{did_you_mean, one_of};
 use super::value::{Content, Meaning, Scalar, Value, shortened};
+use crate::source::diagnostics::suggest::{did_you_mean, one_of};
+use crate::source::diagnostics::{Problem, Reporter};
 
 /// Text; a number or a boolean must be in quotes to be text, as in Kubernetes.
 pub(crate) fn text<'v>(value: &'v Value, reporter: &mut Reporter) -> Option<&'v str> {

@@ -1,6 +1,6 @@
 //! One YAML value that remembers where every part of it was written.
 
-use super::diagnostics::Place;
+use crate::source::diagnostics::Place;
 
 /// A value and its place.
 #[derive(Clone, Debug)]

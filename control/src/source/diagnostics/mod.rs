@@ -5,10 +5,13 @@
 //! files were read the reporter becomes [`Diagnostics`], which are sorted and carry the text of their lines, so that
 //! they can be shown long after the files changed.
 
+mod rendering;
+pub(crate) mod suggest;
+
 use std::fmt;
 use std::sync::Arc;
 
-use super::rendering::Rendering;
+use self::rendering::Rendering;
 
 /// Problems that are kept with their text; further ones are only counted. A file of 150,000 workloads that all carry
 /// the same wrong key is one mistake, not 150,000 pages.
@@ -164,8 +167,8 @@ impl Diagnostic {
             column,
             width,
             excerpt,
-            message: problem.message,
-            help: problem.help,
+            message: clean(problem.message),
+            help: problem.help.map(clean),
             related,
         }
     }
@@ -213,6 +216,14 @@ impl Diagnostic {
     /// How many characters are meant.
     pub(super) fn width(&self) -> u32 {
         self.width
+    }
+}
+
+/// Messages repeat what the user wrote. What could move the cursor of a terminal is not repeated.
+fn clean(text: String) -> String {
+    match text.contains(char::is_control) {
+        true => text.replace(char::is_control, "\u{fffd}"),
+        false => text,
     }
 }
 

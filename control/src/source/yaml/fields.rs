@@ -3,9 +3,9 @@
 //! A key that is wrong or missing is reported and read as `None`. Readers go on with whatever they have, so that one
 //! pass finds every mistake; nothing that was read is used once anything was reported.
 
-use super::diagnostics::{Place, Problem, Reporter};
-use super::suggest::nearest;
 use super::value::{Content, Key, Value};
+use crate::source::diagnostics::suggest::nearest;
+use crate::source::diagnostics::{Place, Problem, Reporter};
 
 /// A mapping that is being read.
 pub(crate) struct Fields<'v, 'r> {

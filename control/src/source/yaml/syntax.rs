@@ -2,7 +2,7 @@
 
 use granit_parser::{ErrorKind, ScanError};
 
-use super::diagnostics::{FileId, Place, Problem, Reporter};
+use crate::source::diagnostics::{FileId, Place, Problem, Reporter};
 
 pub(crate) fn report(error: &ScanError, file: FileId, reporter: &mut Reporter) {
     let mark = error.marker();

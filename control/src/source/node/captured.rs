@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::diagnostics::{Place, Problem, Reporter};
-use super::fields::{Fields, mapping};
-use super::kubernetes::Context;
-use super::scalars::{name, nonempty};
-use super::value::Value;
+use crate::source::diagnostics::{Place, Problem, Reporter};
+use crate::source::kubernetes::Context;
+use crate::source::yaml::fields::{Fields, mapping};
+use crate::source::yaml::scalars::{name, nonempty};
+use crate::source::yaml::value::Value;
 
 /// Where `ip netns` keeps the namespaces it names.
 const NETWORK_NAMESPACES: &str = "/var/run/netns";

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use granit_parser::ErrorKind;
 
-use super::diagnostics::{FileId, Place, Sources};
-use super::{FILE_BYTES_MAX, Source, VALUE_BYTES_MAX};
+use crate::source::diagnostics::{FileId, Place, Sources};
+use crate::source::{FILE_BYTES_MAX, Source, VALUE_BYTES_MAX};
 
 /// Bytes that are read at once.
 const CHUNK_BYTES: usize = 64 * 1024;

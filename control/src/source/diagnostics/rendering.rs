@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use super::diagnostics::{Diagnostic, Diagnostics, Severity};
+use super::{Diagnostic, Diagnostics, Severity};
 
 struct Palette {
     bold: &'static str,

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::diagnostics::{Place, Problem, Reporter};
 use super::value::{Content, Key, Value};
+use crate::source::diagnostics::{Place, Problem, Reporter};
 
 pub(crate) fn report_duplicates(entries: &[(Key, Value)], reporter: &mut Reporter) {
     let mut order: Vec<&Key> = entries.iter().map(|(key, _)| key).collect();

@@ -14,13 +14,13 @@ use std::collections::HashMap;
 
 use granit_parser::{Event, FallibleBufferedInput, Parser, Span, Tag};
 
-use super::diagnostics::{FileId, Place, Problem, Reporter};
 use super::mappings::{merged, report_duplicates};
-use super::suggest::did_you_mean;
 use super::syntax;
 use super::text::{Allowance, Characters};
 use super::value::{Content, Key, Scalar, Value};
-use super::{NESTING_MAX, VALUE_PARTS_MAX};
+use crate::source::diagnostics::suggest::did_you_mean;
+use crate::source::diagnostics::{FileId, Place, Problem, Reporter};
+use crate::source::{NESTING_MAX, VALUE_PARTS_MAX};
 
 /// The rest of the document cannot be read; the reporter knows why.
 #[derive(Debug)]

@@ -1,23 +1,26 @@
 //! `ringway.dev/v1alpha1 Node`: the settings of a process, and the workloads it captures.
 
+pub(crate) mod captured;
+pub(crate) mod config;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use ringway_protocols::identity::Identity;
 
-use super::captured::{CapturedWorkload, captured, report_shared_namespaces};
-use super::config::{
+use self::captured::{CapturedWorkload, captured, report_shared_namespaces};
+use self::config::{
     CertificateAuthorityConfig, Cores, Listen, LogConfig, LogFormat, Mode, NodeConfig,
     OriginalSource, Ports, Reactor, Redirect,
 };
-use super::diagnostics::{Place, Problem, Reporter};
-use super::fields::{Fields, list, mapping};
-use super::kubernetes::{Context, locality, metadata};
-use super::scalars::{
+use crate::source::diagnostics::{Place, Problem, Reporter};
+use crate::source::kubernetes::{Context, locality, metadata};
+use crate::source::yaml::fields::{Fields, list, mapping};
+use crate::source::yaml::scalars::{
     boolean, duration, integer, name, nonempty, port, socket_address, text, word,
 };
-use super::value::{Content, Value};
+use crate::source::yaml::value::{Content, Value};
 use crate::telemetry::log::LogFilter;
 
 /// Highest number of a core. Linux supports 8192 processors.
@@ -62,7 +65,7 @@ pub(crate) fn node(
 }
 
 /// Told apart from other unknown keys when they stand beside `spec`.
-const SPEC_KEYS: &[&str] = &[
+pub(crate) const SPEC_KEYS: &[&str] = &[
     "certificateAuthority",
     "cluster",
     "clusterDomain",
