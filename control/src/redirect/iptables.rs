@@ -105,6 +105,10 @@ fn mangle_rules(options: &RedirectOptions) -> Vec<String> {
     ]
 }
 
+/// Only what opens a connection: to connection tracking, a connection that was open before these rules
+/// is new with whatever packet comes next, and redirecting that one would break it.
+const FIRST_PACKET: &str = "--tcp-flags FIN,SYN,RST,ACK SYN";
+
 fn nat_rules(options: &RedirectOptions, family: Family) -> Vec<String> {
     let (probe, loopback) = match family {
         Family::V4 => (format!("{PROBE_SOURCE_V4}/32"), "127.0.0.1/32"),
@@ -120,14 +124,14 @@ fn nat_rules(options: &RedirectOptions, family: Family) -> Vec<String> {
         rules.push(format!("RINGWAY_OUTPUT -d {probe} -p tcp -m tcp -j ACCEPT"));
     }
     rules.push(format!(
-        "RINGWAY_PRERT ! -d {loopback} -p tcp -m tcp ! --dport {hbone} {not_ours} -j REDIRECT --to-ports {plaintext}"
+        "RINGWAY_PRERT ! -d {loopback} -p tcp -m tcp ! --dport {hbone} {FIRST_PACKET} {not_ours} -j REDIRECT --to-ports {plaintext}"
     ));
     rules.push(format!(
         "RINGWAY_OUTPUT -p tcp -m mark --mark {CONNECTION_MARK:#x}/{mask:#x} -j ACCEPT"
     ));
     rules.push(format!("RINGWAY_OUTPUT ! -d {loopback} -o lo -j ACCEPT"));
     rules.push(format!(
-        "RINGWAY_OUTPUT ! -d {loopback} -p tcp {not_ours} -j REDIRECT --to-ports {outbound}"
+        "RINGWAY_OUTPUT ! -d {loopback} -p tcp -m tcp {FIRST_PACKET} {not_ours} -j REDIRECT --to-ports {outbound}"
     ));
     rules
 }
@@ -158,10 +162,10 @@ COMMIT
 -A OUTPUT -j RINGWAY_OUTPUT
 -A RINGWAY_PRERT -s 169.254.7.127/32 -p tcp -m tcp -j ACCEPT
 -A RINGWAY_OUTPUT -d 169.254.7.127/32 -p tcp -m tcp -j ACCEPT
--A RINGWAY_PRERT ! -d 127.0.0.1/32 -p tcp -m tcp ! --dport 15008 -m mark ! --mark 0x539/0xfff -j REDIRECT --to-ports 15006
+-A RINGWAY_PRERT ! -d 127.0.0.1/32 -p tcp -m tcp ! --dport 15008 --tcp-flags FIN,SYN,RST,ACK SYN -m mark ! --mark 0x539/0xfff -j REDIRECT --to-ports 15006
 -A RINGWAY_OUTPUT -p tcp -m mark --mark 0x111/0xfff -j ACCEPT
 -A RINGWAY_OUTPUT ! -d 127.0.0.1/32 -o lo -j ACCEPT
--A RINGWAY_OUTPUT ! -d 127.0.0.1/32 -p tcp -m mark ! --mark 0x539/0xfff -j REDIRECT --to-ports 15001
+-A RINGWAY_OUTPUT ! -d 127.0.0.1/32 -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -m mark ! --mark 0x539/0xfff -j REDIRECT --to-ports 15001
 COMMIT
 ";
         assert_eq!(install_script(&RedirectOptions::default(), Family::V4, FRESH), want);

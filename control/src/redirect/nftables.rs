@@ -9,6 +9,10 @@ use super::policy::{
 /// The name of our table; nothing outside it is touched.
 const TABLE: &str = "inet ringway";
 
+/// Only what opens a connection: to connection tracking, a connection that was open before these rules
+/// is new with whatever packet comes next, and redirecting that one would break it.
+const FIRST_PACKET: &str = "tcp flags & (fin | syn | rst | ack) == syn";
+
 /// The script that installs the policy, whether or not an earlier one is there.
 pub(super) fn install_script(options: &RedirectOptions) -> String {
     let mut script = remove_script();
@@ -41,11 +45,11 @@ pub(super) fn install_script(options: &RedirectOptions) -> String {
     for family in options.families() {
         let not_loopback = format!("{} daddr != {}", name(*family), loopback(*family));
         nat_prerouting.rule(format!(
-            "{not_loopback} tcp dport != {hbone} {not_ours} redirect to :{plaintext}"
+            "{not_loopback} tcp dport != {hbone} {FIRST_PACKET} {not_ours} redirect to :{plaintext}"
         ));
         nat_output.rule(format!("{not_loopback} oifname \"lo\" accept"));
         nat_output
-            .rule(format!("{not_loopback} meta l4proto tcp {not_ours} redirect to :{outbound}"));
+            .rule(format!("{not_loopback} {FIRST_PACKET} {not_ours} redirect to :{outbound}"));
     }
 
     let _ = writeln!(script, "table {TABLE} {{");
@@ -133,14 +137,14 @@ table inet ringway {
   chain nat_prerouting {
     type nat hook prerouting priority -100; policy accept;
     ip saddr 169.254.7.127 meta l4proto tcp accept
-    ip daddr != 127.0.0.1 tcp dport != 15008 meta mark & 0xfff != 0x539 redirect to :15006
+    ip daddr != 127.0.0.1 tcp dport != 15008 tcp flags & (fin | syn | rst | ack) == syn meta mark & 0xfff != 0x539 redirect to :15006
   }
   chain nat_output {
     type nat hook output priority -100; policy accept;
     ip daddr 169.254.7.127 meta l4proto tcp accept
     meta l4proto tcp meta mark & 0xfff == 0x111 accept
     ip daddr != 127.0.0.1 oifname "lo" accept
-    ip daddr != 127.0.0.1 meta l4proto tcp meta mark & 0xfff != 0x539 redirect to :15001
+    ip daddr != 127.0.0.1 tcp flags & (fin | syn | rst | ack) == syn meta mark & 0xfff != 0x539 redirect to :15001
   }
 }
 "#;
@@ -152,9 +156,9 @@ table inet ringway {
         let script = install_script(&RedirectOptions::default());
         for rule in [
             "ip6 saddr fd16:9254:7127:1337:ffff:ffff:ffff:ffff meta l4proto tcp accept",
-            "ip6 daddr != ::1 tcp dport != 15008 meta mark & 0xfff != 0x539 redirect to :15006",
+            "ip6 daddr != ::1 tcp dport != 15008 tcp flags & (fin | syn | rst | ack) == syn meta mark & 0xfff != 0x539 redirect to :15006",
             "ip6 daddr != ::1 oifname \"lo\" accept",
-            "ip6 daddr != ::1 meta l4proto tcp meta mark & 0xfff != 0x539 redirect to :15001",
+            "ip6 daddr != ::1 tcp flags & (fin | syn | rst | ack) == syn meta mark & 0xfff != 0x539 redirect to :15001",
         ] {
             assert!(script.contains(rule), "{rule}\nis not in\n{script}");
         }
