@@ -150,7 +150,7 @@ async fn dial(shard: Rc<Shard>, pod: Rc<Pod>, key: TunnelKey) -> Result<Rc<Tunne
     let socket = dial_hbone_port(&shard, &pod, key.peer).await?;
     let _admitted =
         shard.handshakes.admit().ok_or(CloseReason::LimitReached("handshakes in progress"))?;
-    let machine = Handshake::client(&credentials, key.expected)
+    let machine = Handshake::client_to(&credentials, key.expected, key.peer.ip())
         .map_err(|error| handshake_failed(HandshakeError::Tls(error)))?;
     let secured =
         tunnel::handshake(&socket, machine, &shard.handshakes).await.map_err(handshake_failed)?;

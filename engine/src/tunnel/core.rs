@@ -42,10 +42,7 @@ impl Core {
                 }
                 Ok(Opened::Control { consumed }) => {
                     opened.consumed += consumed;
-                    let mut answer = Vec::new();
-                    if self.records.take_output(&mut answer) {
-                        self.outgoing.push_sealed(&answer);
-                    }
+                    self.take_record_output();
                 }
                 Ok(Opened::Closed { consumed }) => {
                     opened.consumed += consumed;
@@ -53,6 +50,7 @@ impl Core {
                     break;
                 }
                 Err(error) => {
+                    self.take_record_output();
                     opened.end = Err(error.into());
                     break;
                 }
@@ -83,8 +81,17 @@ impl Core {
         Ok(())
     }
 
+    /// What the record layer has to say for itself: key updates, answers to them, an alert.
+    fn take_record_output(&mut self) {
+        let mut sealed = Vec::new();
+        if self.records.take_output(&mut sealed) {
+            self.outgoing.push_sealed(&sealed);
+        }
+    }
+
     /// Frames the machine has queued join the open record; what is pushed next comes behind them.
     pub(super) fn push_output(&mut self) -> Result<(), TunnelError> {
+        self.take_record_output();
         if self.machine.has_output() {
             let mut frames = buffers::take();
             self.machine.take_output(&mut frames);

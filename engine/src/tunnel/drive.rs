@@ -131,8 +131,9 @@ impl Tunnel {
         *self.lost.borrow_mut() = Some(error.clone());
         {
             let mut core = self.core.borrow_mut();
-            if !matches!(error, TunnelError::Io(_)) && core.seal_output().is_ok() {
+            if !matches!(error, TunnelError::Io(_)) {
                 // The GOAWAY or alert that says why. Best effort: the tunnel is lost either way.
+                let _ = core.seal_output();
                 let _ = core.outgoing.flush(&self.socket);
             }
         }

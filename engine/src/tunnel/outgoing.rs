@@ -66,7 +66,12 @@ impl Outgoing {
         let Some(open) = self.open.take() else { return Ok(()) };
         let end = self.bytes.len() + RECORD_TRAILER_BYTES;
         self.bytes.resize(end, 0);
-        records.seal(&mut self.bytes[open..])
+        let sealed = records.seal(&mut self.bytes[open..]);
+        if sealed.is_err() {
+            // What is not sealed must never reach the socket.
+            self.bytes.truncate(open);
+        }
+        sealed
     }
 
     /// Writes what is sealed. Returns whether everything is out.

@@ -4,14 +4,14 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use rustls::{
     ClientConfig, ServerConfig, SupportedCipherSuite,
-    client::Resumption,
+    client::{ClientSessionMemoryCache, Resumption},
     crypto::{CryptoProvider, aws_lc_rs},
-    server::ServerSessionMemoryCache,
+    server::NoServerSessionStorage,
     sign::{CertifiedKey, SingleCertAndKey},
     time_provider::{DefaultTimeProvider, TimeProvider},
     version::TLS13,
@@ -20,16 +20,20 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::{
     error::Error,
-    verifier::{ClientVerifier, ServerVerifier, Trust, identities},
+    records::{RECORDS_PER_KEY, RecordLayer},
+    tickets::Tickets,
+    verifier::{ClientVerifier, ServerVerifier, Trust, Validity, identities, validity},
 };
 use crate::identity::Identity;
 
 /// The one protocol inside our TLS.
-const ALPN: &[u8] = b"h2";
+pub(super) const ALPN: &[u8] = b"h2";
 /// Sets of expected identities whose configuration is kept, so that their sessions can be resumed.
 const CLIENT_CONFIGS_MAX: usize = 1024;
-/// Sessions kept for one set of expected identities.
-const SESSIONS_MAX: usize = 8;
+/// Servers whose sessions are kept, up to [`TICKETS_PER_SERVER`] each, about 1 KiB a ticket.
+const SESSION_SERVERS_MAX: usize = 256;
+/// What rustls' store keeps of one server.
+const TICKETS_PER_SERVER: usize = 8;
 
 /// What an identity proves itself with, as it comes from a certificate authority.
 pub struct Material {
@@ -44,6 +48,10 @@ pub struct Material {
 /// How sessions are run.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Who seals and opens what follows the handshake.
+    pub records: RecordLayer,
+    /// Records sealed with one key before it is renewed.
+    pub records_per_key: u64,
     /// The clock that certificates are judged by.
     pub time: Arc<dyn TimeProvider>,
     /// Whether sessions are resumed.
@@ -52,30 +60,49 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { time: Arc::new(DefaultTimeProvider), resumption: true }
+        Self {
+            records: RecordLayer::Own,
+            records_per_key: RECORDS_PER_KEY,
+            time: Arc::new(DefaultTimeProvider),
+            resumption: true,
+        }
     }
 }
 
 /// See the module's text. Shared by every handshake of the identity.
 pub struct Credentials {
     identity: Identity,
-    not_before: SystemTime,
-    not_after: SystemTime,
+    validity: Validity,
     chain: Vec<CertificateDer<'static>>,
     trust_anchors: Vec<CertificateDer<'static>>,
     resolver: Arc<SingleCertAndKey>,
     trust: Arc<Trust>,
     provider: Arc<CryptoProvider>,
     options: Options,
-    server: Arc<ServerConfig>,
-    clients: Mutex<HashMap<Arc<[Identity]>, Arc<ClientConfig>>>,
+    server: ServerRole,
+    clients: Mutex<HashMap<Arc<[Identity]>, ClientRole>>,
+    sessions: Arc<ClientSessionMemoryCache>,
+}
+
+/// What a server's handshakes share.
+#[derive(Clone)]
+pub(super) struct ServerRole {
+    pub(super) config: Arc<ServerConfig>,
+    pub(super) verifier: Arc<ClientVerifier>,
+}
+
+/// What the handshakes with servers of the same expected identities share.
+#[derive(Clone)]
+pub(super) struct ClientRole {
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) verifier: Arc<ServerVerifier>,
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials")
             .field("identity", &self.identity)
-            .field("not_after", &self.not_after)
+            .field("not_after", &self.validity.not_after)
             .finish_non_exhaustive()
     }
 }
@@ -96,24 +123,36 @@ impl Credentials {
             .into_iter()
             .next()
             .ok_or_else(|| Error::Credentials("the leaf names no SPIFFE identity".to_owned()))?;
-        let (not_before, not_after) = validity(leaf)?;
+        let validity = validity(leaf)
+            .ok_or_else(|| Error::Credentials("the leaf's validity cannot be read".to_owned()))?;
         let key = CertifiedKey::from_der(material.chain.clone(), material.key, &provider)
             .map_err(|error| Error::Credentials(error.to_string()))?;
         let resolver = Arc::new(SingleCertAndKey::from(key));
         let trust = Arc::new(trust(&material.trust_anchors, &provider)?);
-        let server = server_config(&identity, &resolver, &trust, &provider, options)?;
+        let verifier = Arc::new(ClientVerifier {
+            trust: trust.clone(),
+            trust_domain: identity.trust_domain().into(),
+        });
+        let mut config = server_config(&verifier, &resolver, &provider, options)?;
+        if options.resumption {
+            config.send_tls13_tickets = 1;
+            config.ticketer =
+                Arc::new(Tickets::new(validity.not_after, options.time.clone(), &provider)?);
+        }
         Ok(Self {
             identity,
-            not_before,
-            not_after,
+            validity,
             chain: material.chain,
             trust_anchors: material.trust_anchors,
             resolver,
             trust,
             provider,
             options: options.clone(),
-            server: Arc::new(server),
+            server: ServerRole { config: Arc::new(config), verifier },
             clients: Mutex::default(),
+            sessions: Arc::new(ClientSessionMemoryCache::new(
+                SESSION_SERVERS_MAX * TICKETS_PER_SERVER,
+            )),
         })
     }
 
@@ -124,12 +163,12 @@ impl Credentials {
 
     /// When the leaf begins to be valid.
     pub fn not_before(&self) -> SystemTime {
-        self.not_before
+        self.validity.not_before
     }
 
     /// When the leaf ceases to be valid.
     pub fn not_after(&self) -> SystemTime {
-        self.not_after
+        self.validity.not_after
     }
 
     /// The leaf and its intermediates.
@@ -142,62 +181,63 @@ impl Credentials {
         &self.trust_anchors
     }
 
-    pub(super) fn server(&self) -> Arc<ServerConfig> {
-        self.server.clone()
+    pub(super) fn options(&self) -> &Options {
+        &self.options
     }
 
-    pub(super) fn client(&self, expected: Arc<[Identity]>) -> Result<Arc<ClientConfig>, Error> {
+    pub(super) fn server(&self) -> &ServerRole {
+        &self.server
+    }
+
+    pub(super) fn client(&self, expected: &Arc<[Identity]>) -> Result<ClientRole, Error> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = clients.get(&expected) {
-            return Ok(config.clone());
+        if let Some(role) = clients.get(expected) {
+            return Ok(role.clone());
         }
-        let verifier = ServerVerifier { trust: self.trust.clone(), expected: expected.clone() };
+        let role = self.client_role(expected.clone())?;
+        if clients.len() >= CLIENT_CONFIGS_MAX {
+            clients.clear();
+        }
+        clients.insert(expected.clone(), role.clone());
+        Ok(role)
+    }
+
+    fn client_role(&self, expected: Arc<[Identity]>) -> Result<ClientRole, Error> {
+        let verifier = Arc::new(ServerVerifier { trust: self.trust.clone(), expected });
         let mut config =
             ClientConfig::builder_with_details(self.provider.clone(), self.options.time.clone())
-                .with_protocol_versions(&[&TLS13])
-                .map_err(Error::Handshake)?
+                .with_protocol_versions(&[&TLS13])?
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(verifier))
+                .with_custom_certificate_verifier(verifier.clone())
                 .with_client_cert_resolver(self.resolver.clone());
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.enable_sni = false;
         config.enable_secret_extraction = true;
-        config.resumption = if self.options.resumption {
-            Resumption::in_memory_sessions(SESSIONS_MAX)
-        } else {
-            Resumption::disabled()
+        // One store for all: a session is only offered to the verifier that has accepted its server.
+        config.resumption = match self.options.resumption {
+            true => Resumption::store(self.sessions.clone()),
+            false => Resumption::disabled(),
         };
-        let config = Arc::new(config);
-        if clients.len() >= CLIENT_CONFIGS_MAX {
-            clients.clear();
-        }
-        clients.insert(expected, config.clone());
-        Ok(config)
+        Ok(ClientRole { config: Arc::new(config), verifier })
     }
 }
 
 fn server_config(
-    identity: &Identity,
+    verifier: &Arc<ClientVerifier>,
     resolver: &Arc<SingleCertAndKey>,
-    trust: &Arc<Trust>,
     provider: &Arc<CryptoProvider>,
     options: &Options,
 ) -> Result<ServerConfig, Error> {
-    let verifier =
-        ClientVerifier { trust: trust.clone(), trust_domain: identity.trust_domain().into() };
     let mut config = ServerConfig::builder_with_details(provider.clone(), options.time.clone())
-        .with_protocol_versions(&[&TLS13])
-        .map_err(Error::Handshake)?
-        .with_client_cert_verifier(Arc::new(verifier))
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(verifier.clone())
         .with_cert_resolver(resolver.clone());
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.enable_secret_extraction = true;
     config.ignore_client_order = true;
     config.send_tls13_tickets = 0;
-    if options.resumption {
-        config.send_tls13_tickets = 1;
-        config.session_storage = ServerSessionMemoryCache::new(4096);
-    }
+    // The ticket itself is the store: nothing is kept for a client that may never come back.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
 }
 
@@ -229,78 +269,4 @@ fn trust(anchors: &[CertificateDer<'static>], provider: &CryptoProvider) -> Resu
         return Err(Error::Credentials("there are no trust anchors".to_owned()));
     }
     Ok(Trust { anchors, algorithms: provider.signature_verification_algorithms })
-}
-
-/// When a certificate is valid. Walks the DER to the `Validity` of RFC 5280 §4.1.
-fn validity(leaf: &CertificateDer<'_>) -> Result<(SystemTime, SystemTime), Error> {
-    let unreadable = || Error::Credentials("the leaf's validity cannot be read".to_owned());
-    let mut certificate = Der(leaf);
-    let mut tbs = Der(Der(certificate.next(0x30).ok_or_else(unreadable)?)
-        .next(0x30)
-        .ok_or_else(unreadable)?);
-    // version, if it is there; serial number, algorithm, issuer.
-    let _version = tbs.next(0xa0);
-    for tag in [0x02, 0x30, 0x30] {
-        tbs.next(tag).ok_or_else(unreadable)?;
-    }
-    let mut validity = Der(tbs.next(0x30).ok_or_else(unreadable)?);
-    let mut time = || validity.time().ok_or_else(unreadable);
-    Ok((time()?, time()?))
-}
-
-struct Der<'a>(&'a [u8]);
-
-impl<'a> Der<'a> {
-    fn next(&mut self, wanted: u8) -> Option<&'a [u8]> {
-        let (&tag, rest) = self.0.split_first()?;
-        if tag != wanted {
-            return None;
-        }
-        let (&first, rest) = rest.split_first()?;
-        let (length, rest) = if first < 0x80 {
-            (usize::from(first), rest)
-        } else {
-            let bytes = usize::from(first & 0x7f);
-            if bytes > 4 || rest.len() < bytes {
-                return None;
-            }
-            let length = rest[..bytes].iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
-            (length, &rest[bytes..])
-        };
-        let (value, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        Some(value)
-    }
-
-    /// UTCTime (two-digit years, 1950–2049) or GeneralizedTime.
-    fn time(&mut self) -> Option<SystemTime> {
-        let (year, rest) = if let Some(text) = self.next(0x17) {
-            let short = number(text.get(..2)?)?;
-            (if short < 50 { 2000 + short } else { 1900 + short }, text.get(2..)?)
-        } else {
-            let text = self.next(0x18)?;
-            (number(text.get(..4)?)?, text.get(4..)?)
-        };
-        let part = |at: usize| number(rest.get(at..at + 2)?);
-        let (month, day) = (part(0)?, part(2)?);
-        let seconds = part(4)? * 3600 + part(6)? * 60 + part(8)?;
-        let days = days_from_civil(year, month, day);
-        let since = days.checked_mul(86_400)?.checked_add(seconds)?;
-        let since = Duration::from_secs(u64::try_from(since).ok()?);
-        Some(SystemTime::UNIX_EPOCH + since)
-    }
-}
-
-fn number(digits: &[u8]) -> Option<i64> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// Days from 1970-01-01 in the proleptic Gregorian calendar.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
 }

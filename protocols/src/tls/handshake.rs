@@ -1,41 +1,60 @@
 //! One TLS handshake, over rustls' unbuffered interface.
+//!
+//! ```text
+//!           advance()                     advance()
+//! Shaking ────────────▶ Shaking … ───────────────────▶ Complete ──finish()──▶ Records
+//!    └───────────────────────┴──────▶ Failed (the alert is in to_send)
+//! ```
+//!
+//! What rustls does not insist on is checked when it is done and before anybody gets the records: that
+//! both sides agreed on HTTP/2, and that a session taken up again still holds.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use rustls::{
-    client::UnbufferedClientConnection,
+    CommonState, HandshakeKind, NamedGroup, client::UnbufferedClientConnection,
     server::UnbufferedServerConnection,
-    unbuffered::{ConnectionState, EncodeError, UnbufferedStatus},
 };
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::{
-    credentials::Credentials,
-    error::Error,
-    records::{CIPHERTEXT_BYTES_MAX, RECORD_HEADER_BYTES, Records},
-    verifier,
+    connection::{Connection, Step},
+    credentials::{ALPN, Credentials},
+    error::{Error, Misbehaviour},
+    records::{RECORD_HEADER_BYTES, RecordLayer, Records, Terms},
+    verifier::{ClientVerifier, ServerVerifier, validity},
 };
 use crate::identity::Identity;
 
 /// The name in our ClientHello's stead: none is sent and none is looked at.
 const SERVER_NAME: &str = "hbone.invalid";
-/// Change cipher spec, alert, handshake, application data (RFC 8446 §5.1).
-const CONTENT_TYPES: std::ops::RangeInclusive<u8> = 20..=23;
-/// What a handshake message may add to the output at a time, before it is asked how much it needs.
-const OUTPUT_STEP_BYTES: usize = 4096;
+/// What a peer may send in one handshake. A chain of certificates is some KiB; what is behind the last
+/// message may come with it and does not count.
+const HANDSHAKE_BYTES_MAX: usize = 128 * 1024;
 
 /// A handshake in progress.
 pub struct Handshake {
-    connection: Connection,
-    /// How much of what was received rustls has been shown: whole records, of which it may not have taken the
-    /// last while a message goes on in the next.
-    shown_bytes: usize,
-    complete: bool,
+    state: State,
+    /// Whole records at the front of `received` that rustls has been shown and may want to see again.
+    shown: usize,
+    /// Bytes that the peer's handshake has taken.
+    taken: usize,
+    /// rustls can go no further without input.
+    blocked: bool,
+    verifier: Verifier,
+    records: RecordLayer,
+    terms: Terms,
 }
 
-enum Connection {
-    Client(Box<UnbufferedClientConnection>),
-    Server(Box<UnbufferedServerConnection>),
+enum State {
+    Shaking(Connection),
+    Complete(Box<Records>),
+    Failed(Error),
+}
+
+enum Verifier {
+    OfServer(Arc<ServerVerifier>),
+    OfClient(Arc<ClientVerifier>),
 }
 
 /// How far a handshake has come.
@@ -54,13 +73,31 @@ impl Handshake {
     /// When rustls refuses our own configuration.
     pub fn client(credentials: &Credentials, expected: Arc<[Identity]>) -> Result<Self, Error> {
         let name = ServerName::try_from(SERVER_NAME).expect("a constant, valid name");
-        let config = credentials.client(expected)?;
-        let connection = UnbufferedClientConnection::new(config, name).map_err(Error::Handshake)?;
-        Ok(Self {
-            connection: Connection::Client(Box::new(connection)),
-            shown_bytes: 0,
-            complete: false,
-        })
+        Self::client_named(credentials, &expected, name)
+    }
+
+    /// The same, with sessions kept apart by the server's address: one server's tickets mean nothing to
+    /// another, even if both prove the same identity. The address is not sent.
+    ///
+    /// # Errors
+    /// When rustls refuses our own configuration.
+    pub fn client_to(
+        credentials: &Credentials,
+        expected: Arc<[Identity]>,
+        server: IpAddr,
+    ) -> Result<Self, Error> {
+        Self::client_named(credentials, &expected, ServerName::IpAddress(server.into()))
+    }
+
+    fn client_named(
+        credentials: &Credentials,
+        expected: &Arc<[Identity]>,
+        name: ServerName<'static>,
+    ) -> Result<Self, Error> {
+        let role = credentials.client(expected)?;
+        let connection = UnbufferedClientConnection::new(role.config, name)?;
+        let verifier = Verifier::OfServer(role.verifier);
+        Ok(Self::new(credentials, Connection::Client(Box::new(connection)), verifier))
     }
 
     /// A handshake with a client of our own trust domain.
@@ -68,16 +105,31 @@ impl Handshake {
     /// # Errors
     /// When rustls refuses our own configuration.
     pub fn server(credentials: &Credentials) -> Result<Self, Error> {
-        let connection =
-            UnbufferedServerConnection::new(credentials.server()).map_err(Error::Handshake)?;
-        Ok(Self {
-            connection: Connection::Server(Box::new(connection)),
-            shown_bytes: 0,
-            complete: false,
-        })
+        let role = credentials.server();
+        let connection = UnbufferedServerConnection::new(role.config.clone())?;
+        let verifier = Verifier::OfClient(role.verifier.clone());
+        Ok(Self::new(credentials, Connection::Server(Box::new(connection)), verifier))
     }
 
-    /// Takes received bytes from the front of `received` and appends to `to_send`.
+    fn new(credentials: &Credentials, connection: Connection, verifier: Verifier) -> Self {
+        let options = credentials.options();
+        Self {
+            state: State::Shaking(connection),
+            shown: 0,
+            taken: 0,
+            blocked: false,
+            verifier,
+            records: options.records,
+            terms: Terms {
+                records_per_key: options.records_per_key,
+                time: options.time.clone(),
+                own_not_after: credentials.not_after(),
+            },
+        }
+    }
+
+    /// Takes received bytes from the front of `received` and appends to `to_send`. What is left in
+    /// `received` must stand at its front the next time.
     ///
     /// # Errors
     /// When the handshake failed; then `to_send` ends with the alert that says so to the peer.
@@ -86,164 +138,155 @@ impl Handshake {
         received: &mut Vec<u8>,
         to_send: &mut Vec<u8>,
     ) -> Result<Progress, Error> {
-        while !self.complete {
-            let shown = &mut received[..self.shown_bytes];
-            let (discard, step) = match &mut self.connection {
-                Connection::Client(connection) => {
-                    step(connection.process_tls_records(shown), to_send)
-                }
-                Connection::Server(connection) => {
-                    step(connection.process_tls_records(shown), to_send)
-                }
+        loop {
+            let connection = match &mut self.state {
+                State::Complete(_) => return Ok(Progress::Complete),
+                State::Failed(error) => return Err(error.clone()),
+                State::Shaking(connection) => connection,
             };
-            received.drain(..discard);
-            self.shown_bytes -= discard;
-            match step {
-                Ok(Step::Again) => {}
-                Ok(Step::Blocked) => match first_record(&received[self.shown_bytes..]) {
-                    Some(record_bytes) => self.shown_bytes += record_bytes,
-                    None => return Ok(Progress::NeedsInput),
-                },
-                Ok(Step::Complete) => self.complete = true,
-                Err(error) => {
-                    self.queue_alert(to_send);
-                    return Err(error);
+            // A record is shown only when rustls has nothing else to do, so that it cannot run ahead:
+            // what comes behind the last one of the handshake is for the records.
+            let mut whole = true;
+            if self.blocked {
+                match record_bytes(received.get(self.shown..).unwrap_or_default()) {
+                    Record::Nothing => return Ok(Progress::NeedsInput),
+                    Record::Part => whole = false,
+                    Record::Whole(bytes) => self.shown += bytes,
                 }
             }
+            let input = if whole { self.shown } else { received.len() };
+            let (discard, step) = connection.step(&mut received[..input], to_send);
+            received.drain(..discard);
+            self.shown = self.shown.saturating_sub(discard);
+            self.taken += discard;
+            let outcome = match step {
+                Ok(Step::Again) => {
+                    self.blocked = false;
+                    Ok(())
+                }
+                Ok(Step::Blocked) if self.taken + self.shown > HANDSHAKE_BYTES_MAX => {
+                    Err(Misbehaviour::HandshakeTooLong.into())
+                }
+                Ok(Step::Blocked) if !whole => return Ok(Progress::NeedsInput),
+                Ok(Step::Blocked) => {
+                    self.blocked = true;
+                    Ok(())
+                }
+                Ok(Step::Traffic) => self.settle(to_send),
+                Ok(Step::Data(_)) => Err(Misbehaviour::DataInHandshake.into()),
+                Ok(Step::PeerClosed) => Err(Misbehaviour::ClosedInHandshake.into()),
+                Err(error) => {
+                    connection.take_alert(to_send);
+                    Err(error)
+                }
+            };
+            if let Err(error) = outcome {
+                self.state = State::Failed(error);
+            }
         }
-        Ok(Progress::Complete)
     }
 
     /// The records that follow. Only after [`Progress::Complete`].
     ///
     /// # Errors
-    /// When rustls does not give up its keys.
+    /// When the handshake is not complete.
     pub fn finish(self) -> Result<Records, Error> {
-        match self.connection {
-            Connection::Client(connection) => {
-                let peer = Peer::of(&connection);
-                let (secrets, kernel) =
-                    connection.dangerous_into_kernel_connection().map_err(Error::Handshake)?;
-                Records::client(peer, secrets, kernel)
+        match self.state {
+            State::Complete(records) => Ok(*records),
+            State::Failed(error) => Err(error),
+            State::Shaking(_) => Err(Error::Handshake(rustls::Error::HandshakeNotComplete)),
+        }
+    }
+
+    /// The handshake is complete for rustls: is it for us?
+    fn settle(&mut self, to_send: &mut Vec<u8>) -> Result<(), Error> {
+        let taken_over = State::Failed(Error::Handshake(rustls::Error::HandshakeNotComplete));
+        let State::Shaking(connection) = std::mem::replace(&mut self.state, taken_over) else {
+            unreachable!("only a handshake in progress is settled");
+        };
+        match self.judge(connection.common()) {
+            Ok(peer) => {
+                let records = match self.records {
+                    RecordLayer::Own => Records::own(peer, connection, self.terms.clone())?,
+                    RecordLayer::Rustls => Records::library(peer, connection, &self.terms),
+                };
+                self.state = State::Complete(Box::new(records));
+                Ok(())
             }
-            Connection::Server(connection) => {
-                let peer = Peer::of(&connection);
-                let (secrets, kernel) =
-                    connection.dangerous_into_kernel_connection().map_err(Error::Handshake)?;
-                Records::server(peer, secrets, kernel)
+            Err(error) => {
+                // rustls has no alert for what it does not know is wrong.
+                let mut records = Records::own(Peer::default(), connection, self.terms.clone())?;
+                records.fail(&error);
+                records.take_output(to_send);
+                Err(error)
             }
         }
     }
 
-    /// After an error rustls has an alert to send. It must not be shown the bad bytes again.
-    fn queue_alert(&mut self, to_send: &mut Vec<u8>) {
-        match &mut self.connection {
-            Connection::Client(connection) => {
-                while connection.wants_write() {
-                    // What can fail here has failed already.
-                    let _ = step(connection.process_tls_records(&mut []), to_send);
-                }
-            }
-            Connection::Server(connection) => {
-                while connection.wants_write() {
-                    let _ = step(connection.process_tls_records(&mut []), to_send);
-                }
-            }
+    fn judge(&self, common: &CommonState) -> Result<Peer, Error> {
+        if self.shown > 0 {
+            return Err(Misbehaviour::UnexpectedMessage.into());
+        }
+        if common.alpn_protocol() != Some(ALPN) {
+            return Err(Error::PeerWithoutHttp2);
+        }
+        let chain = common.peer_certificates().unwrap_or_default();
+        let leaf = chain.first().ok_or(rustls::Error::NoCertificatesPresented)?;
+        let resumed = common.handshake_kind() == Some(HandshakeKind::Resumed);
+        if resumed {
+            let now = self.terms.time.current_time();
+            let now = now.ok_or(rustls::Error::FailedToGetCurrentTime)?;
+            self.verifier.check_resumed(chain, now)?;
+        }
+        Ok(Peer {
+            identity: Some(self.verifier.accepted(leaf)?),
+            not_after: validity(leaf).map(|validity| validity.not_after),
+            resumed,
+            key_exchange: common.negotiated_key_exchange_group().map(|group| group.name()),
+        })
+    }
+}
+
+impl Verifier {
+    fn check_resumed(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        match self {
+            Self::OfServer(verifier) => verifier.check_resumed(chain, now),
+            Self::OfClient(verifier) => verifier.check_resumed(chain, now),
+        }
+    }
+
+    fn accepted(&self, leaf: &CertificateDer<'_>) -> Result<Identity, rustls::Error> {
+        match self {
+            Self::OfServer(verifier) => verifier.accepted(leaf),
+            Self::OfClient(verifier) => verifier.accepted(leaf),
         }
     }
 }
 
 /// What the handshake told about the other side.
+#[derive(Default)]
 pub(super) struct Peer {
     pub(super) identity: Option<Identity>,
+    pub(super) not_after: Option<SystemTime>,
     pub(super) resumed: bool,
-    pub(super) key_exchange: &'static str,
+    pub(super) key_exchange: Option<NamedGroup>,
 }
 
-impl Peer {
-    fn of(common: &rustls::CommonState) -> Self {
-        let leaf = common.peer_certificates().and_then(<[_]>::first);
-        let identity = leaf.and_then(|leaf| verifier::identities(leaf).into_iter().next());
-        let group = common.negotiated_key_exchange_group().map(|group| group.name());
-        Self {
-            identity,
-            resumed: common.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
-            key_exchange: match group {
-                Some(rustls::NamedGroup::X25519MLKEM768) => "X25519MLKEM768",
-                Some(rustls::NamedGroup::X25519) => "X25519",
-                Some(rustls::NamedGroup::secp256r1) => "P-256",
-                Some(rustls::NamedGroup::secp384r1) => "P-384",
-                _ => "none",
-            },
-        }
-    }
+/// What stands first in some bytes.
+enum Record {
+    Nothing,
+    Part,
+    Whole(usize),
 }
 
-/// The length of the first record, if all of it is here. rustls is shown one more record only when it has
-/// nothing else to do: what comes behind the last one of the handshake is for [`Records`], and rustls
-/// must not take it for its own. What cannot be a record is shown as it is, to be refused at once.
-fn first_record(received: &[u8]) -> Option<usize> {
-    let &[kind, _, _, high, low] = received.first_chunk()?;
-    let content_bytes = usize::from(u16::from_be_bytes([high, low]));
-    if !CONTENT_TYPES.contains(&kind) || content_bytes > CIPHERTEXT_BYTES_MAX {
-        return Some(received.len());
-    }
-    let record_bytes = RECORD_HEADER_BYTES + content_bytes;
-    (received.len() >= record_bytes).then_some(record_bytes)
-}
-
-enum Step {
-    Again,
-    Blocked,
-    Complete,
-}
-
-fn step<Data>(
-    status: UnbufferedStatus<'_, '_, Data>,
-    to_send: &mut Vec<u8>,
-) -> (usize, Result<Step, Error>) {
-    let UnbufferedStatus { discard, state, .. } = status;
-    let step = match state {
-        Ok(ConnectionState::EncodeTlsData(mut message)) => {
-            encode(to_send, |room| message.encode(room)).map(|()| Step::Again)
-        }
-        Ok(ConnectionState::TransmitTlsData(transmit)) => {
-            // Everything encoded so far stands in `to_send`, which is sent before more is read.
-            transmit.done();
-            Ok(Step::Again)
-        }
-        Ok(ConnectionState::BlockedHandshake) => Ok(Step::Blocked),
-        Ok(ConnectionState::WriteTraffic(_)) => Ok(Step::Complete),
-        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
-            Err(Error::PeerMisbehaved("it closed during the handshake"))
-        }
-        Ok(_) => Err(Error::PeerMisbehaved("data before the handshake was complete")),
-        Err(rustls::Error::AlertReceived(alert)) => Err(Error::PeerAlert(alert)),
-        Err(error) => Err(Error::Handshake(error)),
+fn record_bytes(received: &[u8]) -> Record {
+    let Some(&[_, _, _, high, low]) = received.first_chunk::<RECORD_HEADER_BYTES>() else {
+        return if received.is_empty() { Record::Nothing } else { Record::Part };
     };
-    (discard, step)
-}
-
-fn encode(
-    to_send: &mut Vec<u8>,
-    mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
-) -> Result<(), Error> {
-    let start = to_send.len();
-    let mut room = OUTPUT_STEP_BYTES;
-    loop {
-        to_send.resize(start + room, 0);
-        match encode(&mut to_send[start..]) {
-            Ok(written) => {
-                to_send.truncate(start + written);
-                return Ok(());
-            }
-            Err(EncodeError::InsufficientSize(needed)) if needed.required_size > room => {
-                room = needed.required_size;
-            }
-            Err(_) => {
-                to_send.truncate(start);
-                return Err(Error::PeerMisbehaved("the handshake went out of order"));
-            }
-        }
-    }
+    let bytes = RECORD_HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]));
+    if bytes <= received.len() { Record::Whole(bytes) } else { Record::Part }
 }

@@ -6,19 +6,25 @@
 //!
 //! rustls shakes hands; the traffic keys then move to [`Records`], which seals and opens in the caller's
 //! own buffers, so that a byte is not copied for TLS.
+//!
+//! **Invariant:** a session that is resumed is judged like one that is new, by what its peer showed in
+//! the first one.
 
+mod connection;
 mod credentials;
 mod error;
 mod handshake;
 mod records;
+mod tickets;
 mod verifier;
 
 pub use self::{
     credentials::{Credentials, Material, Options},
-    error::Error,
+    error::{Error, Misbehaviour},
     handshake::{Handshake, Progress},
     records::{
-        Opened, RECORD_HEADER_BYTES, RECORD_PLAINTEXT_BYTES_MAX, RECORD_TRAILER_BYTES, Records,
+        Opened, RECORD_HEADER_BYTES, RECORD_PLAINTEXT_BYTES_MAX, RECORD_TRAILER_BYTES, RecordLayer,
+        Records,
     },
 };
 
