@@ -57,9 +57,9 @@ impl Documents {
                     let reader = Reader::new(file, characters);
                     documents.file(files, file, reader, reporter);
                 }
-                Err(error) => {
+                Err(message) => {
                     documents.objects.unreadable.files = true;
-                    report_unreadable(file, &error, reporter);
+                    reporter.report(Problem::error(Place::whole(file), message));
                 }
             }
         }
@@ -91,16 +91,6 @@ impl Documents {
             reporter.report(Problem::error(place, "there is nothing in this file"));
         }
     }
-}
-
-fn report_unreadable(file: FileId, error: &std::io::Error, reporter: &mut Reporter) {
-    let message = match error.kind() {
-        std::io::ErrorKind::FileTooLarge => {
-            format!("a file may have {} MiB, this is larger", super::FILE_BYTES_MAX >> 20)
-        }
-        _ => format!("cannot be read: {error}"),
-    };
-    reporter.report(Problem::error(Place::whole(file), message));
 }
 
 /// One document that is being read.

@@ -2,8 +2,9 @@
 
 use ringway_engine::snapshot::{
     ApplicationTunnel, ApplicationTunnelProtocol, Health, Locality, Membership, NamespacedHostname,
-    NetworkMode, PortMapping, TunnelProtocol, WorkloadDescription, WorkloadType,
+    NetworkMode, PortMapping, TunnelProtocol, WorkloadDescription, WorkloadError, WorkloadType,
 };
+use ringway_protocols::identity::IdentityError;
 
 use super::{LocalObjects, gateway, report_no_hostname};
 use crate::source::diagnostics::{Place, Problem, Reporter};
@@ -24,6 +25,7 @@ pub(crate) fn workload(
         let place = fields.value_place("uid");
         let Some(description) = description(fields, local, world) else { return };
         if let Err(error) = world.add_local_workload(description, place, fields.reporter) {
+            let place = place_of(&error, fields);
             fields.reporter.report(Problem::error(place, error.to_string()));
         }
     });
@@ -77,6 +79,16 @@ fn description(
         service_account: service_account?,
         addresses: addresses?,
         services: services?,
+    })
+}
+
+/// The part of the identity that makes it none.
+fn place_of(error: &WorkloadError, fields: &Fields<'_, '_>) -> Place {
+    fields.value_place(match error {
+        WorkloadError::Identity(IdentityError::BadPiece("trust domain")) => "trustDomain",
+        WorkloadError::Identity(IdentityError::BadPiece("namespace")) => "namespace",
+        WorkloadError::Identity(_) => "serviceAccount",
+        WorkloadError::NoUid => "uid",
     })
 }
 

@@ -66,6 +66,9 @@ fn a_file_that_cannot_be_read_is_an_error() {
     let missing = fail(&directory.path().join("missing.yaml")).to_string();
     assert!(missing.contains("missing.yaml: error: cannot be read: No such file"), "{missing}");
 
+    let empty = fail(directory.path()).to_string();
+    assert!(empty.contains("error: there is no *.yaml, *.yml or *.json file in this"), "{empty}");
+
     let not_text = directory.path().join("mesh.yaml");
     fs::write(&not_text, b"kind: \xff\xfe").unwrap();
     let said = fail(&not_text).to_string();
@@ -104,6 +107,17 @@ fn aliases_multiply_only_so_much() {
     assert!(said.contains("would have more than 65536 parts"), "{said}");
     let said = fail_text("kind: &a [*a]\n".to_owned()).to_string();
     assert!(said.contains("this alias stands inside the value it refers to"), "{said}");
+}
+
+/// Values that refer to each other are as deep as their chain is long; the bound of their parts bounds that, too.
+#[test]
+fn a_chain_of_aliases_is_no_deeper_than_the_stack() {
+    let mut text = String::from("a0: &a0 [x]\n");
+    for link in 1..1000 {
+        text += &format!("a{link}: &a{link} [*a{}]\n", link - 1);
+    }
+    let said = fail_text(text).to_string();
+    assert!(said.contains("the anchored values would have more than 65536 parts"), "{said}");
 }
 
 #[test]

@@ -33,7 +33,8 @@ enum Content {
     File(PathBuf),
     /// What can be read only once, such as standard input.
     Held(Arc<[u8]>),
-    Failed(io::Error),
+    /// Why there is nothing to read.
+    Failed(String),
 }
 
 /// All files of one load; [`FileId`]s are indexes into it.
@@ -67,11 +68,11 @@ impl Files {
         &self.text(file).directory
     }
 
-    /// The characters of a file from its beginning.
-    pub(crate) fn characters(&self, file: FileId) -> io::Result<Characters<'_>> {
+    /// The characters of a file from its beginning, or why it has none.
+    pub(crate) fn characters(&self, file: FileId) -> Result<Characters<'_>, String> {
         let (text, bytes) = self.text(file).content.open()?;
         match bytes > FILE_BYTES_MAX {
-            true => Err(io::ErrorKind::FileTooLarge.into()),
+            true => Err(format!("a file may have {} MiB, this is larger", FILE_BYTES_MAX >> 20)),
             false => Ok(Characters::new(text)),
         }
     }
@@ -82,10 +83,12 @@ impl Files {
 
     fn path(&mut self, path: &Path) {
         match files_of(path) {
-            Ok(paths) => paths.iter().for_each(|path| self.file(path)),
-            Err(error) => {
-                self.push(&path.to_string_lossy(), Path::new("."), Content::Failed(error));
+            Ok(paths) if paths.is_empty() => {
+                let message = "there is no *.yaml, *.yml or *.json file in this directory";
+                self.push(&path.to_string_lossy(), path, Content::Failed(message.to_owned()));
             }
+            Ok(paths) => paths.iter().for_each(|path| self.file(path)),
+            Err(error) => self.push(&path.to_string_lossy(), Path::new("."), failed(&error)),
         }
     }
 
@@ -93,8 +96,8 @@ impl Files {
         let content = match path.metadata() {
             Ok(metadata) if metadata.is_file() => Content::File(path.into()),
             // A pipe, such as `<(generate)` of a shell, is read once, like standard input.
-            Ok(_) => File::open(path).map_or_else(Content::Failed, hold),
-            Err(error) => Content::Failed(error),
+            Ok(_) => File::open(path).map_or_else(|error| failed(&error), hold),
+            Err(error) => failed(&error),
         };
         self.push(&path.to_string_lossy(), path.parent().unwrap_or(Path::new(".")), content);
     }
@@ -106,15 +109,15 @@ impl Files {
 
 impl Content {
     /// The bytes, and how many they are.
-    fn open(&self) -> io::Result<(Box<dyn Read + '_>, u64)> {
+    fn open(&self) -> Result<(Box<dyn Read + '_>, u64), String> {
         match self {
             Content::File(path) => {
-                let file = File::open(path)?;
-                let bytes = file.metadata()?.len();
+                let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
+                let (bytes, file) = opened.map_err(|error| unreadable(&error))?;
                 Ok((Box::new(file), bytes))
             }
             Content::Held(bytes) => Ok((Box::new(&bytes[..]), bytes.len() as u64)),
-            Content::Failed(error) => Err(copy(error)),
+            Content::Failed(message) => Err(message.clone()),
         }
     }
 }
@@ -123,15 +126,16 @@ fn hold(text: impl Read) -> Content {
     let mut bytes = Vec::new();
     match text.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes) {
         Ok(_) => Content::Held(bytes.into()),
-        Err(error) => Content::Failed(error),
+        Err(error) => failed(&error),
     }
 }
 
-fn copy(error: &io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => error.kind().into(),
-    }
+fn failed(error: &io::Error) -> Content {
+    Content::Failed(unreadable(error))
+}
+
+fn unreadable(error: &io::Error) -> String {
+    format!("cannot be read: {error}")
 }
 
 impl Sources for Files {
@@ -246,7 +250,7 @@ impl<'t> Characters<'t> {
         self.filled = loop {
             match self.text.read(&mut self.chunk) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(ErrorKind::Custom(format!("cannot be read: {error}"))),
+                Err(error) => return Err(ErrorKind::Custom(unreadable(&error))),
                 Ok(bytes) => break bytes,
             }
         };
