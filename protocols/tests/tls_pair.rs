@@ -1,7 +1,14 @@
 //! Two of our own sessions, with no network between them.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
+use proptest::prelude::*;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     SanType,
@@ -9,11 +16,12 @@ use rcgen::{
 use ringway_protocols::{
     identity::Identity,
     tls::{
-        Credentials, Handshake, Material, Opened, Options, Progress, RECORD_HEADER_BYTES,
-        RECORD_TRAILER_BYTES, Records,
+        Credentials, Error, Handshake, Material, Opened, Options, Progress, RECORD_HEADER_BYTES,
+        RECORD_TRAILER_BYTES, RecordLayer, Records,
     },
 };
-use rustls_pki_types::PrivateKeyDer;
+use rustls::{AlertDescription, time_provider::TimeProvider};
+use rustls_pki_types::{PrivateKeyDer, UnixTime};
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -25,18 +33,97 @@ impl Authority {
     }
 
     fn issue(&self, identity: &Identity) -> Arc<Credentials> {
+        self.issue_with(identity, &Options::default(), |_| {})
+    }
+
+    fn issue_with(
+        &self,
+        identity: &Identity,
+        options: &Options,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Arc<Credentials> {
+        Arc::new(Credentials::new(self.material(identity, change), options).unwrap())
+    }
+
+    fn material(
+        &self,
+        identity: &Identity,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Material {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![SanType::URI(identity.to_string().try_into().unwrap())];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
         let leaf = params.signed_by(&key, &self.0).unwrap();
-        let material = Material {
+        Material {
             chain: vec![leaf.der().clone()],
             key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
             trust_anchors: vec![self.0.der().clone()],
+        }
+    }
+
+    /// A client of rustls' buffered interface, which looks at no name.
+    fn plain_client(
+        &self,
+        with_certificate: bool,
+        alpn: &[&[u8]],
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Arc<rustls::ClientConfig> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(versions)
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyServer(provider)));
+        let mut config = if with_certificate {
+            let material = self.material(&identity("a"), |_| {});
+            builder.with_client_auth_cert(material.chain, material.key).unwrap()
+        } else {
+            builder.with_no_client_auth()
         };
-        Arc::new(Credentials::new(material, &Options::default()).unwrap())
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        Arc::new(config)
+    }
+}
+
+/// Accepts whatever a server shows.
+#[derive(Debug)]
+struct AnyServer(Arc<rustls::crypto::CryptoProvider>);
+
+impl rustls::client::danger::ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &rustls_pki_types::CertificateDer<'_>,
+        _: &[rustls_pki_types::CertificateDer<'_>],
+        _: &rustls_pki_types::ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &rustls_pki_types::CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &rustls_pki_types::CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -181,5 +268,246 @@ fn a_peer_that_is_refused_is_told_by_an_alert() {
         let mut to_send = Vec::new();
         server.advance(&mut garbage.to_vec(), &mut to_send).unwrap_err();
         assert_eq!(to_send.first(), Some(&21), "an alert record for {garbage:?}");
+    }
+}
+
+// What goes wrong, and what must still go right.
+
+fn options(records: RecordLayer, records_per_key: u64) -> Options {
+    Options { records, records_per_key, ..Options::default() }
+}
+
+/// A clock that stands where it is put.
+#[derive(Debug)]
+struct Clock(AtomicU64);
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0.load(Ordering::Relaxed))))
+    }
+}
+
+fn sessions(a: &Credentials, b: &Credentials) -> Result<(Records, Records), String> {
+    let client = Handshake::client(a, [identity("b")].into()).unwrap();
+    shake(client, Handshake::server(b).unwrap(), 1 << 20)
+}
+
+/// What is to be sent besides data goes across and is taken in.
+fn exchange_control(from: &mut Records, to: &mut Records) {
+    let mut bytes = Vec::new();
+    from.take_output(&mut bytes);
+    while !bytes.is_empty() {
+        match to.open(&mut bytes).unwrap() {
+            Opened::Control { consumed } => drop(bytes.drain(..consumed)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn both_record_layers_understand_each_other() {
+    let authority = Authority::new();
+    for (near, far) in [
+        (RecordLayer::Own, RecordLayer::Rustls),
+        (RecordLayer::Rustls, RecordLayer::Own),
+        (RecordLayer::Rustls, RecordLayer::Rustls),
+    ] {
+        let a = authority.issue_with(&identity("a"), &options(near, 1 << 20), |_| {});
+        let b = authority.issue_with(&identity("b"), &options(far, 1 << 20), |_| {});
+        let (mut client, mut server) = sessions(&a, &b).unwrap();
+        for bytes in [1, 5, 16_384] {
+            send(&mut client, &mut server, &vec![7; bytes]);
+            send(&mut server, &mut client, &vec![9; bytes]);
+        }
+        let mut end = Vec::new();
+        client.close_notify(&mut end);
+        let consumed = end.len();
+        assert_eq!(server.open(&mut end).unwrap(), Opened::Closed { consumed });
+    }
+}
+
+#[test]
+fn keys_are_renewed_before_they_are_used_up() {
+    let authority = Authority::new();
+    for (near, far) in [
+        (RecordLayer::Own, RecordLayer::Own),
+        (RecordLayer::Own, RecordLayer::Rustls),
+        (RecordLayer::Rustls, RecordLayer::Own),
+    ] {
+        let a = authority.issue_with(&identity("a"), &options(near, 3), |_| {});
+        let b = authority.issue_with(&identity("b"), &options(far, 5), |_| {});
+        let (mut client, mut server) = sessions(&a, &b).unwrap();
+        for round in 0..40 {
+            exchange_control(&mut client, &mut server);
+            exchange_control(&mut server, &mut client);
+            send(&mut client, &mut server, format!("there {round}").as_bytes());
+            send(&mut server, &mut client, format!("back {round}").as_bytes());
+        }
+    }
+}
+
+#[test]
+fn an_altered_record_ends_the_session_and_says_so() {
+    let authority = Authority::new();
+    let (mut client, mut server) =
+        sessions(&authority.issue(&identity("a")), &authority.issue(&identity("b"))).unwrap();
+    let mut record = vec![0; RECORD_HEADER_BYTES];
+    record.extend_from_slice(b"altered on the way");
+    record.resize(record.len() + RECORD_TRAILER_BYTES, 0);
+    client.seal(&mut record).unwrap();
+    record[10] ^= 1;
+    assert_eq!(server.open(&mut record).unwrap_err(), Error::BadRecord);
+    let mut alert = Vec::new();
+    assert!(server.take_output(&mut alert));
+    let told = client.open(&mut alert).unwrap_err();
+    assert!(matches!(told, Error::PeerAlert(AlertDescription::BadRecordMac)), "{told}");
+    assert!(server.open(&mut [23, 3, 3, 0, 20]).is_err(), "a failed session stays failed");
+}
+
+#[test]
+fn certificates_are_judged_by_the_clock_they_are_given() {
+    let authority = Authority::new();
+    let clock = Arc::new(Clock(AtomicU64::new(1_700_000_000)));
+    let options = Options { time: clock.clone(), ..Options::default() };
+    let issue = |account| {
+        authority.issue_with(&identity(account), &options, |params| {
+            params.not_before = rcgen::date_time_ymd(2023, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2024, 1, 1);
+        })
+    };
+    let (a, b) = (issue("a"), issue("b"));
+    let (client, _) = sessions(&a, &b).unwrap();
+    assert!(client.peer_not_after().is_some());
+    assert!(sessions(&a, &b).unwrap().0.resumed(), "in time, the second session is resumed");
+    // 2025: the ticket, too, must be worth nothing.
+    clock.0.store(1_740_000_000, Ordering::Relaxed);
+    let refused = sessions(&a, &b).err().expect("an expired certificate");
+    assert!(refused.contains("expired"), "{refused}");
+    clock.0.store(1_600_000_000, Ordering::Relaxed);
+    assert!(sessions(&a, &b).is_err(), "not valid yet");
+}
+
+#[test]
+fn renewed_credentials_are_shown_in_a_full_handshake() {
+    let authority = Authority::new();
+    let (a, b) = (authority.issue(&identity("a")), authority.issue(&identity("b")));
+    sessions(&a, &b).unwrap();
+    let renewed = authority.issue(&identity("b"));
+    assert!(!sessions(&a, &renewed).unwrap().0.resumed());
+    assert!(!sessions(&authority.issue(&identity("a")), &renewed).unwrap().0.resumed());
+}
+
+#[test]
+fn a_certificate_for_another_purpose_or_trust_domain_is_refused() {
+    let authority = Authority::new();
+    let (a, b) = (authority.issue(&identity("a")), authority.issue(&identity("b")));
+    let only_server = authority.issue_with(&identity("a"), &Options::default(), |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    assert!(sessions(&only_server, &b).is_err());
+    let only_client = authority.issue_with(&identity("b"), &Options::default(), |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    });
+    assert!(sessions(&a, &only_client).is_err());
+    let elsewhere = Identity::new("elsewhere.example", "shop", "a").unwrap();
+    let refused = sessions(&authority.issue(&elsewhere), &b).err().unwrap();
+    assert!(refused.contains("spiffe://elsewhere.example/ns/shop/sa/a"), "{refused}");
+}
+
+#[test]
+fn an_ordinary_tls_client_is_served_only_if_it_speaks_h2_and_shows_a_certificate() {
+    let authority = Authority::new();
+    let b = authority.issue(&identity("b"));
+    let talk = |with_certificate: bool,
+                alpn: &[&[u8]],
+                versions: &[&'static rustls::SupportedProtocolVersion]| {
+        let config = authority.plain_client(with_certificate, alpn, versions);
+        let name = rustls_pki_types::ServerName::try_from("b.example").unwrap();
+        let mut client = rustls::ClientConnection::new(config, name).unwrap();
+        let mut server = Handshake::server(&b).unwrap();
+        let (mut at_server, mut to_client) = (Vec::new(), Vec::new());
+        for _ in 0..20 {
+            while client.wants_write() {
+                client.write_tls(&mut at_server).unwrap();
+            }
+            if server.advance(&mut at_server, &mut to_client).map_err(|error| error.to_string())?
+                == Progress::Complete
+            {
+                return Ok(server.finish().unwrap().peer().cloned());
+            }
+            let mut bytes = std::mem::take(&mut to_client);
+            let mut bytes: &[u8] = &mut bytes;
+            while !bytes.is_empty() {
+                client.read_tls(&mut bytes).unwrap();
+                client.process_new_packets().map_err(|error| error.to_string())?;
+            }
+        }
+        Err("no end".to_owned())
+    };
+    let tls13 = [&rustls::version::TLS13];
+    assert_eq!(talk(true, &[b"h2"], &tls13), Ok(Some(identity("a"))));
+    assert!(talk(false, &[b"h2"], &tls13).is_err(), "no certificate");
+    assert!(talk(true, &[b"http/1.1"], &tls13).is_err(), "another protocol");
+    let none = talk(true, &[], &tls13).unwrap_err();
+    assert!(none.contains("h2"), "no protocol at all: {none}");
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_a_server_panic(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..8)) {
+        let authority = Authority::new();
+        let mut server = Handshake::server(&authority.issue(&identity("b"))).unwrap();
+        let (mut received, mut to_send) = (Vec::new(), Vec::new());
+        for chunk in chunks {
+            received.extend_from_slice(&chunk);
+            if server.advance(&mut received, &mut to_send).is_err() {
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_open_records_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let authority = Authority::new();
+        let (_, mut server) =
+            sessions(&authority.issue(&identity("a")), &authority.issue(&identity("b"))).unwrap();
+        let mut record = vec![23, 3, 3, (bytes.len() >> 8) as u8, bytes.len() as u8];
+        record.extend_from_slice(&bytes);
+        prop_assert!(server.open(&mut record).is_err());
+        let _ = server.open(&mut bytes.clone());
+    }
+}
+
+#[test]
+fn what_is_an_identity_and_what_is_not() {
+    let long = format!("spiffe://cluster.local/ns/a/sa/{}", "x".repeat(2048));
+    let rows = [
+        ("an identity", "spiffe://cluster.local/ns/shop/sa/web", true),
+        ("capitals in the path", "spiffe://cluster.local/ns/Shop/sa/Web", true),
+        ("the scheme in capitals", "SPIFFE://cluster.local/ns/shop/sa/web", false),
+        ("another scheme", "https://cluster.local/ns/shop/sa/web", false),
+        ("no trust domain", "spiffe:///ns/shop/sa/web", false),
+        ("no namespace", "spiffe://cluster.local/ns//sa/web", false),
+        ("no service account", "spiffe://cluster.local/ns/shop/sa/", false),
+        ("one piece more", "spiffe://cluster.local/ns/shop/sa/web/x", false),
+        ("one piece fewer", "spiffe://cluster.local/ns/shop/sa", false),
+        ("other words", "spiffe://cluster.local/namespace/shop/sa/web", false),
+        ("a NUL byte", "spiffe://cluster.local/ns/shop\0/sa/web", false),
+        ("a percent escape", "spiffe://cluster.local/ns/shop%2fsa/sa/web", false),
+        ("a way up", "spiffe://cluster.local/ns/../sa/web", false),
+        ("not ASCII", "spiffe://cluster.local/ns/sh\u{f6}p/sa/web", false),
+        ("a query", "spiffe://cluster.local/ns/shop/sa/web?x", false),
+        ("a fragment", "spiffe://cluster.local/ns/shop/sa/web#x", false),
+        ("a port", "spiffe://cluster.local:443/ns/shop/sa/web", false),
+        ("user information", "spiffe://me@cluster.local/ns/shop/sa/web", false),
+        ("capitals in the trust domain", "spiffe://Cluster.Local/ns/shop/sa/web", false),
+        ("too long", &long, false),
+    ];
+    for (name, uri, good) in rows {
+        let parsed = Identity::parse(uri);
+        assert_eq!(parsed.is_ok(), good, "{name}: {parsed:?}");
+        if let Ok(identity) = parsed {
+            assert_eq!(identity.to_string(), uri, "{name}");
+        }
     }
 }

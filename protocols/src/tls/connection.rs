@@ -71,6 +71,10 @@ impl Connection {
     /// Asks something of the traffic's side; `held` is what [`Self::step`] has not dropped.
     /// Returns how many bytes were written.
     pub(super) fn ask(&mut self, held: &mut [u8], what: Ask<'_>) -> Result<usize, Error> {
+        // rustls would hand out what it has to send, and with the state it would be lost.
+        if self.common().wants_write() {
+            return Err(Error::KeysExhausted);
+        }
         match self {
             Self::Client(connection) => ask(connection.process_tls_records(held), what),
             Self::Server(connection) => ask(connection.process_tls_records(held), what),

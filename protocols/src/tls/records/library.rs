@@ -74,19 +74,27 @@ impl LibraryRecords {
 
     pub(super) fn take_output(&mut self, sealing: bool, out: &mut Vec<u8>) {
         if sealing {
+            self.take_queued();
             if self.sealed >= self.records_per_key
                 && self.connection.ask(&mut self.held, Ask::Refresh).is_ok()
             {
                 self.sealed = 0;
+                self.take_queued();
             }
             // rustls puts an update that it owes in front of the next record. One that fits nowhere
             // brings out the update alone.
             let _ = self.connection.ask(&mut self.held, Ask::Encrypt(&[0], &mut []));
-            while let (0, Ok(Step::Again)) = self.connection.step(&mut self.held, &mut self.output)
-            {
-            }
+            self.take_queued();
         }
         out.append(&mut self.output);
+    }
+
+    /// Takes what rustls has queued to be sent.
+    fn take_queued(&mut self) {
+        while self.connection.common().wants_write() {
+            // Nothing is received here, so there is nothing to drop and nothing that could fail.
+            let _ = self.connection.step(&mut self.held, &mut self.output);
+        }
     }
 
     pub(super) fn close_notify(&mut self, out: &mut Vec<u8>) {
