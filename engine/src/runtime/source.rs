@@ -204,11 +204,10 @@ impl Source {
         Ok(())
     }
 
-    /// A read of `wanted` bytes gave `got`: a short one means the queue is empty, unless the peer has
-    /// closed, when the next read must find the end.
+    /// A read of `wanted` bytes gave `got`: a short one means the queue is empty. Hope remains all the
+    /// same when the peer has closed: the next read finds the end.
     pub(crate) fn after_read(&self, got: usize, wanted: usize) {
-        let ending = Readiness::READ_CLOSED.or(Readiness::CLOSED);
-        if got > 0 && got < wanted && !self.is(ending) {
+        if got > 0 && got < wanted {
             self.clear(Readiness::READABLE);
         }
     }

@@ -33,6 +33,7 @@ pub(crate) fn cases(choice: ReactorChoice, name: impl Fn(&str) -> String) -> Vec
         case("addresses_are_canonical", addresses_are_canonical),
         case("a_connection_moves_to_another_shard", a_connection_moves_to_another_shard),
         case("splicing_moves_every_byte", splicing_moves_every_byte),
+        case("a_full_pipe_says_nothing_of_the_stream", a_full_pipe_says_nothing_of_the_stream),
         case("pipes_are_bounded_and_come_back", pipes_are_bounded_and_come_back),
         case(
             "several_slices_are_read_into_and_written_from",
@@ -151,16 +152,19 @@ fn an_abort_never_reads_as_an_end(choice: ReactorChoice) {
 }
 
 /// Bytes and FIN arrive together, and the reader's buffer is larger than the bytes: the short read
-/// must not put out the hope of the end.
+/// must not put out the hope of the end, for no further edge will come.
 fn a_short_read_then_the_end(choice: ReactorChoice) {
     run_on(choice, async {
         for _ in 0..200 {
             let (near, far) = pair().await;
-            let reader = spawn(async move { assert_eq!(read_to_end(&near).await, b"bytes") });
+            // Watched from here on, and known to have nothing.
+            assert!(near.try_read(&mut [0]).is_err());
+            let waiting = timeout(Duration::ZERO, near.readable()).await;
+            assert!(waiting.is_err());
             yield_now().await;
             write_all(&far, b"bytes").await.expect("room");
             drop(far);
-            assert_eq!(reader.await, TaskEnd::Completed);
+            assert_eq!(read_to_end(&near).await, b"bytes");
         }
     });
 }
@@ -369,6 +373,51 @@ fn splicing_moves_every_byte(choice: ReactorChoice) {
         });
         assert!(read_to_end(&sink).await == sent);
         assert_eq!(relay.await, TaskEnd::Completed);
+    });
+}
+
+/// `EAGAIN` from a splice into a full pipe must not put out the hope of the stream behind it: its bytes
+/// are there already, and no further edge will come.
+fn a_full_pipe_says_nothing_of_the_stream(choice: ReactorChoice) {
+    run_on(choice, async {
+        let (source, from) = pair().await;
+        let (to, sink) = pair().await;
+        let pool = PipePool::new(1);
+        let mut pipe = pool.take().expect("a pipe");
+        // More than a pipe holds, all of it on its way before the first splice.
+        let total = pipe.capacity_bytes() + 512 * 1024;
+        spawn(async move { write_all(&source, &pattern(total)).await.expect("room") });
+        let reading = spawn(async move { assert!(read_to_end(&sink).await == pattern(total)) });
+        from.readable().await;
+        let mut moved = 0;
+        while moved < total {
+            match splice_in(&from, &mut pipe, usize::MAX >> 1) {
+                Ok(got) => moved += got,
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                    if pipe.is_empty() {
+                        from.readable().await;
+                    } else if pipe.held_bytes() < pipe.capacity_bytes() / 2 {
+                        // The stream was dry: let the pipe run full.
+                        sleep(Duration::from_millis(1)).await;
+                        continue;
+                    }
+                    while !pipe.is_empty() {
+                        if splice_out(&mut pipe, &to).is_err() {
+                            to.writable().await;
+                        }
+                    }
+                    assert!(from.is_readable() || moved == total, "no hope, {moved} of {total}");
+                }
+            }
+        }
+        while !pipe.is_empty() {
+            if splice_out(&mut pipe, &to).is_err() {
+                to.writable().await;
+            }
+        }
+        drop(to);
+        assert_eq!(reading.await, TaskEnd::Completed);
     });
 }
 

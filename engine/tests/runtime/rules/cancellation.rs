@@ -31,6 +31,7 @@ fn cancel_everything(options: &RuntimeOptions) {
     let before = descriptors();
     let (runtime, _) = Runtime::with_options(options).expect("a runtime");
     runtime.block_on(async {
+        let inside = descriptors();
         let mut tasks: Vec<Task> = Vec::new();
         let (listener, address) = listen();
         let listener = Rc::new(listener);
@@ -83,6 +84,8 @@ fn cancel_everything(options: &RuntimeOptions) {
         for _ in 0..200 {
             sleep(Duration::from_millis(1)).await;
         }
+        // Not only when the runtime goes: while it lives, too.
+        assert_eq!(descriptors(), inside, "the reactor holds on to something");
         let counters = counters();
         assert!(counters.accepted > 0 && counters.panics == 0, "{counters:?}");
         println!("    {} accepted, {} late", counters.accepted, counters.late_accepts_closed);
