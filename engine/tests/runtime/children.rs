@@ -29,7 +29,7 @@ pub(crate) fn command(role: &str) -> (std::path::PathBuf, String, &'static str) 
     (program, role.to_owned(), ROLE)
 }
 
-/// A process that opens `count` connections, each of which sends one byte and stays open.
+/// A process that opens `count` connections, each of which sends one byte, answers one, and stays.
 pub(crate) fn clients(address: SocketAddr, count: usize) -> Child {
     let (program, role, variable) = command(&format!("clients {address} {count}"));
     let child = Command::new(program).env(variable, role).stdin(Stdio::null()).spawn();
@@ -41,15 +41,20 @@ fn hold_connections(address: SocketAddr, count: usize) {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
         .expect("up to the hard one");
-    let connections: Vec<_> = (0..count)
+    let mut connections: Vec<_> = (0..count)
         .map(|_| {
             let mut connection = TcpStream::connect(address).expect("the queue has room");
             connection.write_all(b"x").expect("room");
             connection
         })
         .collect();
+    // A byte is answered by a byte; then until the other end closes.
+    for connection in &mut connections {
+        if connection.read(&mut [0]).is_ok_and(|got| got > 0) {
+            let _ = connection.write_all(b"y");
+        }
+    }
     for mut connection in connections {
-        // Until the other end closes it.
         let _ = connection.read(&mut [0]);
     }
 }
