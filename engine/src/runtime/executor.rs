@@ -12,8 +12,9 @@ use std::task::{Context, Poll, Waker};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::local::{self, Local, Remote};
+use super::local::{self, Local};
 use super::reactor::{Reactor, ReactorChoice, ReactorReport, RingSizes};
+use super::remote::Remote;
 #[cfg(feature = "sim")]
 use super::sim::World;
 

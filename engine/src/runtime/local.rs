@@ -7,18 +7,16 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crossbeam_queue::SegQueue;
-
+use super::counters::Counters;
 use super::random::Random;
 use super::reactor::Reactor;
+use super::remote::Remote;
 use super::task::{Running, Task, TaskEnd, TaskKey, TaskWaker, Tasks};
 use super::wheel::Wheel;
 
@@ -53,58 +51,12 @@ pub fn at_turn_end(hook: Rc<dyn TurnEnd>) {
     expect_current("at_turn_end").hooks.borrow_mut().push(hook);
 }
 
-/// What this shard's runtime has met so far.
-///
-/// # Panics
-/// Outside of a runtime.
-pub fn counters() -> Counters {
-    *expect_current("counters").counters.borrow()
-}
-
 /// A random number for choices that need no secrecy: seeded from the system, or by the simulation.
 ///
 /// # Panics
 /// Outside of a runtime.
 pub fn random() -> u64 {
     expect_current("random").random.borrow_mut().next()
-}
-
-/// Counted by a shard since its start; see [`counters`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Turns of the loop.
-    pub turns: u64,
-    /// Turns that ended in a wait of more than zero.
-    pub waits: u64,
-    /// Polls of tasks.
-    pub polls: u64,
-    /// Tasks and turn-end hooks that panicked.
-    pub panics: u64,
-    /// Wake-ups that came from other threads.
-    pub remote_wakes: u64,
-    /// Connections accepted.
-    pub accepted: u64,
-    /// Accepts that failed because the peer or the network had gone; skipped.
-    pub accept_skipped: u64,
-    /// Accepts that failed for want of descriptors or memory; each is followed by a pause.
-    pub accept_exhausted: u64,
-    /// Pauses made because the descriptor reserve was reached before the limit.
-    pub accept_reserve_pauses: u64,
-    /// Descriptors the kernel handed over after their listener had gone; closed.
-    pub late_accepts_closed: u64,
-    /// Sockets refused because they were not in the namespace asked for.
-    pub wrong_namespace: u64,
-    /// Completions the kernel could not put into the full queue and kept aside.
-    pub completion_overflows: u64,
-    /// Multishot accepts and polls that ended by themselves and were armed again.
-    pub rearmed: u64,
-    /// Submissions that did not fit the submission queue and waited for the next round.
-    pub submissions_delayed: u64,
-    /// Waits the kernel refused for the moment (`EBUSY`, `EAGAIN`, `ENOMEM`); repeated.
-    pub waits_refused: u64,
-    /// Nested uses of the scratch buffers, served with fresh ones.
-    pub scratch_nested: u64,
 }
 
 /// One thread's runtime.
@@ -116,7 +68,7 @@ pub(crate) struct Local {
     pub(crate) scratch: Cell<Option<Box<[u8]>>>,
     pub(crate) scratch_made: Cell<bool>,
     pub(crate) main: Arc<TaskWaker>,
-    counters: RefCell<Counters>,
+    pub(super) counters: RefCell<Counters>,
     now: Cell<Instant>,
     random: RefCell<Random>,
     main_ready: Cell<bool>,
@@ -124,39 +76,6 @@ pub(crate) struct Local {
     polling: RefCell<Vec<TaskKey>>,
     fired: RefCell<Vec<Waker>>,
     hooks: RefCell<Vec<Rc<dyn TurnEnd>>>,
-}
-
-/// The part of a runtime that other threads may touch.
-#[derive(Debug)]
-pub(crate) struct Remote {
-    id: u32,
-    injector: SegQueue<TaskKey>,
-    waiting: AtomicBool,
-    wakeup: OwnedFd,
-}
-
-impl Remote {
-    pub(crate) fn new(wakeup: OwnedFd) -> Remote {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Remote { id, injector: SegQueue::new(), waiting: AtomicBool::new(false), wakeup }
-    }
-
-    pub(crate) fn id(&self) -> u32 {
-        self.id
-    }
-
-    /// Makes a task ready from another thread. Bounded by the number of tasks: each has one place.
-    pub(crate) fn inject(&self, key: TaskKey) {
-        self.injector.push(key);
-        // Either this sees `waiting`, or the shard's last look at the injector sees the key.
-        fence(Ordering::SeqCst);
-        if self.waiting.load(Ordering::Relaxed) && self.waiting.swap(false, Ordering::AcqRel) {
-            // Nobody reads the eventfd: every write is an edge. It could only fail by being full,
-            // after 2^64-2 wake-ups.
-            let _ = rustix::io::write(&self.wakeup, &1_u64.to_ne_bytes());
-        }
-    }
 }
 
 impl Local {
@@ -181,7 +100,7 @@ impl Local {
     }
 
     pub(crate) fn id(&self) -> u32 {
-        self.remote.id
+        self.remote.id()
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -297,26 +216,20 @@ impl Local {
             || !self.ready.borrow().is_empty()
             || !self.hooks.borrow().is_empty();
         let mut timeout = Some(Duration::ZERO);
-        if !busy {
-            self.remote.waiting.store(true, Ordering::Relaxed);
-            fence(Ordering::SeqCst);
-            if self.remote.injector.is_empty() {
-                self.count(|counters| counters.waits += 1);
-                let deadline = self.timers.borrow().next_deadline();
-                timeout = deadline.map(|at| at.saturating_duration_since(self.reactor.clock()));
-            }
+        if !busy && self.remote.may_wait() {
+            self.count(|counters| counters.waits += 1);
+            let deadline = self.timers.borrow().next_deadline();
+            timeout = deadline.map(|at| at.saturating_duration_since(self.reactor.clock()));
         }
         self.reactor.wait(self, timeout);
-        self.remote.waiting.store(false, Ordering::Relaxed);
+        self.remote.woken();
         self.now.set(self.reactor.clock());
         self.take_injected();
         self.fire_timers();
     }
 
     fn take_injected(&self) {
-        // Bounded by what is there now, so that busy senders cannot hold the shard here.
-        for _ in 0..self.remote.injector.len() {
-            let Some(key) = self.remote.injector.pop() else { break };
+        for key in self.remote.injected() {
             self.count(|counters| counters.remote_wakes += 1);
             if key == TaskKey::MAIN {
                 self.main.taken_from_injector();
@@ -359,7 +272,7 @@ pub(crate) fn current() -> Option<Rc<Local>> {
 /// The runtime this thread is in, if it is the one named: handles may outlive their runtime.
 pub(crate) fn current_if(id: u32) -> Option<Rc<Local>> {
     let matching = |current: &RefCell<Option<Rc<Local>>>| {
-        current.borrow().as_ref().filter(|local| local.remote.id == id).cloned()
+        current.borrow().as_ref().filter(|local| local.remote.id() == id).cloned()
     };
     CURRENT.try_with(matching).ok().flatten()
 }

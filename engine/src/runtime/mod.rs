@@ -23,6 +23,7 @@
 //!   readiness) is closed or ignored by the reactor, never leaked and never given to somebody else.
 //! * A task that panics loses its own connection and nothing else.
 
+mod counters;
 mod executor;
 mod local;
 mod mailbox;
@@ -30,18 +31,22 @@ mod net;
 mod netns;
 mod random;
 mod reactor;
+mod readiness;
+mod remote;
 mod scratch;
 #[cfg(feature = "sim")]
 mod sim;
 mod socket;
-mod source;
 mod splice;
 mod task;
 mod time;
+mod watch;
+mod watched;
 mod wheel;
 
+pub use counters::{Counters, counters};
 pub use executor::{Runtime, RuntimeError, RuntimeOptions};
-pub use local::{Counters, TurnEnd, at_turn_end, counters, random, spawn};
+pub use local::{TurnEnd, at_turn_end, random, spawn};
 pub use mailbox::{MailReceiver, MailSender, TrySendError, mailbox};
 pub use net::{
     ConnectOptions, DESCRIPTOR_RESERVE, DetachedStream, KEEPALIVE, Keepalive, ListenOptions,

@@ -20,7 +20,8 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use slab::Slab;
 
-use super::local::{self, Remote};
+use super::local;
+use super::remote::Remote;
 
 /// How a task ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

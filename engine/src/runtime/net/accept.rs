@@ -22,8 +22,9 @@ use rustix::process::{Resource, getrlimit};
 use super::super::local::{self, Local};
 use super::super::netns::NetNamespace;
 use super::super::socket;
-use super::super::source::{Accepts, Source, Watched};
 use super::super::time::sleep;
+use super::super::watch::{Accepts, Watch};
+use super::super::watched::Watched;
 use super::{ListenOptions, TcpStream};
 
 /// Descriptors that accepting leaves to the rest of the process (a quarter of them at most).
@@ -81,7 +82,7 @@ impl KernelListener {
     fn listening(fd: OwnedFd, transparent: bool, backlog: u32) -> KernelListener {
         let newest = fd.as_raw_fd() as u64;
         KernelListener {
-            io: Watched::with_source(fd, Source::listener()),
+            io: Watched::with_watch(fd, Watch::listener()),
             transparent,
             descriptors_max: descriptors_max(),
             pause: Cell::new(PAUSE_MIN),
@@ -127,7 +128,7 @@ impl KernelListener {
     pub(super) async fn stop(&self) -> Vec<(TcpStream, SocketAddr)> {
         let local = local::expect_current("stop");
         poll_fn(|cx| {
-            self.io.source().wait_readable(cx);
+            self.io.watch().wait_readable(cx);
             match local.reactor.stop_accepting(&local, self.io.token()) {
                 true => Poll::Pending,
                 false => Poll::Ready(()),
@@ -178,7 +179,7 @@ impl KernelListener {
         }
         self.io.register();
         if local.reactor.accepts(local, self.io.token(), self.has_room()) {
-            self.io.source().wait_readable(cx);
+            self.io.watch().wait_readable(cx);
             return Poll::Pending;
         }
         loop {
@@ -196,7 +197,7 @@ impl KernelListener {
     }
 
     fn take_ready(&self) -> Option<Result<Accepted, Errno>> {
-        let Accepts { ready, error, .. } = self.io.source().accepts.as_deref()?;
+        let Accepts { ready, error, .. } = self.io.watch().accepts.as_deref()?;
         let first = ready.borrow_mut().pop_front();
         match first {
             Some(fd) => Some(with_peer(fd)),

@@ -13,7 +13,8 @@ use socket2::SockRef;
 #[cfg(feature = "sim")]
 use super::super::sim::{SimDetached, SimStream};
 use super::super::socket;
-use super::super::source::{Source, Watched};
+use super::super::watch::Watch;
+use super::super::watched::Watched;
 
 #[derive(Debug)]
 pub(crate) enum Stream {
@@ -31,11 +32,11 @@ pub(crate) enum Detached {
 }
 
 impl Stream {
-    pub(super) fn source(&self) -> &Source {
+    pub(super) fn watch(&self) -> &Watch {
         match self {
-            Stream::Kernel(io) => io.source(),
+            Stream::Kernel(io) => io.watch(),
             #[cfg(feature = "sim")]
-            Stream::Simulated(io) => io.source(),
+            Stream::Simulated(io) => io.watch(),
         }
     }
 
@@ -88,7 +89,7 @@ impl Stream {
         match self {
             Stream::Kernel(io) => io.poll_readable(cx),
             #[cfg(feature = "sim")]
-            Stream::Simulated(io) => io.source().poll_readable(cx),
+            Stream::Simulated(io) => io.watch().poll_readable(cx),
         }
     }
 
@@ -96,7 +97,7 @@ impl Stream {
         match self {
             Stream::Kernel(io) => io.poll_writable(cx),
             #[cfg(feature = "sim")]
-            Stream::Simulated(io) => io.source().poll_writable(cx),
+            Stream::Simulated(io) => io.watch().poll_writable(cx),
         }
     }
 
@@ -104,7 +105,7 @@ impl Stream {
         match self {
             Stream::Kernel(io) => io.poll_closed(cx),
             #[cfg(feature = "sim")]
-            Stream::Simulated(io) => io.source().poll_closed(cx),
+            Stream::Simulated(io) => io.watch().poll_closed(cx),
         }
     }
 
@@ -132,7 +133,7 @@ impl Stream {
             Stream::Kernel(io) => {
                 let error = sockopt::socket_error(io)?.err();
                 if let Some(errno) = error {
-                    io.source().after_error(errno);
+                    io.watch().after_error(errno);
                 }
                 Ok(error.map(io::Error::from))
             }

@@ -11,11 +11,13 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 
 use super::super::netns::NetNamespace;
+use super::super::readiness::Readiness;
 #[cfg(feature = "sim")]
 use super::super::sim::SimStream;
 use super::super::socket;
-use super::super::source::{Readiness, Source, Watched};
 use super::super::time::timeout;
+use super::super::watch::Watch;
+use super::super::watched::Watched;
 use super::stream::{Detached, Stream};
 use super::{KEEPALIVE, Keepalive};
 
@@ -89,7 +91,7 @@ impl TcpStream {
             Err(errno) => return Err(errno.into()),
         }
         // Watched only from here on: before connect(2) a TCP socket counts as hung up.
-        let io = Watched::with_source(fd, Source::new(Readiness::READABLE));
+        let io = Watched::with_watch(fd, Watch::new(Readiness::READABLE));
         connected(&io).await?;
         Ok(TcpStream { io: Stream::Kernel(io), foreign_source })
     }
@@ -183,32 +185,32 @@ impl TcpStream {
 
     /// Whether a read has hope, as far as is known.
     pub fn is_readable(&self) -> bool {
-        self.io.source().is_readable()
+        self.io.watch().is_readable()
     }
 
     /// Whether a write has hope, as far as is known.
     pub fn is_writable(&self) -> bool {
-        self.io.source().is_writable()
+        self.io.watch().is_writable()
     }
 
     /// Whether the connection is known to be over; see [`poll_closed`](TcpStream::poll_closed).
     pub fn is_hung_up(&self) -> bool {
-        self.io.source().is_closed()
+        self.io.watch().is_closed()
     }
 
     /// Whether the connection is known to have been aborted: reset by the peer, or timed out.
     pub fn is_aborted(&self) -> bool {
-        self.io.source().is(Readiness::ABORTED.or(Readiness::ERROR))
+        self.io.watch().is(Readiness::ABORTED.or(Readiness::ERROR))
     }
 
     /// Whether the peer is known to have sent its last byte, read or not.
     pub fn is_read_closed(&self) -> bool {
-        self.io.source().is(Readiness::READ_CLOSED)
+        self.io.watch().is(Readiness::READ_CLOSED)
     }
 
     /// Gives the next read hope without an edge: worth one call after being woken for another reason.
     pub fn assume_readable(&self) {
-        self.io.source().set(Readiness::READABLE);
+        self.io.watch().set(Readiness::READABLE);
     }
 
     /// Sends the end of our stream; the peer's may go on.
@@ -292,7 +294,7 @@ async fn connected(io: &Watched) -> io::Result<()> {
         match rustix::net::getpeername(io) {
             Ok(_) => return Ok(()),
             // Not yet: some other edge.
-            Err(Errno::NOTCONN) => io.source().clear(Readiness::WRITABLE),
+            Err(Errno::NOTCONN) => io.watch().clear(Readiness::WRITABLE),
             Err(errno) => return Err(errno.into()),
         }
     }

@@ -10,7 +10,7 @@ use rustix::net::{RecvFlags, SendFlags, sockopt};
 
 use super::super::netns::NetNamespace;
 use super::super::socket;
-use super::super::source::Watched;
+use super::super::watched::Watched;
 
 /// How to make a UDP socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -13,7 +13,8 @@ use rustix::net::{
     Shutdown, SocketAddrUnix, SocketFlags, SocketType, accept_with, socket_with,
 };
 
-use super::super::source::{Source, Watched};
+use super::super::watch::Watch;
+use super::super::watched::Watched;
 
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 /// Descriptors taken from one packet; the kernel closes what does not fit.
@@ -101,8 +102,8 @@ impl UnixListener {
         let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
         rustix::net::bind(&fd, &SocketAddrUnix::new(path.as_ref())?)?;
         rustix::net::listen(&fd, 128)?;
-        let readable = super::super::source::Readiness::READABLE;
-        Ok(UnixListener { io: Watched::with_source(fd, Source::new(readable)) })
+        let readable = super::super::readiness::Readiness::READABLE;
+        Ok(UnixListener { io: Watched::with_watch(fd, Watch::new(readable)) })
     }
 
     /// The next connection.

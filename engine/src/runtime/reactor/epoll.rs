@@ -16,7 +16,8 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use slab::Slab;
 
-use super::super::source::{Readiness, Source, Token};
+use super::super::readiness::Readiness;
+use super::super::watch::{Token, Watch};
 
 /// Events taken per wait; more are delivered by the next one, which then does not wait.
 const EVENTS_PER_WAIT_MAX: usize = 512;
@@ -32,7 +33,7 @@ pub(crate) struct Epoll {
 
 struct Slot {
     generation: u32,
-    source: Rc<Source>,
+    watch: Rc<Watch>,
 }
 
 impl Epoll {
@@ -48,11 +49,11 @@ impl Epoll {
         &self,
         local: u32,
         fd: BorrowedFd<'_>,
-        source: &Rc<Source>,
+        watch: &Rc<Watch>,
     ) -> rustix::io::Result<Token> {
         let generation = self.generation.get().wrapping_add(1);
         self.generation.set(generation);
-        let slot = self.slots.borrow_mut().insert(Slot { generation, source: source.clone() });
+        let slot = self.slots.borrow_mut().insert(Slot { generation, watch: watch.clone() });
         let data = EventData::new_u64(u64::from(generation) << 32 | slot as u64);
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         if let Err(errno) = epoll::add(&self.fd, fd, data, flags) {
@@ -102,11 +103,11 @@ impl Epoll {
 
     fn deliver(&self, name: u64, bits: u32) {
         let (generation, slot) = ((name >> 32) as u32, name as u32 as usize);
-        let source = match self.slots.borrow().get(slot) {
-            Some(entry) if entry.generation == generation => entry.source.clone(),
+        let watch = match self.slots.borrow().get(slot) {
+            Some(entry) if entry.generation == generation => entry.watch.clone(),
             _ => return,
         };
         // No borrow is held here: a waker may run anything.
-        source.notify(Readiness::from_poll(bits));
+        watch.notify(Readiness::from_poll(bits));
     }
 }

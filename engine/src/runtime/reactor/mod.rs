@@ -2,8 +2,8 @@
 //!
 //! Two reactors for the kernel behind one interface, [`ring`] (io_uring) and [`epoll`], and with the
 //! feature `sim` a simulated [`World`](super::World) in their place. All give
-//! edges: a source is told once that it became ready, and again only when that happens anew. Both
-//! deliver into the same [`Source`]s, so nothing above this module knows which one runs.
+//! edges: a watch is told once that it became ready, and again only when that happens anew. Both
+//! deliver into the same [`Watch`]s, so nothing above this module knows which one runs.
 //!
 //! **Invariant:** neither makes sockets, moves bytes or owns buffers. The kernel holds nothing of
 //! ours but descriptors.
@@ -23,8 +23,8 @@ use super::executor::{RuntimeError, RuntimeOptions};
 use super::local::Local;
 #[cfg(feature = "sim")]
 use super::sim::World;
-use super::source::{Source, Token};
 use super::task::TaskKey;
+use super::watch::{Token, Watch};
 
 /// Which reactor a runtime shall have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,11 +137,11 @@ impl Reactor {
         &self,
         local: &Local,
         fd: BorrowedFd<'_>,
-        source: &Rc<Source>,
+        watch: &Rc<Watch>,
     ) -> rustix::io::Result<Token> {
         match self {
-            Reactor::Epoll(epoll) => epoll.register(local.id(), fd, source),
-            Reactor::Ring(ring) => Ok(ring.register(local, fd, source)),
+            Reactor::Epoll(epoll) => epoll.register(local.id(), fd, watch),
+            Reactor::Ring(ring) => Ok(ring.register(local, fd, watch)),
             // A socket of the kernel in a simulation: nobody would ever hear of it.
             #[cfg(feature = "sim")]
             Reactor::Sim(_) => Err(rustix::io::Errno::OPNOTSUPP),

@@ -10,16 +10,14 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::super::source::{Readiness, Source};
-use super::network::{Event, Network, Target};
+use super::super::readiness::Readiness;
+use super::super::watch::Watch;
+use super::dialling::Target;
+use super::ending::RETRANSMISSION;
+use super::network::{Event, Network};
 
 pub(super) const CLIENT: usize = 0;
 pub(super) const SERVER: usize = 1;
-
-/// A silent peer is given up after 180 s and nine probes; one that leaves bytes unanswered after about
-/// fifteen minutes (`tcp_retries2`).
-const KEEPALIVE: Duration = Duration::from_secs(180 + 9 * 180);
-const RETRANSMISSION: Duration = Duration::from_secs(924);
 
 /// One end of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,35 +54,35 @@ pub(super) struct Connection {
 }
 
 pub(super) struct End {
-    pub(super) source: Rc<Source>,
+    pub(super) watch: Rc<Watch>,
     pub(super) custody: Custody,
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
     /// Where the dialler wanted to go.
     pub(super) original: SocketAddr,
-    connected: bool,
+    pub(super) connected: bool,
     /// To be told once.
-    error: Option<ErrorKind>,
+    pub(super) error: Option<ErrorKind>,
     /// Failed, or reset by ourselves: nothing goes in or out.
-    dead: bool,
+    pub(super) dead: bool,
     /// Taken from the program, not yet sent.
-    outgoing: VecDeque<u8>,
-    in_flight: usize,
+    pub(super) outgoing: VecDeque<u8>,
+    pub(super) in_flight: usize,
     /// Arrived; the first `visible` of it can be read.
-    received: VecDeque<u8>,
+    pub(super) received: VecDeque<u8>,
     visible: usize,
     revealing: bool,
-    ending: bool,
-    end_sent: bool,
-    end_acknowledged: bool,
-    ended: bool,
+    pub(super) ending: bool,
+    pub(super) end_sent: bool,
+    pub(super) end_acknowledged: bool,
+    pub(super) ended: bool,
     last_departure: Duration,
 }
 
 impl End {
     fn new(local: SocketAddr, peer: SocketAddr, original: SocketAddr) -> End {
         End {
-            source: Rc::new(Source::new(Readiness::READABLE)),
+            watch: Rc::new(Watch::new(Readiness::READABLE)),
             custody: Custody::Nobody,
             local,
             peer,
@@ -106,7 +104,7 @@ impl End {
     }
 
     /// Everything that has arrived can be read.
-    fn reveal(&mut self) {
+    pub(super) fn reveal(&mut self) {
         self.revealing = false;
         self.visible = self.received.len();
     }
@@ -144,7 +142,7 @@ impl Connection {
         self.ends.iter().enumerate().filter(|(_, end)| end.custody == Custody::Program)
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         let over = |end: &End| {
             let finished = end.dead || self.lost || (end.end_sent && end.outgoing.is_empty());
             end.custody == Custody::Nobody && finished
@@ -160,8 +158,8 @@ impl Network {
 
     pub(super) fn notify(&mut self, id: EndId, readiness: Readiness) {
         if let Some(end) = self.end(id) {
-            let source = end.source.clone();
-            self.wakes.push((source, readiness));
+            let watch = end.watch.clone();
+            self.wakes.push((watch, readiness));
         }
     }
 
@@ -272,7 +270,7 @@ impl Network {
     }
 
     /// Sends what the other end has room for; then the end of the stream, if it has come to that.
-    fn pump(&mut self, id: EndId) {
+    pub(super) fn pump(&mut self, id: EndId) {
         loop {
             let largest = self.random.within(self.options.segment_bytes.clone()) as usize;
             let Some(connection) = self.connections.get_mut(&id.connection) else { return };
@@ -300,7 +298,12 @@ impl Network {
     }
 
     /// Puts something on its way to the other end, behind what is on its way already.
-    fn send(&mut self, from: EndId, latency: Duration, event: impl FnOnce(EndId) -> Event) {
+    pub(super) fn send(
+        &mut self,
+        from: EndId,
+        latency: Duration,
+        event: impl FnOnce(EndId) -> Event,
+    ) {
         let jitter = Duration::from_nanos(self.random.within(0..=latency.as_nanos() as u64 / 10));
         let earliest = self.clock + latency + jitter;
         let Some(end) = self.end(from) else { return };
@@ -354,110 +357,5 @@ impl Network {
             self.notify(id.other(), Readiness::WRITABLE);
         }
         self.pump(id.other());
-    }
-
-    pub(super) fn end_of_stream(&mut self, id: EndId) {
-        if self.is_lost(id) {
-            return;
-        }
-        let Some(connection) = self.connections.get_mut(&id.connection) else { return };
-        let (here, there) = (id.side, id.other().side);
-        if connection.ends[here].dead {
-            return;
-        }
-        connection.ends[here].ended = true;
-        connection.ends[here].reveal();
-        connection.ends[there].end_acknowledged = true;
-        self.notify(id, Readiness::READABLE.or(Readiness::READ_CLOSED));
-        for end in [id, id.other()] {
-            let both = self.end(end).is_some_and(|end| end.ended && end.end_acknowledged);
-            if both {
-                self.notify(end, Readiness::HUNG_UP);
-            }
-        }
-        self.sweep(id.connection);
-    }
-
-    /// The connection of this end is over, by an error.
-    pub(super) fn fail(&mut self, id: EndId, kind: ErrorKind) {
-        let Some(end) = self.end(id) else { return };
-        if std::mem::replace(&mut end.dead, true) {
-            return;
-        }
-        // After the peer's end of stream its reset only means that it took no more (RFC 9293 §3.10.7.4).
-        let kind = match kind {
-            ErrorKind::ConnectionReset if end.ended => ErrorKind::BrokenPipe,
-            kind => kind,
-        };
-        end.error = Some(kind);
-        end.outgoing.clear();
-        end.reveal();
-        let all = Readiness::READABLE
-            .or(Readiness::WRITABLE)
-            .or(Readiness::READ_CLOSED)
-            .or(Readiness::HUNG_UP)
-            .or(Readiness::ERROR);
-        self.notify(id, all);
-        self.sweep(id.connection);
-    }
-
-    pub(super) fn shutdown_write(&mut self, id: EndId) -> io::Result<()> {
-        let Some(end) = self.end(id).filter(|end| !end.dead) else {
-            return Err(ErrorKind::NotConnected.into());
-        };
-        end.ending = true;
-        self.pump(id);
-        Ok(())
-    }
-
-    /// The program lets go of an end: a clean end, unless bytes are left unread.
-    pub(super) fn close(&mut self, id: EndId) {
-        let Some(end) = self.end(id) else { return };
-        if !end.received.is_empty() || !end.connected {
-            return self.abort(id);
-        }
-        end.custody = Custody::Nobody;
-        end.ending = true;
-        self.pump(id);
-        self.sweep(id.connection);
-    }
-
-    /// The program lets go of an end with a reset.
-    pub(super) fn abort(&mut self, id: EndId) {
-        let Some(connection) = self.connections.get_mut(&id.connection) else { return };
-        let (latency, lost) = (connection.latency, connection.lost);
-        let end = &mut connection.ends[id.side];
-        end.custody = Custody::Nobody;
-        end.outgoing.clear();
-        end.received.clear();
-        if !std::mem::replace(&mut end.dead, true) && !lost {
-            self.send(id, latency, |end| Event::Reset { end });
-        }
-        self.sweep(id.connection);
-    }
-
-    /// From here on nothing arrives; both ends find out in their own time.
-    pub(super) fn lose(&mut self, id: u64) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        if std::mem::replace(&mut connection.lost, true) {
-            return;
-        }
-        for side in [CLIENT, SERVER] {
-            let end = &self.connections[&id].ends[side];
-            let waiting = end.in_flight > 0 || !end.outgoing.is_empty() || end.ending;
-            let patience = if waiting { RETRANSMISSION } else { KEEPALIVE };
-            self.schedule(patience, Event::Expire { end: EndId { connection: id, side } });
-        }
-    }
-
-    fn is_lost(&self, id: EndId) -> bool {
-        self.connections.get(&id.connection).is_none_or(|connection| connection.lost)
-    }
-
-    /// Forgets a connection that neither a program nor the kernel needs any more.
-    fn sweep(&mut self, id: u64) {
-        if self.connections.get(&id).is_some_and(Connection::is_over) {
-            self.connections.remove(&id);
-        }
     }
 }

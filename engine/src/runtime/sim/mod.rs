@@ -13,6 +13,8 @@
 //! ([`World::digest`]). Nothing here reads a clock, iterates a hash map or asks the system.
 
 mod connection;
+mod dialling;
+mod ending;
 mod network;
 mod options;
 mod sockets;
@@ -31,8 +33,9 @@ use super::executor::Runtime;
 use super::local;
 use super::netns::NetNamespace;
 use super::reactor::Reactor;
-use super::source::{Readiness, Source};
+use super::readiness::Readiness;
 use super::task::TaskKey;
+use super::watch::Watch;
 
 /// The virtual cost of one turn of the loop, so that a busy shard does not stop the clock.
 const TURN: Duration = Duration::from_micros(1);
@@ -175,9 +178,9 @@ impl World {
     }
 
     /// No borrow is held here: a waker may run anything.
-    fn deliver(&self, wakes: Vec<(Rc<Source>, Readiness)>) {
-        for (source, readiness) in wakes {
-            source.notify(readiness);
+    fn deliver(&self, wakes: Vec<(Rc<Watch>, Readiness)>) {
+        for (watch, readiness) in wakes {
+            watch.notify(readiness);
         }
     }
 

@@ -8,9 +8,10 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::super::net::{ConnectOptions, ListenOptions};
-use super::super::source::{Readiness, Source};
+use super::super::readiness::Readiness;
+use super::super::watch::Watch;
 use super::connection::{Custody, EndId};
-use super::network::Dial;
+use super::dialling::Dial;
 use super::{SimNamespace, World};
 
 /// A simulated connection.
@@ -18,7 +19,7 @@ use super::{SimNamespace, World};
 pub(crate) struct SimStream {
     world: World,
     end: EndId,
-    source: Rc<Source>,
+    watch: Rc<Watch>,
     /// Closing resets.
     reset: Cell<bool>,
     /// Somebody else has it now.
@@ -39,9 +40,9 @@ impl SimStream {
         }
         let (namespace, mark) = (namespace.index, options.mark);
         let dial = Dial { namespace, mark, source, destination };
-        let (end, source_of) = world.network.borrow_mut().dial(dial)?;
-        let stream = SimStream::new(world, end, source_of);
-        poll_fn(|cx| stream.source.poll_writable(cx)).await;
+        let (end, watch) = world.network.borrow_mut().dial(dial)?;
+        let stream = SimStream::new(world, end, watch);
+        poll_fn(|cx| stream.watch.poll_writable(cx)).await;
         match stream.take_error() {
             Some(error) => Err(error),
             None => {
@@ -52,29 +53,29 @@ impl SimStream {
     }
 
     fn held(world: World, end: EndId) -> SimStream {
-        let source = {
+        let watch = {
             let mut network = world.network.borrow_mut();
             let held = network.end(end).expect("an end in the queue is there");
             held.custody = Custody::Program;
-            held.source.clone()
+            held.watch.clone()
         };
-        source.set(Readiness::READABLE.or(Readiness::WRITABLE));
-        SimStream::new(world, end, source)
+        watch.set(Readiness::READABLE.or(Readiness::WRITABLE));
+        SimStream::new(world, end, watch)
     }
 
-    fn new(world: World, end: EndId, source: Rc<Source>) -> SimStream {
-        SimStream { world, end, source, reset: Cell::new(false), detached: false }
+    fn new(world: World, end: EndId, watch: Rc<Watch>) -> SimStream {
+        SimStream { world, end, watch, reset: Cell::new(false), detached: false }
     }
 
-    pub(crate) fn source(&self) -> &Source {
-        &self.source
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
     }
 
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let wanted = buffer.len();
         let got = self.attempt(Readiness::READABLE, |network| network.read(self.end, buffer))?;
-        self.source.check_end(got, wanted)?;
-        self.source.after_read(got, wanted);
+        self.watch.check_end(got, wanted)?;
+        self.watch.after_read(got, wanted);
         Ok(got)
     }
 
@@ -93,7 +94,7 @@ impl SimStream {
 
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let got = self.attempt(Readiness::WRITABLE, |network| network.write(self.end, bytes))?;
-        self.source.after_write(got, bytes.len());
+        self.watch.after_write(got, bytes.len());
         Ok(got)
     }
 
@@ -108,17 +109,17 @@ impl SimStream {
         call: impl FnOnce(&mut super::network::Network) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let hope = match direction {
-            Readiness::READABLE => self.source.is_readable(),
-            _ => self.source.is_writable(),
+            Readiness::READABLE => self.watch.is_readable(),
+            _ => self.watch.is_writable(),
         };
         if !hope {
             return Err(ErrorKind::WouldBlock.into());
         }
         let result = call(&mut self.world.network.borrow_mut());
         result.inspect_err(|error| match error.kind() {
-            ErrorKind::WouldBlock => self.source.clear(direction.or(Readiness::ERROR)),
+            ErrorKind::WouldBlock => self.watch.clear(direction.or(Readiness::ERROR)),
             ErrorKind::BrokenPipe => {}
-            _ => self.source.set(Readiness::ABORTED),
+            _ => self.watch.set(Readiness::ABORTED),
         })
     }
 
@@ -133,7 +134,7 @@ impl SimStream {
     pub(crate) fn take_error(&self) -> Option<io::Error> {
         let kind = self.world.network.borrow_mut().take_error(self.end)?;
         if kind != ErrorKind::BrokenPipe {
-            self.source.set(Readiness::ABORTED);
+            self.watch.set(Readiness::ABORTED);
         }
         Some(kind.into())
     }
@@ -208,7 +209,7 @@ pub(crate) struct SimListener {
     index: usize,
     address: SocketAddr,
     transparent: bool,
-    source: Rc<Source>,
+    watch: Rc<Watch>,
 }
 
 impl SimListener {
@@ -218,17 +219,17 @@ impl SimListener {
         options: &ListenOptions,
     ) -> io::Result<SimListener> {
         let world = World::of(namespace)?;
-        let source = Rc::new(Source::new(Readiness::READABLE));
+        let watch = Rc::new(Watch::new(Readiness::READABLE));
         let (reuse_port, backlog) = (options.reuse_port, options.backlog);
         let (index, address) = world.network.borrow_mut().listen(
             namespace.index,
             address,
             reuse_port,
             backlog,
-            &source,
+            &watch,
         )?;
         let transparent = options.transparent;
-        Ok(SimListener { world, index, address, transparent, source })
+        Ok(SimListener { world, index, address, transparent, watch })
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
@@ -242,7 +243,7 @@ impl SimListener {
     pub(crate) fn try_accept(&self) -> io::Result<(SimStream, SocketAddr)> {
         let end = self.world.network.borrow_mut().accept(self.index);
         let Some(end) = end else {
-            self.source.clear(Readiness::READABLE);
+            self.watch.clear(Readiness::READABLE);
             return Err(ErrorKind::WouldBlock.into());
         };
         let stream = SimStream::held(self.world.clone(), end);
@@ -253,7 +254,7 @@ impl SimListener {
     pub(crate) async fn accept(&self) -> io::Result<(SimStream, SocketAddr)> {
         poll_fn(|cx| match self.try_accept() {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.source.wait_readable(cx);
+                self.watch.wait_readable(cx);
                 Poll::Pending
             }
             accepted => Poll::Ready(accepted),

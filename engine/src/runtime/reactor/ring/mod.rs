@@ -1,6 +1,6 @@
 //! The ring reactor: io_uring as the wait point.
 //!
-//! Every source has at most one request with the kernel: a multishot poll, or on a listener a
+//! Every watch has at most one request with the kernel: a multishot poll, or on a listener a
 //! multishot accept. A slot lives until that request's last completion, so that nothing the kernel
 //! still has to say can reach anybody else:
 //!
@@ -38,13 +38,14 @@ use self::queue::{Completion, Entered, Queue, Request};
 pub use self::setup::RING_OPERATIONS;
 use self::slot::{Name, Operation, Owner, Phase, Slot, Slots};
 use super::super::local::Local;
-use super::super::source::{Accepts, Readiness, Source, Token};
+use super::super::readiness::Readiness;
+use super::super::watch::{Accepts, Token, Watch};
 use super::RingSizes;
 
 /// Connections taken from the kernel and not yet by us: above it, the multishot accept is told to end.
 /// What the kernel had queued at that moment may still come.
 const ACCEPTED_MAX: usize = 256;
-/// Polls of one source that may fail in a row before it is given up.
+/// Polls of one watch that may fail in a row before it is given up.
 const FAILURES_MAX: u8 = 8;
 /// How long a runtime that is dropped waits for the kernel's last words.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(1);
@@ -87,14 +88,14 @@ impl Ring {
         Ok((ring, granted.story))
     }
 
-    pub(super) fn register(&self, local: &Local, fd: BorrowedFd<'_>, source: &Rc<Source>) -> Token {
-        let accepts = source.accepts.is_some() && self.multishot_accept;
+    pub(super) fn register(&self, local: &Local, fd: BorrowedFd<'_>, watch: &Rc<Watch>) -> Token {
+        let accepts = watch.accepts.is_some() && self.multishot_accept;
         // A listener is armed by whoever waits for it, see `accepts`.
         let (operation, phase) = match accepts {
             true => (Operation::Accept, Phase::Idle),
             false => (Operation::Poll, Phase::Armed),
         };
-        let owner = Owner::Watching(source.clone());
+        let owner = Owner::Watching(watch.clone());
         let slot = Slot { operation, phase, failures: 0, fd: fd.as_raw_fd(), owner };
         let name = self.slots.borrow_mut().insert(slot);
         if phase == Phase::Armed {
@@ -122,7 +123,7 @@ impl Ring {
             slot.phase = Phase::Cancelling;
             self.push(local, slot.cancel(name));
         }
-        // Both are dropped after the borrow: a source may hold accepted connections and wakers.
+        // Both are dropped after the borrow: a watch may hold accepted connections and wakers.
         let (_owner, _slot);
         if slot.phase == Phase::Cancelling {
             _owner = std::mem::replace(&mut slot.owner, Owner::Closing(fd));
@@ -248,13 +249,13 @@ impl Ring {
     fn polled(&self, name: Name, completion: Completion) {
         let mut slots = self.slots.borrow_mut();
         let Some(slot) = slots.get_mut(name) else { return };
-        let Owner::Watching(source) = &slot.owner else {
+        let Owner::Watching(watch) = &slot.owner else {
             let finished = (!completion.more).then(|| slots.remove(name));
             drop(slots);
             drop(finished);
             return;
         };
-        let source = source.clone();
+        let watch = watch.clone();
         let ready = u32::try_from(completion.result).map(Readiness::from_poll);
         slot.failures = if ready.is_ok() { 0 } else { slot.failures + 1 };
         let mut ready = ready.unwrap_or_default();
@@ -267,24 +268,24 @@ impl Ring {
         }
         drop(slots);
         // No borrow is held here: a waker may run anything.
-        source.notify(ready);
+        watch.notify(ready);
     }
 
     fn accepted(&self, local: &Local, name: Name, completion: Completion) {
         let connection = (completion.result >= 0).then(|| adopt(completion.result));
         let mut slots = self.slots.borrow_mut();
         let watching = slots.get_mut(name).and_then(|slot| match &slot.owner {
-            Owner::Watching(source) => Some((source.clone(), slot)),
+            Owner::Watching(watch) => Some((watch.clone(), slot)),
             Owner::Closing(_) => None,
         });
-        let Some((source, slot)) = watching else {
+        let Some((watch, slot)) = watching else {
             local.count(|counters| counters.late_accepts_closed += u64::from(connection.is_some()));
             let finished = (!completion.more).then(|| slots.remove(name));
             drop(slots);
             drop((connection, finished));
             return;
         };
-        let Accepts { ready, error } = source.accepts.as_deref().expect("a listener's source");
+        let Accepts { ready, error } = watch.accepts.as_deref().expect("a listener's watch");
         if connection.is_none() && completion.result != -libc::ECANCELED {
             error.set(Some(Errno::from_raw_os_error(-completion.result)));
         }
@@ -299,7 +300,7 @@ impl Ring {
             self.push(local, slot.cancel(name));
         }
         drop(slots);
-        source.notify(Readiness::READABLE);
+        watch.notify(Readiness::READABLE);
     }
 
     /// Ends everything that is with the kernel and takes back what it still hands over.

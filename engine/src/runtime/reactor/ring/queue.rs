@@ -4,7 +4,7 @@
 //! nothing a late completion could write to, and dropping anything at any time is sound.
 //!
 //! What does not fit the submission queue waits in a backlog, in order, and goes with the next
-//! enter: a cancel is never lost. The backlog is bounded by the sources, each of which has at most
+//! enter: a cancel is never lost. The backlog is bounded by the watches, each of which has at most
 //! one request and its cancel on the way.
 #![allow(unsafe_code)]
 // JUSTIFICATION: the ring's submission is unsafe by nature; it is confined to `Queue::try_push`.
@@ -173,5 +173,42 @@ fn classify(result: std::io::Result<usize>) -> Entered {
         Errno::TIME | Errno::INTR => Entered::Done,
         errno @ (Errno::AGAIN | Errno::BUSY | Errno::NOMEM) => Entered::Refused(errno),
         errno => Entered::Broken(errno),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::RingSizes;
+    use super::super::setup::{RING_OPERATIONS, obtain};
+    use super::*;
+
+    /// Even a corrupted process cannot make one of our rings open a file or make a socket.
+    #[test]
+    fn every_operation_not_on_the_list_is_refused() {
+        let sizes = RingSizes { submissions: 256, completions: 1024 };
+        let (mut queue, _) = match obtain(sizes) {
+            Ok(granted) => granted.ring,
+            Err(refusal) => return println!("NOT RUN: {refusal}"),
+        };
+        for operation in 0..=u8::MAX {
+            if RING_OPERATIONS.iter().any(|(allowed, _)| *allowed == operation) {
+                continue;
+            }
+            let mut entry = opcode::Nop::new().build().user_data(u64::from(operation));
+            // SAFETY: an entry is one `io_uring_sqe`, whose first byte is the operation.
+            unsafe { (&raw mut entry).cast::<u8>().write(operation) };
+            assert!(queue.try_push(&entry), "the queue is empty");
+            let mut completions = Vec::new();
+            while completions.is_empty() {
+                assert_eq!(queue.enter(Some(Duration::from_secs(1))), Entered::Done);
+                queue.reap(&mut completions);
+            }
+            let result = completions[0].result;
+            // What the kernel does not know at all is EINVAL.
+            assert!(matches!(-result, libc::EACCES | libc::EINVAL), "{operation}: {result}");
+            if operation == 0 {
+                assert_eq!(-result, libc::EACCES, "a NOP is harmless, and refused all the same");
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use slab::Slab;
 
-use super::super::super::source::{Source, Token};
+use super::super::super::watch::{Token, Watch};
 use super::queue::Request;
 
 /// What a request is for.
@@ -72,7 +72,7 @@ pub(super) enum Phase {
 /// Whom the completions of a slot are for.
 #[derive(Debug)]
 pub(super) enum Owner {
-    Watching(Rc<Source>),
+    Watching(Rc<Watch>),
     /// Nobody. A descriptor that is to be closed is held until the kernel has let go of it.
     Closing(#[expect(dead_code, reason = "held, to be closed when dropped")] Option<OwnedFd>),
 }
