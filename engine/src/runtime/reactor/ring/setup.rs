@@ -368,4 +368,16 @@ mod tests {
             outcome.expect("granted").starts_with("deferred task run, 512/4096 entries, after")
         );
     }
+
+    /// A kernel that grants the best tier grants the others, too: each must pass the same test.
+    #[test]
+    fn every_tier_passes_the_self_test() {
+        for tier in Tier::ALL {
+            match build(tier, RingSizes { submissions: 256, completions: 1024 }) {
+                Ok((_, multishot_accept)) => assert!(multishot_accept, "{tier}"),
+                Err(refusal @ Refusal::Kernel(..)) => println!("NOT RUN: {tier}: {refusal}"),
+                Err(refusal) => panic!("{tier}: {refusal}"),
+            }
+        }
+    }
 }
