@@ -18,6 +18,7 @@ on_both_reactors! {
     the_drain_deadline_ends_what_is_left,
     a_reload_adds_a_running_workload_without_a_failed_request,
     a_reload_takes_a_workload_away,
+    open_connections_survive_enrolment_and_withdrawal,
     a_bad_reload_is_refused_and_changes_nothing,
     certificates_are_renewed_under_traffic,
     the_rules_are_gone_after_the_end,
@@ -126,6 +127,33 @@ fn a_reload_takes_a_workload_away(reactor: &str) {
     })
     .unwrap();
     assert!(has_rules(mesh.at("server")));
+}
+
+fn open_connections_survive_enrolment_and_withdrawal(reactor: &str) {
+    let mesh = Mesh::start(reactor);
+    let _late = Application::echo(mesh.at("late"), 8080);
+    let _legacy = Application::echo(mesh.at("legacy"), 8080);
+    // Towards it and from it, through a proxy on the other side and without any.
+    let open = || {
+        [("client", "late"), ("stranger", "late"), ("late", "legacy"), ("late", "server-2")]
+            .map(|(from, to)| (from, to, connect(mesh.at(from), mesh.address(to, 8080))))
+    };
+    let _server = Application::echo(mesh.at("server-2"), 8080);
+    let mut before = open();
+    for (.., stream) in &mut before {
+        exchange(stream, b"before the enrolment").unwrap();
+    }
+    mesh.rewrite(&mesh.settings.clone().late().configuration(&mesh.lab));
+    wait_until("late is captured", PATIENCE, || has_rules(mesh.at("late"))).unwrap();
+    let mut during = open();
+    for (from, to, stream) in before.iter_mut().chain(&mut during) {
+        exchange(stream, b"after the enrolment").unwrap_or_else(|e| panic!("{from} to {to}: {e}"));
+    }
+    mesh.rewrite(&mesh.settings.configuration(&mesh.lab));
+    wait_until("late is not captured", PATIENCE, || !has_rules(mesh.at("late"))).unwrap();
+    for (from, to, stream) in &mut before {
+        exchange(stream, b"after the withdrawal").unwrap_or_else(|e| panic!("{from} to {to}: {e}"));
+    }
 }
 
 fn a_bad_reload_is_refused_and_changes_nothing(reactor: &str) {

@@ -25,6 +25,7 @@ on_both_reactors! {
     large_transfers_arrive_whole_in_both_directions,
     five_hundred_connections_at_once,
     what_was_in_flight_is_told_apart,
+    short_connections_do_not_collide,
 }
 
 const CLIENT: &str = "spiffe://cluster.local/ns/default/sa/client";
@@ -307,4 +308,23 @@ fn what_was_in_flight_is_told_apart(reactor: &str) {
         }
     });
     echo_once(mesh.at("client"), to).unwrap();
+}
+
+fn short_connections_do_not_collide(reactor: &str) {
+    // The application sees its client's address on a connection that we dial: its port must not be
+    // one that the client itself uses at that moment, or the two are one to connection tracking.
+    let mesh = Mesh::start(reactor);
+    let _server = Application::echo(mesh.at("server"), 8080);
+    for from in ["stranger", "client"] {
+        let (from, to) = (mesh.at(from), mesh.address("server", 8080));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(move || {
+                    let connections = (0..1000).map(|_| echo_once(from, to));
+                    let failed: Vec<_> = connections.filter_map(Result::err).collect();
+                    assert!(failed.is_empty(), "from {}: {failed:?}", from.name());
+                });
+            }
+        });
+    }
 }
