@@ -220,7 +220,7 @@ impl Story {
             joined.map(|()| format!("{} ms after the files were written", took.as_millis())),
         );
         // A connection that was open already when it joined ends as it began: in the clear.
-        self.wait(WHILE / 8)?;
+        self.wait(WHILE / 2)?;
         let capture = start_capture(stage, "joined")?;
         self.wait(WHILE / 2)?;
         let (inside, outside) = (end_client(inside)?, end_client(outside)?);
