@@ -3,7 +3,7 @@
 //! Nothing here waits, logs, reads a clock or throws dice: chance comes in as a number. The same question
 //! about the same snapshot has the same answer, on every shard.
 //!
-//! * [`outbound`]: a workload connects somewhere; where do its bytes go, and in what?
+//! * [`outbound()`]: a workload connects somewhere; where do its bytes go, and in what?
 //! * [`outbound_except`]: the same, after some of the answers could not be dialled.
 //! * [`inbound_tunnel`]: a peer asks through HBONE to be connected; to what?
 //! * [`inbound_plaintext`]: somebody connects to a workload without a tunnel.

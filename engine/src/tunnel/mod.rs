@@ -10,7 +10,7 @@
 //! reads its own application and sends. Whatever small frames a turn of the shard's loop produces are
 //! sealed and written once, at the end of that turn.
 //!
-//! **Invariant:** a byte is copied in user space only when it is small ([`COALESCE_BYTES_MAX`]) or when
+//! **Invariant:** a byte is copied in user space only when it is small ([`COALESCE_BYTES_MAX`](crate::limits::COALESCE_BYTES_MAX)) or when
 //! the far side of it does not take it at once.
 
 mod bulk;
