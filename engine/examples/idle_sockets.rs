@@ -2,8 +2,9 @@
 //!
 //! `cargo run --release -p ringway-engine --example idle_sockets [ring|epoll] [CONNECTIONS]`
 //!
-//! The clients are a second process. Each connection is one task that waits for bytes, as the relay of an
-//! idle connection does. Tables double as they grow, so the average and the slope of the second half differ.
+//! The clients are a second process. Each connection is one task that waits for bytes, as the relay
+//! of an idle connection does. Tables double as they grow, so the average and the slope of the
+//! second half differ.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;

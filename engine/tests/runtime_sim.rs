@@ -430,8 +430,8 @@ struct Outcome {
     met: FaultsMet,
 }
 
-/// Echo servers and clients under the faults of a seed. Whatever happens: what comes back is what was
-/// sent, to the byte, or its beginning and then an error; everything ends; nothing leaks.
+/// Echo servers and clients under the faults of a seed. Whatever happens: what comes back is what
+/// was sent, to the byte, or its beginning and then an error; everything ends; nothing leaks.
 fn storm(seed: u64) -> Outcome {
     let pair = Rc::new(Pair::new(World::new(seed)));
     let (clean, aborted) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));

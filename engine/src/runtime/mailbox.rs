@@ -1,7 +1,7 @@
 //! Mailboxes: bounded queues from any thread to a task of a shard.
 //!
-//! Sending never waits and takes no lock: a full mailbox is the sender's to deal with. The receiver's
-//! waker waits in a queue of one, from which exactly one sender takes it.
+//! Sending never waits and takes no lock: a full mailbox is the sender's to deal with. The
+//! receiver's waker waits in a queue of one, from which exactly one sender takes it.
 
 use std::fmt;
 use std::future::poll_fn;

@@ -1,14 +1,14 @@
 //! The shard's runtime: one thread, one executor, one reactor, readiness first.
 //!
 //! A [`Runtime`] belongs to the thread that made it. Connections are tasks ([`spawn`]), time is a
-//! wheel of milliseconds ([`sleep`], [`timeout`], [`now`]), sockets tell when they are ready and the
-//! bytes move by plain non-blocking calls on ready sockets. Nothing in flight owns our memory, so
-//! dropping a future at any await is always safe.
+//! wheel of milliseconds ([`sleep`], [`timeout`], [`now`]), sockets tell when they are ready and
+//! the bytes move by plain non-blocking calls on ready sockets. Nothing in flight owns our memory,
+//! so dropping a future at any await is always safe.
 //!
 //! ```text
-//!  block_on ──▶ turn: poll what was ready at its start ──▶ turn-end hooks ──▶ reactor ──▶ timers ─┐
-//!               ▲                                                                                 │
-//!               └─────────────────────────────────────────────────────────────────────────────────┘
+//!  block_on ──▶ turn: poll what was ready at its start ──▶ turn-end hooks ──▶ reactor ──▶ timers ┐
+//!               ▲                                                                                │
+//!               └────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! The reactor is chosen once, at start: `ring` (io_uring as the wait point) or `epoll`, behind one

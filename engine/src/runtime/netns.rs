@@ -1,8 +1,8 @@
 //! Network namespaces: where a workload's sockets are made.
 //!
 //! A socket belongs for ever to the namespace its thread was in when it called `socket(2)`. So a
-//! thread enters the workload's namespace, makes the socket, and comes back; it never asks a ring to
-//! make one, because the kernel's worker threads stay in the namespace they were born in. Each
+//! thread enters the workload's namespace, makes the socket, and comes back; it never asks a ring
+//! to make one, because the kernel's worker threads stay in the namespace they were born in. Each
 //! socket is then checked against the namespace's cookie, which the kernel never reuses.
 
 use std::cell::RefCell;

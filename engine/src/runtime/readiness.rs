@@ -14,7 +14,8 @@ impl Readiness {
     pub(crate) const HUNG_UP: Readiness = Readiness(1 << 3);
     /// The kernel has an error for us.
     pub(crate) const ERROR: Readiness = Readiness(1 << 4);
-    /// An error of the connection was seen by some call: from here on an end of stream is no clean end.
+    /// An error of the connection was seen by some call: from here on an end of stream is no clean
+    /// end.
     pub(crate) const ABORTED: Readiness = Readiness(1 << 5);
     /// The reactor could not watch this descriptor.
     pub(crate) const UNWATCHED: Readiness = Readiness(1 << 6);

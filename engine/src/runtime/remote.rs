@@ -1,4 +1,5 @@
-//! How other threads reach a shard: an injector of tasks to be polled, and an eventfd that ends its wait.
+//! How other threads reach a shard: an injector of tasks to be polled, and an eventfd that ends its
+//! wait.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};

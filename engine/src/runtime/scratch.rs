@@ -1,17 +1,17 @@
 //! The shard's scratch: one buffer, shared by all connections.
 //!
 //! Between two awaits a task has the shard to itself, so it needs no buffers of its own: it reads
-//! into the scratch, hands the bytes on, and copies out only what is left over. [`scratch`] lends it
-//! to a closure, which cannot await.
+//! into the scratch, hands the bytes on, and copies out only what is left over. [`scratch`] lends
+//! it to a closure, which cannot await.
 //!
-//! The borrow cannot fail: the box is taken out of its cell for the time of the closure. A use inside
-//! a use finds the cell empty and gets a fresh box, which is dropped afterwards (counted, never an
-//! error); a closure that panics takes its box with it, and the next use makes a new one.
+//! The borrow cannot fail: the box is taken out of its cell for the time of the closure. A use
+//! inside a use finds the cell empty and gets a fresh box, which is dropped afterwards (counted,
+//! never an error); a closure that panics takes its box with it, and the next use makes a new one.
 
 use super::local;
 
-/// Bytes of the scratch: sixteen full TLS records with what surrounds them, which is about as much as
-/// one read can bring while the bytes stay in the second-level cache.
+/// Bytes of the scratch: sixteen full TLS records with what surrounds them, which is about as much
+/// as one read can bring while the bytes stay in the second-level cache.
 pub const SCRATCH_BYTES: usize = 16 * (16 * 1024 + 64);
 
 /// Lends the shard's scratch to `work`. What is in it is of no use to anybody.

@@ -23,7 +23,8 @@ const PIPE_BYTES: usize = 1024 * 1024;
 /// What a simulated pipe holds.
 #[cfg(feature = "sim")]
 const SIMULATED_BYTES: usize = 64 * 1024;
-/// Empty pipes kept for the next; an empty pipe costs two descriptors and about 10 KiB of kernel memory.
+/// Empty pipes kept for the next; an empty pipe costs two descriptors and about 10 KiB of kernel
+/// memory.
 const IDLE_PIPES_MAX: usize = 8;
 
 /// Lends pipes to the connections of one shard, at most so many at a time.
@@ -97,8 +98,8 @@ impl Ends {
     }
 }
 
-/// A pipe between two sockets. Dropped empty it goes back to its pool; dropped with bytes in it, the
-/// bytes are lost with it.
+/// A pipe between two sockets. Dropped empty it goes back to its pool; dropped with bytes in it,
+/// the bytes are lost with it.
 pub struct Pipe {
     ends: Option<Ends>,
     held_bytes: usize,
@@ -177,8 +178,9 @@ impl fmt::Debug for Pipe {
 /// Moves up to `max` bytes from `stream` into `pipe`. Zero bytes mean the end of the stream.
 ///
 /// # Errors
-/// [`io::ErrorKind::WouldBlock`] when nothing moved. With an empty pipe that means that the stream has
-/// nothing; with bytes in the pipe it may mean that the pipe is full: empty it first, then ask again.
+/// [`io::ErrorKind::WouldBlock`] when nothing moved. With an empty pipe that means that the stream
+/// has nothing; with bytes in the pipe it may mean that the pipe is full: empty it first, then ask
+/// again.
 pub fn splice_in(stream: &TcpStream, pipe: &mut Pipe, max: usize) -> io::Result<usize> {
     let moved = match (stream.io(), pipe.ends()) {
         (Stream::Kernel(io), Ends::Kernel { write, .. }) => {

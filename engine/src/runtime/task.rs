@@ -1,4 +1,5 @@
-//! Tasks: a slab of boxed futures, their wakers, and the handle that [`spawn`](super::spawn) gives out.
+//! Tasks: a slab of boxed futures, their wakers, and the handle that [`spawn`](super::spawn) gives
+//! out.
 //!
 //! ```text
 //!            wake                  turn                 Ready / panic / abort
@@ -131,7 +132,8 @@ impl TaskWaker {
         self.queued.store(false, Ordering::Relaxed);
     }
 
-    /// Taken from the injector: pairs with the swap in `wake`, so the poll sees what the waker wrote.
+    /// Taken from the injector: pairs with the swap in `wake`, so the poll sees what the waker
+    /// wrote.
     pub(crate) fn taken_from_injector(&self) {
         self.injected.swap(false, Ordering::AcqRel);
     }

@@ -147,8 +147,8 @@ impl Watch {
         Ok(())
     }
 
-    /// A read of `wanted` bytes gave `got`: a short one means the queue is empty. Hope remains all the
-    /// same when the peer has closed: the next read finds the end.
+    /// A read of `wanted` bytes gave `got`: a short one means the queue is empty. Hope remains all
+    /// the same when the peer has closed: the next read finds the end.
     pub(crate) fn after_read(&self, got: usize, wanted: usize) {
         if got > 0 && got < wanted {
             self.clear(Readiness::READABLE);

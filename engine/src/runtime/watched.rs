@@ -1,7 +1,7 @@
 //! A descriptor with its watch: calls that keep the readiness right, and waiting.
 //!
-//! It is registered with the reactor the first time somebody has to wait, so that a connection can be
-//! handed to another shard untouched.
+//! It is registered with the reactor the first time somebody has to wait, so that a connection can
+//! be handed to another shard untouched.
 
 use std::fmt;
 use std::io;

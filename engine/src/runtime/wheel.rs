@@ -1,4 +1,5 @@
-//! The timer wheel: six levels of 64 slots, one millisecond per tick, constant time to set and cancel.
+//! The timer wheel: six levels of 64 slots, one millisecond per tick, constant time to set and
+//! cancel.
 //!
 //! A timer sits in the coarsest slot that still separates it from now; when that slot comes up, its
 //! timers move one level down, and those of the lowest level fire. Deadlines beyond the wheel's
@@ -14,7 +15,8 @@ use slab::Slab;
 const LEVELS: usize = 6;
 const SLOT_BITS: usize = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
-/// What the wheel can tell apart; later deadlines are placed at this distance and moved on from there.
+/// What the wheel can tell apart; later deadlines are placed at this distance and moved on from
+/// there.
 const REACH_TICKS: u64 = 1 << (LEVELS * SLOT_BITS);
 const NONE: u32 = u32::MAX;
 

@@ -76,8 +76,9 @@ impl Drop for Limited {
     }
 }
 
-/// A burst larger than the descriptor table: those who fit are served, the loop rests, and the others
-/// are served as soon as there is room. The clients live in another process: they need descriptors.
+/// A burst larger than the descriptor table: those who fit are served, the loop rests, and the
+/// others are served as soon as there is room. The clients live in another process: they need
+/// descriptors.
 fn no_descriptors_is_a_pause_and_no_spin(choice: ReactorChoice) {
     const CLIENTS: usize = 300;
     run_on(choice, async {
@@ -85,7 +86,8 @@ fn no_descriptors_is_a_pause_and_no_spin(choice: ReactorChoice) {
         let mut clients = super::children::clients(address, CLIENTS);
         let accepted = Rc::new(std::cell::RefCell::new(Vec::new()));
         let sink = accepted.clone();
-        // The reserve is not what is tested here: the number of free descriptors is too small for it.
+        // The reserve is not what is tested here: the number of free descriptors is too small for
+        // it.
         let limited = Limited::to(descriptors() + 10);
         let server = spawn(async move {
             loop {
@@ -211,7 +213,8 @@ fn a_dropped_listener_leaks_nothing(choice: ReactorChoice) {
     assert_eq!(descriptors(), before);
 }
 
-/// What a listener that nobody asks takes from the kernel is bounded; the rest waits in its backlog.
+/// What a listener that nobody asks takes from the kernel is bounded; the rest waits in its
+/// backlog.
 fn an_idle_listener_bounds_what_it_takes(choice: ReactorChoice) {
     const CLIENTS: usize = 1000;
     run_on(choice, async {

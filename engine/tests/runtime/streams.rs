@@ -376,11 +376,11 @@ fn splicing_moves_every_byte(choice: ReactorChoice) {
     });
 }
 
-/// `EAGAIN` from a splice into a full pipe must not put out the hope of the stream behind it: its bytes
-/// are there already, and no further edge will come.
+/// `EAGAIN` from a splice into a full pipe must not put out the hope of the stream behind it: its
+/// bytes are there already, and no further edge will come.
 ///
-/// A pipe of 1 MiB has 256 places, and a Unix socket gives each write a place of its own: so 270 single
-/// bytes fill it, all of them waiting before the first splice.
+/// A pipe of 1 MiB has 256 places, and a Unix socket gives each write a place of its own: so 270
+/// single bytes fill it, all of them waiting before the first splice.
 fn a_full_pipe_says_nothing_of_the_stream(choice: ReactorChoice) {
     run_on(choice, async {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

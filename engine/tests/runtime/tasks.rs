@@ -177,7 +177,8 @@ fn timers_fire_in_order_and_never_early(choice: ReactorChoice) {
                 spawn(async move {
                     let begun = Instant::now();
                     sleep(Duration::from_millis(millis)).await;
-                    // `now` is read once a turn, so the sleep may have begun a little before `begun`.
+                    // `now` is read once a turn, so the sleep may have begun a little before
+                    // `begun`.
                     let taken = begun.elapsed() + Duration::from_millis(5);
                     assert!(taken >= Duration::from_millis(millis), "{millis} ms took {taken:?}");
                     order.borrow_mut().push(millis);

@@ -1,11 +1,12 @@
 //! TCP listeners: accept without ever spinning, stopping or leaking.
 //!
-//! What can go wrong with an accept falls into three classes: the peer has gone (skipped), we are out
-//! of descriptors or memory (a pause, 5 ms doubling to 100 ms), or the listener itself is broken
-//! (told). Before the descriptors run out, a reserve is kept: the newest connection's descriptor
-//! number shows how full the table is, and within [`DESCRIPTOR_RESERVE`] of the limit new connections
-//! wait in the kernel's queue, so that dials, control plane and admin still get theirs. A multishot
-//! accept, which takes all that wait, is used only while there is room for a full backlog above that.
+//! What can go wrong with an accept falls into three classes: the peer has gone (skipped), we are
+//! out of descriptors or memory (a pause, 5 ms doubling to 100 ms), or the listener itself is
+//! broken (told). Before the descriptors run out, a reserve is kept: the newest connection's
+//! descriptor number shows how full the table is, and within [`DESCRIPTOR_RESERVE`] of the limit
+//! new connections wait in the kernel's queue, so that dials, control plane and admin still get
+//! theirs. A multishot accept, which takes all that wait, is used only while there is room for a
+//! full backlog above that.
 
 use std::cell::Cell;
 use std::future::poll_fn;

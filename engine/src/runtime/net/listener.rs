@@ -110,8 +110,8 @@ impl TcpListener {
         }
     }
 
-    /// Stops taking connections out of the kernel's queue, and returns those that were taken and not
-    /// given out. What is left in the queue is for whoever listens on this socket next.
+    /// Stops taking connections out of the kernel's queue, and returns those that were taken and
+    /// not given out. What is left in the queue is for whoever listens on this socket next.
     pub async fn stop(&self) -> Vec<(TcpStream, SocketAddr)> {
         match &self.io {
             Listener::Kernel(io) => io.stop().await,

@@ -2,7 +2,8 @@
 //!
 //! `try_*` makes one non-blocking call when there is hope and says `WouldBlock` when there is none;
 //! `poll_*` and the awaits of the same name wait until there is hope again. Hope ends with
-//! `WouldBlock`, and with a call that took or gave less than it could; the next edge brings it back.
+//! `WouldBlock`, and with a call that took or gave less than it could; the next edge brings it
+//! back.
 
 mod accept;
 mod listener;

@@ -1,4 +1,5 @@
-//! What a [`TcpStream`](super::TcpStream) runs on: the kernel's socket, or in tests a simulated one.
+//! What a [`TcpStream`](super::TcpStream) runs on: the kernel's socket, or in tests a simulated
+//! one.
 //!
 //! Without the feature `sim` there is one variant, and every match below is none.
 
@@ -120,7 +121,8 @@ impl Stream {
     pub(super) fn reset_on_close(&self) {
         match self {
             Stream::Kernel(io) => {
-                // It fails only for descriptors that are no sockets; closing is all that is left then.
+                // It fails only for descriptors that are no sockets; closing is all that is left
+                // then.
                 let _ = socket::set_abort_on_close(io);
             }
             #[cfg(feature = "sim")]

@@ -28,8 +28,8 @@ pub struct ConnectOptions {
     pub mark: Option<u32>,
     /// Dial from this address though it is not ours (`IP_TRANSPARENT`, `IP_FREEBIND`).
     pub source: Option<IpAddr>,
-    /// Fail when `source` cannot be had, rather than dial from an own address. Without it the caller
-    /// looks at [`TcpStream::has_foreign_source`].
+    /// Fail when `source` cannot be had, rather than dial from an own address. Without it the
+    /// caller looks at [`TcpStream::has_foreign_source`].
     pub source_required: bool,
     /// Give up after this time with [`io::ErrorKind::TimedOut`].
     pub timeout: Option<Duration>,
@@ -208,7 +208,8 @@ impl TcpStream {
         self.io.watch().is(Readiness::READ_CLOSED)
     }
 
-    /// Gives the next read hope without an edge: worth one call after being woken for another reason.
+    /// Gives the next read hope without an edge: worth one call after being woken for another
+    /// reason.
     pub fn assume_readable(&self) {
         self.io.watch().set(Readiness::READABLE);
     }
@@ -221,8 +222,8 @@ impl TcpStream {
         self.io.shutdown_write()
     }
 
-    /// Has the close, whenever it comes, send a reset, so that the peer cannot mistake it for a clean
-    /// end.
+    /// Has the close, whenever it comes, send a reset, so that the peer cannot mistake it for a
+    /// clean end.
     pub fn reset_on_close(&self) {
         self.io.reset_on_close();
     }

@@ -122,7 +122,8 @@ impl UnixListener {
     }
 }
 
-/// Packets that keep their borders and may carry descriptors, as the node agent's protocol has them.
+/// Packets that keep their borders and may carry descriptors, as the node agent's protocol has
+/// them.
 #[derive(Debug)]
 pub struct UnixSeqpacket {
     io: Watched,

@@ -1,9 +1,9 @@
 //! The reactor: the one place where a shard waits.
 //!
-//! Two reactors for the kernel behind one interface, [`ring`] (io_uring) and [`epoll`], and with the
-//! feature `sim` a simulated `World` in their place. All give edges: a watch is told once that it
-//! became ready, and again only when that happens anew. All deliver into the same [`Watch`]es, so
-//! nothing above this module knows which one runs.
+//! Two reactors for the kernel behind one interface, [`ring`] (io_uring) and [`epoll`], and with
+//! the feature `sim` a simulated `World` in their place. All give edges: a watch is told once that
+//! it became ready, and again only when that happens anew. All deliver into the same [`Watch`]es,
+//! so nothing above this module knows which one runs.
 //!
 //! **Invariant:** none makes sockets, moves bytes or owns buffers. The kernel holds nothing of
 //! ours but descriptors.

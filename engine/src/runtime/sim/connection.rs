@@ -1,8 +1,8 @@
 //! One simulated TCP connection: two ends, what is under way between them, and every way to end.
 //!
-//! It keeps to what the kernel does where the data plane depends on it: a short read means that nothing
-//! more has arrived, and what arrives later is a new edge; an error is told once; bytes that arrived
-//! before a reset can still be read; closing with bytes unread resets.
+//! It keeps to what the kernel does where the data plane depends on it: a short read means that
+//! nothing more has arrived, and what arrives later is a new edge; an error is told once; bytes
+//! that arrived before a reset can still be read; closing with bytes unread resets.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};

@@ -7,8 +7,8 @@ use super::super::readiness::Readiness;
 use super::connection::{CLIENT, Connection, Custody, EndId, SERVER};
 use super::network::{Event, Network};
 
-/// A silent peer is given up after 180 s and nine probes; one that leaves bytes unanswered after about
-/// fifteen minutes (`tcp_retries2`).
+/// A silent peer is given up after 180 s and nine probes; one that leaves bytes unanswered after
+/// about fifteen minutes (`tcp_retries2`).
 const KEEPALIVE: Duration = Duration::from_secs(180 + 9 * 180);
 pub(super) const RETRANSMISSION: Duration = Duration::from_secs(924);
 
@@ -41,7 +41,8 @@ impl Network {
         if std::mem::replace(&mut end.dead, true) {
             return;
         }
-        // After the peer's end of stream its reset only means that it took no more (RFC 9293 §3.10.7.4).
+        // After the peer's end of stream its reset only means that it took no more (RFC 9293
+        // §3.10.7.4).
         let kind = match kind {
             ErrorKind::ConnectionReset if end.ended => ErrorKind::BrokenPipe,
             kind => kind,

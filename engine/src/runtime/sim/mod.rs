@@ -1,9 +1,9 @@
 //! A simulated network with a virtual clock: the whole data plane in one thread, from one seed.
 //!
-//! A [`World`] has namespaces with addresses, TCP between them, and the redirection that a node agent
-//! installs. The public socket types run on it when they are given one of its namespaces, so the code
-//! above the runtime is the production code, unchanged. The clock stands while tasks are ready, but for
-//! a microsecond per turn, and otherwise jumps to the next thing that happens.
+//! A [`World`] has namespaces with addresses, TCP between them, and the redirection that a node
+//! agent installs. The public socket types run on it when they are given one of its namespaces, so
+//! the code above the runtime is the production code, unchanged. The clock stands while tasks are
+//! ready, but for a microsecond per turn, and otherwise jumps to the next thing that happens.
 //!
 //! Faults are drawn from the seed: short reads and writes, resets, refusals, connections that die
 //! without a word, orders of tasks within a turn. What was really met is counted
@@ -87,7 +87,8 @@ impl World {
     }
 
     /// Installs, or removes, the redirection of a captured pod: what it dials unmarked, other than
-    /// itself, arrives at its own 15001; what is dialled from outside, other than 15008, at its 15006.
+    /// itself, arrives at its own 15001; what is dialled from outside, other than 15008, at its
+    /// 15006.
     ///
     /// # Panics
     /// When the namespace is not of this world.
@@ -115,7 +116,8 @@ impl World {
         self.network.borrow().met
     }
 
-    /// The sockets that somebody still holds, in words. Empty at the end of a test, or there is a leak.
+    /// The sockets that somebody still holds, in words. Empty at the end of a test, or there is a
+    /// leak.
     pub fn open_sockets(&self) -> Vec<String> {
         self.network.borrow().open_sockets()
     }

@@ -168,8 +168,8 @@ impl Network {
         self.events.push(Reverse(Scheduled { at, sequence: self.sequence, event }));
     }
 
-    /// FNV-1a over everything that happens: what, where, when and how much. Not over the bytes themselves, which
-    /// encryption makes different in every run.
+    /// FNV-1a over everything that happens: what, where, when and how much. Not over the bytes
+    /// themselves, which encryption makes different in every run.
     fn record(&mut self, scheduled: &Scheduled) {
         let mut mix = |bytes: &[u8]| {
             for byte in bytes {

@@ -1,5 +1,5 @@
-//! The rules that keep a shard from the known failures of its kind, each with a test that fails when
-//! the rule is broken.
+//! The rules that keep a shard from the known failures of its kind, each with a test that fails
+//! when the rule is broken.
 
 pub(crate) mod cancellation;
 pub(crate) mod injection;

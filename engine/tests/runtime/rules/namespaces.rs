@@ -105,8 +105,8 @@ fn where_is(socket: impl AsFd) -> u64 {
     NetNamespace::cookie_of(socket).expect("a socket")
 }
 
-/// The thread is moved behind the runtime's back: the next socket "at home" would be in a stranger's
-/// namespace. The check must catch it at once.
+/// The thread is moved behind the runtime's back: the next socket "at home" would be in a
+/// stranger's namespace. The check must catch it at once.
 fn a_planted_violation_is_caught(choice: ReactorChoice) {
     let stranger = TestNamespace::new();
     run_on(choice, async {
@@ -168,8 +168,8 @@ fn the_original_destination_is_known(choice: ReactorChoice) {
     });
 }
 
-/// A dial with the client's own address, as the application shall see it: the rules of the pod bring
-/// the answers back to us.
+/// A dial with the client's own address, as the application shall see it: the rules of the pod
+/// bring the answers back to us.
 fn a_foreign_source_address_is_worn(choice: ReactorChoice) {
     let place = TestNamespace::new();
     place.run("ip", "addr add 10.8.0.1/32 dev lo");
@@ -207,7 +207,8 @@ fn a_foreign_source_address_is_worn(choice: ReactorChoice) {
         drop(near);
         assert_eq!(served.await, TaskEnd::Completed);
 
-        // A source of the wrong family cannot be had: an error if required, the caller's choice if not.
+        // A source of the wrong family cannot be had: an error if required, the caller's choice if
+        // not.
         let impossible = ConnectOptions { source: "fd00::1".parse().ok(), ..wearing.clone() };
         assert!(TcpStream::connect(&place.namespace, &impossible, application).await.is_err());
         let lenient = ConnectOptions { source_required: false, ..impossible };

@@ -13,12 +13,13 @@
 //!                      last completion
 //! ```
 //!
-//! * A request that ends by itself (the completion queue was full, memory was short) is armed again,
-//!   and arming tells at once what is ready: no edge is lost. It waits until the kernel has told all
-//!   it kept aside, and has room to tell more: armed earlier it would end at once, again and again.
+//! * A request that ends by itself (the completion queue was full, memory was short) is armed
+//!   again, and arming tells at once what is ready: no edge is lost. It waits until the kernel has
+//!   told all it kept aside, and has room to tell more: armed earlier it would end at once, again
+//!   and again.
 //! * A connection accepted after its listener was closed is closed, not leaked.
-//! * The kernel's reference to a closed socket goes with the cancel, in the same turn; until then the
-//!   descriptor number is not reused.
+//! * The kernel's reference to a closed socket goes with the cancel, in the same turn; until then
+//!   the descriptor number is not reused.
 #![allow(unsafe_code)]
 // JUSTIFICATION: a multishot accept tells its descriptors as plain numbers, which must be adopted.
 
@@ -42,8 +43,8 @@ use super::super::readiness::Readiness;
 use super::super::watch::{Accepts, Token, Watch};
 use super::RingSizes;
 
-/// Connections taken from the kernel and not yet by us: above it, the multishot accept is told to end.
-/// What the kernel had queued at that moment may still come.
+/// Connections taken from the kernel and not yet by us: above it, the multishot accept is told to
+/// end. What the kernel had queued at that moment may still come.
 const ACCEPTED_MAX: usize = 256;
 /// Polls of one watch that may fail in a row before it is given up.
 const FAILURES_MAX: u8 = 8;
@@ -65,8 +66,8 @@ pub(crate) struct Ring {
 
 /// Takes over a descriptor that an accept completion names.
 fn adopt(result: i32) -> OwnedFd {
-    // SAFETY: the kernel has just opened this descriptor for us and told nobody else; each completion
-    // is reaped once, so it is adopted once.
+    // SAFETY: the kernel has just opened this descriptor for us and told nobody else; each
+    // completion is reaped once, so it is adopted once.
     unsafe { OwnedFd::from_raw_fd(result) }
 }
 
@@ -135,8 +136,8 @@ impl Ring {
     }
 
     /// Whether this listener's connections come by multishot accept; if so, one is with the kernel
-    /// from now on. Without `room` for all that may wait in the kernel it is ended, and from then on
-    /// the listener is polled, to be accepted from one by one.
+    /// from now on. Without `room` for all that may wait in the kernel it is ended, and from then
+    /// on the listener is polled, to be accepted from one by one.
     pub(super) fn accepts(&self, local: &Local, token: Token, room: bool) -> bool {
         let mut slots = self.slots.borrow_mut();
         let name = Name::from(token);
@@ -291,8 +292,8 @@ impl Ring {
         }
         ready.borrow_mut().extend(connection);
         if !completion.more {
-            // Armed again by whoever accepts next: at once if somebody waits, after a pause if there
-            // was a shortage, and not at all while nobody asks.
+            // Armed again by whoever accepts next: at once if somebody waits, after a pause if
+            // there was a shortage, and not at all while nobody asks.
             let asked = slot.phase == Phase::Cancelling;
             slot.phase = if asked { Phase::Idle } else { Phase::Ended };
         } else if slot.phase == Phase::Armed && ready.borrow().len() >= ACCEPTED_MAX {

@@ -1,7 +1,7 @@
 //! The two queues of one ring, and the only requests we put into them.
 //!
-//! None of the requests points to memory: a poll, an accept without an address, a cancel. So there is
-//! nothing a late completion could write to, and dropping anything at any time is sound.
+//! None of the requests points to memory: a poll, an accept without an address, a cancel. So there
+//! is nothing a late completion could write to, and dropping anything at any time is sound.
 //!
 //! What does not fit the submission queue waits in a backlog, in order, and goes with the next
 //! enter: a cancel is never lost. The backlog is bounded by the watches, each of which has at most
@@ -98,8 +98,8 @@ impl Queue {
     }
 
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: an entry comes from `Request::entry` and refers to a descriptor number at most; it
-        // has no pointer that would have to stay valid.
+        // SAFETY: an entry comes from `Request::entry` and refers to a descriptor number at most;
+        // it has no pointer that would have to stay valid.
         unsafe { self.uring.submission().push(entry) }.is_ok()
     }
 
@@ -146,7 +146,8 @@ impl Queue {
         }
     }
 
-    /// Takes all completions that are there; `true` when the kernel keeps more aside for want of room.
+    /// Takes all completions that are there; `true` when the kernel keeps more aside for want of
+    /// room.
     pub(super) fn reap(&mut self, into: &mut Vec<Completion>) -> bool {
         into.extend(self.uring.completion().map(|completion| Completion {
             name: completion.user_data(),

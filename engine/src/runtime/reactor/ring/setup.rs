@@ -1,9 +1,9 @@
 //! Getting a ring: from the best the kernel has, down, until one is granted and passes its test.
 //!
-//! A ring is made disabled, restricted to the operations we use, and then enabled on this thread: even
-//! a corrupted process cannot make it open a file. The setup flags are an enumeration of the ones we
-//! want, so that those with a history of kernel bugs, or of sockets in the wrong namespace (SQPOLL,
-//! NO_MMAP, SQE_MIXED, kernel-mapped buffer rings, resizing), cannot be asked for at all.
+//! A ring is made disabled, restricted to the operations we use, and then enabled on this thread:
+//! even a corrupted process cannot make it open a file. The setup flags are an enumeration of the
+//! ones we want, so that those with a history of kernel bugs, or of sockets in the wrong namespace
+//! (SQPOLL, NO_MMAP, SQE_MIXED, kernel-mapped buffer rings, resizing), cannot be asked for at all.
 
 use std::fmt;
 use std::io;
@@ -216,8 +216,8 @@ fn kernel(call: &'static str) -> impl Fn(io::Error) -> Refusal {
     move |error| Refusal::Kernel(call, Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
-/// Whether all our operations are there, and multishot accept with them (which came with SOCKET, 5.19,
-/// as multishot poll came with resource tagging, 5.13).
+/// Whether all our operations are there, and multishot accept with them (which came with SOCKET,
+/// 5.19, as multishot poll came with resource tagging, 5.13).
 fn probe(uring: &IoUring) -> Result<bool, Refusal> {
     let mut probe = Probe::new();
     uring.submitter().register_probe(&mut probe).map_err(kernel("io_uring_register(PROBE)"))?;
