@@ -1,6 +1,7 @@
 //! Listeners: bursts, exhaustion, hand-over.
 
 use std::cell::Cell;
+use std::io::Read;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,7 +12,9 @@ use ringway_engine::runtime::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::harness::Case;
-use super::support::{descriptors, dial, echo, here, listen, local, read_exact, run_on, write_all};
+use super::support::{
+    descriptors, dial, echo, here, listen, local, pair, read_exact, run_on, write_all,
+};
 
 pub(crate) fn cases(choice: ReactorChoice, name: impl Fn(&str) -> String) -> Vec<Case> {
     let case = |title: &str, test: fn(ReactorChoice)| Case::new(name(title), move || test(choice));
@@ -21,6 +24,7 @@ pub(crate) fn cases(choice: ReactorChoice, name: impl Fn(&str) -> String) -> Vec
         case("a_reserve_of_descriptors_is_kept", a_reserve_of_descriptors_is_kept),
         case("a_stopped_listener_loses_nobody", a_stopped_listener_loses_nobody),
         case("a_dropped_listener_leaks_nothing", a_dropped_listener_leaks_nothing),
+        case("a_connection_that_comes_too_late_is_closed", a_connection_that_comes_too_late),
         case("an_idle_listener_bounds_what_it_takes", an_idle_listener_bounds_what_it_takes),
         case("peers_that_leave_at_once_are_no_trouble", peers_that_leave_at_once_are_no_trouble),
     ]
@@ -209,6 +213,34 @@ fn a_dropped_listener_leaks_nothing(choice: ReactorChoice) {
             server.abort();
             client.abort();
         }
+    });
+    assert_eq!(descriptors(), before);
+}
+
+/// The listener goes when the ring has accepted a connection already, and nobody has heard of it.
+fn a_connection_that_comes_too_late(choice: ReactorChoice) {
+    const ROUNDS: u64 = 100;
+    let before = descriptors();
+    run_on(choice, async {
+        for _ in 0..ROUNDS {
+            let (listener, address) = listen();
+            let (near, _far) = pair().await;
+            // Armed, and idle; and another connection that the reactor watches.
+            assert!(timeout(Duration::ZERO, listener.accept()).await.is_err());
+            assert!(timeout(Duration::from_millis(1), near.closed()).await.is_err());
+            let mut client = std::net::TcpStream::connect(address).expect("the queue has room");
+            // To let go of a watched connection takes a look at the ring, which accepts.
+            drop(near.detach());
+            drop(listener);
+            sleep(Duration::from_millis(1)).await;
+            client.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+            let end = client.read(&mut [0]);
+            let open = end.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock);
+            assert!(!open, "the client hears of it, whoever closed: {end:?}");
+        }
+        let late = counters().late_accepts_closed;
+        println!("    {late} of {ROUNDS} came too late");
+        assert_eq!(late > 0, choice == ReactorChoice::Ring, "only a ring accepts by itself");
     });
     assert_eq!(descriptors(), before);
 }

@@ -193,10 +193,6 @@ impl Network {
         let short = self.random.chance(self.options.short_read);
         let chance = self.random.next();
         let Some(end) = self.end(id) else { return Ok(0) };
-        // After the end of the stream the kernel never says that there is nothing yet.
-        if end.ended && end.revealing {
-            end.reveal();
-        }
         let mut got = buffer.len().min(end.visible);
         if got == 0 && !buffer.is_empty() {
             let clean_end = end.ended && end.received.is_empty();
