@@ -366,11 +366,13 @@ impl Namespace {
     /// Everything rules can be seen in.
     fn state(&self) -> State {
         self.inside(|| {
+            // A link's own address comes when the kernel is done probing for it, which is not our doing.
             // Tables and chains of the system that iptables made on its first use and that hold nothing are not a trace.
             let show = "for t in mangle nat; do iptables-save -t $t; ip6tables-save -t $t; done \
                         | grep -v '^#\\|^[*]\\|^COMMIT' | sed 's/\\[[0-9:]*\\]//' | grep -v '^:[A-Z]* ACCEPT';
                         nft list tables inet; nft list table inet ringway 2>/dev/null;
-                        echo '== routing'; ip rule; ip -6 rule; ip route show table all; ip -6 route show table all";
+                        echo '== routing'; ip rule; ip -6 rule; { ip route show table all; \
+                        ip -6 route show table all; } | grep -v ' fe80::[0-9a-f]'";
             let output = Command::new("sh").args(["-c", show]).output().unwrap();
             State(String::from_utf8(output.stdout).unwrap())
         })

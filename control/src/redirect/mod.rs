@@ -163,12 +163,13 @@ impl Drop for Redirect {
 /// Runs on a thread inside the namespace.
 fn install_here(options: &RedirectOptions) -> Result<Tool, RedirectError> {
     let options = RedirectOptions { ipv6: options.ipv6 && ipv6_usable(), ..options.clone() };
-    let installed = install_rules(&options).and_then(|tool| {
-        for family in options.families() {
-            routing::install(*family).map_err(RedirectError::Routing)?;
-        }
-        Ok(tool)
-    });
+    // The routes first: an answer to a dial of ours that finds the rules without them leaves by the wrong
+    // interface.
+    let routed = options
+        .families()
+        .iter()
+        .try_for_each(|family| routing::install(*family).map_err(RedirectError::Routing));
+    let installed = routed.and_then(|()| install_rules(&options));
     if installed.is_err() {
         let _ = remove_here();
     }
