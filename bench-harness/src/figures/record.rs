@@ -78,6 +78,7 @@ impl Record {
             "conditions": {
                 "cipher_suite": "TLS_AES_128_GCM_SHA256",
                 "congestion_control": figures.congestion_control,
+                "time_wait": "net.ipv4.tcp_max_tw_buckets=100 in both namespaces",
                 "topology": "two network namespaces, one veth pair; redirect rules the same for all",
                 "cost": "scheduler time of all threads of the two proxy processes",
                 "order": "subjects interleaved, reversed every second round",
