@@ -9,6 +9,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, Protocol, SocketAddrAny, SocketFlags, SocketType, ipproto, socket_with, sockopt,
 };
@@ -158,9 +159,23 @@ pub(crate) fn set_transparent(fd: &OwnedFd) -> io::Result<()> {
 /// Binds to a source address that need not be the host's own; the port is chosen at connect.
 pub(crate) fn bind_foreign(fd: &OwnedFd, source: IpAddr) -> io::Result<()> {
     set_transparent(fd)?;
+    for _ in 0..FOREIGN_PORT_TRIES {
+        let span = u64::from(FOREIGN_PORTS.end - FOREIGN_PORTS.start);
+        let port = FOREIGN_PORTS.start + (super::random() % span) as u16;
+        match rustix::net::bind(fd, &SocketAddr::new(source, port)) {
+            Err(Errno::ADDRINUSE) => {}
+            bound => return Ok(bound?),
+        }
+    }
     set_bind_address_no_port(fd)?;
     Ok(rustix::net::bind(fd, &SocketAddr::new(source, 0))?)
 }
+
+/// Ports of a foreign source: below those the client's own kernel gives out. A port the client itself uses
+/// towards the same application would make two connections one to connection tracking.
+const FOREIGN_PORTS: std::ops::Range<u16> = 1024..10_000;
+/// Ports that are tried before the kernel is left to choose.
+const FOREIGN_PORT_TRIES: usize = 16;
 
 /// Resets the connection on close, instead of ending it.
 pub(crate) fn set_abort_on_close(fd: impl AsFd) -> io::Result<()> {
