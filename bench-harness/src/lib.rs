@@ -18,5 +18,6 @@ pub mod observe;
 pub mod pattern;
 pub mod pki;
 pub mod probe;
+pub mod record;
 pub mod relay;
 pub mod tcp;

@@ -1,0 +1,252 @@
+//! A folder of results: what was measured, under which conditions, as measured.
+//!
+//! ```text
+//! results/<date>-<name>-<machine>/
+//!   manifest.json    commit, machine, programs with their hashes, conditions, arguments
+//!   samples.csv      experiment,subject,repetition,point,metric,unit,value
+//!   voids.csv        experiment,subject,repetition,point,reason
+//!   latencies.csv    experiment,subject,repetition,point,histogram (HdrHistogram V2, deflated, base64)
+//!   report.html      made from the others
+//! ```
+//!
+//! Every line is written when it is known, so what is stopped half way keeps what it has. Nothing is
+//! ever left out: a repetition that does not count stands in `voids.csv` with the reason, and its
+//! samples stay in `samples.csv`.
+
+mod csv;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// Which measurement a line belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    /// The experiment's name, such as `latency`.
+    pub experiment: String,
+    /// The subject's name, such as `envoy-tcp`.
+    pub subject: String,
+    /// Counts from 1; the repetitions of one number were taken close to each other.
+    pub repetition: u32,
+    /// What was varied, as `name=value` joined by spaces (`connections=16 rate=1000`); empty if nothing was.
+    pub point: String,
+}
+
+/// One number that was measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What it is, such as `p99` or `cpu`.
+    pub metric: String,
+    /// What it counts, such as `us` or `CPU-us/request`.
+    pub unit: String,
+    /// The value.
+    pub value: f64,
+}
+
+/// A measurement that does not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Void {
+    /// Which one.
+    pub origin: Origin,
+    /// Why, as a sentence.
+    pub reason: String,
+}
+
+/// The latencies of one measurement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Latencies {
+    /// Which one.
+    pub origin: Origin,
+    /// HdrHistogram of microseconds from the intended start, V2 deflated, in base64.
+    pub histogram: String,
+}
+
+/// A folder that is being written.
+#[derive(Debug)]
+pub struct Recorder {
+    folder: PathBuf,
+    samples: File,
+    voids: File,
+    latencies: File,
+}
+
+impl Recorder {
+    /// Makes the folder.
+    ///
+    /// # Errors
+    /// When it holds results already, or cannot be made.
+    pub fn create(folder: &Path) -> Result<Recorder> {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create the folder {}", folder.display()))?;
+        let create = |name: &str, heading: &str| -> Result<File> {
+            let path = folder.join(name);
+            let file = OpenOptions::new().write(true).create_new(true).open(&path);
+            let mut file = match file {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!(
+                    "{} is there already; results are not overwritten, name another folder",
+                    path.display()
+                ),
+                other => other.with_context(|| format!("cannot write {}", path.display()))?,
+            };
+            writeln!(file, "{heading}")?;
+            Ok(file)
+        };
+        Ok(Recorder {
+            folder: folder.to_owned(),
+            samples: create("samples.csv", SAMPLES)?,
+            voids: create("voids.csv", VOIDS)?,
+            latencies: create("latencies.csv", LATENCIES)?,
+        })
+    }
+
+    /// Where it writes.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Writes down one number.
+    pub fn sample(&mut self, origin: &Origin, metric: &str, unit: &str, value: f64) -> Result<()> {
+        let value = value.to_string();
+        self.samples
+            .write_all(csv::line(origin, &[metric, unit, &value]).as_bytes())
+            .context("cannot write samples.csv")
+    }
+
+    /// Writes down that a measurement does not count.
+    pub fn void(&mut self, origin: &Origin, reason: &str) -> Result<()> {
+        self.voids
+            .write_all(csv::line(origin, &[reason]).as_bytes())
+            .context("cannot write voids.csv")
+    }
+
+    /// Writes down latencies.
+    pub fn latencies(&mut self, origin: &Origin, histogram: &str) -> Result<()> {
+        self.latencies
+            .write_all(csv::line(origin, &[histogram]).as_bytes())
+            .context("cannot write latencies.csv")
+    }
+
+    /// Writes the manifest, over the one before.
+    pub fn manifest(&self, manifest: &Value) -> Result<()> {
+        let text = serde_json::to_string_pretty(manifest)? + "\n";
+        fs::write(self.folder.join("manifest.json"), text).context("cannot write manifest.json")
+    }
+}
+
+/// A folder that was written.
+#[derive(Clone, Debug)]
+pub struct Results {
+    /// Where it is.
+    pub folder: PathBuf,
+    /// The conditions.
+    pub manifest: Value,
+    /// All numbers, in the order in which they were measured.
+    pub samples: Vec<Sample>,
+    /// What does not count.
+    pub voids: Vec<Void>,
+    /// Latencies.
+    pub latencies: Vec<Latencies>,
+}
+
+impl Results {
+    /// Reads a folder.
+    ///
+    /// # Errors
+    /// When something is missing or is not as this module writes it; names the file and the line.
+    pub fn load(folder: &Path) -> Result<Results> {
+        let manifest = folder.join("manifest.json");
+        let manifest = fs::read_to_string(&manifest)
+            .with_context(|| format!("no results: cannot read {}", manifest.display()))?;
+        let samples = csv::read(&folder.join("samples.csv"), SAMPLES, |origin, rest| {
+            let [metric, unit, value] = rest else { bail!("7 fields are needed") };
+            let value = value.parse().with_context(|| format!("{value:?} is no number"))?;
+            Ok(Sample { origin, metric: metric.clone(), unit: unit.clone(), value })
+        })?;
+        let voids = csv::read(&folder.join("voids.csv"), VOIDS, |origin, rest| {
+            let [reason] = rest else { bail!("5 fields are needed") };
+            Ok(Void { origin, reason: reason.clone() })
+        })?;
+        let latencies = csv::read(&folder.join("latencies.csv"), LATENCIES, |origin, rest| {
+            let [histogram] = rest else { bail!("5 fields are needed") };
+            Ok(Latencies { origin, histogram: histogram.clone() })
+        })?;
+        Ok(Results {
+            folder: folder.to_owned(),
+            manifest: serde_json::from_str(&manifest).context("manifest.json is no JSON")?,
+            samples,
+            voids,
+            latencies,
+        })
+    }
+
+    /// Whether a measurement does not count.
+    pub fn is_void(&self, origin: &Origin) -> bool {
+        self.voids.iter().any(|void| void.origin == *origin)
+    }
+}
+
+const SAMPLES: &str = "experiment,subject,repetition,point,metric,unit,value";
+const VOIDS: &str = "experiment,subject,repetition,point,reason";
+const LATENCIES: &str = "experiment,subject,repetition,point,histogram";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn origin(point: &str) -> Origin {
+        Origin {
+            experiment: "latency".to_owned(),
+            subject: "ringway".to_owned(),
+            repetition: 3,
+            point: point.to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("a");
+        let mut recorder = Recorder::create(&folder).unwrap();
+        let (one, other) = (origin("connections=2"), origin(""));
+        recorder.sample(&one, "p99", "us", 12.5).unwrap();
+        recorder.sample(&other, "cpu", "CPU-us/request", 1e-9).unwrap();
+        recorder.void(&other, "the generator said \"no\", twice,\nand ended").unwrap();
+        recorder.latencies(&one, "HISTFAAA").unwrap();
+        recorder.manifest(&json!({"commit": "abc"})).unwrap();
+
+        let results = Results::load(&folder).unwrap();
+        assert_eq!(results.manifest["commit"], "abc");
+        let values: Vec<_> = results.samples.iter().map(|s| (&s.origin, s.value)).collect();
+        assert_eq!(values, [(&one, 12.5), (&other, 1e-9)]);
+        assert_eq!(results.voids[0].reason, "the generator said \"no\", twice, and ended");
+        assert!(results.is_void(&other) && !results.is_void(&one));
+        assert_eq!(results.latencies, [Latencies { origin: one, histogram: "HISTFAAA".into() }]);
+
+        let again = Recorder::create(&folder).unwrap_err().to_string();
+        assert!(again.contains("not overwritten"), "{again}");
+    }
+
+    #[test]
+    fn a_broken_line_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        Recorder::create(folder.path()).unwrap().manifest(&json!({})).unwrap();
+        let samples = folder.path().join("samples.csv");
+        for (line, says) in [
+            ("latency,ringway,1,,p99,us,fast", "no number"),
+            ("latency,ringway,1,,p99", "7 fields"),
+            ("latency,ringway,first,,p99,us,1", "repetition"),
+            ("latency,\"ringway,1,,p99,us,1", "quotation mark"),
+        ] {
+            fs::write(&samples, format!("{SAMPLES}\n{line}\n")).unwrap();
+            let error = format!("{:#}", Results::load(folder.path()).unwrap_err());
+            assert!(error.contains("samples.csv, line 2") && error.contains(says), "{error}");
+        }
+    }
+}
