@@ -12,7 +12,6 @@ use ringway_bench::get::Get;
 use ringway_bench::load::Load;
 use ringway_bench::mesh::Mesh;
 use ringway_bench::pki::Pki;
-use ringway_bench::relay::Relay;
 use ringway_bench::tcp::{Behaviour, Server, Tcp};
 
 #[global_allocator]
@@ -43,9 +42,6 @@ enum Command {
     /// Make load.
     #[command(subcommand)]
     Load(Load),
-    /// Run one end of the reference relay.
-    #[command(subcommand)]
-    Relay(Relay),
     /// Watch all packets of this network namespace and judge what they show.
     Capture(Capture),
     /// Show what Ringway does, on a bookstore of two hosts.
@@ -80,7 +76,6 @@ fn run(command: Command) -> Result<bool> {
         Command::Serve { behaviour, server } => one_thread()?.block_on(server.run(behaviour))?,
         Command::Tcp(tcp) => one_thread()?.block_on(tcp.run())?,
         Command::Load(load) => one_thread()?.block_on(load.run())?,
-        Command::Relay(relay) => relay.run()?,
         Command::Capture(capture) => return capture.run(),
         Command::Demo(demo) => return demo.run(),
         Command::Figures(figures) => figures.run()?,

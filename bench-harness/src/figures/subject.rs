@@ -212,8 +212,7 @@ impl Bench {
     fn start_reference(&self, workers: usize) -> Result<Pair> {
         let start = |name: &str, arguments: &[&str]| {
             let folder = self.lab.directory();
-            let program = Program::new(&self.program)
-                .arguments(["relay"])
+            let program = Program::new(self.program.with_file_name("ringway-bench-reference"))
                 .arguments(arguments)
                 .arguments(["--mark", "1337", "--workers", &workers.to_string(), "--certificate"])
                 .argument(folder.join(format!("{name}.pem")))

@@ -3,8 +3,8 @@
 //! Two programs make a pair. The outbound one takes plain connections and carries each in a CONNECT
 //! stream over mutual TLS; the inbound one ends the tunnels and dials the applications. The
 //! settings that matter are ztunnel's: windows of 4 and 16 MiB, frames of 1 MiB, 100 streams per
-//! tunnel, buffers that grow from 1 KiB over 16 KiB to 256 KiB. It has no policy, no telemetry and
-//! no logging, which is in its favour.
+//! tunnel, buffers that grow from 1 KiB over 16 KiB to 256 KiB, and, in `ringway-bench-reference`,
+//! jemalloc. It has no policy, no telemetry and no logging, which is in its favour.
 
 mod copy;
 mod inbound;
@@ -45,7 +45,7 @@ pub struct Common {
     /// Where to listen.
     #[arg(long)]
     pub listen: SocketAddr,
-    /// Threads.
+    /// Threads; one means tokio's single-threaded runtime.
     #[arg(long, default_value_t = 2)]
     pub workers: usize,
     /// The mark on every packet, so that redirect rules leave it alone.
@@ -63,10 +63,11 @@ impl Relay {
             Relay::Outbound(outbound) => outbound.common.workers,
             Relay::Inbound(inbound) => inbound.common.workers,
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(workers)
-            .enable_all()
-            .build()?;
+        let mut builder = match workers {
+            1 => tokio::runtime::Builder::new_current_thread(),
+            _ => tokio::runtime::Builder::new_multi_thread(),
+        };
+        let runtime = builder.worker_threads(workers).enable_all().build()?;
         runtime.block_on(async move {
             match self {
                 Relay::Outbound(outbound) => outbound.run().await,

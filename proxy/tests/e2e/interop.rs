@@ -114,8 +114,8 @@ fn assert_carries_everything(mesh: &Mesh, client: &str, pod: &str, to: SocketAdd
 
 fn start_relay(mesh: &Mesh, end: &str, arguments: &[&str]) -> Process {
     let files = mesh.certificate(PEER);
-    let program = Program::new(bench_program())
-        .arguments(["relay", end])
+    let program = Program::new(bench_program().with_file_name("ringway-bench-reference"))
+        .argument(end)
         .arguments(arguments)
         .argument("--certificate")
         .argument(&files.certificate)
