@@ -20,4 +20,5 @@ pub mod pki;
 pub mod probe;
 pub mod record;
 pub mod relay;
+pub mod statistics;
 pub mod tcp;

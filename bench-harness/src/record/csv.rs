@@ -1,73 +1,99 @@
-//! Comma-separated values (RFC 4180), one record a line: what stands here never holds a line break.
+//! The tables of a folder: one line a record, written out whole as soon as it is known.
+//!
+//! What stands in a field never holds a line break, so that a line is a record for `grep` too.
 
-use std::fs;
-use std::path::Path;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Origin;
 
-/// One line: the origin's fields, then `rest`.
-pub(super) fn line(origin: &Origin, rest: &[&str]) -> String {
-    let repetition = origin.repetition.to_string();
-    let first = [&*origin.experiment, &*origin.subject, &*repetition, &*origin.point];
-    let fields: Vec<String> = first.iter().chain(rest).map(|field| quoted(field)).collect();
-    fields.join(",") + "\n"
+/// The fields that every table begins with.
+const ORIGIN: [&str; 4] = ["experiment", "subject", "repetition", "point"];
+
+/// A table that is being written.
+#[derive(Debug)]
+pub(super) struct Table {
+    path: PathBuf,
+    writer: csv::Writer<File>,
 }
 
-/// Reads all lines of a file, each by `parse`, which gets the origin and the fields after it.
-pub(super) fn read<T>(
-    path: &Path,
-    heading: &str,
-    parse: impl Fn(Origin, &[String]) -> Result<T>,
-) -> Result<Vec<T>> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut lines = text.lines().enumerate();
-    ensure!(
-        lines.next().is_some_and(|(_, first)| first == heading),
-        "{} does not begin with {heading:?}",
-        path.display()
-    );
-    lines
-        .map(|(index, line)| {
-            let parsed = fields(line).and_then(|fields| {
-                let [experiment, subject, repetition, point, rest @ ..] = &fields[..] else {
-                    bail!("too few fields");
-                };
-                let origin = Origin {
-                    experiment: experiment.clone(),
-                    subject: subject.clone(),
-                    repetition: repetition.parse().context("the repetition is no number")?,
-                    point: point.clone(),
-                };
-                parse(origin, rest)
-            });
-            parsed.with_context(|| format!("{}, line {}", path.display(), index + 1))
-        })
-        .collect()
-}
-
-fn quoted(field: &str) -> String {
-    let field = field.replace(['\r', '\n'], " ");
-    if field.contains([',', '"']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field }
-}
-
-fn fields(line: &str) -> Result<Vec<String>> {
-    let (mut fields, mut field, mut inside) = (Vec::new(), String::new(), false);
-    let mut characters = line.chars().peekable();
-    while let Some(character) = characters.next() {
-        match character {
-            '"' if inside && characters.peek() == Some(&'"') => {
-                characters.next();
-                field.push('"');
-            }
-            '"' => inside = !inside,
-            ',' if !inside => fields.push(std::mem::take(&mut field)),
-            other => field.push(other),
-        }
+impl Table {
+    /// Makes the file, with the names of its fields: those of the origin, then `rest`.
+    pub(super) fn create(path: PathBuf, rest: &[&str]) -> Result<Table> {
+        let file = OpenOptions::new().write(true).create_new(true).open(&path);
+        let file = match file {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!(
+                "{} is there already; results are not overwritten, name another folder",
+                path.display()
+            ),
+            other => other.with_context(|| format!("cannot write {}", path.display()))?,
+        };
+        let mut table = Table { path, writer: csv::Writer::from_writer(file) };
+        table.write(ORIGIN.iter().chain(rest))?;
+        Ok(table)
     }
-    ensure!(!inside, "a quotation mark is not closed");
-    fields.push(field);
-    Ok(fields)
+
+    /// Writes one record.
+    pub(super) fn append(&mut self, origin: &Origin, rest: &[&str]) -> Result<()> {
+        let repetition = origin.repetition.to_string();
+        let first = [&*origin.experiment, &*origin.subject, &*repetition, &*origin.point];
+        self.write(first.iter().chain(rest))
+    }
+
+    fn write<'a>(&mut self, fields: impl Iterator<Item = &'a &'a str>) -> Result<()> {
+        let fields = fields.map(|field| field.replace(['\r', '\n'], " "));
+        self.writer
+            .write_record(fields)
+            .and_then(|()| Ok(self.writer.flush()?))
+            .with_context(|| format!("cannot write {}", self.path.display()))
+    }
+}
+
+/// Reads all records of a file, each by `parse`, which gets the origin and the fields after it.
+pub(super) fn read<T, const N: usize>(
+    path: &Path,
+    rest: [&str; N],
+    parse: impl Fn(Origin, [&str; N]) -> Result<T>,
+) -> Result<Vec<T>> {
+    let reader = csv::ReaderBuilder::new().flexible(true).from_path(path);
+    let mut reader = reader.with_context(|| format!("cannot read {}", path.display()))?;
+    let heading: Vec<&str> = ORIGIN.into_iter().chain(rest).collect();
+    ensure!(
+        reader.headers().is_ok_and(|found| *found == *heading),
+        "{} does not begin with {:?}",
+        path.display(),
+        heading.join(",")
+    );
+    let mut record = csv::StringRecord::new();
+    let mut parsed = Vec::new();
+    loop {
+        let line = reader.position().line();
+        let place = || format!("{}, line {line}", path.display());
+        if !reader.read_record(&mut record).with_context(place)? {
+            return Ok(parsed);
+        }
+        parsed.push(one(&record, &parse).with_context(place)?);
+    }
+}
+
+fn one<T, const N: usize>(
+    record: &csv::StringRecord,
+    parse: impl Fn(Origin, [&str; N]) -> Result<T>,
+) -> Result<T> {
+    let fields: Vec<&str> = record.iter().collect();
+    let found = fields.len();
+    let needed = ORIGIN.len() + N;
+    let wrong = || format!("{needed} fields are needed, here are {found}");
+    let (first, rest) = fields.split_first_chunk().with_context(wrong)?;
+    let [experiment, subject, repetition, point] = *first;
+    let origin = Origin {
+        experiment: experiment.to_owned(),
+        subject: subject.to_owned(),
+        repetition: repetition.parse().context("the repetition is no number")?,
+        point: point.to_owned(),
+    };
+    parse(origin, rest.try_into().ok().with_context(wrong)?)
 }

@@ -15,12 +15,13 @@
 
 mod csv;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::Value;
+
+use self::csv::Table;
 
 /// Which measurement a line belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,9 +71,9 @@ pub struct Latencies {
 #[derive(Debug)]
 pub struct Recorder {
     folder: PathBuf,
-    samples: File,
-    voids: File,
-    latencies: File,
+    samples: Table,
+    voids: Table,
+    latencies: Table,
 }
 
 impl Recorder {
@@ -83,24 +84,11 @@ impl Recorder {
     pub fn create(folder: &Path) -> Result<Recorder> {
         fs::create_dir_all(folder)
             .with_context(|| format!("cannot create the folder {}", folder.display()))?;
-        let create = |name: &str, heading: &str| -> Result<File> {
-            let path = folder.join(name);
-            let file = OpenOptions::new().write(true).create_new(true).open(&path);
-            let mut file = match file {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!(
-                    "{} is there already; results are not overwritten, name another folder",
-                    path.display()
-                ),
-                other => other.with_context(|| format!("cannot write {}", path.display()))?,
-            };
-            writeln!(file, "{heading}")?;
-            Ok(file)
-        };
         Ok(Recorder {
             folder: folder.to_owned(),
-            samples: create("samples.csv", SAMPLES)?,
-            voids: create("voids.csv", VOIDS)?,
-            latencies: create("latencies.csv", LATENCIES)?,
+            samples: Table::create(folder.join("samples.csv"), &SAMPLES)?,
+            voids: Table::create(folder.join("voids.csv"), &VOIDS)?,
+            latencies: Table::create(folder.join("latencies.csv"), &LATENCIES)?,
         })
     }
 
@@ -111,24 +99,17 @@ impl Recorder {
 
     /// Writes down one number.
     pub fn sample(&mut self, origin: &Origin, metric: &str, unit: &str, value: f64) -> Result<()> {
-        let value = value.to_string();
-        self.samples
-            .write_all(csv::line(origin, &[metric, unit, &value]).as_bytes())
-            .context("cannot write samples.csv")
+        self.samples.append(origin, &[metric, unit, &value.to_string()])
     }
 
     /// Writes down that a measurement does not count.
     pub fn void(&mut self, origin: &Origin, reason: &str) -> Result<()> {
-        self.voids
-            .write_all(csv::line(origin, &[reason]).as_bytes())
-            .context("cannot write voids.csv")
+        self.voids.append(origin, &[reason])
     }
 
     /// Writes down latencies.
     pub fn latencies(&mut self, origin: &Origin, histogram: &str) -> Result<()> {
-        self.latencies
-            .write_all(csv::line(origin, &[histogram]).as_bytes())
-            .context("cannot write latencies.csv")
+        self.latencies.append(origin, &[histogram])
     }
 
     /// Writes the manifest, over the one before.
@@ -163,17 +144,15 @@ impl Results {
         let manifest = fs::read_to_string(&manifest)
             .with_context(|| format!("no results: cannot read {}", manifest.display()))?;
         let samples = csv::read(&folder.join("samples.csv"), SAMPLES, |origin, rest| {
-            let [metric, unit, value] = rest else { bail!("7 fields are needed") };
+            let [metric, unit, value] = rest;
             let value = value.parse().with_context(|| format!("{value:?} is no number"))?;
-            Ok(Sample { origin, metric: metric.clone(), unit: unit.clone(), value })
+            Ok(Sample { origin, metric: metric.to_owned(), unit: unit.to_owned(), value })
         })?;
-        let voids = csv::read(&folder.join("voids.csv"), VOIDS, |origin, rest| {
-            let [reason] = rest else { bail!("5 fields are needed") };
-            Ok(Void { origin, reason: reason.clone() })
+        let voids = csv::read(&folder.join("voids.csv"), VOIDS, |origin, [reason]| {
+            Ok(Void { origin, reason: reason.to_owned() })
         })?;
-        let latencies = csv::read(&folder.join("latencies.csv"), LATENCIES, |origin, rest| {
-            let [histogram] = rest else { bail!("5 fields are needed") };
-            Ok(Latencies { origin, histogram: histogram.clone() })
+        let latencies = csv::read(&folder.join("latencies.csv"), LATENCIES, |origin, [text]| {
+            Ok(Latencies { origin, histogram: text.to_owned() })
         })?;
         Ok(Results {
             folder: folder.to_owned(),
@@ -190,9 +169,9 @@ impl Results {
     }
 }
 
-const SAMPLES: &str = "experiment,subject,repetition,point,metric,unit,value";
-const VOIDS: &str = "experiment,subject,repetition,point,reason";
-const LATENCIES: &str = "experiment,subject,repetition,point,histogram";
+const SAMPLES: [&str; 3] = ["metric", "unit", "value"];
+const VOIDS: [&str; 1] = ["reason"];
+const LATENCIES: [&str; 1] = ["histogram"];
 
 #[cfg(test)]
 mod tests {
@@ -242,9 +221,11 @@ mod tests {
             ("latency,ringway,1,,p99,us,fast", "no number"),
             ("latency,ringway,1,,p99", "7 fields"),
             ("latency,ringway,first,,p99,us,1", "repetition"),
-            ("latency,\"ringway,1,,p99,us,1", "quotation mark"),
+            ("latency,\"ringway,1,,p99,us,1", "fields"),
+            ("latency,ringway,1,,p99,us,1,2", "7 fields"),
         ] {
-            fs::write(&samples, format!("{SAMPLES}\n{line}\n")).unwrap();
+            let heading = "experiment,subject,repetition,point,metric,unit,value";
+            fs::write(&samples, format!("{heading}\n{line}\n")).unwrap();
             let error = format!("{:#}", Results::load(folder.path()).unwrap_err());
             assert!(error.contains("samples.csv, line 2") && error.contains(says), "{error}");
         }
