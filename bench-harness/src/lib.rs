@@ -5,13 +5,16 @@
 //! is a built program that is started, talked to and watched from outside.
 
 pub mod app;
+pub mod bench;
 pub mod capture;
 pub mod demo;
+pub mod experiment;
 pub mod figures;
 pub mod get;
 pub mod http;
 pub mod lab;
 pub mod load;
+pub mod manifest;
 pub mod measure;
 pub mod mesh;
 pub mod observe;
@@ -21,4 +24,5 @@ pub mod probe;
 pub mod record;
 pub mod relay;
 pub mod statistics;
+pub mod subject;
 pub mod tcp;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use ringway_bench::app::App;
+use ringway_bench::bench::Run;
 use ringway_bench::capture::Capture;
 use ringway_bench::demo::Demo;
 use ringway_bench::figures::{Figures, Profile};
@@ -46,6 +47,8 @@ enum Command {
     Capture(Capture),
     /// Show what Ringway does, on a bookstore of two hosts.
     Demo(Demo),
+    /// Measure subjects side by side, and leave a folder of results.
+    Run(Run),
     /// Measure what Ringway costs beside the reference relay.
     Figures(Figures),
     /// Record where a loaded pair spends its time.
@@ -78,6 +81,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Load(load) => one_thread()?.block_on(load.run())?,
         Command::Capture(capture) => return capture.run(),
         Command::Demo(demo) => return demo.run(),
+        Command::Run(bench) => return bench.run(),
         Command::Figures(figures) => figures.run()?,
         Command::Profile(profile) => profile.run()?,
         Command::Pki(pki) => pki.run()?,

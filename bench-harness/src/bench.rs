@@ -1,0 +1,186 @@
+//! `ringway-bench run`: measures subjects in experiments, and leaves a folder of results.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::experiment::{self, Plan, Settings};
+use crate::manifest::{self, Conditions};
+use crate::record::Recorder;
+use crate::subject::{self, Bench, Programs};
+
+/// What to measure.
+#[derive(Clone, Debug, Args)]
+pub struct Run {
+    /// Experiments by name, or `short` or `full` for all.
+    #[arg(required = true, value_delimiter = ',', value_name = "EXPERIMENT")]
+    what: Vec<String>,
+    /// Only these of `short` or `full`.
+    #[arg(long, value_delimiter = ',', value_name = "EXPERIMENT")]
+    experiments: Vec<String>,
+    /// Who is measured.
+    #[arg(long, value_delimiter = ',', value_name = "SUBJECT")]
+    subjects: Vec<String>,
+    /// How often everybody has a turn; 10 for full runs, 3 for short ones.
+    #[arg(long)]
+    repetitions: Option<u32>,
+    /// Seconds of each measurement under load; 5 for full runs, 2 for short ones.
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// The folder to write; without it, results/<date>-<name>-<machine>.
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// The program `ringway`, a release build; without it, the one beside this program.
+    #[arg(long, value_name = "FILE")]
+    ringway: Option<PathBuf>,
+    /// Congestion control of all namespaces.
+    #[arg(long, default_value = "reno")]
+    congestion_control: String,
+    /// Where the generator's randomness begins.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// A sentence about the conditions, for the manifest.
+    #[arg(long, default_value = "")]
+    note: String,
+}
+
+/// What a short run measures.
+const SHORT: [&str; 1] = ["latency"];
+/// Who is measured when nobody is named.
+const SUBJECTS: [&str; 3] = ["none", "ringway", "reference"];
+
+impl Run {
+    /// Measures. True when everything was measured, false when it was stopped.
+    pub fn run(&self) -> Result<bool> {
+        let stop = stop_flag()?;
+        let plan = self.plan()?;
+        let out = self.out.clone().unwrap_or_else(|| self.folder());
+        let bench = Bench::build(&std::env::current_exe()?, &self.congestion_control, stop.clone())
+            .context("cannot build the bench")?;
+        let mut recorder = Recorder::create(&out)?;
+        let conditions = Conditions {
+            congestion_control: self.congestion_control.clone(),
+            seed: self.seed,
+            seconds: self.seconds(),
+            note: self.note.clone(),
+        };
+        let mut manifest = manifest::at_start(&plan, &conditions)?;
+        recorder.manifest(&manifest)?;
+        let minutes = plan.expected().as_secs_f64() / 60.0;
+        println!("About {minutes:.0} minutes, written to {} as it goes.", out.display());
+
+        let ran = experiment::run(&plan, &bench, &mut recorder);
+        drop(bench);
+        manifest::at_end(&mut manifest, ran.is_ok());
+        let noted = recorder.manifest(&manifest);
+        let stopped = stop.load(Ordering::Relaxed);
+        if stopped {
+            println!("Stopped; what is finished is kept.");
+        } else {
+            ran?;
+        }
+        noted?;
+        finish(&out)?;
+        Ok(!stopped)
+    }
+
+    fn plan(&self) -> Result<Plan> {
+        let settings = Settings { full: self.is_full(), seconds: self.seconds(), seed: self.seed };
+        let mut names: Vec<&str> = match &self.what[..] {
+            [one] if one == "short" => SHORT.to_vec(),
+            [one] if one == "full" => experiment::NAMES.to_vec(),
+            names => names.iter().map(|name| &**name).collect(),
+        };
+        if !self.experiments.is_empty() {
+            for name in &self.experiments {
+                experiment::by_name(name, &settings)?;
+            }
+            names.retain(|name| self.experiments.iter().any(|wanted| wanted == name));
+        }
+        ensure!(!names.is_empty(), "there is nothing to measure");
+        ensure!(self.seconds() > 0.0, "--seconds is to be more than 0");
+        let own = std::env::current_exe()?;
+        let ringway = self.ringway.clone().unwrap_or_else(|| own.with_file_name("ringway"));
+        let programs = Programs { own, ringway };
+        let subjects: Vec<&str> = if self.subjects.is_empty() {
+            SUBJECTS.to_vec()
+        } else {
+            self.subjects.iter().map(|name| &**name).collect()
+        };
+        Ok(Plan {
+            experiments: names
+                .into_iter()
+                .map(|name| experiment::by_name(name, &settings))
+                .collect::<Result<_>>()?,
+            subjects: subjects
+                .into_iter()
+                .map(|name| subject::by_name(name, &programs))
+                .collect::<Result<_>>()?,
+            repetitions: self.repetitions.unwrap_or(if self.is_full() { 10 } else { 3 }).max(1),
+        })
+    }
+
+    fn is_full(&self) -> bool {
+        self.what.iter().any(|name| name == "full")
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds.unwrap_or(if self.is_full() { 5.0 } else { 2.0 })
+    }
+
+    /// `results/<date>-<name>-<machine>`, with a number where that is taken.
+    fn folder(&self) -> PathBuf {
+        let now = time::OffsetDateTime::now_utc();
+        let name = self.what.join("-");
+        let first = format!("results/{}-{name}-{}", now.date(), manifest::machine_name());
+        let mut folder = PathBuf::from(&first);
+        let mut number = 2;
+        while folder.exists() {
+            folder = PathBuf::from(format!("{first}-{number}"));
+            number += 1;
+        }
+        folder
+    }
+}
+
+/// Shows what was measured: medians, point by point.
+fn finish(folder: &Path) -> Result<()> {
+    use std::collections::BTreeMap;
+    let results = crate::record::Results::load(folder)?;
+    let mut all: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for sample in results.samples.iter().filter(|sample| !results.is_void(&sample.origin)) {
+        let origin = &sample.origin;
+        let key = format!(
+            "{} {} {} {} [{}]",
+            origin.experiment, origin.point, sample.metric, origin.subject, sample.unit
+        );
+        all.entry(key).or_default().push(sample.value);
+    }
+    for (key, mut values) in all {
+        values.sort_by(f64::total_cmp);
+        println!("{key}: {}", experiment::short(values[values.len() / 2]));
+    }
+    Ok(())
+}
+
+/// Becomes true at Ctrl-C or SIGTERM.
+fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut terminate, mut interrupt) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
+    let seen = flag.clone();
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        });
+        seen.store(true, Ordering::Relaxed);
+    });
+    Ok(flag)
+}

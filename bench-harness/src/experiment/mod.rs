@@ -1,0 +1,162 @@
+//! What is measured of a subject, experiment by experiment, and the runner that gives every subject
+//! its turn.
+
+mod latency;
+mod point;
+mod runner;
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+pub use self::point::Point;
+pub use self::runner::{Plan, run};
+use crate::record::{Origin, Recorder};
+use crate::subject::{Bench, Options, Pair, Subject};
+
+/// One kind of measurement.
+pub trait Experiment {
+    /// The name in samples.
+    fn name(&self) -> &'static str;
+
+    /// What it varies, in the order in which it is measured.
+    fn points(&self) -> Vec<Point>;
+
+    /// How long one point takes, roughly, for the time that is left.
+    fn expected(&self) -> Duration;
+
+    /// Whether the runner starts a pair for it, once for all points. Otherwise the turn's pair is
+    /// empty, and the experiment starts what it needs.
+    fn needs_pair(&self) -> bool {
+        true
+    }
+
+    /// Why a subject cannot be measured so at all, if it cannot.
+    fn refuses(&self, subject: &dyn Subject) -> Option<String> {
+        let _ = subject;
+        None
+    }
+
+    /// Measures one point and writes down what it sees.
+    ///
+    /// # Errors
+    /// When nothing could be measured. The runner records it as void and goes on.
+    fn measure(&self, turn: &mut Turn<'_>, point: &Point) -> Result<()>;
+}
+
+/// How much to measure.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Everything, or what fits into minutes.
+    pub full: bool,
+    /// Seconds of each measurement under load.
+    pub seconds: f64,
+    /// Where the generator's randomness begins.
+    pub seed: u64,
+}
+
+/// The names of all experiments.
+pub const NAMES: [&str; 1] = ["latency"];
+
+/// The experiment called `name`.
+///
+/// # Errors
+/// When there is none of that name; lists those that exist.
+pub fn by_name(name: &str, settings: &Settings) -> Result<Box<dyn Experiment>> {
+    Ok(match name {
+        "latency" => Box::new(latency::Latency::new(settings)),
+        _ => bail!("no experiment is called {name:?}; there are {}", NAMES.join(", ")),
+    })
+}
+
+/// One subject's turn in one repetition of an experiment: what it measures with, and where it writes.
+pub struct Turn<'a> {
+    /// The pods, servers and load.
+    pub bench: &'a Bench,
+    /// Who is measured.
+    pub subject: &'a dyn Subject,
+    /// The running pair; empty when the experiment needs none.
+    pub pair: Pair,
+    recorder: &'a mut Recorder,
+    origin: Origin,
+    headline: Vec<String>,
+    void: Option<String>,
+    broken: Option<anyhow::Error>,
+}
+
+impl<'a> Turn<'a> {
+    fn new(
+        bench: &'a Bench,
+        subject: &'a dyn Subject,
+        recorder: &'a mut Recorder,
+        experiment: &str,
+        repetition: u32,
+    ) -> Turn<'a> {
+        let origin = Origin {
+            experiment: experiment.to_owned(),
+            subject: subject.name().to_owned(),
+            repetition,
+            point: String::new(),
+        };
+        let pair = Pair::default();
+        let (headline, void, broken) = (Vec::new(), None, None);
+        Turn { bench, subject, pair, recorder, origin, headline, void, broken }
+    }
+
+    /// Which repetition this is, counting from 1.
+    pub fn repetition(&self) -> u32 {
+        self.origin.repetition
+    }
+
+    /// Starts the pair afresh, in another way than the runner did.
+    pub fn restart(&mut self, options: &Options) -> Result<()> {
+        self.bench.end(std::mem::take(&mut self.pair))?;
+        self.pair = self.bench.start(self.subject, options)?;
+        Ok(())
+    }
+
+    /// Writes down one number of the current point.
+    pub fn sample(&mut self, metric: &str, unit: &str, value: f64) {
+        if self.headline.len() < 4 {
+            self.headline.push(format!("{metric} {} {unit}", short(value)));
+        }
+        let written = self.recorder.sample(&self.origin, metric, unit, value);
+        self.keep_failure(written);
+    }
+
+    /// Writes down the latencies of the current point.
+    pub fn latencies(&mut self, histogram: &str) {
+        let written = self.recorder.latencies(&self.origin, histogram);
+        self.keep_failure(written);
+    }
+
+    /// Writes down that the current point does not count.
+    pub fn void(&mut self, reason: &str) {
+        if self.void.is_none() {
+            self.void = Some(reason.to_owned());
+            let written = self.recorder.void(&self.origin, reason);
+            self.keep_failure(written);
+        }
+    }
+
+    fn begin(&mut self, point: &Point) {
+        self.origin.point = point.to_string();
+        self.headline.clear();
+        self.void = None;
+    }
+
+    fn keep_failure(&mut self, written: Result<()>) {
+        if let Err(error) = written {
+            self.broken.get_or_insert(error);
+        }
+    }
+}
+
+/// A number as it is shown while measuring.
+pub(crate) fn short(value: f64) -> String {
+    match value.abs() {
+        magnitude if magnitude >= 100.0 => format!("{value:.0}"),
+        magnitude if magnitude >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.3}"),
+    }
+}

@@ -1,0 +1,138 @@
+//! The conditions of a run: everything that somebody needs who wants to see the same numbers.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::experiment::Plan;
+use crate::measure::load_average;
+
+/// What the run was told that the plan does not know.
+#[derive(Clone, Debug)]
+pub struct Conditions {
+    /// Congestion control of all namespaces.
+    pub congestion_control: String,
+    /// Where the generator's randomness begins.
+    pub seed: u64,
+    /// Seconds of each measurement.
+    pub seconds: f64,
+    /// A sentence of the user's.
+    pub note: String,
+}
+
+/// The manifest at the start of a run.
+pub fn at_start(plan: &Plan, conditions: &Conditions) -> Result<Value> {
+    let experiments: BTreeMap<&str, Vec<String>> = plan
+        .experiments
+        .iter()
+        .map(|one| (one.name(), one.points().iter().map(ToString::to_string).collect()))
+        .collect();
+    let subjects: Vec<&str> = plan.subjects.iter().map(|subject| subject.name()).collect();
+    let groups: BTreeMap<&str, String> = plan
+        .subjects
+        .iter()
+        .map(|subject| (subject.name(), format!("{:?}", subject.group())))
+        .collect();
+    Ok(json!({
+        "commit": output("git", &["rev-parse", "HEAD"]),
+        "changed_files": output("git", &["status", "--porcelain"]).lines().collect::<Vec<_>>(),
+        "date": output("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]),
+        "machine": machine()?,
+        "programs": programs(plan),
+        "conditions": {
+            "cipher_suite": "TLS_AES_128_GCM_SHA256",
+            "congestion_control": conditions.congestion_control,
+            "workers": crate::subject::WORKERS,
+            "cores": "all subjects, the generator and the servers share all cores",
+            "time_wait": "net.ipv4.tcp_max_tw_buckets=100 in both pods",
+            "topology": "two pods as network namespaces, one veth pair; node proxies share one set of \
+                         redirect rules, sidecars have Istio's, no proxy has none",
+            "cost": "scheduler time of all threads of the proxies; machine: all busy time less that \
+                     of generator, servers and laboratory",
+            "order": "subjects interleaved, reversed every second repetition; every repetition \
+                      starts the proxies afresh",
+            "seed": conditions.seed,
+            "seconds": conditions.seconds,
+            "note": conditions.note,
+        },
+        "subjects": subjects,
+        "groups": groups,
+        "experiments": experiments,
+        "repetitions": plan.repetitions,
+        "arguments": std::env::args().collect::<Vec<_>>(),
+        "load_average": {"start": load_average()},
+        "complete": false,
+    }))
+}
+
+/// Adds what is known at the end.
+pub fn at_end(manifest: &mut Value, complete: bool) {
+    manifest["load_average"]["end"] = load_average().into();
+    manifest["complete"] = complete.into();
+    manifest["end"] = output("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]).into();
+}
+
+/// The machine's name in folders of results.
+pub fn machine_name() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{}-{cores}cpu", output("uname", &["-n"]))
+}
+
+fn machine() -> Result<Value> {
+    let mut mitigations = BTreeMap::new();
+    for entry in
+        fs::read_dir("/sys/devices/system/cpu/vulnerabilities").into_iter().flatten().flatten()
+    {
+        let state = fs::read_to_string(entry.path()).unwrap_or_default().trim().to_owned();
+        mitigations.insert(entry.file_name().to_string_lossy().into_owned(), state);
+    }
+    Ok(json!({
+        "processor": line_of("/proc/cpuinfo", "model name"),
+        "cores": std::thread::available_parallelism()?.get(),
+        "memory": line_of("/proc/meminfo", "MemTotal"),
+        "kernel": output("uname", &["-srvm"]),
+        "mitigations": mitigations,
+        "mtu": 1500,
+    }))
+}
+
+/// Every program that takes part, with its version and hash.
+fn programs(plan: &Plan) -> BTreeMap<String, Value> {
+    let own = std::env::current_exe().ok();
+    let used = plan.subjects.iter().flat_map(|subject| subject.programs()).chain(own);
+    let mut all = BTreeMap::new();
+    for path in used {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        all.entry(name).or_insert_with(|| {
+            json!({ "version": version(&path), "sha256": hash(&path), "present": path.exists() })
+        });
+    }
+    all.insert("rustc".to_owned(), json!({ "version": output("rustc", &["--version"]) }));
+    all
+}
+
+fn version(path: &Path) -> String {
+    let text = output(&path.display().to_string(), &["--version"]);
+    text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned()
+}
+
+fn hash(path: &Path) -> String {
+    let text = output("sha256sum", &[&path.display().to_string()]);
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+fn line_of(path: &str, key: &str) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+    line.split_once(':').map_or(line, |(_, value)| value).trim().to_owned()
+}
+
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let text = output.map(|output| output.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&text).trim().to_owned()
+}

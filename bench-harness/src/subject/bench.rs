@@ -1,0 +1,261 @@
+//! The bench: two pods with a cable between them, servers in the far one, load in the near one.
+//!
+//! ```text
+//!   near-host                       far-host          node proxies run here
+//!     near 10.9.0.1 ── veth ── 10.9.0.2 far           applications, sidecars
+//!       load                      servers
+//! ```
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::{Options, Pair, Rules, Subject, tail};
+use crate::lab::{Lab, Process, Program};
+use crate::measure::{Cost, Memory};
+use crate::pki;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The server that answers.
+pub const ECHO: &str = "10.9.0.2:8080";
+/// The server that throws away what it gets.
+pub const DISCARD: &str = "10.9.0.2:8081";
+
+/// The two pods and what runs in them whoever is measured.
+pub struct Bench {
+    /// The namespaces: `near`, `far`, and `near-host`, `far-host`.
+    pub lab: Lab,
+    program: PathBuf,
+    servers: Vec<Process>,
+    stop: Arc<AtomicBool>,
+}
+
+/// What one load was told and what it cost.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// What the load program printed.
+    pub outcome: Value,
+    /// Processor time between the beginning and the end of what the load program counts.
+    pub cost: Cost,
+    /// Memory of the near and the far side at that end, with all connections open.
+    pub memory: [Memory; 2],
+}
+
+impl Measured {
+    /// A number that the load program printed.
+    pub fn number(&self, name: &str) -> Result<f64> {
+        self.outcome[name].as_f64().with_context(|| format!("no {name} in {}", self.outcome))
+    }
+}
+
+impl Bench {
+    /// Builds the two pods and starts the servers. `program` is this program; once `stop` is true,
+    /// whatever waits ends with an error.
+    pub fn build(program: &Path, congestion_control: &str, stop: Arc<AtomicBool>) -> Result<Bench> {
+        let mut lab = Lab::unique()?;
+        for (name, address) in [("near", [10, 9, 0, 1]), ("far", [10, 9, 0, 2])] {
+            lab.add_island(name, Some(Ipv4Addr::from(address)))?;
+            lab.add_island(&format!("{name}-host"), None)?;
+        }
+        lab.join("near", "far", 24)?;
+        lab.set_congestion_control(congestion_control)?;
+        for name in ["near", "far"] {
+            // Ports of closed connections are free again at once, or the search for a free one would
+            // be what is measured.
+            lab.namespace(name).set_sysctl("net/ipv4/tcp_max_tw_buckets", "100")?;
+            lab.namespace(name).set_sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
+        }
+        let mut bench = Bench { lab, program: program.to_owned(), servers: Vec::new(), stop };
+        for (behaviour, listen) in [("echo", ECHO), ("discard", DISCARD)] {
+            let serve =
+                Program::new(&bench.program).arguments(["serve", behaviour, "--listen", listen]);
+            bench.servers.push(bench.lab.start("far", behaviour, &serve)?);
+        }
+        bench.make_certificates()?;
+        for name in ["near", "far"] {
+            for arguments in [
+                "rule add fwmark 0x111/0xfff priority 32764 lookup 100",
+                "route add local 0.0.0.0/0 dev lo table 100",
+            ] {
+                bench.tool(name, "ip", &arguments.split(' ').collect::<Vec<_>>(), None)?;
+            }
+        }
+        Ok(bench)
+    }
+
+    /// Puts the subject's rules in place, starts a pair and waits until bytes pass through it.
+    pub fn start(&self, subject: &dyn Subject, options: &Options) -> Result<Pair> {
+        self.install(subject.rules())?;
+        let mut pair = subject.start(self, options)?;
+        let to: SocketAddr = ECHO.parse().expect("an address");
+        let began = Instant::now();
+        while let Err(error) = self.echo_once(to) {
+            self.go_on()?;
+            let ended = pair.ended();
+            if ended.is_some() || began.elapsed() > PATIENCE {
+                let what = ended.unwrap_or_else(|| format!("no bytes pass after {PATIENCE:?}"));
+                bail!("{what} ({error}){}", pair.logs());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // Let what was needed for starting settle.
+        self.sleep(Duration::from_millis(300))?;
+        Ok(pair)
+    }
+
+    /// Ends a pair and takes its rules away.
+    pub fn end(&self, pair: Pair) -> Result<()> {
+        pair.stop();
+        self.install(Rules::None)
+    }
+
+    /// Starts a load program beside the client pod's applications.
+    pub fn load(&self, arguments: &[&str]) -> Result<Process> {
+        let load = Program::new(&self.program).argument("load").arguments(arguments);
+        self.lab.start("near", "load", &load)
+    }
+
+    /// Runs a load program that takes `--marks`, reads the clocks at the beginning and the end of
+    /// what it counts, and waits for its result.
+    pub fn measure(&self, pair: &Pair, arguments: &[&str]) -> Result<Measured> {
+        let marks = self.lab.directory().join("marks");
+        let _ = fs::remove_file(&marks);
+        let marks_argument = marks.display().to_string();
+        let mut load = self.load(&[arguments, &["--marks", &marks_argument]].concat())?;
+        let mut beside: Vec<u32> = self.servers.iter().map(Process::id).collect();
+        beside.push(load.id());
+        self.wait_for_mark(&marks, "start", &mut load)?;
+        let before = pair.clock(&beside)?;
+        self.wait_for_mark(&marks, "end", &mut load)?;
+        let cost = pair.clock(&beside)?.since(&before);
+        let memory = pair.memory()?;
+        Ok(Measured { outcome: self.finish(load)?, cost, memory })
+    }
+
+    /// Waits for a load program and returns what it printed.
+    pub fn finish(&self, mut load: Process) -> Result<Value> {
+        let began = Instant::now();
+        while load.is_running() {
+            self.go_on()?;
+            ensure!(began.elapsed() < 20 * PATIENCE, "the load program does not end");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let status = load.wait(PATIENCE)?;
+        let log = load.log();
+        ensure!(status.success(), "the load program failed: {}", tail(&log));
+        let line = log.lines().rev().find(|line| line.starts_with('{'));
+        let line =
+            line.with_context(|| format!("the load program told nothing: {}", tail(&log)))?;
+        serde_json::from_str(line).with_context(|| format!("the load program printed {line:?}"))
+    }
+
+    /// Sleeps, or fails when everything is to stop.
+    pub fn sleep(&self, time: Duration) -> Result<()> {
+        let until = Instant::now() + time;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            self.go_on()?;
+            std::thread::sleep(left.min(Duration::from_millis(50)));
+        }
+        Ok(())
+    }
+
+    /// Fails when everything is to stop.
+    pub fn go_on(&self) -> Result<()> {
+        ensure!(!self.stop.load(Ordering::Relaxed), "stopped");
+        Ok(())
+    }
+
+    /// What `near` or `far` is called in certificates.
+    pub fn identity(&self, name: &str) -> String {
+        format!("spiffe://cluster.local/ns/default/sa/{name}")
+    }
+
+    /// The processes of the servers.
+    pub fn servers(&self) -> &[Process] {
+        &self.servers
+    }
+
+    fn wait_for_mark(&self, marks: &Path, mark: &str, load: &mut Process) -> Result<()> {
+        let seen = || fs::read_to_string(marks).unwrap_or_default().contains(mark);
+        let began = Instant::now();
+        while !seen() {
+            self.go_on()?;
+            if !load.is_running() && !seen() {
+                bail!("the load program ended before its {mark}: {}", tail(&load.log()));
+            }
+            ensure!(began.elapsed() < 20 * PATIENCE, "the load program does not {mark}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    fn echo_once(&self, to: SocketAddr) -> Result<()> {
+        let near = self.lab.namespace("near");
+        let mut stream = near.connect_timeout(to, Duration::from_secs(2))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        // An answer to whoever understands it, bytes like others to whoever does not.
+        stream.write_all(b"GET /bytes/1 HTTP/1.1\r\nHost: far\r\n\r\n")?;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer)?;
+        let good = answer == *b"GET /bytes/1" || answer == *b"HTTP/1.1 200";
+        ensure!(good, "the answer is {:?}", String::from_utf8_lossy(&answer));
+        Ok(())
+    }
+
+    fn make_certificates(&self) -> Result<()> {
+        let folder = self.lab.directory();
+        pki::Root { name: folder.join("root") }.write()?;
+        for name in ["near", "far"] {
+            let leaf = pki::Leaf {
+                name: folder.join(name),
+                root: folder.join("root.pem"),
+                root_key: folder.join("root.key"),
+                identity: self.identity(name),
+            };
+            leaf.write()?;
+        }
+        Ok(())
+    }
+
+    fn install(&self, rules: Rules) -> Result<()> {
+        for name in ["near", "far"] {
+            self.tool(name, "nft", &["-f", "-"], Some(&rules.script()))?;
+        }
+        Ok(())
+    }
+
+    /// Runs a tool in a pod.
+    pub(super) fn tool(
+        &self,
+        place: &str,
+        program: &str,
+        arguments: &[&str],
+        input: Option<&str>,
+    ) -> Result<String> {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child =
+            self.lab.namespace(place).enter(|| command.spawn())?.with_context(|| {
+                format!("cannot run `{program}`; on Debian: apt-get install nftables iproute2")
+            })?;
+        child.stdin.take().expect("stdin is piped").write_all(input.unwrap_or("").as_bytes())?;
+        let output = child.wait_with_output()?;
+        ensure!(
+            output.status.success(),
+            "{program} {} failed in {place}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Ok(String::from_utf8(output.stdout)?)
+    }
+}

@@ -1,0 +1,190 @@
+//! What is measured: pairs of proxies between two pods, and how to start each kind.
+//!
+//! Every subject gets the same two pods, the same cable between them, as many threads ([`WORKERS`]),
+//! the same congestion control and the same cipher suite (TLS_AES_128_GCM_SHA256). Node proxies
+//! (`ringway`, `reference`, `ztunnel`, others) share one set of redirect rules, sidecars (`envoy-*`)
+//! have Istio's, and `none` has none.
+
+mod bench;
+mod none;
+mod reference;
+mod ringway;
+mod rules;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+pub use self::bench::{Bench, DISCARD, ECHO, Measured};
+use self::none::NoProxy;
+use self::reference::Reference;
+use self::ringway::Ringway;
+pub use self::rules::{MARK, Rules};
+use crate::lab::Process;
+use crate::measure::{self, Clock, Memory};
+
+/// Threads that each proxy process may use for traffic.
+pub const WORKERS: usize = 2;
+
+/// What may be compared with what: only subjects of one group, and `none` beside all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// No proxy: the baseline.
+    Baseline,
+    /// Carries bytes, knows nothing of what they mean.
+    L4,
+    /// Understands HTTP.
+    L7,
+}
+
+/// Which tunnels new connections meet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Handshakes {
+    /// As the subject comes: pooled tunnels or none, resumption as it likes it.
+    #[default]
+    Usual,
+    /// No session is ever resumed.
+    Full,
+}
+
+/// How a pair is to be started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Which tunnels new connections meet.
+    pub handshakes: Handshakes,
+}
+
+/// A kind of proxy.
+pub trait Subject {
+    /// The name in samples.
+    fn name(&self) -> &str;
+
+    /// What it may be compared with.
+    fn group(&self) -> Group;
+
+    /// The programs it runs, for the manifest.
+    fn programs(&self) -> Vec<PathBuf>;
+
+    /// The rules in both pods while it runs.
+    fn rules(&self) -> Rules;
+
+    /// Starts both sides. The rules are in place, bytes need not pass yet.
+    ///
+    /// # Errors
+    /// When it cannot start, as a sentence for whoever wonders why it is missing from the results.
+    fn start(&self, bench: &Bench, options: &Options) -> Result<Pair>;
+}
+
+/// The names of all subjects that always exist.
+pub const NAMES: [&str; 5] = ["none", "ringway", "ringway-epoll", "reference", "reference-1"];
+
+/// Where the programs are that subjects run.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// This program.
+    pub own: PathBuf,
+    /// `ringway`.
+    pub ringway: PathBuf,
+}
+
+/// The subject called `name`.
+///
+/// # Errors
+/// When there is none of that name; lists those that exist.
+pub fn by_name(name: &str, programs: &Programs) -> Result<Box<dyn Subject>> {
+    Ok(match name {
+        "none" => Box::new(NoProxy),
+        "ringway" => Box::new(Ringway::new(programs, "auto")),
+        "ringway-epoll" => Box::new(Ringway::new(programs, "epoll")),
+        "reference" => Box::new(Reference::new(programs, WORKERS)),
+        "reference-1" => Box::new(Reference::new(programs, 1)),
+        _ => bail!("no subject is called {name:?}; there are {}", NAMES.join(", ")),
+    })
+}
+
+/// A running pair. Dropping it ends it.
+#[derive(Debug, Default)]
+pub struct Pair {
+    /// The processes on the client's side; none without a proxy.
+    pub near: Vec<Process>,
+    /// The processes on the server's side.
+    pub far: Vec<Process>,
+    /// Configurations it was started with, by file name; they are published with the results.
+    pub configurations: Vec<(String, String)>,
+}
+
+impl Pair {
+    /// The ids of the processes on the client's side, with all they started.
+    pub fn near_ids(&self) -> Vec<u32> {
+        self.near.iter().flat_map(|process| measure::family(process.id())).collect()
+    }
+
+    /// The ids of the processes on the server's side, with all they started.
+    pub fn far_ids(&self) -> Vec<u32> {
+        self.far.iter().flat_map(|process| measure::family(process.id())).collect()
+    }
+
+    /// The processor clocks of both sides; `beside` are processes that do not belong to them.
+    pub fn clock(&self, beside: &[u32]) -> Result<Clock> {
+        Clock::read(&self.near_ids(), &self.far_ids(), beside)
+    }
+
+    /// The memory of the near and of the far side.
+    pub fn memory(&self) -> Result<[Memory; 2]> {
+        let sum = |ids: Vec<u32>| {
+            ids.into_iter().try_fold(Memory::default(), |sum, id| {
+                let more = measure::memory(id)?;
+                Ok::<_, anyhow::Error>(Memory {
+                    resident_bytes: sum.resident_bytes + more.resident_bytes,
+                    peak_bytes: sum.peak_bytes + more.peak_bytes,
+                    proportional_bytes: sum.proportional_bytes + more.proportional_bytes,
+                })
+            })
+        };
+        Ok([sum(self.near_ids())?, sum(self.far_ids())?])
+    }
+
+    /// How often threads of both sides have been woken so far.
+    pub fn wake_ups(&self) -> Result<u64> {
+        self.near_ids().into_iter().chain(self.far_ids()).map(measure::wake_ups).sum()
+    }
+
+    /// The first process that has ended although it should not.
+    pub fn ended(&mut self) -> Option<String> {
+        let near = self.near.iter_mut().map(|process| ("near", process));
+        let far = self.far.iter_mut().map(|process| ("far", process));
+        let running = |(side, process): (_, &mut Process)| (side, process.is_running());
+        let (side, _) = near.chain(far).map(running).find(|(_, running)| !running)?;
+        Some(format!("the proxy on the {side} side has ended"))
+    }
+
+    /// The ends of all logs, for when something fails.
+    pub fn logs(&self) -> String {
+        let mut text = String::new();
+        for (side, processes) in [("near", &self.near), ("far", &self.far)] {
+            for process in processes {
+                text.push_str(&format!("; log, {side} side: {}", tail(&process.log())));
+            }
+        }
+        text
+    }
+
+    /// Asks all processes to end, and makes them.
+    pub fn stop(mut self) {
+        for process in self.near.iter_mut().chain(&mut self.far) {
+            let _ = process.signal(rustix::process::Signal::TERM);
+        }
+        for process in self.near.iter_mut().chain(&mut self.far) {
+            let _ = process.wait(Duration::from_secs(2));
+        }
+    }
+}
+
+/// The last lines of a log, as one line.
+pub(crate) fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().rev().take(6).collect();
+    let text = lines.into_iter().rev().collect::<Vec<_>>().join(" | ");
+    let from = text.char_indices().rev().nth(1200).map_or(0, |(at, _)| at);
+    text[from..].to_owned()
+}
