@@ -188,3 +188,27 @@ fn the_index_and_the_dump_are_there_and_nothing_else_is() {
         assert_eq!(ask(&lab.admin, Method::GET, "/debug").await.0, 404);
     });
 }
+
+#[test]
+fn a_profile_is_bounded_and_asked_for_with_care() {
+    with_lab(|lab| async move {
+        let get = async |target: &str| ask(&lab.admin, Method::GET, target).await;
+        //  query                              says
+        let rows = [
+            ("", "for how many seconds?"),
+            ("?seconds=", "from 1 to 60"),
+            ("?seconds=0", "from 1 to 60"),
+            ("?seconds=61", "from 1 to 60"),
+            ("?seconds=-1", "from 1 to 60"),
+            ("?seconds=1.5", "from 1 to 60"),
+            ("?seconds=1&seconds=2", "from 1 to 60"),
+            ("?seconds=1&format=pdf", "svg or folded"),
+        ];
+        for (query, says) in rows {
+            let (status, _, body) = get(&format!("/debug/flame{query}")).await;
+            assert_eq!(status, 400, "{query}");
+            assert!(body.contains(says) && body.contains("usage: GET"), "{query}: {body}");
+        }
+        assert_eq!(ask(&lab.admin, Method::POST, "/debug/flame?seconds=1").await.0, 405);
+    });
+}

@@ -1,17 +1,18 @@
 //! What happens while connections live: drain, reload, renewal, restart.
 
 use std::io::Read;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ringway_bench::lab::{Namespace, wait_until};
+use ringway_bench::pattern;
 use ringway_bench::probe;
 
 use crate::on_both_reactors;
-use crate::support::{Application, Mesh, PATIENCE, connect, echo_once, exchange};
+use crate::support::{Application, Mesh, PATIENCE, connect, echo_once, exchange, http_get};
 
 on_both_reactors! {
     an_open_connection_outlives_the_signal_to_stop,
@@ -21,6 +22,7 @@ on_both_reactors! {
     open_connections_survive_enrolment_and_withdrawal,
     a_bad_reload_is_refused_and_changes_nothing,
     certificates_are_renewed_under_traffic,
+    a_profile_under_traffic_loses_nothing_and_names_the_shards,
     the_rules_are_gone_after_the_end,
     a_killed_proxy_is_taken_over_by_the_next,
 }
@@ -259,4 +261,40 @@ fn output(pod: &Namespace, program: &str, arguments: &[&str]) -> Option<String> 
     command.args(arguments).env("PATH", path);
     let output = pod.enter(|| command.output()).unwrap().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The profiler's signals end waits early and interrupt what moves bytes.
+fn a_profile_under_traffic_loses_nothing_and_names_the_shards(reactor: &str) {
+    let mesh = Mesh::start(reactor);
+    let _echo = Application::echo(mesh.at("server"), 8080);
+    let to = mesh.address("server", 8080);
+    let admin = SocketAddr::from(([127, 0, 0, 1], 15000));
+    let ask = |target: &str| http_get(mesh.at("host-a"), admin, target).unwrap();
+    let (stop, exchanges) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let profile = thread::scope(|scope| {
+        for number in 0..4u64 {
+            let (mesh, stop, exchanges) = (&mesh, &stop, &exchanges);
+            scope.spawn(move || {
+                let mut live = connect(mesh.at("client"), to);
+                let mut bulk = vec![0; 300_000];
+                let until = Instant::now() + PATIENCE;
+                while !stop.load(Ordering::Relaxed) && Instant::now() < until {
+                    echo_once(mesh.at("client"), to).expect("a new connection while profiled");
+                    pattern::fill(number, 0, &mut bulk);
+                    exchange(&mut live, &bulk).expect("an old connection while profiled");
+                    exchanges.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let folded = ask("/debug/flame?seconds=3&format=folded");
+        stop.store(true, Ordering::Relaxed);
+        folded
+    });
+    assert_eq!(profile.0, 200, "{}", profile.1);
+    assert!(exchanges.load(Ordering::Relaxed) > 10);
+    let shards = profile.1.lines().filter(|line| line.starts_with("shard-")).count();
+    assert!(shards > 5, "{}", profile.1);
+    assert!(profile.1.contains("ringway_engine::"), "{}", profile.1);
+    let (status, svg) = ask("/debug/flame?seconds=1");
+    assert!(status == 200 && svg.starts_with("<svg "), "{svg}");
 }
