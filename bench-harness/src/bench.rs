@@ -37,6 +37,9 @@ pub struct Run {
     /// The program `ringway`, a release build; without it, the one beside this program.
     #[arg(long, value_name = "FILE")]
     ringway: Option<PathBuf>,
+    /// The program `envoy`; without it, the one that scripts/get-envoy fetched.
+    #[arg(long, value_name = "FILE", env = "ENVOY")]
+    envoy: Option<PathBuf>,
     /// Congestion control of all namespaces.
     #[arg(long, default_value = "reno")]
     congestion_control: String,
@@ -49,9 +52,9 @@ pub struct Run {
 }
 
 /// What a short run measures.
-const SHORT: [&str; 1] = ["latency"];
-/// Who is measured when nobody is named.
-const SUBJECTS: [&str; 3] = ["none", "ringway", "reference"];
+const SHORT: [&str; 4] = ["latency", "capacity", "throughput", "connections"];
+/// Who is measured in a short run when nobody is named.
+const SUBJECTS: [&str; 5] = ["none", "ringway", "envoy-tcp", "envoy-http", "reference"];
 
 impl Run {
     /// Measures. True when everything was measured, false when it was stopped.
@@ -105,11 +108,14 @@ impl Run {
         ensure!(self.seconds() > 0.0, "--seconds is to be more than 0");
         let own = std::env::current_exe()?;
         let ringway = self.ringway.clone().unwrap_or_else(|| own.with_file_name("ringway"));
-        let programs = Programs { own, ringway };
-        let subjects: Vec<&str> = if self.subjects.is_empty() {
-            SUBJECTS.to_vec()
-        } else {
-            self.subjects.iter().map(|name| &**name).collect()
+        // This program is in target/release, the tools are in target/tools.
+        let tools = own.ancestors().nth(2).unwrap_or(Path::new("target")).join("tools");
+        let envoy = self.envoy.clone().unwrap_or_else(|| tools.join("envoy"));
+        let programs = Programs { own, ringway, envoy };
+        let subjects = match &self.subjects[..] {
+            [] if self.is_full() => subject::names(),
+            [] => SUBJECTS.map(str::to_owned).to_vec(),
+            named => named.to_vec(),
         };
         Ok(Plan {
             experiments: names
@@ -118,7 +124,7 @@ impl Run {
                 .collect::<Result<_>>()?,
             subjects: subjects
                 .into_iter()
-                .map(|name| subject::by_name(name, &programs))
+                .map(|name| subject::by_name(&name, &programs))
                 .collect::<Result<_>>()?,
             repetitions: self.repetitions.unwrap_or(if self.is_full() { 10 } else { 3 }).max(1),
         })

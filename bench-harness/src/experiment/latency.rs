@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{Experiment, Point, Settings, Turn};
-use crate::subject::Measured;
+use crate::subject::{Group, Measured, Subject};
 
 const MIB: f64 = 1048576.0;
 
@@ -74,6 +74,12 @@ impl Experiment for Latency {
         )?;
         write_requests(turn, &measured)
     }
+}
+
+/// What costs per request are measured with: messages, or HTTP where nothing else is carried. (The
+/// latencies are HTTP's for all, as Istio's are.)
+pub(super) fn protocol(subject: &dyn Subject) -> &'static str {
+    if subject.group() == Group::L7 { "http1" } else { "raw" }
 }
 
 /// Writes down everything an open loop tells, and what it cost.

@@ -1,9 +1,12 @@
 //! What is measured of a subject, experiment by experiment, and the runner that gives every subject
 //! its turn.
 
+mod capacity;
+mod connections;
 mod latency;
 mod point;
 mod runner;
+mod throughput;
 
 use std::time::Duration;
 
@@ -56,7 +59,7 @@ pub struct Settings {
 }
 
 /// The names of all experiments.
-pub const NAMES: [&str; 1] = ["latency"];
+pub const NAMES: [&str; 4] = ["latency", "capacity", "throughput", "connections"];
 
 /// The experiment called `name`.
 ///
@@ -65,6 +68,9 @@ pub const NAMES: [&str; 1] = ["latency"];
 pub fn by_name(name: &str, settings: &Settings) -> Result<Box<dyn Experiment>> {
     Ok(match name {
         "latency" => Box::new(latency::Latency::new(settings)),
+        "capacity" => Box::new(capacity::Capacity::new(settings)),
+        "throughput" => Box::new(throughput::Throughput::new(settings)),
+        "connections" => Box::new(connections::Connections::new(settings)),
         _ => bail!("no experiment is called {name:?}; there are {}", NAMES.join(", ")),
     })
 }

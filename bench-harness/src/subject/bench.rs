@@ -184,6 +184,29 @@ impl Bench {
         &self.servers
     }
 
+    /// Waits until something in a pod listens on a port, without connecting to it.
+    pub(super) fn wait_for_port(
+        &self,
+        place: &str,
+        port: u16,
+        process: &mut Process,
+        patience: Duration,
+    ) -> Result<()> {
+        let began = Instant::now();
+        let filter = format!("sport = :{port}");
+        while !self.tool(place, "ss", &["-Htln", &filter], None)?.contains("LISTEN") {
+            self.go_on()?;
+            let running = process.is_running();
+            if !running || began.elapsed() > patience {
+                let state = if running { "runs" } else { "has ended" };
+                let log = tail(&process.log());
+                bail!("the proxy on the {place} side {state} and does not listen on {port}: {log}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
     fn wait_for_mark(&self, marks: &Path, mark: &str, load: &mut Process) -> Result<()> {
         let seen = || fs::read_to_string(marks).unwrap_or_default().contains(mark);
         let began = Instant::now();
@@ -234,7 +257,7 @@ impl Bench {
     }
 
     /// Runs a tool in a pod.
-    pub(super) fn tool(
+    pub(crate) fn tool(
         &self,
         place: &str,
         program: &str,

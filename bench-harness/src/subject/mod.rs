@@ -6,7 +6,9 @@
 //! have Istio's, and `none` has none.
 
 mod bench;
+mod envoy;
 mod none;
+mod other;
 mod reference;
 mod ringway;
 mod rules;
@@ -17,7 +19,9 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 pub use self::bench::{Bench, DISCARD, ECHO, Measured};
+use self::envoy::Envoy;
 use self::none::NoProxy;
+use self::other::Other;
 use self::reference::Reference;
 use self::ringway::Ringway;
 pub use self::rules::{MARK, Rules};
@@ -76,8 +80,15 @@ pub trait Subject {
     fn start(&self, bench: &Bench, options: &Options) -> Result<Pair>;
 }
 
-/// The names of all subjects that always exist.
-pub const NAMES: [&str; 5] = ["none", "ringway", "ringway-epoll", "reference", "reference-1"];
+/// The names of all subjects that need nothing from the environment.
+pub const NAMES: [&str; 7] =
+    ["none", "ringway", "ringway-epoll", "envoy-tcp", "envoy-http", "reference", "reference-1"];
+
+/// The names of all subjects there are, those that the environment names included.
+pub fn names() -> Vec<String> {
+    let others = Other::all().into_iter().map(|other| other.name().to_owned());
+    NAMES.iter().map(ToString::to_string).chain(others).collect()
+}
 
 /// Where the programs are that subjects run.
 #[derive(Clone, Debug)]
@@ -86,6 +97,8 @@ pub struct Programs {
     pub own: PathBuf,
     /// `ringway`.
     pub ringway: PathBuf,
+    /// Envoy.
+    pub envoy: PathBuf,
 }
 
 /// The subject called `name`.
@@ -99,7 +112,16 @@ pub fn by_name(name: &str, programs: &Programs) -> Result<Box<dyn Subject>> {
         "ringway-epoll" => Box::new(Ringway::new(programs, "epoll")),
         "reference" => Box::new(Reference::new(programs, WORKERS)),
         "reference-1" => Box::new(Reference::new(programs, 1)),
-        _ => bail!("no subject is called {name:?}; there are {}", NAMES.join(", ")),
+        "envoy-tcp" => Box::new(Envoy::new(programs, false)),
+        "envoy-http" => Box::new(Envoy::new(programs, true)),
+        _ => match Other::find(name) {
+            Some(other) => Box::new(other),
+            None => bail!(
+                "no subject is called {name:?}; there are {}, and what RINGWAY_BENCH_ZTUNNEL or \
+                 RINGWAY_BENCH_SUBJECT_<NAME> name",
+                names().join(", ")
+            ),
+        },
     })
 }
 

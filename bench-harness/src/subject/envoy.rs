@@ -1,0 +1,280 @@
+//! A pair of Envoys as Istio's sidecars: one in each pod, connections led to it by the rules of
+//! istio-iptables, TLS 1.3 with both sides' SPIFFE identities between the two.
+//!
+//! `envoy-tcp` is what Istio makes of a port it knows nothing about, `envoy-http` what it makes of an
+//! HTTP port, without Istio's own filters (metadata exchange, its statistics), which are in no plain
+//! Envoy and would cost more. Neither writes an access log.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::{Bench, Group, Handshakes, MARK, Options, Pair, Programs, Rules, Subject, WORKERS};
+use crate::lab::{Process, Program};
+
+/// The address from which an inbound sidecar dials its own pod; its rules leave it alone.
+const PASSTHROUGH: &str = "127.0.0.6";
+
+/// Envoy, with or without an understanding of HTTP.
+pub(super) struct Envoy {
+    program: PathBuf,
+    http: bool,
+}
+
+impl Envoy {
+    pub(super) fn new(programs: &Programs, http: bool) -> Envoy {
+        Envoy { program: programs.envoy.clone(), http }
+    }
+
+    fn start_side(&self, bench: &Bench, name: &str, configuration: &str) -> Result<Process> {
+        let file = bench.lab.directory().join(format!("envoy-{name}.json"));
+        fs::write(&file, configuration)?;
+        let program = Program::new(&self.program)
+            .arguments(["--concurrency", &WORKERS.to_string(), "--disable-hot-restart"])
+            .arguments(["--log-level", "warning", "--config-path"])
+            .argument(&file);
+        bench.lab.start(name, &format!("envoy-{name}"), &program)
+    }
+
+    fn configuration(&self, bench: &Bench, name: &str, options: &Options) -> String {
+        let (listener, cluster) = match name {
+            "near" => (self.outbound_listener(), outbound_cluster(bench, options)),
+            _ => (self.inbound_listener(bench), inbound_cluster()),
+        };
+        let configuration = json!({
+            "node": {"id": name, "cluster": "bench"},
+            "admin": {"address": address("127.0.0.1", 15000)},
+            "static_resources": {"listeners": [listener], "clusters": [cluster]},
+            "stats_config": {"use_all_default_tags": false},
+        });
+        serde_json::to_string_pretty(&configuration).expect("it is made of text and numbers")
+    }
+
+    fn outbound_listener(&self) -> Value {
+        json!({
+            "name": "virtualOutbound",
+            "traffic_direction": "OUTBOUND",
+            "address": address("0.0.0.0", 15001),
+            "listener_filters": [original_destination()],
+            "filter_chains": [{"filters": [self.filter("outbound")]}],
+        })
+    }
+
+    fn inbound_listener(&self, bench: &Bench) -> Value {
+        let inspector = typed(
+            "envoy.filters.listener.tls_inspector",
+            "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
+            json!({}),
+        );
+        let tls = typed(
+            "envoy.transport_sockets.tls",
+            "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            json!({
+                "require_client_certificate": true,
+                "common_tls_context": tls_context(bench, "far", "near"),
+            }),
+        );
+        json!({
+            "name": "virtualInbound",
+            "traffic_direction": "INBOUND",
+            "address": address("0.0.0.0", 15006),
+            "listener_filters": [original_destination(), inspector],
+            "filter_chains": [{
+                "filter_chain_match": {
+                    "transport_protocol": "tls",
+                    "application_protocols": ["istio"],
+                },
+                "transport_socket": tls,
+                "filters": [self.filter("inbound")],
+            }],
+        })
+    }
+
+    fn filter(&self, cluster: &str) -> Value {
+        if !self.http {
+            return typed(
+                "envoy.filters.network.tcp_proxy",
+                "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                json!({"stat_prefix": cluster, "cluster": cluster}),
+            );
+        }
+        let router = typed(
+            "envoy.filters.http.router",
+            "envoy.extensions.filters.http.router.v3.Router",
+            json!({}),
+        );
+        let fault = typed(
+            "envoy.filters.http.fault",
+            "envoy.extensions.filters.http.fault.v3.HTTPFault",
+            json!({}),
+        );
+        let cors = typed(
+            "envoy.filters.http.cors",
+            "envoy.extensions.filters.http.cors.v3.Cors",
+            json!({}),
+        );
+        typed(
+            "envoy.filters.network.http_connection_manager",
+            "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            json!({
+                "stat_prefix": cluster,
+                "codec_type": "AUTO",
+                "use_remote_address": cluster == "outbound",
+                "generate_request_id": true,
+                "http_filters": [fault, cors, router],
+                "route_config": {
+                    "name": cluster,
+                    "validate_clusters": false,
+                    "virtual_hosts": [{
+                        "name": "all",
+                        "domains": ["*"],
+                        "routes": [{
+                            "match": {"prefix": "/"},
+                            "route": {"cluster": cluster, "timeout": "0s"},
+                        }],
+                    }],
+                },
+            }),
+        )
+    }
+}
+
+impl Subject for Envoy {
+    fn name(&self) -> &str {
+        if self.http { "envoy-http" } else { "envoy-tcp" }
+    }
+
+    fn group(&self) -> Group {
+        if self.http { Group::L7 } else { Group::L4 }
+    }
+
+    fn programs(&self) -> Vec<PathBuf> {
+        vec![self.program.clone()]
+    }
+
+    fn rules(&self) -> Rules {
+        Rules::Sidecar
+    }
+
+    fn start(&self, bench: &Bench, options: &Options) -> Result<Pair> {
+        ensure!(
+            self.program.exists(),
+            "there is no Envoy at {}; scripts/get-envoy puts it there, or name one with --envoy",
+            self.program.display()
+        );
+        let mut pair = Pair::default();
+        for name in ["far", "near"] {
+            let configuration = self.configuration(bench, name, options);
+            let mut process = self.start_side(bench, name, &configuration)?;
+            // It logs nothing at this level when all is well; the port tells that it listens.
+            let port = if name == "near" { 15001 } else { 15006 };
+            bench.wait_for_port(name, port, &mut process, Duration::from_secs(30))?;
+            let side = if name == "near" { &mut pair.near } else { &mut pair.far };
+            side.push(process);
+            pair.configurations.push((format!("{name}.json"), configuration));
+        }
+        Ok(pair)
+    }
+}
+
+/// Connects to where the application wanted to go, over TLS.
+fn outbound_cluster(bench: &Bench, options: &Options) -> Value {
+    let mut context = json!({
+        "sni": "outbound_.8080_._.far.default.svc.cluster.local",
+        "common_tls_context": tls_context(bench, "near", "far"),
+    });
+    if options.handshakes == Handshakes::Full {
+        context["max_session_keys"] = json!(0);
+    }
+    let tls = typed(
+        "envoy.transport_sockets.tls",
+        "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        context,
+    );
+    json!({
+        "name": "outbound",
+        "type": "ORIGINAL_DST",
+        "lb_policy": "CLUSTER_PROVIDED",
+        "connect_timeout": "10s",
+        "circuit_breakers": no_limits(),
+        "transport_socket": tls,
+        "upstream_bind_config": marked("0.0.0.0"),
+    })
+}
+
+/// Connects to the pod's own application.
+fn inbound_cluster() -> Value {
+    json!({
+        "name": "inbound",
+        "type": "ORIGINAL_DST",
+        "lb_policy": "CLUSTER_PROVIDED",
+        "connect_timeout": "10s",
+        "circuit_breakers": no_limits(),
+        "upstream_bind_config": marked(PASSTHROUGH),
+    })
+}
+
+fn tls_context(bench: &Bench, own: &str, peer: &str) -> Value {
+    let file = |name: String| json!({"filename": bench.lab.directory().join(name)});
+    json!({
+        "alpn_protocols": ["istio"],
+        "tls_params": {
+            "tls_minimum_protocol_version": "TLSv1_3",
+            "tls_maximum_protocol_version": "TLSv1_3",
+        },
+        "tls_certificates": [{
+            "certificate_chain": file(format!("{own}.pem")),
+            "private_key": file(format!("{own}.key")),
+        }],
+        "validation_context": {
+            "trusted_ca": file("root.pem".to_owned()),
+            "match_typed_subject_alt_names": [
+                {"san_type": "URI", "matcher": {"exact": bench.identity(peer)}},
+            ],
+        },
+    })
+}
+
+/// Envoy's own limits (1024 connections) are lifted, as Istio does.
+fn no_limits() -> Value {
+    let most = u32::MAX;
+    json!({"thresholds": [{
+        "max_connections": most,
+        "max_pending_requests": most,
+        "max_requests": most,
+        "max_retries": most,
+    }]})
+}
+
+fn marked(source: &str) -> Value {
+    json!({
+        "source_address": {"address": source, "port_value": 0},
+        "socket_options": [{
+            "description": "SO_MARK",
+            "level": libc::SOL_SOCKET,
+            "name": libc::SO_MARK,
+            "int_value": MARK,
+            "state": "STATE_PREBIND",
+        }],
+    })
+}
+
+fn original_destination() -> Value {
+    typed(
+        "envoy.filters.listener.original_dst",
+        "envoy.extensions.filters.listener.original_dst.v3.OriginalDst",
+        json!({}),
+    )
+}
+
+fn address(address: &str, port: u16) -> Value {
+    json!({"socket_address": {"address": address, "port_value": port}})
+}
+
+fn typed(name: &str, kind: &str, mut configuration: Value) -> Value {
+    configuration["@type"] = format!("type.googleapis.com/{kind}").into();
+    json!({"name": name, "typed_config": configuration})
+}
