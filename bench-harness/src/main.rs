@@ -13,6 +13,7 @@ use ringway_bench::get::Get;
 use ringway_bench::load::Load;
 use ringway_bench::mesh::Mesh;
 use ringway_bench::pki::Pki;
+use ringway_bench::report::{Report, Verdict};
 use ringway_bench::tcp::{Behaviour, Server, Tcp};
 
 #[global_allocator]
@@ -53,6 +54,10 @@ enum Command {
     Figures(Figures),
     /// Record where a loaded pair spends its time.
     Profile(Profile),
+    /// Write the report of a folder of results.
+    Report(Report),
+    /// Print how the targets stand by a folder of results.
+    Verdict(Verdict),
     /// Make certificates.
     #[command(subcommand)]
     Pki(Pki),
@@ -84,6 +89,8 @@ fn run(command: Command) -> Result<bool> {
         Command::Run(bench) => return bench.run(),
         Command::Figures(figures) => figures.run()?,
         Command::Profile(profile) => profile.run()?,
+        Command::Report(report) => report.run()?,
+        Command::Verdict(verdict) => verdict.run()?,
         Command::Pki(pki) => pki.run()?,
         Command::Mesh(mesh) => mesh.run()?,
     }
