@@ -22,6 +22,7 @@ pub mod observe;
 pub mod pattern;
 pub mod pki;
 pub mod probe;
+pub mod profile;
 pub mod record;
 pub mod relay;
 pub mod report;

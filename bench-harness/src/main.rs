@@ -8,11 +8,12 @@ use ringway_bench::app::App;
 use ringway_bench::bench::Run;
 use ringway_bench::capture::Capture;
 use ringway_bench::demo::Demo;
-use ringway_bench::figures::{Figures, Profile};
+use ringway_bench::figures::Figures;
 use ringway_bench::get::Get;
 use ringway_bench::load::Load;
 use ringway_bench::mesh::Mesh;
 use ringway_bench::pki::Pki;
+use ringway_bench::profile::Profile;
 use ringway_bench::report::{Report, Verdict};
 use ringway_bench::tcp::{Behaviour, Server, Tcp};
 
@@ -52,7 +53,7 @@ enum Command {
     Run(Run),
     /// Measure what Ringway costs beside the reference relay.
     Figures(Figures),
-    /// Record where a loaded pair spends its time.
+    /// Record where a subject spends its time while an experiment loads it.
     Profile(Profile),
     /// Write the report of a folder of results.
     Report(Report),

@@ -4,10 +4,10 @@
 //! Two namespaces joined by one veth pair; the same redirect rules, congestion control and cipher
 //! suite for everybody. Cost is the processor time of the two proxy processes and nothing else.
 
-mod profile;
 mod record;
 mod scale;
 mod scenario;
+#[allow(dead_code)]
 mod subject;
 
 use std::path::PathBuf;
@@ -15,7 +15,6 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-pub use self::profile::Profile;
 use self::record::Record;
 use self::scenario::Scenario;
 use self::subject::{Bench, Subject};

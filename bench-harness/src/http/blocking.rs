@@ -14,8 +14,21 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// # Errors
 /// When there is no connection, no answer in time, or no HTTP in it.
 pub fn get_from(from: &Namespace, to: SocketAddr, target: &str) -> io::Result<(u16, String)> {
+    get_slowly_from(from, to, target, PATIENCE)
+}
+
+/// As [`get_from`], for what may be answered after a while only.
+///
+/// # Errors
+/// When there is no connection, no answer within `patience`, or no HTTP in it.
+pub fn get_slowly_from(
+    from: &Namespace,
+    to: SocketAddr,
+    target: &str,
+    patience: Duration,
+) -> io::Result<(u16, String)> {
     let mut stream = from.connect_timeout(to, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
     let request = format!("GET {target} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n\r\n");
