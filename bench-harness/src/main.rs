@@ -10,8 +10,9 @@ use ringway_bench::capture::Capture;
 use ringway_bench::demo::Demo;
 use ringway_bench::figures::Figures;
 use ringway_bench::get::Get;
-use ringway_bench::load::Load;
+use ringway_bench::load::{Cores, Load};
 use ringway_bench::mesh::Mesh;
+use ringway_bench::null_server::NullServer;
 use ringway_bench::pki::Pki;
 use ringway_bench::profile::Profile;
 use ringway_bench::report::{Report, Verdict};
@@ -39,6 +40,12 @@ enum Command {
         behaviour: Behaviour,
         #[command(flatten)]
         server: Server,
+        /// Threads of the null server; as many as --cores by default, else one.
+        #[arg(long)]
+        threads: Option<usize>,
+        /// Cores to pin the null server's threads to, such as `0,2-3`.
+        #[arg(long, value_name = "LIST")]
+        cores: Option<Cores>,
     },
     /// Exchange bytes with a TCP server and check them.
     Tcp(Tcp),
@@ -82,9 +89,14 @@ fn run(command: Command) -> Result<bool> {
     match command {
         Command::App(app) => one_thread()?.block_on(app.run())?,
         Command::Get(get) => return one_thread()?.block_on(get.run()),
-        Command::Serve { behaviour, server } => one_thread()?.block_on(server.run(behaviour))?,
+        Command::Serve { behaviour: Behaviour::Null, server, threads, cores } => {
+            NullServer { listen: server.listen, threads, cores }.run()?;
+        }
+        Command::Serve { behaviour, server, .. } => {
+            one_thread()?.block_on(server.run(behaviour))?
+        }
         Command::Tcp(tcp) => one_thread()?.block_on(tcp.run())?,
-        Command::Load(load) => one_thread()?.block_on(load.run())?,
+        Command::Load(load) => load.run()?,
         Command::Capture(capture) => return capture.run(),
         Command::Demo(demo) => return demo.run(),
         Command::Run(bench) => return bench.run(),

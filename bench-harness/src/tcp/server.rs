@@ -10,6 +10,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::null_server::NullServer;
 use crate::pattern::{self, Digest};
 
 /// What a server does with a connection.
@@ -29,6 +30,8 @@ pub enum Behaviour {
     Refuse,
     /// Accepts and never reads.
     Stall,
+    /// Answers what it is asked as fast as it can, for load: see the null server.
+    Null,
 }
 
 /// One server.
@@ -48,6 +51,9 @@ pub struct Server {
 impl Server {
     /// Serves for ever.
     pub async fn run(self, behaviour: Behaviour) -> Result<()> {
+        if behaviour == Behaviour::Null {
+            return NullServer { listen: self.listen, threads: None, cores: None }.run();
+        }
         if behaviour == Behaviour::Refuse {
             let socket = Socket::new(Domain::for_address(self.listen), Type::STREAM, None)?;
             socket.bind(&self.listen.into()).context("cannot take the port")?;
@@ -82,7 +88,7 @@ impl Server {
             Behaviour::Discard => discard(&stream).await,
             Behaviour::Source => self.send_pattern(&mut stream).await,
             Behaviour::Rst => self.reset(stream).await,
-            Behaviour::Stall | Behaviour::Refuse => std::future::pending().await,
+            Behaviour::Stall | Behaviour::Refuse | Behaviour::Null => std::future::pending().await,
         }
     }
 
