@@ -106,12 +106,7 @@ impl Run {
         }
         ensure!(!names.is_empty(), "there is nothing to measure");
         ensure!(self.seconds() > 0.0, "--seconds is to be more than 0");
-        let own = std::env::current_exe()?;
-        let ringway = self.ringway.clone().unwrap_or_else(|| own.with_file_name("ringway"));
-        // This program is in target/release, the tools are in target/tools.
-        let tools = own.ancestors().nth(2).unwrap_or(Path::new("target")).join("tools");
-        let envoy = self.envoy.clone().unwrap_or_else(|| tools.join("envoy"));
-        let programs = Programs { own, ringway, envoy };
+        let programs = Programs::find(self.ringway.clone(), self.envoy.clone())?;
         let subjects = match &self.subjects[..] {
             [] if self.is_full() => subject::names(),
             [] => SUBJECTS.map(str::to_owned).to_vec(),

@@ -13,7 +13,7 @@ mod reference;
 mod ringway;
 mod rules;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -99,6 +99,18 @@ pub struct Programs {
     pub ringway: PathBuf,
     /// Envoy.
     pub envoy: PathBuf,
+}
+
+impl Programs {
+    /// The programs that are named, and those beside this one or fetched for it where none is.
+    pub fn find(ringway: Option<PathBuf>, envoy: Option<PathBuf>) -> Result<Programs> {
+        let own = std::env::current_exe()?;
+        let ringway = ringway.unwrap_or_else(|| own.with_file_name("ringway"));
+        // This program is in target/release, the tools are in target/tools.
+        let target = own.ancestors().nth(2).unwrap_or(Path::new("target"));
+        let envoy = envoy.unwrap_or_else(|| target.join("tools/envoy"));
+        Ok(Programs { own, ringway, envoy })
+    }
 }
 
 /// The subject called `name`.

@@ -1,0 +1,125 @@
+//! The bench itself: what it measures, what it does when a subject is not there, and that nothing of
+//! it stays.
+//!
+//! Needs root, or `scripts/test`, which gives these tests a user namespace of their own.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use ringway_bench::record::Results;
+
+fn bench(out: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway-bench"));
+    command.arg("run").args(arguments).arg("--out").arg(out);
+    command.stdin(Stdio::null());
+    command
+}
+
+fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// Network namespaces of the process `id`, as laboratories name them.
+fn left_behind(id: u32) -> Vec<String> {
+    let entries = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with(&format!("rwt{id}-"))).collect()
+}
+
+#[test]
+fn every_subject_is_measured_and_a_missing_one_is_void() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("results");
+    let arguments = [
+        "capacity,connections",
+        "--subjects",
+        "none,reference-1,ringway",
+        "--ringway",
+        "/nowhere/ringway",
+        "--repetitions",
+        "1",
+        "--seconds",
+        "0.2",
+    ];
+    let child = bench(&out, &arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.unwrap();
+    let id = child.id();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+
+    let results = Results::load(&out).unwrap();
+    let measured: BTreeSet<(&str, &str)> = results
+        .samples
+        .iter()
+        .filter(|sample| sample.metric == "cpu" && sample.value.is_finite())
+        .map(|sample| (&*sample.origin.subject, &*sample.origin.point))
+        .collect();
+    for point in ["connections=1", "connections=64", "connections=1000", "kind=tunnel-live"] {
+        assert!(measured.contains(&("none", point)), "{measured:?}\n{}", text(&output));
+        assert!(measured.contains(&("reference-1", point)), "{measured:?}\n{}", text(&output));
+    }
+    let cost = |subject| {
+        let of = |sample: &&ringway_bench::record::Sample| {
+            (&*sample.origin.subject, &*sample.origin.point, &*sample.metric)
+                == (subject, "connections=64", "cpu")
+        };
+        results.samples.iter().find(of).unwrap().value
+    };
+    assert_eq!(cost("none"), 0.0);
+    assert!(cost("reference-1") > 1.0, "two relays cost more than a microsecond a request");
+
+    let void: Vec<_> =
+        results.voids.iter().filter(|void| void.origin.subject == "ringway").collect();
+    assert_eq!(void.len(), 7, "every point of it is void: {void:?}");
+    assert!(void.iter().all(|void| void.reason.contains("/nowhere/ringway")), "{void:?}");
+    assert_eq!(results.manifest["complete"], true);
+    assert!(results.manifest["programs"]["ringway-bench"]["sha256"].as_str().unwrap().len() == 64);
+    assert_eq!(left_behind(id), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_finished_is_kept_when_it_is_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("results");
+    let arguments = ["capacity", "--subjects", "none", "--repetitions", "50", "--seconds", "0.1"];
+    let mut child = bench(&out, &arguments).stdout(Stdio::null()).spawn().unwrap();
+    let began = Instant::now();
+    let samples = || std::fs::read_to_string(out.join("samples.csv")).unwrap_or_default();
+    while !samples().contains("connections=64") {
+        assert!(began.elapsed() < Duration::from_secs(30), "nothing was measured");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(1), "stopped is not finished");
+    let results = Results::load(&out).unwrap();
+    assert_eq!(results.manifest["complete"], false);
+    assert!(results.samples.iter().any(|sample| sample.origin.point == "connections=64"));
+    assert!(results.voids.is_empty(), "what was cut short is no void: {:?}", results.voids);
+    assert_eq!(left_behind(child.id()), Vec::<String>::new());
+}
+
+#[test]
+fn mistakes_are_named_before_anything_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("results");
+    //  name                       arguments                                   what it says
+    for (name, arguments, says) in [
+        ("an unknown experiment", &["latencies"][..], "latency, capacity"),
+        ("an unknown subject", &["latency", "--subjects", "envoy"][..], "envoy-tcp"),
+        ("nothing", &["short", "--experiments", "latncy"][..], "latency, capacity"),
+        ("no time", &["latency", "--seconds", "0"][..], "--seconds"),
+    ] {
+        let output = bench(&out, arguments).output().unwrap();
+        assert!(!output.status.success(), "{name}");
+        assert!(text(&output).contains(says), "{name}: {}", text(&output));
+        assert!(!out.exists(), "{name} left a folder");
+    }
+}
