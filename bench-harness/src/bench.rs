@@ -1,6 +1,6 @@
 //! `ringway-bench run`: measures subjects in experiments, and leaves a folder of results.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::experiment::{self, Plan, Settings};
 use crate::manifest::{self, Conditions};
 use crate::record::Recorder;
+use crate::report;
 use crate::subject::{self, Bench, Programs};
 
 /// What to measure.
@@ -87,7 +88,7 @@ impl Run {
             ran?;
         }
         noted?;
-        finish(&out)?;
+        report::finish(&out)?;
         Ok(!stopped)
     }
 
@@ -146,26 +147,6 @@ impl Run {
         }
         folder
     }
-}
-
-/// Shows what was measured: medians, point by point.
-fn finish(folder: &Path) -> Result<()> {
-    use std::collections::BTreeMap;
-    let results = crate::record::Results::load(folder)?;
-    let mut all: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    for sample in results.samples.iter().filter(|sample| !results.is_void(&sample.origin)) {
-        let origin = &sample.origin;
-        let key = format!(
-            "{} {} {} {} [{}]",
-            origin.experiment, origin.point, sample.metric, origin.subject, sample.unit
-        );
-        all.entry(key).or_default().push(sample.value);
-    }
-    for (key, mut values) in all {
-        values.sort_by(f64::total_cmp);
-        println!("{key}: {}", experiment::short(values[values.len() / 2]));
-    }
-    Ok(())
 }
 
 /// Becomes true at Ctrl-C or SIGTERM.

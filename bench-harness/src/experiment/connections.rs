@@ -74,6 +74,9 @@ impl Connections {
         let pooled = turn.subject.rules() == Rules::Node;
         let cannot = match (wanted, name.starts_with("reference")) {
             _ if group == Group::Baseline => Some("without a proxy there are no handshakes"),
+            _ if group == Group::L7 => {
+                Some("its connections to the other side outlive the client's")
+            }
             ("full", false) if pooled => Some("it cannot be told not to resume sessions"),
             ("resumed", true) => Some("it resumes no sessions"),
             _ => None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::{Experiment, Point, Settings, Turn};
-use crate::subject::{DISCARD, ECHO, Group, Subject};
+use crate::subject::{ECHO, Group, Subject};
 
 /// Gigabytes a second that a slow subject moves; what is sent is sized for it.
 const SLOW: f64 = 0.5;
@@ -54,7 +54,7 @@ impl Experiment for Throughput {
             &turn.pair,
             &[
                 "bulk",
-                if direction == "upload" { DISCARD } else { ECHO },
+                ECHO,
                 "--gigabytes",
                 &self.gigabytes.to_string(),
                 "--connections",

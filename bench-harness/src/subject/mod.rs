@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-pub use self::bench::{Bench, DISCARD, ECHO, Measured};
+pub use self::bench::{Bench, ECHO, Measured};
 use self::envoy::Envoy;
 use self::none::NoProxy;
 use self::other::Other;
