@@ -6,6 +6,7 @@
 
 pub mod app;
 pub mod bench;
+pub mod calibrate;
 pub mod capture;
 pub mod demo;
 pub mod experiment;

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use ringway_bench::app::App;
 use ringway_bench::bench::Run;
+use ringway_bench::calibrate::Calibrate;
 use ringway_bench::capture::Capture;
 use ringway_bench::demo::Demo;
 use ringway_bench::figures::Figures;
@@ -52,6 +53,8 @@ enum Command {
     /// Make load.
     #[command(subcommand)]
     Load(Load),
+    /// Measure what the load generator and the null server can do by themselves.
+    Calibrate(Calibrate),
     /// Watch all packets of this network namespace and judge what they show.
     Capture(Capture),
     /// Show what Ringway does, on a bookstore of two hosts.
@@ -97,6 +100,7 @@ fn run(command: Command) -> Result<bool> {
         }
         Command::Tcp(tcp) => one_thread()?.block_on(tcp.run())?,
         Command::Load(load) => load.run()?,
+        Command::Calibrate(calibrate) => return calibrate.run(),
         Command::Capture(capture) => return capture.run(),
         Command::Demo(demo) => return demo.run(),
         Command::Run(bench) => return bench.run(),

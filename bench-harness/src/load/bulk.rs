@@ -4,8 +4,10 @@
 //! `SOURCE <bytes>`. A server that discards everything anyway does not mind.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::thread;
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -20,6 +22,8 @@ use super::span::Marks;
 
 /// Bytes handed to the kernel at once.
 const PIECE_BYTES: usize = 256 * 1024;
+/// Stack of a thread that moves bytes; the piece is not on it.
+const STACK_BYTES: usize = 256 * 1024;
 /// How long connecting may take.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long no byte may move.
@@ -66,13 +70,10 @@ impl Bulk {
         let each = (self.gigabytes * 1e9) as u64 / count as u64;
         ensure!(
             self.gigabytes.is_finite() && each > 0,
-            "--gigabytes {}: nothing to send",
+            "--gigabytes {}: not a byte for each connection",
             self.gigabytes
         );
-        allow_descriptors(count)?;
-        let mut dialler = Dialler::new(self.crew.target, &self.crew.source, count)?;
-        let streams: Vec<_> = (0..count).map(|_| dialler.connect(CONNECT_PATIENCE)).collect();
-        let streams: Vec<TcpStream> = streams.into_iter().collect::<Result<_>>()?;
+        let streams = connect(self.crew.target, &self.crew.source, count)?;
         let marks = Marks(self.crew.marks.clone());
         marks.write("start")?;
         let (clock, start) = (process_clock(), Instant::now());
@@ -80,67 +81,138 @@ impl Bulk {
         for (index, stream) in streams.into_iter().enumerate() {
             let core = self.crew.cores.as_ref().map(|cores| cores.0[index % cores.0.len()]);
             let direction = self.direction;
-            let work = move || {
+            working.push(spawn(move || {
                 core.map_or(Ok(()), pin)?;
                 match direction {
-                    Direction::Upload => upload(stream, each),
-                    Direction::Download => download(stream, each),
+                    Direction::Upload => upload(stream, each, &Control::default()),
+                    Direction::Download => download(stream, each, &Control::default()),
                 }
-            };
-            working.push(thread::Builder::new().stack_size(256 * 1024).spawn(work)?);
+            })?);
         }
-        let mut bytes = 0;
-        for handle in working {
-            bytes += handle.join().map_err(|_| anyhow!("a thread of the generator panicked"))??;
-        }
+        let bytes = join(working)?;
         let seconds = start.elapsed().as_secs_f64();
         marks.write("end")?;
+        ensure!(bytes == each * count as u64, "{bytes} bytes arrived, {each} on each were to");
         Ok(BulkOutcome { bytes, seconds, cpu_seconds: (process_clock() - clock).as_secs_f64() })
     }
 }
 
+/// Transfers that go on until they are stopped.
+pub(super) struct Herd {
+    control: Arc<Control>,
+    working: Vec<JoinHandle<Result<u64>>>,
+}
+
+/// What a transfer looks at after each piece, and tells.
+#[derive(Debug, Default)]
+struct Control {
+    is_over: AtomicBool,
+    moved_bytes: AtomicU64,
+}
+
+impl Herd {
+    pub(super) fn start(
+        target: SocketAddr,
+        sources: &[IpAddr],
+        count: usize,
+        direction: Direction,
+    ) -> Result<Herd> {
+        let control = Arc::new(Control::default());
+        let mut working = Vec::new();
+        for stream in connect(target, sources, count)? {
+            let control = control.clone();
+            working.push(spawn(move || match direction {
+                Direction::Upload => upload(stream, u64::MAX, &control),
+                Direction::Download => download(stream, u64::MAX, &control),
+            })?);
+        }
+        Ok(Herd { control, working })
+    }
+
+    /// Stops them, and tells how many bytes they have moved until now.
+    pub(super) fn stop(self) -> Result<u64> {
+        let moved = self.control.moved_bytes.load(Ordering::Relaxed);
+        self.control.is_over.store(true, Ordering::Relaxed);
+        join(self.working)?;
+        Ok(moved)
+    }
+}
+
+impl Control {
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    fn has_moved(&self, count: usize) {
+        self.moved_bytes.fetch_add(count as u64, Ordering::Relaxed);
+    }
+}
+
+fn connect(target: SocketAddr, sources: &[IpAddr], count: usize) -> Result<Vec<TcpStream>> {
+    allow_descriptors(count)?;
+    let mut dialler = Dialler::new(target, sources, count)?;
+    (0..count).map(|_| dialler.connect(CONNECT_PATIENCE)).collect()
+}
+
+fn spawn(work: impl FnOnce() -> Result<u64> + Send + 'static) -> Result<JoinHandle<Result<u64>>> {
+    let builder = thread::Builder::new().stack_size(STACK_BYTES);
+    builder.spawn(work).context("cannot start a thread for each connection")
+}
+
+fn join(working: Vec<JoinHandle<Result<u64>>>) -> Result<u64> {
+    let mut bytes = 0;
+    for handle in working {
+        bytes += handle.join().map_err(|_| anyhow!("a thread of the generator panicked"))??;
+    }
+    Ok(bytes)
+}
+
 /// Sends; the server ends only when it has taken everything.
-fn upload(mut stream: TcpStream, bytes: u64) -> Result<u64> {
+fn upload(mut stream: TcpStream, bytes: u64, control: &Control) -> Result<u64> {
     stream.set_read_timeout(Some(MOVE_PATIENCE))?;
     stream.set_write_timeout(Some(MOVE_PATIENCE))?;
     stream.write_all(b"DISCARD\n").context("cannot send")?;
     let piece = vec![0x5a; PIECE_BYTES];
-    let mut left = bytes;
-    while left > 0 {
-        let count = left.min(PIECE_BYTES as u64) as usize;
+    let mut sent = 0;
+    while sent < bytes && !control.is_over() {
+        let count = (bytes - sent).min(PIECE_BYTES as u64) as usize;
         stream
             .write_all(&piece[..count])
-            .with_context(|| format!("the connection broke with {left} bytes still to send"))?;
-        left -= count as u64;
+            .with_context(|| format!("the connection broke after {sent} bytes"))?;
+        control.has_moved(count);
+        sent += count as u64;
     }
-    stream.shutdown(std::net::Shutdown::Write).context("cannot end")?;
+    stream.shutdown(Shutdown::Write).context("cannot end")?;
     let answer = stream.read(&mut [0; 1]).context("the server never ended")?;
     ensure!(
         answer == 0,
         "the server answered, and was to discard: use `ringway-bench serve null` or `serve discard`"
     );
-    Ok(bytes)
+    Ok(sent)
 }
 
 /// Receives, and has the kernel throw the bytes away (`MSG_TRUNC`): what is measured is the way here.
-fn download(mut stream: TcpStream, bytes: u64) -> Result<u64> {
+fn download(mut stream: TcpStream, bytes: u64, control: &Control) -> Result<u64> {
     stream.set_read_timeout(Some(MOVE_PATIENCE))?;
     stream.write_all(format!("SOURCE {bytes}\n").as_bytes()).context("cannot ask")?;
     let mut room = vec![0; PIECE_BYTES];
     let mut came = 0;
-    loop {
+    while !control.is_over() {
         match recv(&stream, &mut room[..], RecvFlags::TRUNC) {
             Ok((_, 0)) => break,
-            Ok((_, count)) => came += count as u64,
+            Ok((_, count)) => {
+                control.has_moved(count);
+                came += count as u64;
+            }
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => bail!("the connection broke after {came} of {bytes} bytes: {error}"),
         }
     }
     ensure!(
-        came == bytes,
+        came == bytes || control.is_over(),
         "{came} bytes came instead of {bytes}: only `ringway-bench serve null` sends what is asked for"
     );
-    Ok(bytes)
+    Ok(came)
 }
 
 fn process_clock() -> Duration {

@@ -21,6 +21,7 @@ mod connect;
 pub(crate) mod crew;
 mod dialler;
 mod hold;
+mod mix;
 mod protocol;
 mod requests;
 mod schedule;
@@ -35,6 +36,7 @@ pub use self::bulk::{Bulk, BulkOutcome, Direction};
 pub use self::connect::{Connect, ConnectOutcome};
 pub use self::crew::{Cores, Crew, What};
 pub use self::hold::Hold;
+pub use self::mix::{Mix, MixOutcome};
 pub use self::protocol::Protocol;
 pub use self::requests::{Capacity, Length, Requests, Timing};
 pub use self::schedule::Arrivals;
@@ -54,6 +56,8 @@ pub enum Load {
     Hold(Hold),
     /// Open a connection, exchange a message, close it; again, or at a rate.
     Connect(Connect),
+    /// Send requests at a rate beside connections that carry as much as they can.
+    Mix(Mix),
 }
 
 impl Load {
@@ -65,6 +69,7 @@ impl Load {
             Load::Bulk(load) => print(&load.run()?),
             Load::Hold(load) => load.run(),
             Load::Connect(load) => print(&load.run()?),
+            Load::Mix(load) => print(&load.run()?),
         }
     }
 }

@@ -43,16 +43,16 @@ impl Length {
 #[derive(Clone, Debug, Args)]
 pub struct Requests {
     #[command(flatten)]
-    pub(super) crew: Crew,
+    pub(crate) crew: Crew,
     #[command(flatten)]
-    pub(super) what: What,
+    pub(crate) what: What,
     #[command(flatten)]
-    pub(super) timing: Timing,
+    pub(crate) timing: Timing,
     #[command(flatten)]
-    pub(super) length: Length,
+    pub(crate) length: Length,
     /// Requests a second, over all connections together.
     #[arg(long)]
-    pub(super) rate: Option<f64>,
+    pub(crate) rate: Option<f64>,
 }
 
 impl Requests {
@@ -84,11 +84,11 @@ impl Timing {
 #[derive(Clone, Debug, Args)]
 pub struct Capacity {
     #[command(flatten)]
-    pub(super) crew: Crew,
+    pub(crate) crew: Crew,
     #[command(flatten)]
-    pub(super) what: What,
+    pub(crate) what: What,
     #[command(flatten)]
-    pub(super) length: Length,
+    pub(crate) length: Length,
 }
 
 impl Capacity {
