@@ -8,6 +8,7 @@ pub mod app;
 pub mod bench;
 pub mod calibrate;
 pub mod capture;
+pub mod compare;
 pub mod demo;
 pub mod experiment;
 pub mod figures;

@@ -8,6 +8,7 @@ use ringway_bench::app::App;
 use ringway_bench::bench::Run;
 use ringway_bench::calibrate::Calibrate;
 use ringway_bench::capture::Capture;
+use ringway_bench::compare::Compare;
 use ringway_bench::demo::Demo;
 use ringway_bench::figures::Figures;
 use ringway_bench::get::Get;
@@ -65,6 +66,8 @@ enum Command {
     Figures(Figures),
     /// Record where a subject spends its time while an experiment loads it.
     Profile(Profile),
+    /// Say whether one commit, or one folder of results, costs more than another.
+    Compare(Compare),
     /// Write the report of a folder of results.
     Report(Report),
     /// Print how the targets stand by a folder of results.
@@ -106,6 +109,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Run(bench) => return bench.run(),
         Command::Figures(figures) => figures.run()?,
         Command::Profile(profile) => profile.run()?,
+        Command::Compare(compare) => return compare.run(),
         Command::Report(report) => report.run()?,
         Command::Verdict(verdict) => verdict.run()?,
         Command::Pki(pki) => pki.run()?,

@@ -4,12 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 use ringway_bench::record::{Origin, Recorder};
-use ringway_bench::report;
+use ringway_bench::{histogram, report};
 use serde_json::json;
 
 const L4: [&str; 6] = ["none", "ringway", "ringway-epoll", "envoy-tcp", "reference", "reference-1"];
@@ -79,16 +75,14 @@ impl Inventor {
     fn latencies(&mut self, subjects: &[&str], point: &str, typical_us: f64) {
         for repetition in 1..=self.repetitions {
             for subject in subjects {
-                let mut latencies: Histogram<u64> = Histogram::new(3).unwrap();
+                let mut latencies = histogram::empty();
                 for _ in 0..4000 {
                     let tail = -(1.0 - self.random.f64()).ln();
                     let value =
                         typical_us * (0.4 + 0.3 * weight(subject)) * (1.0 + 0.2 * tail.powi(2));
                     latencies.record(value as u64).unwrap();
                 }
-                let mut bytes = Vec::new();
-                V2DeflateSerializer::new().serialize(&latencies, &mut bytes).unwrap();
-                let text = STANDARD.encode(bytes);
+                let text = histogram::encode(&latencies).unwrap();
                 let origin = origin("latency", subject, repetition, point);
                 self.recorder.latencies(&origin, &text).unwrap();
             }

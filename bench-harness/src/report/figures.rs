@@ -544,14 +544,15 @@ fn beside(
         return None;
     }
     let pairs = metric.pairs(point, "ringway", subject);
-    let difference = unit.estimate(Estimate::difference(&pairs)?);
-    let ratio = Estimate::ratio(&pairs).filter(|_| !added);
-    let text = match &ratio {
-        Some(ratio) => format!("{}×", number(ratio.value)),
-        None if difference.value > 0.0 => format!("+{}", number(difference.value)),
-        None => number(difference.value),
+    let (text, shown) = match Estimate::ratio(&pairs).filter(|_| !added) {
+        Some(ratio) => (format!("{}×", number(ratio.value)), ratio.verdict(1.0)),
+        None => {
+            let difference = unit.estimate(Estimate::difference(&pairs)?);
+            let sign = if difference.value > 0.0 { "+" } else { "" };
+            (format!("{sign}{}", number(difference.value)), difference.verdict(0.0))
+        }
     };
-    let standing = match (difference.verdict(0.0), lower) {
+    let standing = match (shown, lower) {
         (Verdict::NotShown, _) => "even",
         (Verdict::Lower, true) | (Verdict::Higher, false) => "win",
         _ => "lose",

@@ -6,12 +6,12 @@
 
 mod figures;
 mod measurements;
-mod number;
+pub(crate) mod number;
 mod page;
 mod plot;
 mod subjects;
 mod targets;
-mod verdict;
+pub(crate) mod verdict;
 
 use std::fs;
 use std::path::{Path, PathBuf};

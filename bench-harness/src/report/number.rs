@@ -4,14 +4,14 @@ use crate::statistics::Estimate;
 
 /// How numbers of a unit of the record are shown.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Unit {
+pub(crate) struct Unit {
     factor: f64,
     /// What stands behind the number.
-    pub(super) label: String,
+    pub(crate) label: String,
 }
 
 /// How numbers of a unit are shown.
-pub(super) fn unit(recorded: &str) -> Unit {
+pub(crate) fn unit(recorded: &str) -> Unit {
     let (factor, label) = match recorded {
         "us" => (1e-3, "ms"),
         "B" => (1.0 / 1024.0, "KiB"),
@@ -30,12 +30,12 @@ pub(super) fn unit(recorded: &str) -> Unit {
 
 impl Unit {
     /// A recorded value, in this unit.
-    pub(super) fn of(&self, value: f64) -> f64 {
+    pub(crate) fn of(&self, value: f64) -> f64 {
         value * self.factor
     }
 
     /// A recorded estimate, in this unit.
-    pub(super) fn estimate(&self, recorded: Estimate) -> Estimate {
+    pub(crate) fn estimate(&self, recorded: Estimate) -> Estimate {
         Estimate {
             value: self.of(recorded.value),
             low: self.of(recorded.low),
@@ -46,7 +46,7 @@ impl Unit {
 }
 
 /// Three significant digits, with a thin space between thousands.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let magnitude = value.abs();
     let digits = match magnitude {
         _ if magnitude >= 99.95 || magnitude == 0.0 => 0,
@@ -70,7 +70,7 @@ pub(super) fn number(value: f64) -> String {
 }
 
 /// The two ends of an interval.
-pub(super) fn interval(estimate: &Estimate) -> String {
+pub(crate) fn interval(estimate: &Estimate) -> String {
     format!("{} – {}", number(estimate.low), number(estimate.high))
 }
 

@@ -275,13 +275,15 @@ impl Target {
         }
     }
 
-    /// Whether the target is about this point. All are about 1 KiB, where there are sizes.
+    /// Whether the target is about this point. All are about 1 KiB, and none about a
+    /// rate that was searched for.
     fn holds_at(&self, point: &Point) -> bool {
         let size = point.get("size").is_none_or(|size| size == "1024");
-        size && self.at.iter().all(|&(name, value)| match point.get(name) {
-            Some(found) => value == "*" || found == value,
-            None => false,
-        })
+        size && point.get("p99-at-most").is_none()
+            && self.at.iter().all(|&(name, value)| match point.get(name) {
+                Some(found) => value == "*" || found == value,
+                None => false,
+            })
     }
 
     fn judge(&'static self, measurements: &Measurements, subject: &str) -> Judgement {
@@ -315,6 +317,7 @@ impl Target {
                 let mut judged = self.judge_share(&pairs, metric, point)?;
                 if matches!(self.bound, Bound::AddsLessThan(_)) {
                     judged.measured = added(metric, point, subject, other)?;
+                    judged.interval = format!("{} is {}×", metric.name, judged.interval);
                 }
                 Some(judged)
             }

@@ -47,7 +47,7 @@ pub(super) fn text(judgements: &[Judgement], measurements: &Measurements, colour
 }
 
 /// Columns of equal width; the last one, the verdict, is painted.
-pub(super) fn table<const N: usize, const M: usize>(
+pub(crate) fn table<const N: usize, const M: usize>(
     heading: &[&str; M],
     last: &str,
     rows: &[[String; N]],
