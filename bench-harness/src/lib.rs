@@ -1,5 +1,5 @@
 //! What Ringway is tried and measured with: laboratories of network namespaces, applications that
-//! know nothing of a mesh, load, a reference relay, and the figures taken with them.
+//! know nothing of a mesh, load, a reference relay, and experiments with all of them.
 //!
 //! **Invariant:** nothing here depends on any other crate of this repository. Everything under test
 //! is a built program that is started, talked to and watched from outside.
@@ -11,7 +11,6 @@ pub mod capture;
 pub mod compare;
 pub mod demo;
 pub mod experiment;
-pub mod figures;
 pub mod get;
 pub mod histogram;
 pub mod http;

@@ -10,7 +10,6 @@ use ringway_bench::calibrate::Calibrate;
 use ringway_bench::capture::Capture;
 use ringway_bench::compare::Compare;
 use ringway_bench::demo::Demo;
-use ringway_bench::figures::Figures;
 use ringway_bench::get::Get;
 use ringway_bench::load::{Cores, Load};
 use ringway_bench::mesh::Mesh;
@@ -62,8 +61,6 @@ enum Command {
     Demo(Demo),
     /// Measure subjects side by side, and leave a folder of results.
     Run(Run),
-    /// Measure what Ringway costs beside the reference relay.
-    Figures(Figures),
     /// Record where a subject spends its time while an experiment loads it.
     Profile(Profile),
     /// Say whether one commit, or one folder of results, costs more than another.
@@ -107,7 +104,6 @@ fn run(command: Command) -> Result<bool> {
         Command::Capture(capture) => return capture.run(),
         Command::Demo(demo) => return demo.run(),
         Command::Run(bench) => return bench.run(),
-        Command::Figures(figures) => figures.run()?,
         Command::Profile(profile) => profile.run()?,
         Command::Compare(compare) => return compare.run(),
         Command::Report(report) => report.run()?,
