@@ -26,7 +26,7 @@ pub struct Run {
     /// Who is measured.
     #[arg(long, value_delimiter = ',', value_name = "SUBJECT")]
     subjects: Vec<String>,
-    /// How often everybody has a turn; 10 for full runs, 3 for short ones.
+    /// How often everybody has a turn; 10 for full runs, 4 for short ones.
     #[arg(long)]
     repetitions: Option<u32>,
     /// Seconds of each measurement under load; 5 for full runs, 2 for short ones.
@@ -64,7 +64,12 @@ impl Run {
         let plan = self.plan()?;
         let out = self.out.clone().unwrap_or_else(|| self.folder());
         let bench = Bench::build(&std::env::current_exe()?, &self.congestion_control, stop.clone())
-            .context("cannot build the bench")?;
+            .context(if rustix::process::geteuid().is_root() {
+                "cannot build the bench"
+            } else {
+                "network namespaces need root; scripts/bench takes a user namespace where those are \
+                 allowed, as does: unshare -Urnmp --fork --mount-proc <program>"
+            })?;
         let mut recorder = Recorder::create(&out)?;
         let conditions = Conditions {
             congestion_control: self.congestion_control.clone(),
@@ -73,6 +78,7 @@ impl Run {
             note: self.note.clone(),
         };
         let mut manifest = manifest::at_start(&plan, &conditions)?;
+        manifest["network"] = bench.network()?;
         recorder.manifest(&manifest)?;
         let minutes = plan.expected().as_secs_f64() / 60.0;
         println!("About {minutes:.0} minutes, written to {} as it goes.", out.display());
@@ -122,7 +128,7 @@ impl Run {
                 .into_iter()
                 .map(|name| subject::by_name(&name, &programs))
                 .collect::<Result<_>>()?,
-            repetitions: self.repetitions.unwrap_or(if self.is_full() { 10 } else { 3 }).max(1),
+            repetitions: self.repetitions.unwrap_or(if self.is_full() { 10 } else { 4 }).max(1),
         })
     }
 

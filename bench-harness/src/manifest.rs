@@ -96,7 +96,6 @@ fn machine() -> Result<Value> {
         "memory": line_of("/proc/meminfo", "MemTotal"),
         "kernel": output("uname", &["-srvm"]),
         "mitigations": mitigations,
-        "mtu": 1500,
     }))
 }
 

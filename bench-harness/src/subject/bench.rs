@@ -171,6 +171,31 @@ impl Bench {
         Ok(())
     }
 
+    /// What the kernel tells about the cable and TCP in the pods: sizes, offloads, buffers.
+    pub fn network(&self) -> Result<Value> {
+        let link = self.tool("near", "ip", &["-d", "-j", "link", "show", "dev", "eth0"], None)?;
+        let link: Value = serde_json::from_str(&link).context("`ip -j` printed no JSON")?;
+        let mut network = serde_json::Map::new();
+        for name in ["mtu", "qdisc", "txqlen", "num_tx_queues", "gso_max_size", "gro_max_size"] {
+            network.insert(name.to_owned(), link[0][name].clone());
+        }
+        let near = self.lab.namespace("near");
+        for name in ["tcp_congestion_control", "tcp_rmem", "tcp_wmem", "tcp_max_tw_buckets"] {
+            let path = format!("/proc/sys/net/ipv4/{name}");
+            let value = near.enter(|| fs::read_to_string(path))?.unwrap_or_default();
+            network.insert(
+                name.to_owned(),
+                value.split_whitespace().collect::<Vec<_>>().join(" ").into(),
+            );
+        }
+        // Where `ethtool` is installed; the rest of what a veth offers.
+        if let Ok(offloads) = self.tool("near", "ethtool", &["-k", "eth0"], None) {
+            let on = offloads.lines().filter_map(|line| line.trim().strip_suffix(": on"));
+            network.insert("offloads".to_owned(), on.collect::<Vec<_>>().into());
+        }
+        Ok(network.into())
+    }
+
     /// What `near` or `far` is called in certificates.
     pub fn identity(&self, name: &str) -> String {
         format!("spiffe://cluster.local/ns/default/sa/{name}")

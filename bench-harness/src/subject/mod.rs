@@ -144,7 +144,7 @@ pub struct Pair {
     pub near: Vec<Process>,
     /// The processes on the server's side.
     pub far: Vec<Process>,
-    /// Configurations it was started with, by file name; they are published with the results.
+    /// Configurations it was started with and what it said to them, by file name; they are published with the results.
     pub configurations: Vec<(String, String)>,
 }
 

@@ -95,7 +95,12 @@ impl Subject for Ringway {
         let (mut near, mut far) = (start("near")?, start("far")?);
         Self::wait_until_ready(bench, "near", &mut near)?;
         Self::wait_until_ready(bench, "far", &mut far)?;
-        let configurations = vec![("mesh.yaml".to_owned(), configuration)];
+        // Its log tells which reactor it has taken.
+        let configurations = vec![
+            ("mesh.yaml".to_owned(), configuration),
+            ("near.log".to_owned(), near.log()),
+            ("far.log".to_owned(), far.log()),
+        ];
         Ok(Pair { near: vec![near], far: vec![far], configurations })
     }
 }
