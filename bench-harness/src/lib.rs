@@ -30,6 +30,7 @@ pub mod profile;
 pub mod record;
 pub mod relay;
 pub mod report;
+pub mod runtimes;
 pub mod statistics;
 pub mod subject;
 pub mod tcp;

@@ -17,6 +17,7 @@ use ringway_bench::null_server::NullServer;
 use ringway_bench::pki::Pki;
 use ringway_bench::profile::Profile;
 use ringway_bench::report::{Report, Verdict};
+use ringway_bench::runtimes::{Confine, Runtimes};
 use ringway_bench::tcp::{Behaviour, Server, Tcp};
 
 #[global_allocator]
@@ -69,6 +70,10 @@ enum Command {
     Report(Report),
     /// Print how the targets stand by a folder of results.
     Verdict(Verdict),
+    /// Compare runtimes by the same plain relay on each.
+    Runtimes(Runtimes),
+    /// Run a program under a system call filter of the size of a container's.
+    Confine(Confine),
     /// Make certificates.
     #[command(subcommand)]
     Pki(Pki),
@@ -108,6 +113,8 @@ fn run(command: Command) -> Result<bool> {
         Command::Compare(compare) => return compare.run(),
         Command::Report(report) => report.run()?,
         Command::Verdict(verdict) => verdict.run()?,
+        Command::Runtimes(runtimes) => runtimes.run()?,
+        Command::Confine(confine) => confine.run()?,
         Command::Pki(pki) => pki.run()?,
         Command::Mesh(mesh) => mesh.run()?,
     }

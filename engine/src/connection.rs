@@ -20,6 +20,7 @@ use slab::Slab;
 
 use crate::{
     close::CloseReason,
+    relay::Observer,
     runtime,
     shard::Shard,
     telemetry::{
@@ -232,6 +233,20 @@ impl Connection {
             sent_bytes: 0,
             reason,
         }
+    }
+}
+
+impl Observer for Connection {
+    fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        Connection::poll_cut(self, cx)
+    }
+
+    fn client_to_server(&self, bytes: usize) {
+        self.counters().client_to_server(bytes);
+    }
+
+    fn server_to_client(&self, bytes: usize) {
+        self.counters().server_to_client(bytes);
     }
 }
 

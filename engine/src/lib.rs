@@ -40,4 +40,5 @@ pub use self::{
     connection::OpenConnection,
     drain::DrainReport,
     engine::{Engine, EngineConfig, OriginalSource, PACKET_MARK, Ports, StartError},
+    relay::{Observer, relay_plain},
 };

@@ -36,6 +36,13 @@ impl Table {
         Ok(table)
     }
 
+    /// Goes on writing a file that [`Table::create`] made.
+    pub(super) fn resume(path: PathBuf) -> Result<Table> {
+        let file = OpenOptions::new().append(true).open(&path);
+        let file = file.with_context(|| format!("cannot go on writing {}", path.display()))?;
+        Ok(Table { path, writer: csv::Writer::from_writer(file) })
+    }
+
     /// Writes one record.
     pub(super) fn append(&mut self, origin: &Origin, rest: &[&str]) -> Result<()> {
         let repetition = origin.repetition.to_string();

@@ -92,6 +92,19 @@ impl Recorder {
         })
     }
 
+    /// Goes on writing to a folder that [`Recorder::create`] made.
+    ///
+    /// # Errors
+    /// When one of its files is missing or cannot be written.
+    pub fn resume(folder: &Path) -> Result<Recorder> {
+        Ok(Recorder {
+            folder: folder.to_owned(),
+            samples: Table::resume(folder.join("samples.csv"))?,
+            voids: Table::resume(folder.join("voids.csv"))?,
+            latencies: Table::resume(folder.join("latencies.csv"))?,
+        })
+    }
+
     /// Where it writes.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -17,7 +17,7 @@ use std::{
 
 use ringway_protocols::hbone::LocalEnd;
 
-pub(crate) use self::plain::relay_plain;
+pub use self::plain::{Observer, relay_plain};
 use crate::{
     close::CloseReason,
     connection::Connection,

@@ -20,27 +20,37 @@ use super::splice::{Pause, Spliced};
 use crate::{
     buffers,
     close::CloseReason,
-    connection::Connection,
     limits::{SPLICE_AFTER_FULL_READS, VISIT_BYTES_MAX},
     runtime::{self, PipePool, TcpStream},
 };
 
+/// Who is told how much a relay moves, and may cut it.
+pub trait Observer {
+    /// Ready when the connection is to be cut, with the reason.
+    fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<CloseReason>;
+
+    /// So many bytes more went from the client to the server.
+    fn client_to_server(&self, bytes: usize);
+
+    /// So many bytes more went from the server to the client.
+    fn server_to_client(&self, bytes: usize);
+}
+
 /// Relays between a client and a server until both directions have ended, or one side aborts.
-pub(crate) async fn relay_plain(
+pub async fn relay_plain(
     client: &TcpStream,
     server: &TcpStream,
     pipes: &PipePool,
-    connection: &Connection,
+    observer: &impl Observer,
 ) -> CloseReason {
-    let counters = connection.counters();
     let mut upload = Direction::new(client, server, pipes);
     let mut download = Direction::new(server, client, pipes);
     let reason = std::future::poll_fn(|cx| {
-        if let Poll::Ready(reason) = connection.poll_cut(cx) {
+        if let Poll::Ready(reason) = observer.poll_cut(cx) {
             return Poll::Ready(reason);
         }
-        let up = upload.poll(cx, |bytes| counters.client_to_server(bytes));
-        let down = download.poll(cx, |bytes| counters.server_to_client(bytes));
+        let up = upload.poll(cx, |bytes| observer.client_to_server(bytes));
+        let down = download.poll(cx, |bytes| observer.server_to_client(bytes));
         match (up, down) {
             (Poll::Ready(Err(side)), _) => Poll::Ready(reset_by(side, Side::From)),
             (_, Poll::Ready(Err(side))) => Poll::Ready(reset_by(side, Side::To)),
