@@ -16,9 +16,8 @@ use crate::null_server::NullServer;
 
 /// How many times the requested rate must be possible.
 const HEADROOM_MIN: f64 = 5.0;
-/// Shares of the closed loop's rate that are tried in open loop, until one is kept. In open loop the
-/// generator may use 70 % of its core only.
-const SHARES: [f64; 9] = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1];
+/// How often the range of the highest rate is halved.
+const HALVINGS: u32 = 5;
 
 /// Measures the generator against the null server, on loopback.
 #[derive(Clone, Debug, Args)]
@@ -47,8 +46,8 @@ pub struct Calibrate {
     #[arg(long, value_name = "LIST")]
     server_cores: Option<Cores>,
     /// Microseconds before a request is due from which to count down instead of sleeping.
-    #[arg(long, value_name = "MICROSECONDS", default_value_t = 0)]
-    spin: u64,
+    #[arg(long, value_name = "MICROSECONDS")]
+    spin: Option<u64>,
 }
 
 /// What came of it.
@@ -85,15 +84,10 @@ impl Calibrate {
         let capacity = capacity.run()?;
         let mut steps = vec![self.step(target, self.rate)?];
         steps.push(self.step(target, self.rate * HEADROOM_MIN)?);
-        for share in SHARES {
-            let step = self.step(target, share * capacity.rate)?;
-            if step.void.is_none() {
-                steps.push(step);
-                break;
-            }
+        if let Some(highest) = self.highest(target, capacity.rate, &steps)? {
+            steps.push(highest);
         }
-        let kept = steps.iter().filter(|step| step.void.is_none());
-        let rate_max = kept.map(|step| step.rate_target).fold(0.0, f64::max);
+        let rate_max = highest_kept(&steps);
         let calibration = Calibration {
             rate: self.rate,
             rate_max,
@@ -106,6 +100,33 @@ impl Calibrate {
         println!("{}", calibration.table());
         println!("{}", serde_json::to_string(&calibration)?);
         Ok(calibration.is_enough())
+    }
+
+    /// The highest rate above those kept already which is kept too, if one is found.
+    fn highest(
+        &self,
+        target: SocketAddr,
+        limit: f64,
+        steps: &[OpenLoop],
+    ) -> Result<Option<OpenLoop>> {
+        let voids = steps.iter().filter(|step| step.void.is_some()).map(|step| step.rate_target);
+        let (mut low, mut high) = (highest_kept(steps), voids.fold(limit, f64::min));
+        let mut highest = None;
+        for _ in 0..HALVINGS {
+            // By their ratio, as headroom is one.
+            let rate = (low.max(1.0) * high).sqrt();
+            if rate <= low {
+                break;
+            }
+            let step = self.step(target, rate.round())?;
+            if step.void.is_none() {
+                low = rate;
+                highest = Some(step);
+            } else {
+                high = rate;
+            }
+        }
+        Ok(highest)
     }
 
     fn step(&self, target: SocketAddr, rate: f64) -> Result<OpenLoop> {
@@ -134,6 +155,11 @@ impl Calibrate {
     fn length(&self) -> Length {
         Length { duration: self.duration, warm_up: 0.3 }
     }
+}
+
+fn highest_kept(steps: &[OpenLoop]) -> f64 {
+    let kept = steps.iter().filter(|step| step.void.is_none());
+    kept.map(|step| step.rate_target).fold(0.0, f64::max)
 }
 
 impl Calibration {

@@ -24,12 +24,12 @@ pub(super) struct Alarm {
     timer: OwnedFd,
     events: Vec<epoll::Event>,
     set_for: Option<Duration>,
-    /// How long before the moment to wake and count down, for those who have a core to spare.
+    /// How long before the moment to wake and count down.
     spin: Duration,
 }
 
 impl Alarm {
-    pub(super) fn new(spin: Duration) -> Result<Alarm> {
+    pub(super) fn new() -> Result<Alarm> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).context("no epoll")?;
         let timer = timerfd_create(
             TimerfdClockId::Monotonic,
@@ -37,7 +37,19 @@ impl Alarm {
         )
         .context("no timer")?;
         epoll::add(&epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN | EventFlags::ET)?;
-        Ok(Alarm { epoll, timer, events: Vec::with_capacity(EVENTS_MAX), set_for: None, spin })
+        Ok(Alarm {
+            epoll,
+            timer,
+            events: Vec::with_capacity(EVENTS_MAX),
+            set_for: None,
+            spin: Duration::ZERO,
+        })
+    }
+
+    /// From now on to be awake so long before each moment.
+    pub(super) fn spin(&mut self, spin: Duration) {
+        self.spin = spin;
+        self.set_for = None;
     }
 
     /// Tells of this socket from now on: at once if it is ready, and at each edge.
@@ -98,7 +110,7 @@ mod tests {
 
     #[test]
     fn it_wakes_at_the_moment_and_not_before() {
-        let mut alarm = Alarm::new(Duration::ZERO).unwrap();
+        let mut alarm = Alarm::new().unwrap();
         let origin = Instant::now();
         for moment in [3, 3, 7, 12].map(Duration::from_millis) {
             let mut ready = Vec::new();
@@ -116,7 +128,7 @@ mod tests {
     fn a_ready_socket_wakes_it_before_the_moment() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let mut alarm = Alarm::new(Duration::ZERO).unwrap();
+        let mut alarm = Alarm::new().unwrap();
         alarm.watch(&socket, 7).unwrap();
         let mut ready = Vec::new();
         alarm.wait(Duration::ZERO, Duration::from_secs(3600), &mut ready).unwrap();

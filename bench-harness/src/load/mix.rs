@@ -75,7 +75,7 @@ impl Mix {
             cores: self.cores.clone(),
             source: self.source.clone(),
             marks: None,
-            spin: 0,
+            spin: None,
         };
         let ready = mice.prepare(&self.what)?;
         let start = Instant::now();

@@ -30,9 +30,9 @@ use rustix::time::{ClockId, clock_gettime};
 use socket2::Socket;
 
 use super::alarm::Alarm;
+use super::crew::Orders;
 use super::dialler::Dialler;
 use super::protocol::{Client, Dialect, Standing};
-use super::schedule::Schedule;
 use super::span::Span;
 use super::tally::Tally;
 use crate::histogram;
@@ -86,18 +86,13 @@ struct Counting {
 }
 
 impl Worker {
-    pub(super) fn new(
-        dialler: Dialler,
-        dialect: Dialect,
-        connections: usize,
-        spin: Duration,
-    ) -> Result<Worker> {
+    pub(super) fn new(dialler: Dialler, dialect: Dialect, connections: usize) -> Result<Worker> {
         // Sleeping is to be exact; the kernel's default adds up to 50 µs to save power.
         rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
         // In rounds, so that streams of one connection are not used up before the next one's.
         let rounds = 0..dialect.streams;
         Ok(Worker {
-            alarm: Alarm::new(spin)?,
+            alarm: Alarm::new()?,
             dialler,
             lanes: (0..connections).map(|_| Lane::Vacant).collect(),
             room: rounds.flat_map(|_| 0..connections as u32).collect(),
@@ -155,13 +150,10 @@ impl Worker {
     }
 
     /// Makes load through the span: as scheduled, or without a schedule in closed loop.
-    pub(super) fn run(
-        mut self,
-        origin: Instant,
-        span: Span,
-        mut schedule: Option<Schedule>,
-    ) -> Result<Tally> {
+    pub(super) fn run(mut self, orders: Orders) -> Result<Tally> {
+        let Orders { origin, span, mut schedule, spin } = orders;
         self.origin = origin;
+        self.alarm.spin(spin);
         self.tally = Tally::new();
         let is_open_loop = schedule.is_some();
         self.counting = Some(Counting { span, is_open_loop, failing_since: None });
