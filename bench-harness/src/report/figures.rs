@@ -206,6 +206,12 @@ const STORIES: &[Story] = &[
     },
 ];
 
+/// Where an experiment stands on the page; what is new stands last.
+pub(super) fn place(experiment: &str) -> usize {
+    let known = STORIES.iter().position(|story| story.experiment == experiment);
+    known.unwrap_or(STORIES.len())
+}
+
 /// Shows one experiment.
 pub(super) fn section(experiment: &Experiment, latencies: &[Latencies]) -> Result<Section> {
     let story = STORIES.iter().find(|story| story.experiment == experiment.name);
@@ -380,7 +386,7 @@ impl Stage<'_> {
                     let colour = subjects::colour(subject, &self.subjects);
                     Some((colour, subjects::title(subject), value))
                 });
-                let heading = [point.text(), name].join(" · ");
+                let heading = [&*spoken(point), name].join(" · ");
                 groups.push((heading.trim_matches([' ', '·']).to_owned(), bars.collect()));
             }
         }
@@ -572,7 +578,11 @@ fn chosen(points: &[Point]) -> Vec<&Point> {
 fn spoken(point: &Point) -> String {
     let variables = point.variables().map(|(name, value)| match name {
         "rate" => format!("{value} per second"),
-        "connections" | "streams" | "workloads" => format!("{value} {name}"),
+        "connections" | "streams" | "workloads" | "services" if value == "1" => {
+            format!("1 {}", name.trim_end_matches('s'))
+        }
+        "connections" | "streams" | "workloads" | "services" => format!("{value} {name}"),
+        "kind" | "direction" | "bulk" => value.replace('-', " "),
         _ => format!("{name} {value}"),
     });
     variables.collect::<Vec<_>>().join(", ")

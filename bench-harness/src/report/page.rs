@@ -50,8 +50,10 @@ pub(super) fn render(
     measurements: &Measurements,
     judgements: &[Judgement],
 ) -> Result<String> {
-    let sections = measurements.experiments().iter();
-    let sections = sections.map(|experiment| figures::section(experiment, &results.latencies));
+    let mut experiments: Vec<_> = measurements.experiments().iter().collect();
+    experiments.sort_by_key(|experiment| figures::place(&experiment.name));
+    let sections =
+        experiments.into_iter().map(|experiment| figures::section(experiment, &results.latencies));
     let sections = sections.collect::<Result<Vec<_>>>()?;
     let (measured, missing): (Vec<_>, Vec<_>) =
         judgements.iter().partition(|judgement| judgement.standing != Standing::NotMeasured);

@@ -19,7 +19,7 @@ pub(super) const FAINT: (&str, &str) = ("#63636B", "#A1A1AA");
 pub(super) const GRID: (&str, &str) = ("#E4E4E8", "#33363F");
 
 const WIDTH: u32 = 480;
-const TEXT: u32 = 15;
+const TEXT: u32 = 18;
 
 /// How numbers are laid out along an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,9 +77,9 @@ impl Lines {
             let root = SVGBackend::with_string(&mut svg, (WIDTH, 300)).into_drawing_area();
             let mut chart = ChartBuilder::on(&root)
                 .margin_top(10)
-                .margin_right(22)
-                .set_label_area_size(LabelAreaPosition::Left, 54)
-                .set_label_area_size(LabelAreaPosition::Bottom, 48)
+                .margin_right(26)
+                .set_label_area_size(LabelAreaPosition::Left, 62)
+                .set_label_area_size(LabelAreaPosition::Bottom, 54)
                 .build_cartesian_2d(xs.clone(), ys.clone())?;
             let style = ("sans-serif", TEXT).into_font().color(&colour(FAINT.0));
             chart
@@ -118,10 +118,10 @@ impl Lines {
 impl Bars {
     /// Draws it.
     pub(super) fn draw(&self) -> Result<String> {
-        const ROW: i32 = 27;
+        const ROW: i32 = 30;
         const HEADING: i32 = 30;
-        const LEFT: i32 = 172;
-        const RIGHT: i32 = 70;
+        const LEFT: i32 = 180;
+        const RIGHT: i32 = 78;
         let headings = self.groups.iter().filter(|(heading, _)| !heading.is_empty()).count() as i32;
         let rows = self.groups.iter().map(|(_, bars)| bars.len()).sum::<usize>() as i32;
         let height = headings * HEADING + rows * ROW + 10;

@@ -317,7 +317,9 @@ impl Target {
                 let mut judged = self.judge_share(&pairs, metric, point)?;
                 if matches!(self.bound, Bound::AddsLessThan(_)) {
                     judged.measured = added(metric, point, subject, other)?;
-                    judged.interval = format!("{} is {}×", metric.name, judged.interval);
+                    if !judged.interval.is_empty() {
+                        judged.interval = format!("{} is {}×", metric.name, judged.interval);
+                    }
                 }
                 Some(judged)
             }
@@ -368,6 +370,8 @@ impl Target {
             }
             None => (format!("{}×", number(ratio.value)), interval(&ratio)),
         };
+        // One repetition has no interval.
+        let interval = if pairs.len() < 2 { String::new() } else { interval };
         let mut note = point.text().to_owned();
         if ratio.repetitions < REPETITIONS_MIN {
             let separator = if note.is_empty() { "" } else { "; " };
@@ -446,4 +450,86 @@ fn added(metric: &Metric, point: &Point, one: &str, other: &str) -> Option<Strin
         })
     };
     Some(format!("{} against {} {}", shown(one)?, shown(other)?, unit.label).replace("+−", "−"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Origin, Results, Sample};
+
+    /// Samples: experiment, subject, point, metric, and the values of its repetitions.
+    fn measured(rows: &[(&str, &str, &str, &str, &[f64])]) -> Measurements {
+        let samples = rows.iter().flat_map(|(experiment, subject, point, metric, values)| {
+            values.iter().zip(1..).map(|(value, repetition)| Sample {
+                origin: Origin {
+                    experiment: (*experiment).to_owned(),
+                    subject: (*subject).to_owned(),
+                    repetition,
+                    point: (*point).to_owned(),
+                },
+                metric: (*metric).to_owned(),
+                unit: "B".to_owned(),
+                value: *value,
+            })
+        });
+        Measurements::of(&Results {
+            folder: "a".into(),
+            manifest: serde_json::Value::Null,
+            samples: samples.collect(),
+            voids: Vec::new(),
+            latencies: Vec::new(),
+        })
+    }
+
+    fn standing(experiment: &str, metric: &str, of: &Measurements) -> Standing {
+        let all = judge(of);
+        let found = all.iter().find(|judgement| {
+            judgement.target.experiment == experiment && judgement.target.metric == metric
+        });
+        found.unwrap().standing
+    }
+
+    #[test]
+    fn standings() {
+        let cases: [(&str, &[f64], Standing); 5] = [
+            ("all below", &[2400.0, 2410.0, 2420.0, 2430.0, 2440.0], Standing::Met),
+            ("all above", &[2600.0, 2610.0, 2620.0, 2630.0, 2640.0], Standing::Missed),
+            ("the bound within", &[2400.0, 2410.0, 2600.0, 2620.0, 2640.0], Standing::NotShown),
+            ("too few", &[1.0, 1.0, 1.0, 1.0], Standing::NotShown),
+            ("exactly the bound", &[2560.0; 5], Standing::Met),
+        ];
+        for (name, values, want) in cases {
+            let of = measured(&[("idle", "ringway", "", "near-per-connection", values)]);
+            assert_eq!(standing("idle", "near-per-connection", &of), want, "{name}");
+        }
+        assert_eq!(standing("idle", "near-per-connection", &measured(&[])), Standing::NotMeasured);
+    }
+
+    #[test]
+    fn one_bad_point_spoils_a_target() {
+        let (one, two) = ("connections=2 rate=1000", "connections=64 rate=1000");
+        let of = measured(&[
+            ("latency", "ringway", one, "cpu", &[4.0; 5]),
+            ("latency", "envoy-tcp", one, "cpu", &[10.0; 5]),
+            ("latency", "ringway", two, "cpu", &[6.0; 5]),
+            ("latency", "envoy-tcp", two, "cpu", &[10.0; 5]),
+        ]);
+        let all = judge(&of);
+        assert_eq!((all[0].standing, &*all[0].note), (Standing::Missed, two));
+        assert_eq!(all[0].measured, "0.600×");
+    }
+
+    #[test]
+    fn one_failure_is_too_many_and_few_attempts_show_nothing() {
+        let failing = |failed: &[f64], swaps: &[f64]| {
+            let of = measured(&[
+                ("config-swap", "ringway", "", "failed", failed),
+                ("config-swap", "ringway", "", "swaps", swaps),
+            ]);
+            standing("config-swap", "failed", &of)
+        };
+        assert_eq!(failing(&[0.0, 0.0], &[500.0, 500.0]), Standing::Met);
+        assert_eq!(failing(&[0.0, 1.0], &[500.0, 500.0]), Standing::Missed);
+        assert_eq!(failing(&[0.0, 0.0], &[500.0, 400.0]), Standing::NotShown);
+    }
 }

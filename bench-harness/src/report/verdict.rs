@@ -14,18 +14,20 @@ pub(super) fn print(judgements: &[Judgement], measurements: &Measurements) {
 /// The table, then the sum of it.
 pub(super) fn text(judgements: &[Judgement], measurements: &Measurements, colours: bool) -> String {
     let measured = judgements.iter().filter(|j| j.standing != Standing::NotMeasured);
-    let rows: Vec<[String; 5]> = measured
+    let rows: Vec<[String; 6]> = measured
         .map(|judgement| {
             [
                 judgement.target.what.to_owned(),
                 judgement.target.wanted(measurements),
                 judgement.measured.clone(),
                 judgement.interval.clone(),
+                judgement.note.clone(),
                 judgement.standing.word().to_owned(),
             ]
         })
         .collect();
-    let mut out = table(&["target", "wanted", "measured", "95 % interval"], "", &rows, |word| {
+    let heading = ["target", "wanted", "measured", "95 % interval", "at worst"];
+    let mut out = table(&heading, "verdict", &rows, |word| {
         let code = match word {
             "met" => "32",
             "missed" => "31",
@@ -33,6 +35,9 @@ pub(super) fn text(judgements: &[Judgement], measurements: &Measurements, colour
         };
         if colours { format!("\x1b[1;{code}m{word}\x1b[0m") } else { word.to_owned() }
     });
+    if rows.is_empty() {
+        out = "No target is about what was measured here.\n".to_owned();
+    }
     let count =
         |standing| judgements.iter().filter(|judgement| judgement.standing == standing).count();
     let _ = writeln!(
@@ -75,4 +80,27 @@ pub(crate) fn table<const N: usize, const M: usize>(
         line(&cells, &paint(&row[N - 1]));
     }
     out.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_under_each_other() {
+        let rows = [["a", "1 ×", "met"], ["longer", "2", "missed"]].map(|r| r.map(str::to_owned));
+        let text = table(&["what", "measured"], "verdict", &rows, |word| format!("<{word}>"));
+        assert_eq!(
+            text,
+            "what    measured  verdict\n──────  ────────\na       1 ×       <met>\nlonger  2         <missed>\n"
+        );
+    }
+
+    #[test]
+    fn of_nothing_measured_nothing_is_claimed() {
+        let measurements = Measurements::default();
+        let text = text(&super::super::targets::judge(&measurements), &measurements, false);
+        assert!(text.starts_with("No target"), "{text}");
+        assert!(text.contains("0 met, 0 missed, 0 not shown"), "{text}");
+    }
 }
