@@ -47,7 +47,8 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(3);
 /// How long after a failure the room it left is used again in closed loop.
 const RETRY: Duration = Duration::from_millis(1);
-/// After so long of nothing but failures the run is given up.
+/// After so many failures in a row, and so long of nothing else, the run is given up.
+const FAILING_COUNT: usize = 10;
 const FAILING_MAX: Duration = Duration::from_secs(3);
 
 pub(super) struct Worker {
@@ -81,8 +82,22 @@ enum Lane {
 struct Counting {
     span: Span,
     is_open_loop: bool,
-    /// Since when nothing but failures has come.
-    failing_since: Option<Duration>,
+    /// Failures since the last answer.
+    failing: Option<Failing>,
+}
+
+/// Failures in a row.
+#[derive(Clone, Copy, Debug)]
+struct Failing {
+    since: Duration,
+    count: usize,
+}
+
+impl Failing {
+    /// A few failures far apart are a slow rate's bad luck; many in no time may be a restart.
+    fn is_hopeless(self, now: Duration) -> bool {
+        self.count >= FAILING_COUNT && now > self.since + FAILING_MAX
+    }
 }
 
 impl Worker {
@@ -156,7 +171,7 @@ impl Worker {
         self.alarm.spin(spin);
         self.tally = Tally::new();
         let is_open_loop = schedule.is_some();
-        self.counting = Some(Counting { span, is_open_loop, failing_since: None });
+        self.counting = Some(Counting { span, is_open_loop, failing: None });
         let (mut clock_at_start, mut clock_at_end) = (None, None);
         loop {
             let now = self.now();
@@ -259,9 +274,8 @@ impl Worker {
         }
         self.ready = ready;
         let now = self.now();
-        if let Some(since) = self.counting.and_then(|counting| counting.failing_since)
-            && now > since + FAILING_MAX
-        {
+        let failing = self.counting.and_then(|counting| counting.failing);
+        if failing.is_some_and(|failing| failing.is_hopeless(now)) {
             let first = self.tally.first_failure.take().unwrap_or_default();
             bail!(
                 "nothing but failures for {} s, so the run was stopped; the first was: {first}",
@@ -357,7 +371,7 @@ impl Worker {
     fn succeed(&mut self, due: Duration, now: Duration) {
         self.under_way -= 1;
         let Some(counting) = &mut self.counting else { return };
-        counting.failing_since = None;
+        counting.failing = None;
         let within = counting.span.contains(now);
         self.tally.answered_within += u64::from(within);
         if if counting.is_open_loop { counting.span.contains(due) } else { within } {
@@ -371,7 +385,8 @@ impl Worker {
         self.room.extend(lost.iter().map(|_| lane));
         let now = self.now();
         if let Some(counting) = &mut self.counting {
-            counting.failing_since.get_or_insert(now);
+            let failing = counting.failing.get_or_insert(Failing { since: now, count: 0 });
+            failing.count += lost.len();
             let is_open_loop = counting.is_open_loop;
             let counted =
                 |due: &&Duration| counting.span.contains(if is_open_loop { **due } else { now });
@@ -405,4 +420,21 @@ impl Worker {
 fn thread_clock() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_given_up_after_many_failures_and_a_while() {
+        for (name, count, seconds, want) in [
+            ("one, long ago, at a slow rate", 1, 60, false),
+            ("many at once, as in a restart", 1000, 1, false),
+            ("many, for a while", 10, 4, true),
+        ] {
+            let failing = Failing { since: Duration::from_secs(5), count };
+            assert_eq!(failing.is_hopeless(Duration::from_secs(5 + seconds)), want, "{name}");
+        }
+    }
 }
