@@ -48,7 +48,6 @@ pub enum Load {
     /// Send requests at a rate and measure their latency (open loop).
     Requests(Requests),
     /// Send requests as fast as the connections go (closed loop).
-    #[command(alias = "ping-pong")]
     Capacity(Capacity),
     /// Send or receive gigabytes.
     Bulk(Bulk),
