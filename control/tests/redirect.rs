@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_millis(300);
 
 const MARK: u32 = 0x539;
+const APPLICATION_MARK: u32 = 0x111;
 
 type Case = (&'static str, fn(Tool));
 
@@ -36,6 +37,7 @@ const CASES: &[Case] = &[
     ("the_tunnel_port_is_not_redirected", tunnel_port_is_not_redirected),
     ("loopback_and_own_address_are_left_alone", loopback_is_left_alone),
     ("the_workload_sees_the_client_and_its_answers_come_back", original_source_works),
+    ("a_refusal_of_the_workload_comes_back", refusal_comes_back),
     ("ipv6_is_captured_both_ways", ipv6_is_captured),
     ("after_release_the_new_goes_direct_and_the_open_goes_on", release_lets_go),
     ("removal_leaves_everything_as_it_was", removal_leaves_no_trace),
@@ -155,11 +157,19 @@ fn loopback_is_left_alone(tool: Tool) {
     plaintext.hears_nothing();
 }
 
+/// Where nobody listens, the kernel answers by itself.
+fn refusal_comes_back(tool: Tool) {
+    let lab = Lab::new();
+    let _redirect = lab.install(tool);
+    let refused = lab.workload.try_dial_from("10.77.0.2", "10.77.0.1:8080").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
 fn original_source_works(tool: Tool) {
     let lab = Lab::new();
     let _redirect = lab.install(tool);
     let app = lab.workload.listen("0.0.0.0:8080");
-    // As the proxy dials the workload for a client: under the client's address, with the mark.
+    // As the proxy dials the workload for a client: under the client's address, with its mark.
     let mut dialled = lab.workload.dial_from("10.77.0.2", "10.77.0.1:8080");
     let (mut accepted, from) = app.accept();
     assert_eq!(from.ip(), address("10.77.0.2:0").ip(), "the workload sees the client");
@@ -407,18 +417,22 @@ impl Namespace {
     }
 
     fn dial_from(&self, from: &str, to: &str) -> TcpStream {
+        let stream = self.try_dial_from(from, to).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    fn try_dial_from(&self, from: &str, to: &str) -> std::io::Result<TcpStream> {
         let (from, to) = (from.parse::<IpAddr>().unwrap(), address(to));
-        let stream = self.inside(|| {
+        self.inside(|| {
             let socket = new_socket(to);
-            socket.set_mark(MARK).unwrap();
+            socket.set_mark(APPLICATION_MARK).unwrap();
             socket.set_ip_transparent_v4(true).unwrap();
             socket.set_freebind_v4(true).unwrap();
             socket.bind(&SockAddr::from(SocketAddr::new(from, 0))).unwrap();
-            socket.connect_timeout(&SockAddr::from(to), PATIENCE).unwrap();
-            TcpStream::from(socket)
-        });
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream
+            socket.connect_timeout(&SockAddr::from(to), PATIENCE)?;
+            Ok(TcpStream::from(socket))
+        })
     }
 }
 

@@ -201,7 +201,7 @@ impl Pod {
         shard: &Shard,
         to: SocketAddr,
     ) -> Result<TcpStream, CloseReason> {
-        self.dial_from(shard, None, to).await
+        self.dial_from(shard, shard.config.packet_mark, None, to).await
     }
 
     /// Dials the workload's application, from the client's own address where that is possible.
@@ -214,17 +214,19 @@ impl Pod {
         let source = client.filter(|client| {
             self.transparent && *client != to.ip() && client.is_ipv4() == to.is_ipv4()
         });
-        self.dial_from(shard, source, to).await
+        let mark = shard.config.application_mark.or(shard.config.packet_mark);
+        self.dial_from(shard, mark, source, to).await
     }
 
     async fn dial_from(
         &self,
         shard: &Shard,
+        mark: Option<u32>,
         source: Option<IpAddr>,
         to: SocketAddr,
     ) -> Result<TcpStream, CloseReason> {
         let options = ConnectOptions {
-            mark: shard.config.packet_mark,
+            mark,
             source,
             source_required: shard.config.original_source == OriginalSource::Always,
             timeout: Some(DIAL_TIMEOUT),

@@ -70,6 +70,9 @@ pub struct EngineConfig {
     pub ports: Ports,
     /// See [`PACKET_MARK`]; none in dedicated mode.
     pub packet_mark: Option<u32>,
+    /// The mark of dials to the workload's own application, when the redirect rules know them by
+    /// another than `packet_mark`.
+    pub application_mark: Option<u32>,
     /// See [`OriginalSource`].
     pub original_source: OriginalSource,
     /// Whether listeners take IPv6 too.
@@ -84,6 +87,7 @@ impl Default for EngineConfig {
             reactor: ReactorChoice::Auto,
             ports: Ports::default(),
             packet_mark: Some(PACKET_MARK),
+            application_mark: None,
             original_source: OriginalSource::default(),
             ipv6: true,
         }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::policy::{
-    CONNECTION_MARK, Family, MARK_MASK, PROBE_SOURCE_V4, PROBE_SOURCE_V6, RedirectOptions,
+    APPLICATION_MARK, Family, MARK_MASK, PROBE_SOURCE_V4, PROBE_SOURCE_V6, RedirectOptions,
 };
 
 /// The built-in chains we hook, each with our chain behind it. The same in both tables.
@@ -26,7 +26,7 @@ pub(super) fn install_script(options: &RedirectOptions, family: Family, saved: &
             let _ = writeln!(script, "-A {hook} -j {chain}");
         }
         let rules = match table {
-            "mangle" => mangle_rules(options),
+            "mangle" => mangle_rules(),
             _ => nat_rules(options, family),
         };
         for rule in rules {
@@ -93,14 +93,14 @@ fn lines_of<'a>(saved: &'a str, table: &'a str) -> impl Iterator<Item = &'a str>
         .take_while(|line| *line != "COMMIT")
 }
 
-fn mangle_rules(options: &RedirectOptions) -> Vec<String> {
-    let (mark, mask) = (options.packet_mark, MARK_MASK);
+fn mangle_rules() -> Vec<String> {
+    let mask = MARK_MASK;
     vec![
         format!(
-            "RINGWAY_PRERT -m mark --mark {mark:#x}/{mask:#x} -j CONNMARK --set-xmark {CONNECTION_MARK:#x}/{mask:#x}"
+            "RINGWAY_PRERT -m mark --mark {APPLICATION_MARK:#x}/{mask:#x} -j CONNMARK --set-xmark {APPLICATION_MARK:#x}/{mask:#x}"
         ),
         format!(
-            "RINGWAY_OUTPUT -m connmark --mark {CONNECTION_MARK:#x}/{mask:#x} -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff"
+            "RINGWAY_OUTPUT -m connmark --mark {APPLICATION_MARK:#x}/{mask:#x} -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff"
         ),
     ]
 }
@@ -124,10 +124,13 @@ fn nat_rules(options: &RedirectOptions, family: Family) -> Vec<String> {
         rules.push(format!("RINGWAY_OUTPUT -d {probe} -p tcp -m tcp -j ACCEPT"));
     }
     rules.push(format!(
+        "RINGWAY_PRERT -p tcp -m mark --mark {APPLICATION_MARK:#x}/{mask:#x} -j ACCEPT"
+    ));
+    rules.push(format!(
         "RINGWAY_PRERT ! -d {loopback} -p tcp -m tcp ! --dport {hbone} {FIRST_PACKET} {not_ours} -j REDIRECT --to-ports {plaintext}"
     ));
     rules.push(format!(
-        "RINGWAY_OUTPUT -p tcp -m mark --mark {CONNECTION_MARK:#x}/{mask:#x} -j ACCEPT"
+        "RINGWAY_OUTPUT -p tcp -m mark --mark {APPLICATION_MARK:#x}/{mask:#x} -j ACCEPT"
     ));
     rules.push(format!("RINGWAY_OUTPUT ! -d {loopback} -o lo -j ACCEPT"));
     rules.push(format!(
@@ -152,7 +155,7 @@ mod tests {
 :RINGWAY_OUTPUT - [0:0]
 -A PREROUTING -j RINGWAY_PRERT
 -A OUTPUT -j RINGWAY_OUTPUT
--A RINGWAY_PRERT -m mark --mark 0x539/0xfff -j CONNMARK --set-xmark 0x111/0xfff
+-A RINGWAY_PRERT -m mark --mark 0x111/0xfff -j CONNMARK --set-xmark 0x111/0xfff
 -A RINGWAY_OUTPUT -m connmark --mark 0x111/0xfff -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff
 COMMIT
 *nat
@@ -162,6 +165,7 @@ COMMIT
 -A OUTPUT -j RINGWAY_OUTPUT
 -A RINGWAY_PRERT -s 169.254.7.127/32 -p tcp -m tcp -j ACCEPT
 -A RINGWAY_OUTPUT -d 169.254.7.127/32 -p tcp -m tcp -j ACCEPT
+-A RINGWAY_PRERT -p tcp -m mark --mark 0x111/0xfff -j ACCEPT
 -A RINGWAY_PRERT ! -d 127.0.0.1/32 -p tcp -m tcp ! --dport 15008 --tcp-flags FIN,SYN,RST,ACK SYN -m mark ! --mark 0x539/0xfff -j REDIRECT --to-ports 15006
 -A RINGWAY_OUTPUT -p tcp -m mark --mark 0x111/0xfff -j ACCEPT
 -A RINGWAY_OUTPUT ! -d 127.0.0.1/32 -o lo -j ACCEPT

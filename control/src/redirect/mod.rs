@@ -18,7 +18,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 pub use self::ledger::Ledger;
-pub use self::policy::{RedirectMode, RedirectOptions};
+pub use self::policy::{APPLICATION_MARK, RedirectMode, RedirectOptions};
 pub use self::tool::ToolError;
 
 use self::policy::Family;
@@ -162,7 +162,12 @@ impl Drop for Redirect {
 
 /// Runs on a thread inside the namespace.
 fn install_here(options: &RedirectOptions) -> Result<Tool, RedirectError> {
-    let options = RedirectOptions { ipv6: options.ipv6 && ipv6_usable(), ..options.clone() };
+    let ipv6 = options.ipv6 && ipv6_usable();
+    let options = RedirectOptions {
+        ipv6,
+        marks_accepted: options.marks_accepted && accept_marks(ipv6),
+        ..options.clone()
+    };
     // The routes first: an answer to a dial of ours that finds the rules without them leaves by the wrong
     // interface.
     let routed = options
@@ -278,6 +283,15 @@ fn save_tool(family: Family) -> &'static str {
         Family::V4 => "iptables-save",
         Family::V6 => "ip6tables-save",
     }
+}
+
+/// Has sockets of the calling thread's namespace take over the mark of what they accept, and the kernel's own answers
+/// (a refusal, for one) that of what they answer. It stays when the rules go: where nothing is marked, it does nothing.
+fn accept_marks(ipv6: bool) -> bool {
+    let set = |name: &str| std::fs::write(format!("/proc/sys/net/{name}"), "1").is_ok();
+    set("ipv4/tcp_fwmark_accept")
+        && set("ipv4/fwmark_reflect")
+        && (!ipv6 || set("ipv6/fwmark_reflect"))
 }
 
 /// Whether IPv6 works in the namespace of the calling thread: procfs shows each thread its own.

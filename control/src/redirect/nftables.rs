@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::policy::{
-    CONNECTION_MARK, Family, MARK_MASK, PROBE_SOURCE_V4, PROBE_SOURCE_V6, RedirectOptions,
+    APPLICATION_MARK, Family, MARK_MASK, PROBE_SOURCE_V4, PROBE_SOURCE_V6, RedirectOptions,
 };
 
 /// The name of our table; nothing outside it is touched.
@@ -16,19 +16,37 @@ const FIRST_PACKET: &str = "tcp flags & (fin | syn | rst | ack) == syn";
 /// The script that installs the policy, whether or not an earlier one is there.
 pub(super) fn install_script(options: &RedirectOptions) -> String {
     let mut script = remove_script();
-    let ours = format!("meta mark & {MARK_MASK:#x} == {:#x}", options.packet_mark);
+    let marked = |mark: u32| format!("meta mark & {MARK_MASK:#x} == {mark:#x}");
+    let (ours, delivered) = (marked(options.packet_mark), marked(APPLICATION_MARK));
     let not_ours = format!("meta mark & {MARK_MASK:#x} != {:#x}", options.packet_mark);
     let keep = !MARK_MASK;
     let (outbound, plaintext, hbone) =
         (options.outbound_port, options.inbound_plaintext_port, options.hbone_port);
 
-    let mut mangle_prerouting = Chain::new("mangle_prerouting", "filter", "prerouting", "mangle");
-    mangle_prerouting
-        .rule(format!("{ours} ct mark set ct mark & {keep:#x} | {CONNECTION_MARK:#x}"));
-
-    let mut mangle_output = Chain::new("mangle_output", "route", "output", "mangle");
-    mangle_output
-        .rule(format!("ct mark & {MARK_MASK:#x} == {CONNECTION_MARK:#x} meta mark set ct mark"));
+    let mut chains = Vec::new();
+    if options.marks_accepted {
+        // Nothing of these is translated, so tracking them would cost every packet for nothing: connections to
+        // the application, and tunnels. What we dialled has our mark on the way out only.
+        let mut untracked_in = Chain::new("untracked_in", "filter", "prerouting", "raw");
+        untracked_in.rule(format!("{delivered} notrack"));
+        untracked_in.rule(format!("iifname != \"lo\" tcp dport {hbone} notrack"));
+        untracked_in.rule(format!("iifname != \"lo\" tcp sport {hbone} notrack"));
+        let mut untracked_out = Chain::new("untracked_out", "filter", "output", "raw");
+        untracked_out.rule(format!("{delivered} notrack"));
+        untracked_out.rule(format!("oifname != \"lo\" {ours} tcp dport {hbone} notrack"));
+        untracked_out.rule(format!("oifname != \"lo\" {ours} tcp sport {hbone} notrack"));
+        chains.extend([untracked_in, untracked_out]);
+    } else {
+        let mut mangle_prerouting =
+            Chain::new("mangle_prerouting", "filter", "prerouting", "mangle");
+        mangle_prerouting
+            .rule(format!("{delivered} ct mark set ct mark & {keep:#x} | {APPLICATION_MARK:#x}"));
+        let mut mangle_output = Chain::new("mangle_output", "route", "output", "mangle");
+        mangle_output.rule(format!(
+            "ct mark & {MARK_MASK:#x} == {APPLICATION_MARK:#x} meta mark set ct mark"
+        ));
+        chains.extend([mangle_prerouting, mangle_output]);
+    }
 
     let mut nat_prerouting = Chain::new("nat_prerouting", "nat", "prerouting", "dstnat");
     let mut nat_output = Chain::new("nat_output", "nat", "output", "dstnat");
@@ -39,9 +57,8 @@ pub(super) fn install_script(options: &RedirectOptions) -> String {
             nat_output.rule(format!("{name} daddr {probe} meta l4proto tcp accept"));
         }
     }
-    nat_output.rule(format!(
-        "meta l4proto tcp meta mark & {MARK_MASK:#x} == {CONNECTION_MARK:#x} accept"
-    ));
+    nat_prerouting.rule(format!("meta l4proto tcp {delivered} accept"));
+    nat_output.rule(format!("meta l4proto tcp {delivered} accept"));
     for family in options.families() {
         let not_loopback = format!("{} daddr != {}", name(*family), loopback(*family));
         nat_prerouting.rule(format!(
@@ -53,16 +70,18 @@ pub(super) fn install_script(options: &RedirectOptions) -> String {
     }
 
     let _ = writeln!(script, "table {TABLE} {{");
-    for chain in [mangle_prerouting, mangle_output, nat_prerouting, nat_output] {
+    chains.extend([nat_prerouting, nat_output]);
+    for chain in chains {
         script.push_str(&chain.close());
     }
     script.push_str("}\n");
     script
 }
 
-/// The script that redirects nothing new any more; what answers of open connections need stays.
+/// The script that redirects nothing new any more; what answers of open connections need stays. The rules stay too,
+/// behind one that lets everything go: with the last of them the kernel would stop translating open connections.
 pub(super) fn release_script() -> String {
-    format!("flush chain {TABLE} nat_prerouting\nflush chain {TABLE} nat_output\n")
+    format!("insert rule {TABLE} nat_prerouting accept\ninsert rule {TABLE} nat_output accept\n")
 }
 
 /// The script that removes our table, whether or not it is there.
@@ -77,6 +96,7 @@ impl Chain {
     fn new(name: &str, kind: &str, hook: &str, priority: &str) -> Self {
         // Named priorities of the output hook came later than those of prerouting; the numbers are the same.
         let priority = match priority {
+            "raw" => "-300",
             "mangle" => "-150",
             _ => "-100",
         };
@@ -126,9 +146,46 @@ mod tests {
         let want = r#"table inet ringway
 delete table inet ringway
 table inet ringway {
+  chain untracked_in {
+    type filter hook prerouting priority -300; policy accept;
+    meta mark & 0xfff == 0x111 notrack
+    iifname != "lo" tcp dport 15008 notrack
+    iifname != "lo" tcp sport 15008 notrack
+  }
+  chain untracked_out {
+    type filter hook output priority -300; policy accept;
+    meta mark & 0xfff == 0x111 notrack
+    oifname != "lo" meta mark & 0xfff == 0x539 tcp dport 15008 notrack
+    oifname != "lo" meta mark & 0xfff == 0x539 tcp sport 15008 notrack
+  }
+  chain nat_prerouting {
+    type nat hook prerouting priority -100; policy accept;
+    ip saddr 169.254.7.127 meta l4proto tcp accept
+    meta l4proto tcp meta mark & 0xfff == 0x111 accept
+    ip daddr != 127.0.0.1 tcp dport != 15008 tcp flags & (fin | syn | rst | ack) == syn meta mark & 0xfff != 0x539 redirect to :15006
+  }
+  chain nat_output {
+    type nat hook output priority -100; policy accept;
+    ip daddr 169.254.7.127 meta l4proto tcp accept
+    meta l4proto tcp meta mark & 0xfff == 0x111 accept
+    ip daddr != 127.0.0.1 oifname "lo" accept
+    ip daddr != 127.0.0.1 tcp flags & (fin | syn | rst | ack) == syn meta mark & 0xfff != 0x539 redirect to :15001
+  }
+}
+"#;
+        assert_eq!(install_script(&options), want);
+    }
+
+    #[test]
+    fn where_sockets_take_no_marks_over_a_rule_puts_them_on_every_packet() {
+        let options =
+            RedirectOptions { ipv6: false, marks_accepted: false, ..RedirectOptions::default() };
+        let want = r#"table inet ringway
+delete table inet ringway
+table inet ringway {
   chain mangle_prerouting {
     type filter hook prerouting priority -150; policy accept;
-    meta mark & 0xfff == 0x539 ct mark set ct mark & 0xfffff000 | 0x111
+    meta mark & 0xfff == 0x111 ct mark set ct mark & 0xfffff000 | 0x111
   }
   chain mangle_output {
     type route hook output priority -150; policy accept;
@@ -137,6 +194,7 @@ table inet ringway {
   chain nat_prerouting {
     type nat hook prerouting priority -100; policy accept;
     ip saddr 169.254.7.127 meta l4proto tcp accept
+    meta l4proto tcp meta mark & 0xfff == 0x111 accept
     ip daddr != 127.0.0.1 tcp dport != 15008 tcp flags & (fin | syn | rst | ack) == syn meta mark & 0xfff != 0x539 redirect to :15006
   }
   chain nat_output {

@@ -6,8 +6,10 @@
 //!   into the tunnel port  (15008)                               → untouched
 //! ```
 //!
-//! "Ours" is what carries the packet mark. A connection we open towards the workload under the client's own address
-//! is remembered by a connection mark, so that its answers come back to us and not to the client.
+//! "Ours" is what carries the packet mark or the application mark. The application mark is on connections we open
+//! towards the workload under the client's own address: by it their answers come back to us and not to the client.
+//! Where the kernel hands a connection's mark on to the socket that accepts it (`net.ipv4.tcp_fwmark_accept`), the
+//! answers carry it by themselves; elsewhere a rule puts it on every packet.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -15,7 +17,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 pub const PACKET_MARK: u32 = 0x539;
 
 /// Mark of connections the proxy opened towards the workload, and of their answers.
-pub const CONNECTION_MARK: u32 = 0x111;
+pub const APPLICATION_MARK: u32 = 0x111;
 
 /// The bits of a mark that are ours to read and write.
 pub const MARK_MASK: u32 = 0xfff;
@@ -78,6 +80,8 @@ pub struct RedirectOptions {
     pub hbone_port: u16,
     /// Whether a kubelet's probes pass untouched.
     pub probes: bool,
+    /// Whether sockets take over the mark of the connection they accept, and the kernel's answers that of the packet.
+    pub marks_accepted: bool,
 }
 
 impl Default for RedirectOptions {
@@ -90,6 +94,7 @@ impl Default for RedirectOptions {
             inbound_plaintext_port: 15006,
             hbone_port: 15008,
             probes: true,
+            marks_accepted: true,
         }
     }
 }

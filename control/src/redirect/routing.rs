@@ -1,8 +1,8 @@
 //! Policy routing: answers of the workload to connections we opened under the client's address come back to us.
 //!
-//! Packets with the connection mark look into a table of their own, where every address is local.
+//! Packets with the application mark look into a table of their own, where every address is local.
 
-use super::policy::{CONNECTION_MARK, Family, MARK_MASK, ROUTE_TABLE, RULE_PRIORITY};
+use super::policy::{APPLICATION_MARK, Family, MARK_MASK, ROUTE_TABLE, RULE_PRIORITY};
 use super::tool::{self, ToolError};
 
 /// Puts rule and route in place, whether or not they are there already.
@@ -20,7 +20,7 @@ pub(super) fn remove(family: Family) {
 }
 
 fn rule() -> String {
-    format!("fwmark {CONNECTION_MARK:#x}/{MARK_MASK:#x} pref {RULE_PRIORITY} lookup {ROUTE_TABLE}")
+    format!("fwmark {APPLICATION_MARK:#x}/{MARK_MASK:#x} pref {RULE_PRIORITY} lookup {ROUTE_TABLE}")
 }
 
 fn route() -> String {

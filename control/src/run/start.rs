@@ -25,7 +25,7 @@ use crate::admin::server::{self, Handler};
 use crate::admin::view::View;
 use crate::admin::{admin_handler, metrics_handler, readiness_handler};
 use crate::identity::{CaOptions, EmbeddedCa, IdentityStore};
-use crate::redirect::{Ledger, RedirectMode, RedirectOptions};
+use crate::redirect::{APPLICATION_MARK, Ledger, RedirectMode, RedirectOptions};
 use crate::source::{
     self, MeshConfig, Mode, NodeConfig, OriginalSource as ConfiguredSource, Reactor, Redirect,
 };
@@ -168,6 +168,8 @@ fn engine_config(node: &NodeConfig) -> EngineConfig {
             hbone: node.ports.tunnel,
         },
         packet_mark: packet_mark(node),
+        // Rules of somebody else's, such as Istio's, know these dials by the mark of all packets.
+        application_mark: (node.redirect != Redirect::None).then_some(APPLICATION_MARK),
         original_source: match node.original_source {
             ConfiguredSource::Auto => OriginalSource::Auto,
             ConfiguredSource::Always => OriginalSource::Always,
@@ -191,6 +193,7 @@ fn redirect_options(node: &NodeConfig) -> RedirectOptions {
         inbound_plaintext_port: node.ports.inbound,
         hbone_port: node.ports.tunnel,
         probes: true,
+        marks_accepted: true,
     }
 }
 
