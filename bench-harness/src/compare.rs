@@ -218,7 +218,10 @@ impl Compare {
             let Some(other) = b.measurements.experiment(&experiment.name) else { continue };
             for metric in &experiment.metrics {
                 let wanted = self.metrics.is_empty() || self.metrics.contains(&metric.name);
-                let Some(same) = other.metric(&metric.name).filter(|_| wanted) else { continue };
+                let same = |m: &&Metric| m.name == metric.name && m.unit == metric.unit;
+                let Some(same) = other.metrics.iter().find(same).filter(|_| wanted) else {
+                    continue;
+                };
                 for point in &metric.points {
                     let row = row(&experiment.name, (metric, a), (same, b), point, paired);
                     let Some((row, change)) = row else { continue };

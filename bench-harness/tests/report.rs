@@ -208,11 +208,11 @@ impl Inventor {
         for (point, typical) in
             [("connections=1 filter=none", 6.0), ("connections=64 filter=none", 3.0)]
         {
-            let subjects = ["ring", "epoll", "tokio", "glommio", "monoio"];
+            let subjects = ["ringway", "ringway-epoll", "tokio", "tokio-256k", "monoio", "glommio"];
             self.invent("runtimes", &subjects, point, &[("cpu", "CPU-us/message", typical)]);
         }
-        let bulk = ["ring", "epoll", "tokio", "glommio", "monoio"];
-        self.invent("runtimes", &bulk, "bulk=splice", &[("cpu", "CPU-s/GB", 0.2)]);
+        let bulk = ["ringway", "ringway-epoll", "tokio", "tokio-256k", "monoio", "glommio"];
+        self.invent("runtimes", &bulk, "bulk=16 filter=none", &[("cpu", "CPU-s/GB", 0.2)]);
         let void = origin("latency", "envoy-tcp", 3, "connections=64 rate=1000");
         self.recorder.void(&void, "achieved 98.2 % of the rate, 99.5 % are needed <slow>").unwrap();
     }

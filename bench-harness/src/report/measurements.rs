@@ -121,9 +121,15 @@ impl Measurements {
 }
 
 impl Experiment {
-    /// One metric.
+    /// One metric; the first of those that have one name and count different things.
     pub fn metric(&self, name: &str) -> Option<&Metric> {
         self.metrics.iter().find(|metric| metric.name == name)
+    }
+
+    /// The metric of this name that was measured at a point as wanted.
+    pub fn metric_at(&self, name: &str, wanted: impl Fn(&Point) -> bool) -> Option<&Metric> {
+        let named = |metric: &&Metric| metric.name == name && metric.points.iter().any(&wanted);
+        self.metrics.iter().find(named)
     }
 
     /// How often the most measured point was measured.
@@ -138,7 +144,8 @@ impl Experiment {
     }
 
     fn metric_mut(&mut self, name: &str, unit: &str) -> &mut Metric {
-        let found = self.metrics.iter().position(|known| known.name == name);
+        let same = |known: &Metric| known.name == name && known.unit == unit;
+        let found = self.metrics.iter().position(same);
         let index = found.unwrap_or_else(|| {
             let (name, unit) = (name.to_owned(), unit.to_owned());
             self.metrics.push(Metric { name, unit, points: Vec::new(), values: BTreeMap::new() });
@@ -171,7 +178,11 @@ impl Metric {
     pub fn lower_is_better(&self) -> Option<bool> {
         match (&*self.name, &*self.unit) {
             ("rate" | "rate-achieved", _) => Some(false),
-            ("swaps" | "requests" | "rate-target" | "processes" | "generator-cpu", _) => None,
+            (
+                "swaps" | "requests" | "connections" | "rate-target" | "processes" | "backlog-max"
+                | "generator-cpu",
+                _,
+            ) => None,
             _ => Some(true),
         }
     }

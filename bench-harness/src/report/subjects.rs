@@ -30,6 +30,7 @@ pub(super) fn title(subject: &str) -> String {
         "envoy-http" => "Envoy sidecars (HTTP)",
         "reference" => "tokio relay, 2 workers",
         "reference-1" => "tokio relay, 1 worker",
+        "tokio-256k" => "tokio, 256 KiB buffers",
         other => other,
     }
     .to_owned()
@@ -54,12 +55,12 @@ pub(super) const COLOURS: [(&str, &str); 13] = [
 
 const KNOWN: [&[&str]; 8] = [
     &["none"],
-    &["ringway", "ring"],
-    &["ringway-epoll", "epoll"],
+    &["ringway"],
+    &["ringway-epoll"],
     &["envoy-tcp"],
     &["envoy-http"],
     &["reference", "tokio"],
-    &["reference-1"],
+    &["reference-1", "tokio-256k"],
     &["ztunnel"],
 ];
 

@@ -132,6 +132,12 @@ pub(super) const TARGETS: &[Target] = &[
         &[("kind", "tunnel-live")],
         Bound::Ratio("reference", 0.75),
     ),
+    target("plain bulk relay, CPU beside tokio's with buffers of 256 KiB", DESIGN).of(
+        "runtimes",
+        "cpu",
+        &[("bulk", "*")],
+        Bound::Ratio("tokio-256k", 0.60),
+    ),
     target("plain bulk relay, CPU beside tokio's", BENCHMARK).of(
         "runtimes",
         "cpu",
@@ -260,7 +266,7 @@ impl Target {
     /// What must hold, in words.
     pub(super) fn wanted(&self, measurements: &Measurements) -> String {
         let found = measurements.experiment(self.experiment);
-        let recorded = found.and_then(|found| found.metric(self.metric));
+        let recorded = found.and_then(|found| found.metric_at(self.metric, |p| self.holds_at(p)));
         let recorded = recorded.map_or("", |metric| &metric.unit);
         match self.bound {
             Bound::Ratio(to, at_most) => format!("≤ {at_most:.2}× {}", subjects::title(to)),
@@ -298,8 +304,8 @@ impl Target {
         {
             return self.unmeasured(format!("{} was not a subject", subjects::title(other)));
         }
-        let Some(metric) = experiment.metric(self.metric) else {
-            return self.unmeasured(format!("no {} in `{}`", self.metric, self.experiment));
+        let Some(metric) = experiment.metric_at(self.metric, |point| self.holds_at(point)) else {
+            return self.unmeasured("that point was not measured".to_owned());
         };
         let points = metric.points.iter().filter(|point| self.holds_at(point));
         let judged = points.filter_map(|point| match self.bound {
