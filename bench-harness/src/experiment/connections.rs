@@ -71,7 +71,7 @@ impl Connections {
     /// One after the other, with a handshake each.
     fn handshakes(&self, turn: &mut Turn<'_>, wanted: &str) -> Result<()> {
         let (group, name) = (turn.subject.group(), turn.subject.name().to_owned());
-        let pooled = turn.subject.rules() == Rules::Node;
+        let pooled = matches!(turn.subject.rules(), Rules::Node | Rules::Own);
         let cannot = match (wanted, name.starts_with("reference")) {
             _ if group == Group::Baseline => Some("without a proxy there are no handshakes"),
             _ if group == Group::L7 => {

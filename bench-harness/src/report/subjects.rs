@@ -26,6 +26,7 @@ pub(super) fn title(subject: &str) -> String {
         "none" => "no proxy",
         "ringway" => "Ringway",
         "ringway-epoll" => "Ringway (epoll)",
+        "ringway-istio" => "Ringway (Istio's rules)",
         "envoy-tcp" => "Envoy sidecars (TCP)",
         "envoy-http" => "Envoy sidecars (HTTP)",
         "reference" => "tokio relay, 2 workers",
@@ -37,7 +38,7 @@ pub(super) fn title(subject: &str) -> String {
 }
 
 /// Colours in light and dark surroundings. The first stand for the subjects in [`KNOWN`].
-pub(super) const COLOURS: [(&str, &str); 13] = [
+pub(super) const COLOURS: [(&str, &str); 14] = [
     ("#71717B", "#9F9FA9"),
     ("#1D4ED8", "#60A5FA"),
     ("#38BDF8", "#7DD3FC"),
@@ -46,6 +47,7 @@ pub(super) const COLOURS: [(&str, &str); 13] = [
     ("#D97706", "#FBBF24"),
     ("#B08968", "#D6B98C"),
     ("#059669", "#34D399"),
+    ("#1E3A8A", "#93C5FD"),
     ("#7C3AED", "#A78BFA"),
     ("#65A30D", "#A3E635"),
     ("#DB2777", "#F472B6"),
@@ -53,7 +55,7 @@ pub(super) const COLOURS: [(&str, &str); 13] = [
     ("#854D0E", "#EAB308"),
 ];
 
-const KNOWN: [&[&str]; 8] = [
+const KNOWN: [&[&str]; 9] = [
     &["none"],
     &["ringway"],
     &["ringway-epoll"],
@@ -62,6 +64,7 @@ const KNOWN: [&[&str]; 8] = [
     &["reference", "tokio"],
     &["reference-1", "tokio-256k"],
     &["ztunnel"],
+    &["ringway-istio"],
 ];
 
 /// The colour of a subject, as an index of [`COLOURS`]; `subjects` are all that stand beside it.

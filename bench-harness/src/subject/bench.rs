@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::{Options, Pair, Rules, Subject, tail};
+use super::{Options, Pair, Rules, Subject, rules, tail};
 use crate::lab::{Lab, Process, Program};
 use crate::measure::{Cost, Memory};
 use crate::pki;
@@ -78,14 +78,6 @@ impl Bench {
         server.wait_for_log("listening", PATIENCE)?;
         bench.servers.push(server);
         bench.make_certificates()?;
-        for name in ["near", "far"] {
-            for arguments in [
-                "rule add fwmark 0x111/0xfff priority 32764 lookup 100",
-                "route add local 0.0.0.0/0 dev lo table 100",
-            ] {
-                bench.tool(name, "ip", &arguments.split(' ').collect::<Vec<_>>(), None)?;
-            }
-        }
         Ok(bench)
     }
 
@@ -276,6 +268,12 @@ impl Bench {
     fn install(&self, rules: Rules) -> Result<()> {
         for name in ["near", "far"] {
             self.tool(name, "nft", &["-f", "-"], Some(&rules.script()))?;
+            let routes = |batch| self.tool(name, "ip", &["-force", "-batch", "-"], Some(batch));
+            // Fails where nothing was to be taken away.
+            let _ = routes(rules::UNROUTE);
+            if rules == Rules::Node {
+                routes(rules::ROUTE)?;
+            }
         }
         Ok(())
     }

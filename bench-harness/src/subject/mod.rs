@@ -1,9 +1,10 @@
 //! What is measured: pairs of proxies between two pods, and how to start each kind.
 //!
 //! Every subject gets the same two pods, the same cable between them, as many threads ([`WORKERS`]),
-//! the same congestion control and the same cipher suite (TLS_AES_128_GCM_SHA256). Node proxies
-//! (`ringway`, `reference`, `ztunnel`, others) share one set of redirect rules, sidecars (`envoy-*`)
-//! have Istio's, and `none` has none.
+//! the same congestion control and the same cipher suite (TLS_AES_128_GCM_SHA256). Each has the
+//! redirect rules that it has where it is used: `ringway` installs its own; what stands in ztunnel's
+//! place (`ringway-istio`, `reference`, `ztunnel`, others) has those that Istio installs for ztunnel,
+//! sidecars (`envoy-*`) those that it installs for sidecars, and `none` has none.
 
 mod bench;
 mod envoy;
@@ -23,7 +24,7 @@ use self::envoy::Envoy;
 use self::none::NoProxy;
 use self::other::Other;
 use self::reference::Reference;
-use self::ringway::Ringway;
+use self::ringway::{Ringway, Way};
 pub use self::rules::{MARK, Rules};
 use crate::lab::Process;
 use crate::measure::{self, Clock, Memory};
@@ -81,8 +82,16 @@ pub trait Subject {
 }
 
 /// The names of all subjects that need nothing from the environment.
-pub const NAMES: [&str; 7] =
-    ["none", "ringway", "ringway-epoll", "envoy-tcp", "envoy-http", "reference", "reference-1"];
+pub const NAMES: [&str; 8] = [
+    "none",
+    "ringway",
+    "ringway-epoll",
+    "ringway-istio",
+    "envoy-tcp",
+    "envoy-http",
+    "reference",
+    "reference-1",
+];
 
 /// The names of all subjects there are, those that the environment names included.
 pub fn names() -> Vec<String> {
@@ -120,8 +129,9 @@ impl Programs {
 pub fn by_name(name: &str, programs: &Programs) -> Result<Box<dyn Subject>> {
     Ok(match name {
         "none" => Box::new(NoProxy),
-        "ringway" => Box::new(Ringway::new(programs, "auto")),
-        "ringway-epoll" => Box::new(Ringway::new(programs, "epoll")),
+        "ringway" => Box::new(Ringway::new(programs, Way::Alone)),
+        "ringway-epoll" => Box::new(Ringway::new(programs, Way::AloneOnEpoll)),
+        "ringway-istio" => Box::new(Ringway::new(programs, Way::InIstio)),
         "reference" => Box::new(Reference::new(programs, WORKERS)),
         "reference-1" => Box::new(Reference::new(programs, 1)),
         "envoy-tcp" => Box::new(Envoy::new(programs, false)),

@@ -13,25 +13,38 @@ use crate::lab::{Process, Program, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Ringway on one of its reactors.
+/// A way in which Ringway runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By itself: it installs its own redirect rules and chooses its reactor.
+    Alone,
+    /// The same on epoll.
+    AloneOnEpoll,
+    /// As in ztunnel's place: somebody else has installed Istio's rules.
+    InIstio,
+}
+
+/// Ringway in one of its ways.
 pub(super) struct Ringway {
     program: PathBuf,
-    reactor: &'static str,
+    way: Way,
 }
 
 impl Ringway {
-    pub(super) fn new(programs: &Programs, reactor: &'static str) -> Ringway {
-        Ringway { program: programs.ringway.clone(), reactor }
+    pub(super) fn new(programs: &Programs, way: Way) -> Ringway {
+        Ringway { program: programs.ringway.clone(), way }
     }
 
     fn configuration(&self, bench: &Bench) -> String {
         let mut text = String::new();
         for name in ["near", "far"] {
             let path = bench.lab.namespace(name).path().display();
-            let (address, reactor) = (bench.lab.namespace(name).address(), self.reactor);
+            let address = bench.lab.namespace(name).address();
+            let reactor = if self.way == Way::AloneOnEpoll { "epoll" } else { "auto" };
+            let redirect = if self.way == Way::InIstio { "none" } else { "nftables" };
             text.push_str(&format!(
                 "---\napiVersion: ringway.dev/v1alpha1\nkind: Node\nmetadata: {{name: {name}}}\n\
-                 spec:\n  reactor: {reactor}\n  redirect: none\n  cores: {WORKERS}\n  \
+                 spec:\n  reactor: {reactor}\n  redirect: {redirect}\n  cores: {WORKERS}\n  \
                  certificateAuthority: {{directory: ca}}\n  log: {{level: \"info,access=off\"}}\n  \
                  workloads: [{{name: {name}, networkNamespace: {path}}}]\n---\napiVersion: v1\n\
                  kind: Pod\nmetadata: {{name: {name}}}\n\
@@ -57,7 +70,11 @@ impl Ringway {
 
 impl Subject for Ringway {
     fn name(&self) -> &str {
-        if self.reactor == "epoll" { "ringway-epoll" } else { "ringway" }
+        match self.way {
+            Way::Alone => "ringway",
+            Way::AloneOnEpoll => "ringway-epoll",
+            Way::InIstio => "ringway-istio",
+        }
     }
 
     fn group(&self) -> Group {
@@ -69,7 +86,7 @@ impl Subject for Ringway {
     }
 
     fn rules(&self) -> Rules {
-        Rules::Node
+        if self.way == Way::InIstio { Rules::Node } else { Rules::Own }
     }
 
     fn start(&self, bench: &Bench, options: &Options) -> Result<Pair> {

@@ -5,7 +5,9 @@
 pub enum Rules {
     /// None at all.
     None,
-    /// Those of a node proxy, as Ringway and ztunnel install them: outbound to 15001, inbound
+    /// Those that the subject installs by itself.
+    Own,
+    /// Those of a node proxy, as istio-cni installs them for ztunnel: outbound to 15001, inbound
     /// plaintext to 15006, tunnels on 15008, the client's own address kept.
     Node,
     /// Those of a sidecar, as istio-iptables installs them: outbound to 15001, inbound to 15006.
@@ -19,7 +21,7 @@ impl Rules {
     /// The script for nft; it replaces whatever was there.
     pub(super) fn script(self) -> String {
         let rules = match self {
-            Rules::None => "",
+            Rules::None | Rules::Own => "",
             Rules::Node => NODE,
             Rules::Sidecar => SIDECAR,
         };
@@ -28,7 +30,7 @@ impl Rules {
 }
 
 /// Answers to connections that the far proxy opened under the client's address find their way back
-/// to it through the connection mark.
+/// to it through the connection mark and [`ROUTE`].
 const NODE: &str = "
 table ip bench {
   chain mangle_prerouting {
@@ -53,6 +55,14 @@ table ip bench {
   }
 }
 ";
+
+/// The policy routing that belongs to [`Rules::Node`], for `ip -batch`.
+pub(super) const ROUTE: &str = "rule add fwmark 0x111/0xfff priority 32764 lookup 100\n\
+                                route add local 0.0.0.0/0 dev lo table 100\n";
+
+/// What takes it away, and also Ringway's.
+pub(super) const UNROUTE: &str = "rule del fwmark 0x111/0xfff priority 32764 lookup 100\n\
+                                  route del local 0.0.0.0/0 dev lo table 100\n";
 
 /// Istio tells the sidecar's packets by its group; a mark does the same, and also where a user
 /// namespace has but one user. 127.0.0.6 is the address from which the sidecar dials its own pod.
