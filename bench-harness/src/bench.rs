@@ -47,13 +47,19 @@ pub struct Run {
     /// Where the generator's randomness begins.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// How many connections are held idle, by `idle`.
+    #[arg(long, value_delimiter = ',', value_name = "NUMBER")]
+    held: Vec<u32>,
+    /// How many workloads a mesh has, by `scale`.
+    #[arg(long, value_delimiter = ',', value_name = "NUMBER")]
+    workloads: Vec<u32>,
     /// A sentence about the conditions, for the manifest.
     #[arg(long, default_value = "")]
     note: String,
 }
 
 /// What a short run measures.
-const SHORT: [&str; 4] = ["latency", "capacity", "throughput", "connections"];
+const SHORT: [&str; 5] = ["latency", "capacity", "throughput", "connections", "idle"];
 /// Who is measured in a short run when nobody is named.
 const SUBJECTS: [&str; 5] = ["none", "ringway", "envoy-tcp", "envoy-http", "reference"];
 
@@ -61,6 +67,8 @@ impl Run {
     /// Measures. True when everything was measured, false when it was stopped.
     pub fn run(&self) -> Result<bool> {
         let stop = stop_flag()?;
+        // What can be held depends on it.
+        subject::allow_descriptors()?;
         let plan = self.plan()?;
         let out = self.out.clone().unwrap_or_else(|| self.folder());
         let bench = Bench::build(&std::env::current_exe()?, &self.congestion_control, stop.clone())
@@ -99,7 +107,13 @@ impl Run {
     }
 
     fn plan(&self) -> Result<Plan> {
-        let settings = Settings { full: self.is_full(), seconds: self.seconds(), seed: self.seed };
+        let settings = Settings {
+            full: self.is_full(),
+            seconds: self.seconds(),
+            seed: self.seed,
+            held: self.held.clone(),
+            workloads: self.workloads.clone(),
+        };
         let mut names: Vec<&str> = match &self.what[..] {
             [one] if one == "short" => SHORT.to_vec(),
             [one] if one == "full" => experiment::NAMES.to_vec(),

@@ -84,6 +84,49 @@ fn every_subject_is_measured_and_a_missing_one_is_void() {
 }
 
 #[test]
+fn idle_connections_are_held_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("results");
+    let arguments = [
+        "idle",
+        "--subjects",
+        "none,reference-1",
+        "--held",
+        "0,50",
+        "--seconds",
+        "0.1",
+        "--repetitions",
+        "2",
+    ];
+    let child = bench(&out, &arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.unwrap();
+    let id = child.id();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+
+    let results = Results::load(&out).unwrap();
+    assert!(results.voids.is_empty(), "{:?}", results.voids);
+    let value = |subject: &str, point: &str, metric: &str| {
+        let of = |sample: &&ringway_bench::record::Sample| {
+            (&*sample.origin.subject, &*sample.origin.point, &*sample.metric)
+                == (subject, point, metric)
+        };
+        let all: Vec<f64> = results.samples.iter().filter(of).map(|sample| sample.value).collect();
+        assert_eq!(all.len(), 1, "{subject} {point} {metric}: one repetition says it all");
+        all[0]
+    };
+    let (empty, held) = ("connections=0", "connections=50");
+    assert_eq!(value("none", held, "sockets-per-connection"), 2.0);
+    // A relay on either side has two ends of each, or one and a share of a tunnel.
+    assert!(value("reference-1", held, "sockets-per-connection") >= 4.0);
+    assert!(value("reference-1", held, "near-per-connection").is_finite());
+    assert!(value("reference-1", held, "far-rss-after") > 1.0);
+    assert!(value("reference-1", empty, "near-rss") > 1.0);
+    assert!(value("none", held, "return-time") < 1.0, "nothing is back at once");
+    assert_eq!(left_behind(id), Vec::<String>::new());
+}
+
+#[test]
 fn what_is_finished_is_kept_when_it_is_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("results");

@@ -3,6 +3,7 @@
 
 mod capacity;
 mod connections;
+mod idle;
 mod latency;
 mod point;
 mod runner;
@@ -27,6 +28,11 @@ pub trait Experiment {
 
     /// How long one point takes, roughly, for the time that is left.
     fn expected(&self) -> Duration;
+
+    /// How many repetitions say all there is to say, for what hardly varies.
+    fn repetitions_max(&self) -> u32 {
+        u32::MAX
+    }
 
     /// Whether the runner starts a pair for it, once for all points. Otherwise the turn's pair is
     /// empty, and the experiment starts what it needs.
@@ -56,10 +62,14 @@ pub struct Settings {
     pub seconds: f64,
     /// Where the generator's randomness begins.
     pub seed: u64,
+    /// How many connections are held idle; empty for the usual ones.
+    pub held: Vec<u32>,
+    /// How many workloads meshes have; empty for the usual ones.
+    pub workloads: Vec<u32>,
 }
 
 /// The names of all experiments.
-pub const NAMES: [&str; 4] = ["latency", "capacity", "throughput", "connections"];
+pub const NAMES: [&str; 5] = ["latency", "capacity", "throughput", "connections", "idle"];
 
 /// The experiment called `name`.
 ///
@@ -71,6 +81,7 @@ pub fn by_name(name: &str, settings: &Settings) -> Result<Box<dyn Experiment>> {
         "capacity" => Box::new(capacity::Capacity::new(settings)),
         "throughput" => Box::new(throughput::Throughput::new(settings)),
         "connections" => Box::new(connections::Connections::new(settings)),
+        "idle" => Box::new(idle::Idle::new(settings)),
         _ => bail!("no experiment is called {name:?}; there are {}", NAMES.join(", ")),
     })
 }
@@ -128,6 +139,11 @@ impl<'a> Turn<'a> {
         }
         let written = self.recorder.sample(&self.origin, metric, unit, value);
         self.keep_failure(written);
+    }
+
+    /// Shows a remark beside the numbers while measuring; it is not written down.
+    pub fn remark(&mut self, text: &str) {
+        self.headline.push(text.to_owned());
     }
 
     /// Writes down the latencies of the current point.

@@ -28,9 +28,14 @@ pub struct Plan {
 impl Plan {
     /// How long all of it takes, roughly.
     pub fn expected(&self) -> Duration {
-        let turn: Duration =
-            self.experiments.iter().map(|experiment| expected(&**experiment)).sum();
-        turn * self.repetitions * self.subjects.len() as u32
+        let turns: Duration = self
+            .experiments
+            .iter()
+            .map(|experiment| {
+                expected(&**experiment) * self.repetitions.min(experiment.repetitions_max())
+            })
+            .sum();
+        turns * self.subjects.len() as u32
     }
 }
 
@@ -42,6 +47,9 @@ pub fn run(plan: &Plan, bench: &Bench, recorder: &mut Recorder) -> Result<()> {
     let mut progress = Progress::new(plan);
     for repetition in 1..=plan.repetitions {
         for experiment in &plan.experiments {
+            if repetition > experiment.repetitions_max() {
+                continue;
+            }
             let mut order: Vec<&dyn Subject> =
                 plan.subjects.iter().map(|subject| &**subject).collect();
             if repetition % 2 == 0 {

@@ -15,17 +15,20 @@ const CONNECTIONS: usize = 10_000;
 pub struct Hold {
     #[command(flatten)]
     crew: Crew,
+    /// What is spoken before they fall silent.
+    #[arg(long, value_enum, default_value_t)]
+    protocol: Protocol,
 }
 
 impl Hold {
-    /// Opens them, sends one byte over each and gets it back, prints a line, waits for SIGTERM.
+    /// Opens them, asks for one byte over each and gets it, prints a line, waits for SIGTERM.
     pub fn run(&self) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;
             let what = What {
                 size: 1,
-                protocol: Protocol::Raw,
+                protocol: self.protocol,
                 connection_per_request: false,
                 streams: 1,
                 path: None,

@@ -33,6 +33,23 @@ pub fn socket_memory_bytes(namespace: &Namespace) -> Result<u64> {
     Ok(pages * rustix::param::page_size() as u64)
 }
 
+/// TCP sockets in use in a namespace, of IPv4 and IPv6, whoever holds them.
+pub fn sockets(namespace: &Namespace) -> Result<u64> {
+    let mut all = 0;
+    for (file, start) in [("sockstat", "TCP:"), ("sockstat6", "TCP6:")] {
+        let path = format!("/proc/thread-self/net/{file}");
+        let text = match namespace.enter(|| fs::read_to_string(path))? {
+            // A kernel without IPv6.
+            Err(_) if file == "sockstat6" => continue,
+            text => text?,
+        };
+        let line = text.lines().find(|line| line.starts_with(start)).context("no TCP in it")?;
+        let sockets = line.split_whitespace().skip_while(|word| *word != "inuse").nth(1);
+        all += sockets.context("no inuse in it")?.parse::<u64>()?;
+    }
+    Ok(all)
+}
+
 /// The load of the last minute.
 pub fn load_average() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();

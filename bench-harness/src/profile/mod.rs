@@ -67,7 +67,13 @@ impl Profile {
         let programs = Programs { own: own.clone(), ringway, envoy };
         let subject = subject::by_name(&self.subject, &programs)?;
         let way = self.way(&*subject)?;
-        let settings = Settings { full: true, seconds: f64::from(self.seconds), seed: 1 };
+        let settings = Settings {
+            full: true,
+            seconds: f64::from(self.seconds),
+            seed: 1,
+            held: Vec::new(),
+            workloads: Vec::new(),
+        };
         let experiment = experiment::by_name(&self.experiment, &settings)?;
         let point = self.point(&*experiment)?;
         println!("{}, {} {point}, recorded by {}", self.subject, self.experiment, way.name());

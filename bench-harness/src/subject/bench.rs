@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 
 use super::{Options, Pair, Rules, Subject, rules, tail};
@@ -27,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The null server: answers messages and HTTP, takes and sends gigabytes, as each connection begins.
 pub const ECHO: &str = "10.9.0.2:8080";
+
+/// Descriptors that a process may have here, where the system lets us choose.
+const DESCRIPTORS: u64 = 200_000;
 
 /// The two pods and what runs in them whoever is measured.
 pub struct Bench {
@@ -59,6 +63,7 @@ impl Bench {
     /// Builds the two pods and starts the servers. `program` is this program; once `stop` is true,
     /// whatever waits ends with an error.
     pub fn build(program: &Path, congestion_control: &str, stop: Arc<AtomicBool>) -> Result<Bench> {
+        allow_descriptors()?;
         let mut lab = Lab::unique()?;
         for (name, address) in [("near", [10, 9, 0, 1]), ("far", [10, 9, 0, 2])] {
             lab.add_island(name, Some(Ipv4Addr::from(address)))?;
@@ -303,4 +308,19 @@ impl Bench {
         );
         Ok(String::from_utf8(output.stdout)?)
     }
+}
+
+/// Lets everything that is started here have as many descriptors as the system allows; some subjects
+/// do not ask for more than they are given.
+pub fn allow_descriptors() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit { current: Some(DESCRIPTORS), maximum: Some(DESCRIPTORS) };
+    // More than the hard limit is for a privileged user.
+    if limit.maximum.is_none_or(|most| most >= DESCRIPTORS)
+        || setrlimit(Resource::Nofile, most).is_err()
+    {
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+            .context("cannot raise the limit of descriptors")?;
+    }
+    Ok(())
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-pub use self::bench::{Bench, ECHO, Measured};
+pub use self::bench::{Bench, ECHO, Measured, allow_descriptors};
 use self::envoy::Envoy;
 use self::none::NoProxy;
 use self::other::Other;
