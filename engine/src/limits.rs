@@ -76,8 +76,13 @@ pub const VISIT_BYTES_MAX: usize = 256 * 1024;
 pub const COALESCE_BYTES_MAX: usize = 4096;
 const _: () = assert!(COALESCE_BYTES_MAX < 16 * 1024);
 
-/// Full reads in a row after which a plain direction changes to splicing.
-pub const SPLICE_AFTER_FULL_READS: u32 = 3;
+/// A read of a plain direction from this size on is one of bulk. A relay that keeps up with its
+/// sender seldom finds more at once.
+pub const BULK_READ_BYTES_MIN: usize = 32 * 1024;
+
+/// Bytes of bulk in a row after which a plain direction changes to splicing.
+pub const SPLICE_AFTER_BYTES: usize = 512 * 1024;
+const _: () = assert!(SPLICE_AFTER_BYTES > VISIT_BYTES_MAX);
 
 /// Pipes one shard splices through at a time; a direction that finds none goes on copying. Pages in
 /// pipes count against a bound of the system, 64 MiB per user by default.

@@ -4,12 +4,15 @@
 //! `splice(2)` when it carries bulk:
 //!
 //! ```text
-//!            three full reads in a row
+//!            512 KiB in large reads
 //!  Copying ──────────────────────────────▶ Splicing (a pipe from the shard's pool)
 //!     ▲                                        │
 //!     └──────────── pipe and source dry ───────┘
 //!  either: end of stream ─▶ what is held goes out ─▶ half-close ─▶ Ended
 //! ```
+//!
+//! A source that is dry after a long run goes on splicing when it goes on; meanwhile its pipe is
+//! another's.
 
 use std::{
     io,
@@ -20,7 +23,7 @@ use super::splice::{Pause, Spliced};
 use crate::{
     buffers,
     close::CloseReason,
-    limits::{SPLICE_AFTER_FULL_READS, VISIT_BYTES_MAX},
+    limits::{BULK_READ_BYTES_MIN, SPLICE_AFTER_BYTES, VISIT_BYTES_MAX},
     runtime::{self, PipePool, TcpStream},
 };
 
@@ -87,23 +90,25 @@ struct Direction<'a> {
 }
 
 enum State {
-    /// `held` is what `to` has not taken yet.
+    /// `held` is what `to` has not taken yet, `bulk` the bytes of large reads in a row.
     Copying {
         held: Vec<u8>,
         taken: usize,
-        full_reads: u32,
+        bulk: usize,
     },
     Splicing(Spliced),
     Ended,
 }
 
 impl State {
-    const COPYING: Self = Self::Copying { held: Vec::new(), taken: 0, full_reads: 0 };
+    const fn copying(bulk: usize) -> Self {
+        Self::Copying { held: Vec::new(), taken: 0, bulk }
+    }
 }
 
 impl<'a> Direction<'a> {
     fn new(from: &'a TcpStream, to: &'a TcpStream, pipes: &'a PipePool) -> Self {
-        Self { from, to, pipes, state: State::COPYING }
+        Self { from, to, pipes, state: State::copying(0) }
     }
 
     /// One visit. Ready when the direction has ended; an error names the side that failed.
@@ -119,8 +124,9 @@ impl<'a> Direction<'a> {
             },
             State::Splicing(spliced) => match spliced.poll(cx, self.from, self.to, &mut moved) {
                 Poll::Ready(Ok(Pause::End)) => Poll::Ready(()),
-                Poll::Ready(Ok(Pause::Dry)) => {
-                    self.state = State::COPYING;
+                Poll::Ready(Ok(Pause::Dry { run })) => {
+                    let goes_on = run >= BULK_READ_BYTES_MIN;
+                    self.state = State::copying(if goes_on { SPLICE_AFTER_BYTES } else { 0 });
                     cx.waker().wake_by_ref();
                     Poll::Pending
                 }
@@ -143,7 +149,7 @@ impl<'a> Direction<'a> {
         cx: &mut Context<'_>,
         moved: &mut impl FnMut(usize),
     ) -> Result<Poll<()>, Side> {
-        let State::Copying { held, taken, full_reads } = &mut self.state else {
+        let State::Copying { held, taken, bulk } = &mut self.state else {
             unreachable!("the caller has looked");
         };
         // What is held goes out before anything new is read.
@@ -167,6 +173,13 @@ impl<'a> Direction<'a> {
             if self.from.poll_readable(cx).is_pending() {
                 return Ok(Poll::Pending);
             }
+            if *bulk >= SPLICE_AFTER_BYTES
+                && let Some(spliced) = Spliced::begin(self.pipes)
+            {
+                self.state = State::Splicing(spliced);
+                cx.waker().wake_by_ref();
+                return Ok(Poll::Pending);
+            }
             let copied = runtime::scratch(|scratch| {
                 copy_once(self.from, self.to, &mut scratch[..VISIT_BYTES_MAX], held)
             })?;
@@ -175,13 +188,7 @@ impl<'a> Direction<'a> {
             if read == 0 {
                 return Ok(Poll::Ready(()));
             }
-            *full_reads = if read == VISIT_BYTES_MAX { *full_reads + 1 } else { 0 };
-            if *full_reads >= SPLICE_AFTER_FULL_READS
-                && held.is_empty()
-                && let Some(spliced) = Spliced::begin(self.pipes)
-            {
-                self.state = State::Splicing(spliced);
-            }
+            *bulk = if read >= BULK_READ_BYTES_MIN { bulk.saturating_add(read) } else { 0 };
             // The next connection's turn; this one asks again behind it.
             cx.waker().wake_by_ref();
             return Ok(Poll::Pending);

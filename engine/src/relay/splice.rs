@@ -13,20 +13,23 @@ use crate::{
 pub(super) struct Spliced {
     pipe: Pipe,
     source_ended: bool,
+    /// Bytes since the beginning.
+    run: usize,
 }
 
 /// Why splicing stops.
 pub(super) enum Pause {
     /// The source has ended and the pipe is empty.
     End,
-    /// The source is silent and the pipe is empty: copying serves messages better.
-    Dry,
+    /// The source is silent and the pipe is empty, after a run of so many bytes: copying serves
+    /// messages better.
+    Dry { run: usize },
 }
 
 impl Spliced {
     /// Takes a pipe from the shard's pool; none when the pool is at its bound.
     pub(super) fn begin(pipes: &PipePool) -> Option<Self> {
-        Some(Self { pipe: pipes.take()?, source_ended: false })
+        Some(Self { pipe: pipes.take()?, source_ended: false, run: 0 })
     }
 
     /// One visit.
@@ -59,8 +62,11 @@ impl Spliced {
             }
             match would_block(runtime::splice_in(from, &mut self.pipe, budget)) {
                 Ok(Some(0)) => self.source_ended = true,
-                Ok(Some(bytes)) => budget -= bytes.min(budget),
-                Ok(None) => return Poll::Ready(Ok(Pause::Dry)),
+                Ok(Some(bytes)) => {
+                    budget -= bytes.min(budget);
+                    self.run = self.run.saturating_add(bytes);
+                }
+                Ok(None) => return Poll::Ready(Ok(Pause::Dry { run: self.run })),
                 Err(_) => return Poll::Ready(Err(Side::From)),
             }
         }

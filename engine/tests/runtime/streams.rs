@@ -3,13 +3,16 @@
 use std::io::{ErrorKind, IoSlice, IoSliceMut};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use ringway_engine::close::CloseReason;
 use ringway_engine::runtime::{
     ConnectOptions, KEEPALIVE, ListenOptions, PipePool, ReactorChoice, Runtime, TaskEnd,
     TcpListener, TcpStream, mailbox, scratch, sleep, spawn, splice_in, splice_out, timeout,
     yield_now,
 };
+use ringway_engine::{Observer, relay_plain};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::harness::Case;
@@ -33,6 +36,10 @@ pub(crate) fn cases(choice: ReactorChoice, name: impl Fn(&str) -> String) -> Vec
         case("addresses_are_canonical", addresses_are_canonical),
         case("a_connection_moves_to_another_shard", a_connection_moves_to_another_shard),
         case("splicing_moves_every_byte", splicing_moves_every_byte),
+        case(
+            "a_relay_that_keeps_up_splices_bulk_and_copies_messages",
+            a_relay_that_keeps_up_splices_bulk_and_copies_messages,
+        ),
         case("a_full_pipe_says_nothing_of_the_stream", a_full_pipe_says_nothing_of_the_stream),
         case("pipes_are_bounded_and_come_back", pipes_are_bounded_and_come_back),
         case(
@@ -373,6 +380,50 @@ fn splicing_moves_every_byte(choice: ReactorChoice) {
         });
         assert!(read_to_end(&sink).await == sent);
         assert_eq!(relay.await, TaskEnd::Completed);
+    });
+}
+
+struct Nobody;
+
+impl Observer for Nobody {
+    fn poll_cut(&self, _: &mut Context<'_>) -> Poll<CloseReason> {
+        Poll::Pending
+    }
+
+    fn client_to_server(&self, _: usize) {}
+
+    fn server_to_client(&self, _: usize) {}
+}
+
+/// Each piece has been relayed before the next one comes, so no read ever fills the scratch.
+fn a_relay_that_keeps_up_splices_bulk_and_copies_messages(choice: ReactorChoice) {
+    run_on(choice, async {
+        for (piece_bytes, pipes) in [(64 * 1024, 1), (1024, 0)] {
+            let (source, from) = pair().await;
+            let (to, sink) = pair().await;
+            let (source, pool) = (Rc::new(source), Rc::new(PipePool::new(1)));
+            let relay = {
+                let pool = pool.clone();
+                spawn(async move {
+                    let reason = relay_plain(&from, &to, &pool, &Nobody).await;
+                    assert!(matches!(reason, CloseReason::Finished), "{reason:?}");
+                })
+            };
+            let sent = pattern(piece_bytes);
+            let mut arrived = vec![0; piece_bytes];
+            for _ in 0..32 {
+                let (source, piece) = (source.clone(), sent.clone());
+                let sending = spawn(async move { write_all(&source, &piece).await.expect("room") });
+                read_exact(&sink, &mut arrived).await.expect("a piece");
+                assert!(arrived == sent);
+                assert_eq!(sending.await, TaskEnd::Completed);
+            }
+            assert_eq!(pool.lent() + pool.idle(), pipes, "pieces of {piece_bytes} bytes");
+            source.shutdown_write().expect("open");
+            sink.shutdown_write().expect("open");
+            assert_eq!(relay.await, TaskEnd::Completed);
+            assert_eq!(pool.lent(), 0);
+        }
     });
 }
 
