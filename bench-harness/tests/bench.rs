@@ -150,6 +150,68 @@ fn what_is_finished_is_kept_when_it_is_stopped() {
 }
 
 #[test]
+fn a_neighbour_is_told_with_what_it_did_and_who_has_none_is_void() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("results");
+    let subjects = ["noisy-neighbour", "--subjects", "none,reference-1", "--repetitions", "1"];
+    let child = bench(&out, &[&subjects[..], &["--seconds", "0.3"]].concat())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let id = child.id();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let results = Results::load(&out).unwrap();
+    let value = |does: &str, metric: &str| {
+        let point = format!("neighbour={does}");
+        let of = |sample: &&ringway_bench::record::Sample| {
+            (&*sample.origin.point, &*sample.metric) == (&*point, metric)
+        };
+        let found = results.samples.iter().find(of);
+        found.unwrap_or_else(|| panic!("no {metric} at {point}: {}", text(&output))).value
+    };
+    for does in ["quiet", "elephants", "storm"] {
+        assert!(value(does, "p50") > 0.0 && value(does, "p99") >= value(does, "p50"));
+    }
+    assert!(value("elephants", "neighbour-moves") > 0.1, "elephants move");
+    assert!(value("storm", "neighbour-opens") > 100.0, "a storm opens connections");
+    assert!(results.samples.iter().all(|sample| sample.origin.subject == "none"));
+    let voids = |void: &&ringway_bench::record::Void| void.origin.subject == "reference-1";
+    assert_eq!(results.voids.iter().filter(voids).count(), 3, "{:?}", results.voids);
+    assert_eq!(left_behind(id), Vec::<String>::new());
+}
+
+#[test]
+fn changes_of_the_configuration_are_taken_and_fail_no_request() {
+    let ringway = Path::new(env!("CARGO_BIN_EXE_ringway-bench")).with_file_name("ringway");
+    assert!(ringway.exists(), "this needs the program: cargo build -p ringway");
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("results");
+    let subjects = ["config-swap", "--subjects", "none,ringway", "--repetitions", "1"];
+    let child = bench(&out, &[&subjects[..], &["--seconds", "0.3"]].concat())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let id = child.id();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let results = Results::load(&out).unwrap();
+    let values = |metric: &str| -> Vec<f64> {
+        let of = |sample: &&ringway_bench::record::Sample| sample.metric == metric;
+        results.samples.iter().filter(of).map(|sample| sample.value).collect()
+    };
+    let swaps = values("swaps");
+    assert_eq!(swaps[0], 0.0, "{}", text(&output));
+    assert!(swaps[1] >= 2.0, "{swaps:?} {}", text(&output));
+    assert_eq!(values("failed"), [0.0, 0.0], "{}", text(&output));
+    let none: Vec<_> = results.voids.iter().filter(|void| void.origin.subject == "none").collect();
+    assert_eq!(none.len(), 2, "what has no configuration is void: {:?}", results.voids);
+    assert_eq!(left_behind(id), Vec::<String>::new());
+}
+
+#[test]
 fn mistakes_are_named_before_anything_is_measured() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("results");

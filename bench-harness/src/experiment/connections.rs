@@ -87,7 +87,7 @@ impl Connections {
         }
         let full = wanted == "full" && !pooled;
         let handshakes = if full { Handshakes::Full } else { Handshakes::Usual };
-        turn.restart(&Options { handshakes })?;
+        turn.restart(&Options { handshakes, ..Options::default() })?;
         // The first one is what a resumption resumes.
         self.one(turn)?;
         let beside: Vec<u32> = turn.bench.servers().iter().map(|server| server.id()).collect();

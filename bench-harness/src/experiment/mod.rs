@@ -2,9 +2,11 @@
 //! its turn.
 
 mod capacity;
+mod config_swap;
 mod connections;
 mod idle;
 mod latency;
+mod noisy_neighbour;
 mod point;
 mod runner;
 mod throughput;
@@ -69,7 +71,8 @@ pub struct Settings {
 }
 
 /// The names of all experiments.
-pub const NAMES: [&str; 5] = ["latency", "capacity", "throughput", "connections", "idle"];
+pub const NAMES: [&str; 7] =
+    ["latency", "capacity", "throughput", "connections", "idle", "config-swap", "noisy-neighbour"];
 
 /// The experiment called `name`.
 ///
@@ -82,6 +85,8 @@ pub fn by_name(name: &str, settings: &Settings) -> Result<Box<dyn Experiment>> {
         "throughput" => Box::new(throughput::Throughput::new(settings)),
         "connections" => Box::new(connections::Connections::new(settings)),
         "idle" => Box::new(idle::Idle::new(settings)),
+        "config-swap" => Box::new(config_swap::ConfigSwap::new(settings)),
+        "noisy-neighbour" => Box::new(noisy_neighbour::NoisyNeighbour::new(settings)),
         _ => bail!("no experiment is called {name:?}; there are {}", NAMES.join(", ")),
     })
 }

@@ -179,7 +179,7 @@ pub(super) const TARGETS: &[Target] = &[
     target("requests that fail in 1000 changes of configuration", DESIGN).of(
         "config-swap",
         "failed",
-        &[],
+        &[("swaps", "100")],
         Bound::Never("swaps", 1000.0),
     ),
     // Beside ztunnel.
@@ -529,8 +529,8 @@ mod tests {
     fn one_failure_is_too_many_and_few_attempts_show_nothing() {
         let failing = |failed: &[f64], swaps: &[f64]| {
             let of = measured(&[
-                ("config-swap", "ringway", "", "failed", failed),
-                ("config-swap", "ringway", "", "swaps", swaps),
+                ("config-swap", "ringway", "swaps=100", "failed", failed),
+                ("config-swap", "ringway", "swaps=100", "swaps", swaps),
             ]);
             standing("config-swap", "failed", &of)
         };

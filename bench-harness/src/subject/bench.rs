@@ -4,7 +4,11 @@
 //!   near-host                       far-host          node proxies run here
 //!     near 10.9.0.1 ── veth ── 10.9.0.2 far           applications, sidecars
 //!       load                      servers
+//!     neighbour 10.9.1.1 ─ veth ─ 10.9.1.2 neighbour-far
 //! ```
+//!
+//! The neighbour's pods are on the same hosts, and share nothing else with the two: who is not asked
+//! to serve them ([`Options::neighbour`]) does not know of them.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -32,9 +36,15 @@ pub const ECHO: &str = "10.9.0.2:8080";
 /// Descriptors that a process may have here, where the system lets us choose.
 const DESCRIPTORS: u64 = 200_000;
 
+/// The same server in the neighbour's far pod, while an experiment needs it.
+pub const NEIGHBOUR_ECHO: &str = "10.9.1.2:8080";
+
+/// All pods.
+const PODS: [&str; 4] = ["near", "far", "neighbour", "neighbour-far"];
+
 /// The two pods and what runs in them whoever is measured.
 pub struct Bench {
-    /// The namespaces: `near`, `far`, and `near-host`, `far-host`.
+    /// The namespaces: `near`, `far`, `near-host`, `far-host`, `neighbour` and `neighbour-far`.
     pub lab: Lab,
     program: PathBuf,
     servers: Vec<Process>,
@@ -65,13 +75,17 @@ impl Bench {
     pub fn build(program: &Path, congestion_control: &str, stop: Arc<AtomicBool>) -> Result<Bench> {
         allow_descriptors()?;
         let mut lab = Lab::unique()?;
-        for (name, address) in [("near", [10, 9, 0, 1]), ("far", [10, 9, 0, 2])] {
+        let addresses = [[10, 9, 0, 1], [10, 9, 0, 2], [10, 9, 1, 1], [10, 9, 1, 2]];
+        for (name, address) in PODS.into_iter().zip(addresses) {
             lab.add_island(name, Some(Ipv4Addr::from(address)))?;
-            lab.add_island(&format!("{name}-host"), None)?;
+        }
+        for name in ["near-host", "far-host"] {
+            lab.add_island(name, None)?;
         }
         lab.join("near", "far", 24)?;
+        lab.join("neighbour", "neighbour-far", 24)?;
         lab.set_congestion_control(congestion_control)?;
-        for name in ["near", "far"] {
+        for name in PODS {
             // Ports of closed connections are free again at once, or the search for a free one would
             // be what is measured.
             lab.namespace(name).set_sysctl("net/ipv4/tcp_max_tw_buckets", "100")?;
@@ -114,21 +128,51 @@ impl Bench {
 
     /// Starts a load program beside the client pod's applications.
     pub fn load(&self, arguments: &[&str]) -> Result<Process> {
+        self.load_in("near", "load", arguments)
+    }
+
+    /// Starts a load program in a pod; it logs under `name`.
+    pub fn load_in(&self, pod: &str, name: &str, arguments: &[&str]) -> Result<Process> {
         let load = Program::new(&self.program).argument("load").arguments(arguments);
-        self.lab.start("near", "load", &load)
+        self.lab.start(pod, name, &load)
+    }
+
+    /// Starts the server in the neighbour's far pod.
+    pub fn serve_neighbour(&self) -> Result<Process> {
+        let serve =
+            Program::new(&self.program).arguments(["serve", "null", "--listen", NEIGHBOUR_ECHO]);
+        let mut server = self.lab.start("neighbour-far", "neighbour-server", &serve)?;
+        server.wait_for_log("listening", PATIENCE)?;
+        Ok(server)
+    }
+
+    /// The pods that a subject started so serves: near and far ones that talk to each other.
+    pub fn pairs(options: &Options) -> &'static [[&'static str; 2]] {
+        let both: &[[&str; 2]] = &[["near", "far"], ["neighbour", "neighbour-far"]];
+        if options.neighbour { both } else { &both[..1] }
     }
 
     /// Runs a load program that takes `--marks`, reads the clocks at the beginning and the end of
     /// what it counts, and waits for its result.
     pub fn measure(&self, pair: &Pair, arguments: &[&str]) -> Result<Measured> {
+        self.measure_while(pair, arguments, || Ok(()))
+    }
+
+    /// As [`Bench::measure`], and does something every few milliseconds of what it counts.
+    pub fn measure_while(
+        &self,
+        pair: &Pair,
+        arguments: &[&str],
+        meanwhile: impl FnMut() -> Result<()>,
+    ) -> Result<Measured> {
         let marks = self.lab.directory().join("marks");
         let _ = fs::remove_file(&marks);
         let marks_argument = marks.display().to_string();
         let mut load = self.load(&[arguments, &["--marks", &marks_argument]].concat())?;
         let beside: Vec<u32> = self.servers.iter().map(Process::id).collect();
-        self.wait_for_mark(&marks, "start", &mut load)?;
+        self.wait_for_mark(&marks, "start", &mut load, || Ok(()))?;
         let before = pair.clock(&beside)?;
-        self.wait_for_mark(&marks, "end", &mut load)?;
+        self.wait_for_mark(&marks, "end", &mut load, meanwhile)?;
         let mut cost = pair.clock(&beside)?.since(&before);
         let memory = pair.memory()?;
         let outcome = self.finish(load)?;
@@ -229,7 +273,13 @@ impl Bench {
         Ok(())
     }
 
-    fn wait_for_mark(&self, marks: &Path, mark: &str, load: &mut Process) -> Result<()> {
+    fn wait_for_mark(
+        &self,
+        marks: &Path,
+        mark: &str,
+        load: &mut Process,
+        mut meanwhile: impl FnMut() -> Result<()>,
+    ) -> Result<()> {
         let seen = || fs::read_to_string(marks).unwrap_or_default().contains(mark);
         let began = Instant::now();
         while !seen() {
@@ -238,6 +288,7 @@ impl Bench {
                 bail!("the load program ended before its {mark}: {}", tail(&load.log()));
             }
             ensure!(began.elapsed() < 20 * PATIENCE, "the load program does not {mark}");
+            meanwhile()?;
             std::thread::sleep(Duration::from_millis(2));
         }
         Ok(())
@@ -258,7 +309,7 @@ impl Bench {
     fn make_certificates(&self) -> Result<()> {
         let folder = self.lab.directory();
         pki::Root { name: folder.join("root") }.write()?;
-        for name in ["near", "far"] {
+        for name in PODS {
             let leaf = pki::Leaf {
                 name: folder.join(name),
                 root: folder.join("root.pem"),
@@ -271,7 +322,7 @@ impl Bench {
     }
 
     fn install(&self, rules: Rules) -> Result<()> {
-        for name in ["near", "far"] {
+        for name in PODS {
             self.tool(name, "nft", &["-f", "-"], Some(&rules.script()))?;
             let routes = |batch| self.tool(name, "ip", &["-force", "-batch", "-"], Some(batch));
             // Fails where nothing was to be taken away.

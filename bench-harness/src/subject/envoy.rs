@@ -6,17 +6,23 @@
 //! Envoy and would cost more. Neither writes an access log.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{Bench, Group, Handshakes, MARK, Options, Pair, Programs, Rules, Subject, WORKERS};
+use super::{
+    Bench, Changing, Group, Handshakes, MARK, Options, Pair, Programs, Rules, Subject, WORKERS,
+};
+use crate::http::get_from;
 use crate::lab::{Process, Program};
 
 /// The address from which an inbound sidecar dials its own pod; its rules leave it alone.
 const PASSTHROUGH: &str = "127.0.0.6";
+/// The port of its own pages.
+const ADMIN: u16 = 15000;
 
 /// Envoy, with or without an understanding of HTTP.
 pub(super) struct Envoy {
@@ -39,17 +45,30 @@ impl Envoy {
         bench.lab.start(name, &format!("envoy-{name}"), &program)
     }
 
-    fn configuration(&self, bench: &Bench, name: &str, options: &Options) -> String {
-        let (listener, cluster) = match name {
-            "near" => (self.outbound_listener(), outbound_cluster(bench, options)),
-            _ => (self.inbound_listener(bench), inbound_cluster()),
+    fn configuration(
+        &self,
+        bench: &Bench,
+        [near, far]: [&str; 2],
+        name: &str,
+        options: &Options,
+    ) -> String {
+        let (listener, cluster) = if name == near {
+            (self.outbound_listener(), outbound_cluster(bench, near, far, options))
+        } else {
+            (self.inbound_listener(bench, near, far), inbound_cluster())
         };
-        let configuration = json!({
+        let mut configuration = json!({
             "node": {"id": name, "cluster": "bench"},
-            "admin": {"address": address("127.0.0.1", 15000)},
+            "admin": {"address": address("127.0.0.1", ADMIN)},
             "static_resources": {"listeners": [listener], "clusters": [cluster]},
             "stats_config": {"use_all_default_tags": false},
         });
+        if options.changing {
+            configuration["static_resources"]["clusters"] = json!([]);
+            let path = clusters_file(bench, name);
+            configuration["dynamic_resources"] =
+                json!({"cds_config": {"path_config_source": {"path": path}}});
+        }
         serde_json::to_string_pretty(&configuration).expect("it is made of text and numbers")
     }
 
@@ -63,7 +82,7 @@ impl Envoy {
         })
     }
 
-    fn inbound_listener(&self, bench: &Bench) -> Value {
+    fn inbound_listener(&self, bench: &Bench, near: &str, far: &str) -> Value {
         let inspector = typed(
             "envoy.filters.listener.tls_inspector",
             "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
@@ -74,7 +93,7 @@ impl Envoy {
             "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
             json!({
                 "require_client_certificate": true,
-                "common_tls_context": tls_context(bench, "far", "near"),
+                "common_tls_context": tls_context(bench, far, near),
             }),
         );
         json!({
@@ -165,26 +184,101 @@ impl Subject for Envoy {
             "there is no Envoy at {}; scripts/get-envoy puts it there, or name one with --envoy",
             self.program.display()
         );
+        if options.changing {
+            write_clusters(bench, 0)?;
+        }
         let mut pair = Pair::default();
-        for name in ["far", "near"] {
-            let configuration = self.configuration(bench, name, options);
-            let mut process = self.start_side(bench, name, &configuration)?;
-            // It logs nothing at this level when all is well; the port tells that it listens.
-            let port = if name == "near" { 15001 } else { 15006 };
-            bench.wait_for_port(name, port, &mut process, Duration::from_secs(30))?;
-            let side = if name == "near" { &mut pair.near } else { &mut pair.far };
-            side.push(process);
-            pair.configurations.push((format!("{name}.json"), configuration));
+        for pods in Bench::pairs(options) {
+            let [near, far] = *pods;
+            for name in [far, near] {
+                let configuration = self.configuration(bench, *pods, name, options);
+                let mut process = self.start_side(bench, name, &configuration)?;
+                // It logs nothing at this level when all is well; the port tells that it listens.
+                let port = if name == near { 15001 } else { 15006 };
+                bench.wait_for_port(name, port, &mut process, Duration::from_secs(30))?;
+                let side = if name == near { &mut pair.near } else { &mut pair.far };
+                side.push(process);
+                pair.configurations.push((format!("{name}.json"), configuration));
+            }
         }
         Ok(pair)
     }
+
+    fn changing(&self) -> Option<&dyn Changing> {
+        Some(self)
+    }
+
+    fn serves_neighbours(&self) -> bool {
+        true
+    }
+}
+
+impl Changing for Envoy {
+    fn swap(&self, bench: &Bench, number: u32) -> Result<()> {
+        write_clusters(bench, number)
+    }
+
+    fn taken(&self, bench: &Bench) -> Result<u64> {
+        let of_side = |name: &str| {
+            let admin = SocketAddr::from(([127, 0, 0, 1], ADMIN));
+            let target = "/stats?filter=^cluster_manager.cds.update_success$";
+            let (_, text) = get_from(bench.lab.namespace(name), admin, target)
+                .with_context(|| format!("no statistics of Envoy on the {name} side"))?;
+            let count = text
+                .lines()
+                .find_map(|line| line.trim().strip_prefix("cluster_manager.cds.update_success: "))
+                .with_context(|| format!("Envoy does not count its updates: {text:?}"))?;
+            Ok::<u64, anyhow::Error>(count.parse()?)
+        };
+        Ok(of_side("near")?.min(of_side("far")?))
+    }
+}
+
+fn clusters_file(bench: &Bench, name: &str) -> PathBuf {
+    bench.lab.directory().join(format!("clusters-{name}.json"))
+}
+
+/// Renames a new list of clusters into place on both sides. As when a mesh changes, the cluster that
+/// is used is in it as before; another one's labels change, and a third comes or goes.
+fn write_clusters(bench: &Bench, version: u32) -> Result<()> {
+    let guest = |name: &str, host: &str| {
+        let endpoint = json!({"endpoint": {"address": address(host, 8080)}});
+        json!({
+            "name": format!("outbound|8080||{name}.default.svc.cluster.local"),
+            "type": "STATIC",
+            "connect_timeout": "10s",
+            "metadata": {"filter_metadata": {"istio": {"version": version.to_string()}}},
+            "load_assignment": {
+                "cluster_name": name,
+                "endpoints": [{"lb_endpoints": [endpoint]}],
+            },
+        })
+    };
+    let options = Options::default();
+    let used =
+        [("near", outbound_cluster(bench, "near", "far", &options)), ("far", inbound_cluster())];
+    for (name, cluster) in used {
+        let mut resources = vec![cluster, guest("far", "10.9.0.2")];
+        if version % 2 == 1 {
+            resources.push(guest("guest", "10.9.0.9"));
+        }
+        for resource in &mut resources {
+            resource["@type"] = "type.googleapis.com/envoy.config.cluster.v3.Cluster".into();
+        }
+        let clusters = json!({"version_info": version.to_string(), "resources": resources});
+        let file = clusters_file(bench, name);
+        let next = file.with_extension("next");
+        fs::write(&next, clusters.to_string())?;
+        fs::rename(next, file).context("cannot rename the clusters")?;
+    }
+    Ok(())
 }
 
 /// Connects to where the application wanted to go, over TLS.
-fn outbound_cluster(bench: &Bench, options: &Options) -> Value {
+fn outbound_cluster(bench: &Bench, near: &str, far: &str, options: &Options) -> Value {
     let mut context = json!({
-        "sni": "outbound_.8080_._.far.default.svc.cluster.local",
-        "common_tls_context": tls_context(bench, "near", "far"),
+        "sni": format!("outbound_.8080_._.{far}.default.svc.cluster.local"),
+        "common_tls_context": tls_context(bench, near, far),
     });
     if options.handshakes == Handshakes::Full {
         context["max_session_keys"] = json!(0);

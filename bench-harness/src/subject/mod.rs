@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-pub use self::bench::{Bench, ECHO, Measured, allow_descriptors};
+pub use self::bench::{Bench, ECHO, Measured, NEIGHBOUR_ECHO, allow_descriptors};
 use self::envoy::Envoy;
 use self::none::NoProxy;
 use self::other::Other;
@@ -58,6 +58,10 @@ pub enum Handshakes {
 pub struct Options {
     /// Which tunnels new connections meet.
     pub handshakes: Handshakes,
+    /// Whether it serves the neighbour's pods as well ([`Bench::pairs`]).
+    pub neighbour: bool,
+    /// Whether its configuration is to be changed while it runs ([`Changing`]).
+    pub changing: bool,
 }
 
 /// A kind of proxy.
@@ -79,6 +83,26 @@ pub trait Subject {
     /// # Errors
     /// When it cannot start, as a sentence for whoever wonders why it is missing from the results.
     fn start(&self, bench: &Bench, options: &Options) -> Result<Pair>;
+
+    /// How its configuration is changed while it runs, if it can be.
+    fn changing(&self) -> Option<&dyn Changing> {
+        None
+    }
+
+    /// Whether it can serve several workloads of a host, as a host has them.
+    fn serves_neighbours(&self) -> bool {
+        false
+    }
+}
+
+/// A configuration that changes while the subject runs, as files are changed: by renaming.
+pub trait Changing {
+    /// Puts the configuration of this number in place. It differs from the one before in the labels
+    /// of a workload that is used, and in whether there is one more workload.
+    fn swap(&self, bench: &Bench, number: u32) -> Result<()>;
+
+    /// How many configurations both sides have taken since they started, by their own account.
+    fn taken(&self, bench: &Bench) -> Result<u64>;
 }
 
 /// The names of all subjects that need nothing from the environment.

@@ -26,6 +26,10 @@ impl Subject for NoProxy {
         Rules::None
     }
 
+    fn serves_neighbours(&self) -> bool {
+        true
+    }
+
     fn start(&self, _bench: &Bench, options: &Options) -> Result<Pair> {
         ensure!(options.handshakes == Handshakes::Usual, "without a proxy there are no handshakes");
         Ok(Pair::default())

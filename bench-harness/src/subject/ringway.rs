@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Bench, Group, Handshakes, Options, Pair, Programs, Rules, Subject, WORKERS, tail};
+use super::{
+    Bench, Changing, Group, Handshakes, Options, Pair, Programs, Rules, Subject, WORKERS, tail,
+};
 use crate::http::get_from;
 use crate::lab::{Process, Program, wait_until};
 
@@ -35,22 +37,40 @@ impl Ringway {
         Ringway { program: programs.ringway.clone(), way }
     }
 
-    fn configuration(&self, bench: &Bench) -> String {
+    /// The mesh: both nodes, the pods they capture, and what differs from version to version.
+    fn configuration(&self, bench: &Bench, options: &Options, version: u32) -> String {
         let mut text = String::new();
-        for name in ["near", "far"] {
-            let path = bench.lab.namespace(name).path().display();
-            let address = bench.lab.namespace(name).address();
-            let reactor = if self.way == Way::AloneOnEpoll { "epoll" } else { "auto" };
-            let redirect = if self.way == Way::InIstio { "none" } else { "nftables" };
+        let reactor = if self.way == Way::AloneOnEpoll { "epoll" } else { "auto" };
+        let redirect = if self.way == Way::InIstio { "none" } else { "nftables" };
+        for (side, node) in ["near", "far"].into_iter().enumerate() {
             text.push_str(&format!(
-                "---\napiVersion: ringway.dev/v1alpha1\nkind: Node\nmetadata: {{name: {name}}}\n\
+                "---\napiVersion: ringway.dev/v1alpha1\nkind: Node\nmetadata: {{name: {node}}}\n\
                  spec:\n  reactor: {reactor}\n  redirect: {redirect}\n  cores: {WORKERS}\n  \
                  certificateAuthority: {{directory: ca}}\n  log: {{level: \"info,access=off\"}}\n  \
-                 workloads: [{{name: {name}, networkNamespace: {path}}}]\n---\napiVersion: v1\n\
-                 kind: Pod\nmetadata: {{name: {name}}}\n\
-                 spec: {{serviceAccountName: {name}, nodeName: {name}}}\n\
-                 status: {{podIP: {address}}}\n",
+                 workloads:\n"
             ));
+            let pods = || Bench::pairs(options).iter().map(|pair| pair[side]);
+            for pod in pods() {
+                let path = bench.lab.namespace(pod).path().display();
+                text.push_str(&format!("  - {{name: {pod}, networkNamespace: {path}}}\n"));
+            }
+            for pod in pods() {
+                let address = bench.lab.namespace(pod).address();
+                text.push_str(&format!(
+                    "---\napiVersion: v1\nkind: Pod\n\
+                     metadata: {{name: {pod}, labels: {{version: \"{version}\"}}}}\n\
+                     spec: {{serviceAccountName: {pod}, nodeName: {node}}}\n\
+                     status: {{podIP: {address}}}\n",
+                ));
+            }
+        }
+        if version % 2 == 1 {
+            text.push_str(
+                "---\napiVersion: v1\nkind: Pod\nmetadata: {name: guest, annotations: \
+                 {ambient.istio.io/redirection: enabled}}\n\
+                 spec: {serviceAccountName: guest, nodeName: elsewhere}\n\
+                 status: {podIP: 10.9.0.9}\n",
+            );
         }
         text
     }
@@ -100,8 +120,10 @@ impl Subject for Ringway {
              --ringway",
             self.program.display()
         );
-        let configuration = self.configuration(bench);
-        let file = bench.lab.directory().join("mesh.yaml");
+        let configuration = self.configuration(bench, options, 0);
+        let folder = folder(bench);
+        fs::create_dir_all(&folder)?;
+        let file = folder.join("mesh.yaml");
         fs::write(&file, &configuration)?;
         let start = |name: &str| {
             let program = Program::new(&self.program)
@@ -119,5 +141,41 @@ impl Subject for Ringway {
             ("far.log".to_owned(), far.log()),
         ];
         Ok(Pair { near: vec![near], far: vec![far], configurations })
+    }
+
+    fn changing(&self) -> Option<&dyn Changing> {
+        Some(self)
+    }
+
+    fn serves_neighbours(&self) -> bool {
+        true
+    }
+}
+
+/// Its files have a folder of their own: whatever happens in theirs, Ringway waits until it is quiet.
+fn folder(bench: &Bench) -> PathBuf {
+    bench.lab.directory().join("mesh")
+}
+
+impl Changing for Ringway {
+    fn swap(&self, bench: &Bench, number: u32) -> Result<()> {
+        let folder = folder(bench);
+        let next = folder.join("mesh.yaml.next");
+        fs::write(&next, self.configuration(bench, &Options::default(), number))?;
+        fs::rename(next, folder.join("mesh.yaml")).context("cannot rename the configuration")
+    }
+
+    fn taken(&self, bench: &Bench) -> Result<u64> {
+        let of_side = |name: &str| {
+            let host = bench.lab.namespace(&format!("{name}-host"));
+            let metrics = SocketAddr::from(([127, 0, 0, 1], 15020));
+            let (_, text) = get_from(host, metrics, "/metrics")
+                .with_context(|| format!("no metrics of ringway on the {name} side"))?;
+            let generation =
+                text.lines().find_map(|line| line.strip_prefix("ringway_snapshot_generation "));
+            let generation = generation.context("no ringway_snapshot_generation in its metrics")?;
+            Ok::<u64, anyhow::Error>(generation.trim().parse()?)
+        };
+        Ok(of_side("near")?.min(of_side("far")?))
     }
 }
