@@ -83,10 +83,22 @@ pub(super) const TARGETS: &[Target] = &[
         &[("rate", "1000")],
         Bound::Ratio("envoy-tcp", 0.45),
     ),
-    target("CPU per request at capacity, every connection count", BENCHMARK).of(
+    target("CPU per request at capacity, 1 connection", BENCHMARK).of(
         "capacity",
         "cpu",
-        &[],
+        &[("connections", "1")],
+        Bound::Ratio("envoy-tcp", 0.45),
+    ),
+    target("CPU per request at capacity, 64 connections", BENCHMARK).of(
+        "capacity",
+        "cpu",
+        &[("connections", "64")],
+        Bound::Ratio("envoy-tcp", 0.45),
+    ),
+    target("CPU per request at capacity, 1000 connections", BENCHMARK).of(
+        "capacity",
+        "cpu",
+        &[("connections", "1000")],
         Bound::Ratio("envoy-tcp", 0.45),
     ),
     target("added p99 at 1000 requests/s, every connection count", BENCHMARK).of(
@@ -237,7 +249,7 @@ pub(super) const TARGETS: &[Target] = &[
     target("waypoint, CPU per HTTP/1.1 request, at most 0.40× Envoy's", DESIGN)
         .elsewhere("Ringway has no waypoint yet; HTTP subjects are not compared with it"),
     target("restart under load, 0 of 300,000 connections fail", DESIGN)
-        .elsewhere("shown by the tests of the proxy, not by a measurement"),
+        .elsewhere("Ringway has no hand-over to a successor yet"),
 ];
 
 const DESIGN: &str = "design";
