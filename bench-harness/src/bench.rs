@@ -32,7 +32,7 @@ pub struct Run {
     /// Seconds of each measurement under load; 5 for full runs, 2 for short ones.
     #[arg(long)]
     seconds: Option<f64>,
-    /// The folder to write; without it, results/<date>-<name>-<machine>.
+    /// The folder to write; without it, `results/<date>-<name>-<machine>`.
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// The program `ringway`, a release build; without it, the one beside this program.

@@ -1,7 +1,8 @@
 //! Which shard serves a fresh connection: decided once, before its first byte.
 //!
 //! * A destination that is cold has one home shard, so that one tunnel carries what little goes there.
-//!   One that is busy is served where its connections are accepted.
+//!   One that is busy is served where its connections are accepted. How many connections make it busy
+//!   depends on how much its home shard has to do.
 //! * A shard that has much more to do than the others gives fresh connections to the least loaded.
 //!
 //! An established connection never moves.
@@ -16,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::limits::BUSY_STREAMS;
+use crate::limits::{BUSY_STREAMS, BUSY_STREAMS_WHEN_QUIET};
 
 /// A shard's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,7 +29,7 @@ const DESTINATION_SLOTS: usize = 4096;
 const LOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// A shard gives connections away when its load is above this share of the mean, in percent.
 const OVERLOAD_PERCENT: u64 = 150;
-/// Below this many bytes a second a shard has nothing worth giving away.
+/// Below this many bytes a second a shard has little to do, and nothing worth giving away.
 const LOAD_BYTES_MIN: u64 = 64 << 20;
 
 /// What all shards know of each other.
@@ -95,8 +96,11 @@ impl Placement {
             return idle;
         }
         let key = key(source, destination);
-        let streams = self.slot(key).load(Relaxed);
-        if usize::from(streams) >= BUSY_STREAMS { self.id } else { self.home(key) }
+        let streams = usize::from(self.slot(key).load(Relaxed));
+        let home = self.home(key);
+        let rate = self.sampled.borrow().bytes_per_second[usize::from(home.0)];
+        let busy = if rate < LOAD_BYTES_MIN { BUSY_STREAMS_WHEN_QUIET } else { BUSY_STREAMS };
+        if streams >= busy { self.id } else { home }
     }
 
     /// Counts a connection from `source` to `destination` for as long as the guard lives.
@@ -224,7 +228,7 @@ mod tests {
     fn a_busy_destination_is_served_where_it_is_accepted_until_it_is_cold_again() {
         let shards = shards(4);
         let counted: Vec<_> =
-            (0..BUSY_STREAMS).map(|_| shards[0].count("pod", destination(1))).collect();
+            (0..BUSY_STREAMS_WHEN_QUIET).map(|_| shards[0].count("pod", destination(1))).collect();
         for shard in &shards {
             assert_eq!(shard.place("pod", destination(1), Instant::now()), shard.id);
         }
@@ -233,6 +237,24 @@ mod tests {
         assert!(
             shards.iter().all(|shard| shard.place("pod", destination(1), Instant::now()) == home)
         );
+    }
+
+    #[test]
+    fn fewer_connections_make_a_destination_busy_while_its_home_has_much_to_do() {
+        let shards = shards(2);
+        let now = Instant::now();
+        let home = shards[0].place("pod", destination(1), now);
+        let (other, home) = match home {
+            ShardId(0) => (&shards[1], &shards[0]),
+            _ => (&shards[0], &shards[1]),
+        };
+        let _counted: Vec<_> =
+            (0..BUSY_STREAMS).map(|_| home.count("pod", destination(1))).collect();
+        assert_eq!(other.place("pod", destination(1), now), home.id);
+        home.load().moved(2 * LOAD_BYTES_MIN);
+        assert_eq!(other.place("pod", destination(1), now + LOAD_INTERVAL), other.id);
+        let later = now + 2 * LOAD_INTERVAL;
+        assert_eq!(other.place("pod", destination(1), later), home.id, "nothing moved since");
     }
 
     #[test]
