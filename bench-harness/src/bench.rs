@@ -53,6 +53,10 @@ pub struct Run {
     /// How many workloads a mesh has, by `scale`.
     #[arg(long, value_delimiter = ',', value_name = "NUMBER")]
     workloads: Vec<u32>,
+    /// How many services a small company has, in `cost`; 150 in full runs, 12 in short ones.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32)
+        .range(i64::from(subject::SERVICES_MIN)..=i64::from(subject::SERVICES_MAX)))]
+    services: Option<u32>,
     /// A sentence about the conditions, for the manifest.
     #[arg(long, default_value = "")]
     note: String,
@@ -113,6 +117,7 @@ impl Run {
             seed: self.seed,
             held: self.held.clone(),
             workloads: self.workloads.clone(),
+            services: self.services,
         };
         let mut names: Vec<&str> = match &self.what[..] {
             [one] if one == "short" => SHORT.to_vec(),

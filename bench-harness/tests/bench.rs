@@ -212,6 +212,40 @@ fn changes_of_the_configuration_are_taken_and_fail_no_request() {
 }
 
 #[test]
+fn a_company_is_started_once_and_measured_in_turns() {
+    let ringway = Path::new(env!("CARGO_BIN_EXE_ringway-bench")).with_file_name("ringway");
+    assert!(ringway.exists(), "this needs the program: cargo build -p ringway");
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("results");
+    let subjects = ["cost", "--subjects", "none,ringway,reference-1", "--repetitions", "2"];
+    let size = ["--services", "10", "--seconds", "0.3"];
+    let child = bench(&out, &[&subjects[..], &size].concat())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let id = child.id();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let results = Results::load(&out).unwrap();
+    let values = |subject: &str, metric: &str| -> Vec<f64> {
+        let of = |sample: &&ringway_bench::record::Sample| {
+            (&*sample.origin.subject, &*sample.metric) == (subject, metric)
+        };
+        results.samples.iter().filter(of).map(|sample| sample.value).collect()
+    };
+    assert_eq!(values("ringway", "processes"), [2.0, 2.0], "{}", text(&output));
+    assert!(values("ringway", "memory").iter().all(|memory| *memory > 1.0));
+    assert!(values("ringway", "cpu").iter().all(|cpu| *cpu > 0.0));
+    assert_eq!(values("none", "cpu"), [0.0, 0.0], "{}", text(&output));
+    assert_eq!(values("none", "nodes"), [1.0, 1.0]);
+    let others = results.voids.iter().filter(|void| void.origin.subject != "reference-1");
+    assert_eq!(others.count(), 0, "{:?}", results.voids);
+    assert_eq!(results.voids.len(), 2, "what is not set up for it is void: {:?}", results.voids);
+    assert_eq!(left_behind(id), Vec::<String>::new());
+}
+
+#[test]
 fn mistakes_are_named_before_anything_is_measured() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("results");
@@ -220,6 +254,7 @@ fn mistakes_are_named_before_anything_is_measured() {
         ("an unknown experiment", &["latencies"][..], "latency, capacity"),
         ("an unknown subject", &["latency", "--subjects", "envoy"][..], "envoy-tcp"),
         ("nothing", &["short", "--experiments", "latncy"][..], "latency, capacity"),
+        ("a tiny company", &["cost", "--services", "3"][..], "10..=400"),
         ("no time", &["latency", "--seconds", "0"][..], "--seconds"),
     ] {
         let output = bench(&out, arguments).output().unwrap();

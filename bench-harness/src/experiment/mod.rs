@@ -4,6 +4,7 @@
 mod capacity;
 mod config_swap;
 mod connections;
+mod cost;
 mod idle;
 mod latency;
 mod noisy_neighbour;
@@ -68,11 +69,21 @@ pub struct Settings {
     pub held: Vec<u32>,
     /// How many workloads meshes have; empty for the usual ones.
     pub workloads: Vec<u32>,
+    /// How many services the company has whose cost is measured; none for the usual number.
+    pub services: Option<u32>,
 }
 
 /// The names of all experiments.
-pub const NAMES: [&str; 7] =
-    ["latency", "capacity", "throughput", "connections", "idle", "config-swap", "noisy-neighbour"];
+pub const NAMES: [&str; 8] = [
+    "latency",
+    "capacity",
+    "throughput",
+    "connections",
+    "idle",
+    "cost",
+    "config-swap",
+    "noisy-neighbour",
+];
 
 /// The experiment called `name`.
 ///
@@ -85,6 +96,7 @@ pub fn by_name(name: &str, settings: &Settings) -> Result<Box<dyn Experiment>> {
         "throughput" => Box::new(throughput::Throughput::new(settings)),
         "connections" => Box::new(connections::Connections::new(settings)),
         "idle" => Box::new(idle::Idle::new(settings)),
+        "cost" => Box::new(cost::Cost::new(settings)),
         "config-swap" => Box::new(config_swap::ConfigSwap::new(settings)),
         "noisy-neighbour" => Box::new(noisy_neighbour::NoisyNeighbour::new(settings)),
         _ => bail!("no experiment is called {name:?}; there are {}", NAMES.join(", ")),

@@ -73,6 +73,7 @@ impl Profile {
             seed: 1,
             held: Vec::new(),
             workloads: Vec::new(),
+            services: None,
         };
         let experiment = experiment::by_name(&self.experiment, &settings)?;
         let point = self.point(&*experiment)?;

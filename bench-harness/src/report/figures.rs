@@ -177,7 +177,13 @@ const STORIES: &[Story] = &[
         figures: &[
             Barred("CPU", &[("cpu", "")]),
             Barred("Memory", &[("memory", "")]),
-            Barred("Nodes it comes to", &[("nodes", "")]),
+            Barred(
+                "Nodes of 4 vCPU and 16 GiB, with 100 mCPU and 256 MiB for each application",
+                &[
+                    ("nodes", "proxies as measured"),
+                    ("nodes-reserved", "as Istio's charts reserve"),
+                ],
+            ),
             Barred("Processes", &[("processes", "")]),
         ],
     },

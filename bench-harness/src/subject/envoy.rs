@@ -7,17 +7,20 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use super::company::{self, Company, Service};
 use super::{
-    Bench, Changing, Group, Handshakes, MARK, Options, Pair, Programs, Rules, Subject, WORKERS,
+    Bench, Changing, Group, Handshakes, MARK, Options, Pair, Populating, Programs, Rules, Subject,
+    WORKERS,
 };
 use crate::http::get_from;
 use crate::lab::{Process, Program};
+use crate::pki;
 
 /// The address from which an inbound sidecar dials its own pod; its rules leave it alone.
 const PASSTHROUGH: &str = "127.0.0.6";
@@ -38,11 +41,69 @@ impl Envoy {
     fn start_side(&self, bench: &Bench, name: &str, configuration: &str) -> Result<Process> {
         let file = bench.lab.directory().join(format!("envoy-{name}.json"));
         fs::write(&file, configuration)?;
-        let program = Program::new(&self.program)
+        bench.lab.start(name, &format!("envoy-{name}"), &self.with_configuration(&file))
+    }
+
+    fn with_configuration(&self, file: &Path) -> Program {
+        Program::new(&self.program)
             .arguments(["--concurrency", &WORKERS.to_string(), "--disable-hot-restart"])
             .arguments(["--log-level", "warning", "--config-path"])
-            .argument(&file);
-        bench.lab.start(name, &format!("envoy-{name}"), &program)
+            .argument(file)
+    }
+
+    fn check(&self) -> Result<()> {
+        ensure!(
+            self.program.exists(),
+            "there is no Envoy at {}; scripts/get-envoy puts it there, or name one with --envoy",
+            self.program.display()
+        );
+        Ok(())
+    }
+
+    /// The sidecar of a service, which knows those that the service calls, and nobody else.
+    fn company_configuration(&self, company: &Company, number: usize) -> Value {
+        let own = &company.services()[number];
+        let tls = |peer: Value| common_tls(company.lab.directory(), &own.name, peer);
+        let (mut chains, mut clusters) = (Vec::new(), vec![inbound_cluster()]);
+        for called in company.calls(number) {
+            let (name, to) = (format!("outbound-{}", called.name), called.address.to_string());
+            chains.push(json!({
+                "filter_chain_match": {"prefix_ranges": [{"address_prefix": to, "prefix_len": 32}]},
+                "filters": [self.filter(&name)],
+            }));
+            let peer = json!({"san_type": "URI", "matcher": {"exact": called.identity()}});
+            let host = format!("{}.{}.svc.cluster.local", called.name, called.group);
+            let socket = typed(
+                "envoy.transport_sockets.tls",
+                "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                json!({"sni": format!("outbound_.8080_._.{host}"), "common_tls_context": tls(peer)}),
+            );
+            let endpoint = json!({"endpoint": {"address": address(&to, company::PORT)}});
+            clusters.push(json!({
+                "name": name,
+                "type": "STATIC",
+                "connect_timeout": "10s",
+                "circuit_breakers": no_limits(),
+                "transport_socket": socket,
+                "upstream_bind_config": marked("0.0.0.0"),
+                "load_assignment": {
+                    "cluster_name": name,
+                    "endpoints": [{"lb_endpoints": [endpoint]}],
+                },
+            }));
+        }
+        let mut outbound = self.outbound_listener();
+        outbound["filter_chains"] = chains.into();
+        let anybody = json!({"san_type": "URI", "matcher": {"prefix": "spiffe://cluster.local/"}});
+        json!({
+            "node": {"id": own.name, "cluster": "bench"},
+            "admin": {"address": address("127.0.0.1", ADMIN)},
+            "static_resources": {
+                "listeners": [outbound, self.inbound_listener(&tls(anybody))],
+                "clusters": clusters,
+            },
+            "stats_config": {"use_all_default_tags": false},
+        })
     }
 
     fn configuration(
@@ -55,7 +116,7 @@ impl Envoy {
         let (listener, cluster) = if name == near {
             (self.outbound_listener(), outbound_cluster(bench, near, far, options))
         } else {
-            (self.inbound_listener(bench, near, far), inbound_cluster())
+            (self.inbound_listener(&tls_context(bench, far, near)), inbound_cluster())
         };
         let mut configuration = json!({
             "node": {"id": name, "cluster": "bench"},
@@ -82,7 +143,7 @@ impl Envoy {
         })
     }
 
-    fn inbound_listener(&self, bench: &Bench, near: &str, far: &str) -> Value {
+    fn inbound_listener(&self, tls_context: &Value) -> Value {
         let inspector = typed(
             "envoy.filters.listener.tls_inspector",
             "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
@@ -93,7 +154,7 @@ impl Envoy {
             "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
             json!({
                 "require_client_certificate": true,
-                "common_tls_context": tls_context(bench, far, near),
+                "common_tls_context": tls_context,
             }),
         );
         json!({
@@ -141,7 +202,7 @@ impl Envoy {
             json!({
                 "stat_prefix": cluster,
                 "codec_type": "AUTO",
-                "use_remote_address": cluster == "outbound",
+                "use_remote_address": cluster.starts_with("outbound"),
                 "generate_request_id": true,
                 "http_filters": [fault, cors, router],
                 "route_config": {
@@ -179,11 +240,7 @@ impl Subject for Envoy {
     }
 
     fn start(&self, bench: &Bench, options: &Options) -> Result<Pair> {
-        ensure!(
-            self.program.exists(),
-            "there is no Envoy at {}; scripts/get-envoy puts it there, or name one with --envoy",
-            self.program.display()
-        );
+        self.check()?;
         if options.changing {
             write_clusters(bench, 0)?;
         }
@@ -208,8 +265,38 @@ impl Subject for Envoy {
         Some(self)
     }
 
+    fn populating(&self) -> Option<&dyn Populating> {
+        Some(self)
+    }
+
     fn serves_neighbours(&self) -> bool {
         true
+    }
+}
+
+impl Populating for Envoy {
+    fn populate(&self, company: &Company, go_on: &dyn Fn() -> Result<()>) -> Result<Vec<Process>> {
+        self.check()?;
+        company.install(Rules::Sidecar)?;
+        let folder = company.lab.directory();
+        pki::Root { name: folder.join("root") }.write()?;
+        for service in company.services() {
+            let leaf = pki::Leaf {
+                name: folder.join(&service.name),
+                root: folder.join("root.pem"),
+                root_key: folder.join("root.key"),
+                identity: service.identity(),
+            };
+            leaf.write()?;
+        }
+        let start = |(number, service): (usize, &Service)| {
+            go_on()?;
+            let file = folder.join(format!("envoy-{}.json", service.name));
+            fs::write(&file, self.company_configuration(company, number).to_string())?;
+            let name = format!("envoy-{}", service.name);
+            company.lab.start(&service.name, &name, &self.with_configuration(&file))
+        };
+        company.services().iter().enumerate().map(start).collect()
     }
 }
 
@@ -312,7 +399,12 @@ fn inbound_cluster() -> Value {
 }
 
 fn tls_context(bench: &Bench, own: &str, peer: &str) -> Value {
-    let file = |name: String| json!({"filename": bench.lab.directory().join(name)});
+    let peer = json!({"san_type": "URI", "matcher": {"exact": bench.identity(peer)}});
+    common_tls(bench.lab.directory(), own, peer)
+}
+
+fn common_tls(folder: &Path, own: &str, peer: Value) -> Value {
+    let file = |name: String| json!({"filename": folder.join(name)});
     json!({
         "alpn_protocols": ["istio"],
         "tls_params": {
@@ -325,9 +417,7 @@ fn tls_context(bench: &Bench, own: &str, peer: &str) -> Value {
         }],
         "validation_context": {
             "trusted_ca": file("root.pem".to_owned()),
-            "match_typed_subject_alt_names": [
-                {"san_type": "URI", "matcher": {"exact": bench.identity(peer)}},
-            ],
+            "match_typed_subject_alt_names": [peer],
         },
     })
 }

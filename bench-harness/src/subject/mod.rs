@@ -7,6 +7,7 @@
 //! sidecars (`envoy-*`) those that it installs for sidecars, and `none` has none.
 
 mod bench;
+mod company;
 mod envoy;
 mod none;
 mod other;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 pub use self::bench::{Bench, ECHO, Measured, NEIGHBOUR_ECHO, allow_descriptors};
+pub use self::company::{Company, Populating, SERVICES_MAX, SERVICES_MIN, make_calls};
 use self::envoy::Envoy;
 use self::none::NoProxy;
 use self::other::Other;
@@ -86,6 +88,11 @@ pub trait Subject {
 
     /// How its configuration is changed while it runs, if it can be.
     fn changing(&self) -> Option<&dyn Changing> {
+        None
+    }
+
+    /// How it is started in a company's mesh, if it is set up for that.
+    fn populating(&self) -> Option<&dyn Populating> {
         None
     }
 

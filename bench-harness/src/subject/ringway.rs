@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::company::{self, Company, Service};
 use super::{
-    Bench, Changing, Group, Handshakes, Options, Pair, Programs, Rules, Subject, WORKERS, tail,
+    Bench, Changing, Group, Handshakes, Options, Pair, Populating, Programs, Rules, Subject,
+    WORKERS, tail,
 };
 use crate::http::get_from;
 use crate::lab::{Process, Program, wait_until};
@@ -75,6 +77,51 @@ impl Ringway {
         text
     }
 
+    /// The mesh of a company, which both hosts know as a whole.
+    fn company_configuration(&self, company: &Company) -> String {
+        let reactor = if self.way == Way::AloneOnEpoll { "epoll" } else { "auto" };
+        let mut text = String::new();
+        for (number, host) in company::HOSTS.into_iter().enumerate() {
+            text.push_str(&format!(
+                "---\napiVersion: ringway.dev/v1alpha1\nkind: Node\nmetadata: {{name: {host}}}\n\
+                 spec:\n  reactor: {reactor}\n  redirect: nftables\n  cores: {WORKERS}\n  \
+                 certificateAuthority: {{directory: ca}}\n  log: {{level: \"info,access=off\"}}\n  \
+                 workloads:\n"
+            ));
+            for service in company.services().iter().filter(|service| service.host == number) {
+                let path = company.lab.namespace(&service.name).path().display();
+                let Service { name, group, .. } = service;
+                text.push_str(&format!(
+                    "  - {{name: {name}, namespace: {group}, networkNamespace: {path}}}\n"
+                ));
+            }
+        }
+        for (number, service) in company.services().iter().enumerate() {
+            let Service { name, group, host, address } = service;
+            let (high, low) = (number / 250, number % 250 + 1);
+            text.push_str(&format!(
+                "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {group}}}\n\
+                 spec:\n  clusterIP: 10.96.{high}.{low}\n  selector: {{app: {name}}}\n  \
+                 ports: [{{port: 80, targetPort: {}}}]\n---\napiVersion: v1\nkind: Pod\n\
+                 metadata: {{name: {name}, namespace: {group}, labels: {{app: {name}}}}}\n\
+                 spec: {{serviceAccountName: {name}, nodeName: {}}}\nstatus: {{podIP: {address}}}\n",
+                company::PORT,
+                company::HOSTS[*host],
+            ));
+        }
+        text
+    }
+
+    fn check(&self) -> Result<()> {
+        ensure!(
+            self.program.exists(),
+            "there is no program {}; build it (cargo build --release -p ringway) or name it with \
+             --ringway",
+            self.program.display()
+        );
+        Ok(())
+    }
+
     fn wait_until_ready(bench: &Bench, name: &str, process: &mut Process) -> Result<()> {
         let host = bench.lab.namespace(&format!("{name}-host"));
         let ready = SocketAddr::from(([127, 0, 0, 1], 15021));
@@ -114,12 +161,7 @@ impl Subject for Ringway {
             options.handshakes == Handshakes::Usual,
             "it cannot be told not to resume sessions"
         );
-        ensure!(
-            self.program.exists(),
-            "there is no program {}; build it (cargo build --release -p ringway) or name it with \
-             --ringway",
-            self.program.display()
-        );
+        self.check()?;
         let configuration = self.configuration(bench, options, 0);
         let folder = folder(bench);
         fs::create_dir_all(&folder)?;
@@ -147,8 +189,29 @@ impl Subject for Ringway {
         Some(self)
     }
 
+    fn populating(&self) -> Option<&dyn Populating> {
+        // The rules of somebody else would have to be in all pods.
+        if self.way == Way::InIstio { None } else { Some(self) }
+    }
+
     fn serves_neighbours(&self) -> bool {
         true
+    }
+}
+
+impl Populating for Ringway {
+    fn populate(&self, company: &Company, go_on: &dyn Fn() -> Result<()>) -> Result<Vec<Process>> {
+        self.check()?;
+        let file = company.lab.directory().join("mesh.yaml");
+        fs::write(&file, self.company_configuration(company))?;
+        let start = |host: &&str| {
+            go_on()?;
+            let program = Program::new(&self.program)
+                .arguments(["run", "--node", host, "--file"])
+                .argument(&file);
+            company.lab.start(host, &format!("ringway-{host}"), &program)
+        };
+        company::HOSTS.iter().map(start).collect()
     }
 }
 
