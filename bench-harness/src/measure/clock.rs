@@ -1,18 +1,19 @@
 //! The processor clocks of everything that takes part in a measurement, read together.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{busy_time, processor_time};
+use super::{busy_time, thread_times};
 
 /// All clocks at one moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Clock {
     at: Instant,
-    near: Duration,
-    far: Duration,
-    beside: Duration,
+    near: Threads,
+    far: Threads,
+    beside: Threads,
     machine: Duration,
 }
 
@@ -34,12 +35,12 @@ impl Clock {
     /// Reads the clocks of both sides, of what runs beside them (generator, servers), and of the
     /// machine.
     pub fn read(near: &[u32], far: &[u32], beside: &[u32]) -> Result<Clock> {
-        let sum = |ids: &[u32]| ids.iter().map(|id| processor_time(*id)).sum::<Result<Duration>>();
+        let own = [beside, &[std::process::id()]].concat();
         Ok(Clock {
             at: Instant::now(),
-            near: sum(near)?,
-            far: sum(far)?,
-            beside: sum(beside)? + processor_time(std::process::id())?,
+            near: Threads::read(near)?,
+            far: Threads::read(far)?,
+            beside: Threads::read(&own)?,
             machine: busy_time()?,
         })
     }
@@ -49,10 +50,31 @@ impl Clock {
         let machine = self.machine.saturating_sub(earlier.machine);
         Cost {
             elapsed: self.at - earlier.at,
-            near: self.near.saturating_sub(earlier.near),
-            far: self.far.saturating_sub(earlier.far),
-            machine: machine.saturating_sub(self.beside.saturating_sub(earlier.beside)),
+            near: self.near.since(&earlier.near),
+            far: self.far.since(&earlier.far),
+            machine: machine.saturating_sub(self.beside.since(&earlier.beside)),
         }
+    }
+}
+
+/// The clocks of threads, by their ids. They are told apart because a thread that ends takes its time
+/// with it: in a sum, what it did long before would be missing from what the others do now.
+#[derive(Clone, Debug)]
+struct Threads(BTreeMap<u32, Duration>);
+
+impl Threads {
+    fn read(processes: &[u32]) -> Result<Threads> {
+        let mut all = BTreeMap::new();
+        for id in processes {
+            all.extend(thread_times(*id)?);
+        }
+        Ok(Threads(all))
+    }
+
+    /// What those that live now did since `earlier`.
+    fn since(&self, earlier: &Threads) -> Duration {
+        let before = |thread| earlier.0.get(thread).copied().unwrap_or_default();
+        self.0.iter().map(|(thread, time)| time.saturating_sub(before(thread))).sum()
     }
 }
 
@@ -60,5 +82,21 @@ impl Cost {
     /// Both proxies together.
     pub fn pair(&self) -> Duration {
         self.near + self.far
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_ended_takes_nothing_from_the_others() {
+        let threads = |times: &[(u32, u64)]| {
+            let of = |&(id, milliseconds)| (id, Duration::from_millis(milliseconds));
+            Threads(times.iter().map(of).collect())
+        };
+        let before = threads(&[(1, 10), (2, 500)]);
+        let now = threads(&[(1, 13), (3, 4)]);
+        assert_eq!(now.since(&before), Duration::from_millis(7));
     }
 }

@@ -17,14 +17,20 @@ pub use self::machine::{busy_time, load_average, socket_memory_bytes, sockets};
 /// Taken from the scheduler's own account (`/proc/<pid>/task/*/schedstat`), which counts
 /// nanoseconds; `/proc/<pid>/stat` counts hundredths of a second.
 pub fn processor_time(id: u32) -> Result<Duration> {
-    let mut nanoseconds = 0;
+    Ok(thread_times(id)?.into_iter().map(|(_, time)| time).sum())
+}
+
+/// Processor time of each thread that still lives, by its id.
+fn thread_times(id: u32) -> Result<Vec<(u32, Duration)>> {
     let tasks = fs::read_dir(format!("/proc/{id}/task")).context("the process is gone")?;
-    for task in tasks.flatten() {
+    let of_task = |task: fs::DirEntry| {
+        let thread = task.file_name().to_str()?.parse().ok()?;
         // A thread may end between the listing and the reading.
-        let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-        nanoseconds += text.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
-    }
-    Ok(Duration::from_nanos(nanoseconds))
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        let nanoseconds = text.split(' ').next()?.parse().ok()?;
+        Some((thread, Duration::from_nanos(nanoseconds)))
+    };
+    Ok(tasks.flatten().filter_map(of_task).collect())
 }
 
 /// Memory of one process, in bytes.
