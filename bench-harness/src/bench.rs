@@ -26,10 +26,10 @@ pub struct Run {
     /// Who is measured.
     #[arg(long, value_delimiter = ',', value_name = "SUBJECT")]
     subjects: Vec<String>,
-    /// How often everybody has a turn; 10 for full runs, 4 for short ones.
+    /// How often everybody has a turn; 10 for full runs, 5 for short ones: the fewest that a verdict needs.
     #[arg(long)]
     repetitions: Option<u32>,
-    /// Seconds of each measurement under load; 5 for full runs, 2 for short ones.
+    /// Seconds of each measurement under load; 5 for full runs, 1 for short ones.
     #[arg(long)]
     seconds: Option<f64>,
     /// The folder to write; without it, `results/<date>-<name>-<machine>`.
@@ -147,7 +147,7 @@ impl Run {
                 .into_iter()
                 .map(|name| subject::by_name(&name, &programs))
                 .collect::<Result<_>>()?,
-            repetitions: self.repetitions.unwrap_or(if self.is_full() { 10 } else { 4 }).max(1),
+            repetitions: self.repetitions.unwrap_or(if self.is_full() { 10 } else { 5 }).max(1),
         })
     }
 
@@ -156,7 +156,7 @@ impl Run {
     }
 
     fn seconds(&self) -> f64 {
-        self.seconds.unwrap_or(if self.is_full() { 5.0 } else { 2.0 })
+        self.seconds.unwrap_or(if self.is_full() { 5.0 } else { 1.0 })
     }
 
     /// `results/<date>-<name>-<machine>`, with a number where that is taken.
