@@ -63,7 +63,7 @@ pub struct Run {
 }
 
 /// What a short run measures.
-const SHORT: [&str; 5] = ["latency", "capacity", "throughput", "connections", "idle"];
+const SHORT: [&str; 6] = ["latency", "capacity", "throughput", "connections", "idle", "scale"];
 /// Who is measured in a short run when nobody is named.
 const SUBJECTS: [&str; 5] = ["none", "ringway", "envoy-tcp", "envoy-http", "reference"];
 

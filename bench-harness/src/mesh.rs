@@ -7,6 +7,9 @@ use std::net::Ipv4Addr;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
+/// The address of the first workload.
+const WORKLOADS: Ipv4Addr = Ipv4Addr::new(10, 128, 0, 0);
+
 /// How many workloads and services, and in which format.
 #[derive(Clone, Debug, Args)]
 pub struct Mesh {
@@ -103,6 +106,16 @@ impl Mesh {
         writeln!(out, "policies: []")
     }
 
+    /// Every service: its hostname, its address, and the addresses of its workloads.
+    pub fn endpoints(&self) -> impl Iterator<Item = (String, Ipv4Addr, Vec<Ipv4Addr>)> {
+        let first = u32::from(WORKLOADS);
+        self.services().zip(0..).map(move |(service, number)| {
+            let workloads = (number..self.workloads).step_by(self.services.max(1) as usize);
+            let addresses = workloads.map(|workload| Ipv4Addr::from(first + workload));
+            (service.hostname(), service.vip, addresses.collect())
+        })
+    }
+
     fn services(&self) -> impl Iterator<Item = Service> {
         (0..self.services).map(Service::numbered)
     }
@@ -114,7 +127,7 @@ impl Mesh {
             Workload {
                 name: format!("{}-{}", service.name, number / services),
                 service,
-                address: Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 128, 0, 0)) + number),
+                address: Ipv4Addr::from(u32::from(WORKLOADS) + number),
                 host: Host(number % hosts),
             }
         })
@@ -175,6 +188,14 @@ mod tests {
                 Format::Ztunnel => assert_eq!((count("- uid:"), count("- name:")), (30, 4)),
             }
             assert_eq!(count("10.128.0.29"), 1);
+            for (hostname, vip, addresses) in mesh.endpoints() {
+                assert_eq!(
+                    count(&format!("{vip}\n")) + count(&format!("{vip}\"")),
+                    1,
+                    "{hostname}"
+                );
+                assert_eq!(addresses.len(), if hostname.as_str() < "service-2" { 8 } else { 7 });
+            }
         }
     }
 }

@@ -127,6 +127,55 @@ fn idle_connections_are_held_and_counted() {
 }
 
 #[test]
+fn a_mesh_is_loaded_where_there_is_a_proxy_for_it() {
+    let ringway = Path::new(env!("CARGO_BIN_EXE_ringway-bench")).with_file_name("ringway");
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("results");
+    let arguments = [
+        "scale",
+        "--subjects",
+        "reference,ringway,envoy-http",
+        "--workloads",
+        "10",
+        "--seconds",
+        "0.1",
+        "--repetitions",
+        "2",
+    ];
+    let child = bench(&out, &arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.unwrap();
+    let id = child.id();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+
+    let results = Results::load(&out).unwrap();
+    let void = |subject: &str| {
+        let of = |void: &&ringway_bench::record::Void| void.origin.subject == subject;
+        results.voids.iter().filter(of).map(|void| void.reason.clone()).collect::<Vec<_>>()
+    };
+    for (subject, says) in [("reference", "knows no mesh"), ("envoy-http", "envoy-tcp")] {
+        let reasons = void(subject);
+        assert_eq!(reasons.len(), 2, "both sources, once: {reasons:?}");
+        assert!(reasons.iter().all(|reason| reason.contains(says)), "{reasons:?}");
+    }
+    // The program is another package's: these tests may run without it.
+    if ringway.exists() {
+        assert_eq!(void("ringway"), Vec::<String>::new());
+        for metric in ["rss", "peak", "load-time", "change-visible"] {
+            let of = |sample: &&ringway_bench::record::Sample| {
+                sample.origin.subject == "ringway" && sample.metric == metric
+            };
+            let values: Vec<f64> =
+                results.samples.iter().filter(of).map(|sample| sample.value).collect();
+            assert!(values.len() == 2 && values.iter().all(|value| *value > 0.0), "{values:?}");
+        }
+    } else {
+        assert!(void("ringway").iter().all(|reason| reason.contains("there is no program")));
+    }
+    assert_eq!(left_behind(id), Vec::<String>::new());
+}
+
+#[test]
 fn what_is_finished_is_kept_when_it_is_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("results");

@@ -10,6 +10,7 @@ mod latency;
 mod noisy_neighbour;
 mod point;
 mod runner;
+mod scale;
 mod throughput;
 
 use std::time::Duration;
@@ -74,12 +75,13 @@ pub struct Settings {
 }
 
 /// The names of all experiments.
-pub const NAMES: [&str; 8] = [
+pub const NAMES: [&str; 9] = [
     "latency",
     "capacity",
     "throughput",
     "connections",
     "idle",
+    "scale",
     "cost",
     "config-swap",
     "noisy-neighbour",
@@ -96,6 +98,7 @@ pub fn by_name(name: &str, settings: &Settings) -> Result<Box<dyn Experiment>> {
         "throughput" => Box::new(throughput::Throughput::new(settings)),
         "connections" => Box::new(connections::Connections::new(settings)),
         "idle" => Box::new(idle::Idle::new(settings)),
+        "scale" => Box::new(scale::Scale::new(settings)),
         "cost" => Box::new(cost::Cost::new(settings)),
         "config-swap" => Box::new(config_swap::ConfigSwap::new(settings)),
         "noisy-neighbour" => Box::new(noisy_neighbour::NoisyNeighbour::new(settings)),

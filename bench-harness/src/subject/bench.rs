@@ -294,7 +294,8 @@ impl Bench {
         Ok(())
     }
 
-    fn echo_once(&self, to: SocketAddr) -> Result<()> {
+    /// Whether an HTTP request over a connection of its own is answered.
+    pub(crate) fn echo_once(&self, to: SocketAddr) -> Result<()> {
         let near = self.lab.namespace("near");
         let mut stream = near.connect_timeout(to, Duration::from_secs(2))?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -322,7 +323,12 @@ impl Bench {
     }
 
     fn install(&self, rules: Rules) -> Result<()> {
-        for name in PODS {
+        self.install_in(&PODS, rules)
+    }
+
+    /// Puts rules in place in some of the pods.
+    pub(super) fn install_in(&self, places: &[&str], rules: Rules) -> Result<()> {
+        for name in places {
             self.tool(name, "nft", &["-f", "-"], Some(&rules.script()))?;
             let routes = |batch| self.tool(name, "ip", &["-force", "-batch", "-"], Some(batch));
             // Fails where nothing was to be taken away.

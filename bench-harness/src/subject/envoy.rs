@@ -15,11 +15,12 @@ use serde_json::{Value, json};
 
 use super::company::{self, Company, Service};
 use super::{
-    Bench, Changing, Group, Handshakes, MARK, Options, Pair, Populating, Programs, Rules, Subject,
-    WORKERS,
+    Bench, Changing, Group, Handshakes, InMesh, MARK, Options, Pair, Populating, Programs, Rules,
+    Subject, WORKERS, envoy_mesh,
 };
 use crate::http::get_from;
 use crate::lab::{Process, Program};
+use crate::mesh::Mesh;
 use crate::pki;
 
 /// The address from which an inbound sidecar dials its own pod; its rules leave it alone.
@@ -272,6 +273,11 @@ impl Subject for Envoy {
     fn serves_neighbours(&self) -> bool {
         true
     }
+
+    fn start_in_mesh(&self, bench: &Bench, mesh: &Mesh) -> Result<InMesh> {
+        ensure!(!self.http, "its mesh would be that of envoy-tcp");
+        envoy_mesh::start(&self.program, bench, mesh)
+    }
 }
 
 impl Populating for Envoy {
@@ -423,7 +429,7 @@ fn common_tls(folder: &Path, own: &str, peer: Value) -> Value {
 }
 
 /// Envoy's own limits (1024 connections) are lifted, as Istio does.
-fn no_limits() -> Value {
+pub(super) fn no_limits() -> Value {
     let most = u32::MAX;
     json!({"thresholds": [{
         "max_connections": most,
@@ -433,7 +439,7 @@ fn no_limits() -> Value {
     }]})
 }
 
-fn marked(source: &str) -> Value {
+pub(super) fn marked(source: &str) -> Value {
     json!({
         "source_address": {"address": source, "port_value": 0},
         "socket_options": [{
@@ -446,7 +452,7 @@ fn marked(source: &str) -> Value {
     })
 }
 
-fn original_destination() -> Value {
+pub(super) fn original_destination() -> Value {
     typed(
         "envoy.filters.listener.original_dst",
         "envoy.extensions.filters.listener.original_dst.v3.OriginalDst",
@@ -454,11 +460,11 @@ fn original_destination() -> Value {
     )
 }
 
-fn address(address: &str, port: u16) -> Value {
+pub(super) fn address(address: &str, port: u16) -> Value {
     json!({"socket_address": {"address": address, "port_value": port}})
 }
 
-fn typed(name: &str, kind: &str, mut configuration: Value) -> Value {
+pub(super) fn typed(name: &str, kind: &str, mut configuration: Value) -> Value {
     configuration["@type"] = format!("type.googleapis.com/{kind}").into();
     json!({"name": name, "typed_config": configuration})
 }

@@ -9,10 +9,12 @@
 mod bench;
 mod company;
 mod envoy;
+mod envoy_mesh;
 mod none;
 mod other;
 mod reference;
 mod ringway;
+mod ringway_mesh;
 mod rules;
 
 use std::path::{Path, PathBuf};
@@ -30,6 +32,7 @@ use self::ringway::{Ringway, Way};
 pub use self::rules::{MARK, Rules};
 use crate::lab::Process;
 use crate::measure::{self, Clock, Memory};
+use crate::mesh::Mesh;
 
 /// Threads that each proxy process may use for traffic.
 pub const WORKERS: usize = 2;
@@ -100,6 +103,15 @@ pub trait Subject {
     fn serves_neighbours(&self) -> bool {
         false
     }
+
+    /// Starts the client's side alone, with a mesh to know. It returns when the mesh is loaded.
+    ///
+    /// # Errors
+    /// When it cannot start so, or nobody has written its configuration.
+    fn start_in_mesh(&self, bench: &Bench, mesh: &Mesh) -> Result<InMesh> {
+        let _ = (bench, mesh);
+        bail!("its configuration of a large mesh is not written here")
+    }
 }
 
 /// A configuration that changes while the subject runs, as files are changed: by renaming.
@@ -110,6 +122,21 @@ pub trait Changing {
 
     /// How many configurations both sides have taken since they started, by their own account.
     fn taken(&self, bench: &Bench) -> Result<u64>;
+}
+
+/// A service of a mesh that has no workload until [`InMesh::change`] brings one: the null server. It
+/// stands outside of what [`Mesh`] numbers.
+pub const PROBE: &str = "10.97.0.1:80";
+
+/// The client's side of a subject that knows a mesh.
+#[derive(Debug)]
+pub struct InMesh {
+    /// The proxy.
+    pub process: Process,
+    /// From its start until it said that it was ready.
+    pub load_time: Duration,
+    /// A file, ready to be renamed, and the one of the configuration in whose place it then stands.
+    pub change: (PathBuf, PathBuf),
 }
 
 /// The names of all subjects that need nothing from the environment.

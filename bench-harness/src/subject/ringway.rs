@@ -9,11 +9,12 @@ use anyhow::{Context, Result, ensure};
 
 use super::company::{self, Company, Service};
 use super::{
-    Bench, Changing, Group, Handshakes, Options, Pair, Populating, Programs, Rules, Subject,
-    WORKERS, tail,
+    Bench, Changing, Group, Handshakes, InMesh, Options, Pair, Populating, Programs, Rules,
+    Subject, WORKERS, tail,
 };
 use crate::http::get_from;
 use crate::lab::{Process, Program, wait_until};
+use crate::mesh::Mesh;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -30,7 +31,7 @@ pub(super) enum Way {
 
 /// Ringway in one of its ways.
 pub(super) struct Ringway {
-    program: PathBuf,
+    pub(super) program: PathBuf,
     way: Way,
 }
 
@@ -122,10 +123,15 @@ impl Ringway {
         Ok(())
     }
 
-    fn wait_until_ready(bench: &Bench, name: &str, process: &mut Process) -> Result<()> {
+    pub(super) fn wait_until_ready(
+        bench: &Bench,
+        name: &str,
+        process: &mut Process,
+        patience: Duration,
+    ) -> Result<()> {
         let host = bench.lab.namespace(&format!("{name}-host"));
         let ready = SocketAddr::from(([127, 0, 0, 1], 15021));
-        let waited = wait_until("ringway is ready", PATIENCE, || {
+        let waited = wait_until("ringway is ready", patience, || {
             !process.is_running()
                 || get_from(host, ready, "/healthz/ready").is_ok_and(|(code, _)| code == 200)
         });
@@ -174,8 +180,8 @@ impl Subject for Ringway {
             bench.lab.start(&format!("{name}-host"), &format!("ringway-{name}"), &program)
         };
         let (mut near, mut far) = (start("near")?, start("far")?);
-        Self::wait_until_ready(bench, "near", &mut near)?;
-        Self::wait_until_ready(bench, "far", &mut far)?;
+        Self::wait_until_ready(bench, "near", &mut near, PATIENCE)?;
+        Self::wait_until_ready(bench, "far", &mut far, PATIENCE)?;
         // Its log tells which reactor it has taken.
         let configurations = vec![
             ("mesh.yaml".to_owned(), configuration),
@@ -196,6 +202,12 @@ impl Subject for Ringway {
 
     fn serves_neighbours(&self) -> bool {
         true
+    }
+
+    fn start_in_mesh(&self, bench: &Bench, mesh: &Mesh) -> Result<InMesh> {
+        ensure!(self.way == Way::Alone, "it knows the mesh in the same way as ringway");
+        self.check()?;
+        self.start_side_in_mesh(bench, mesh)
     }
 }
 
