@@ -72,12 +72,16 @@ impl Connections {
     fn handshakes(&self, turn: &mut Turn<'_>, wanted: &str) -> Result<()> {
         let (group, name) = (turn.subject.group(), turn.subject.name().to_owned());
         let pooled = matches!(turn.subject.rules(), Rules::Node | Rules::Own);
-        let cannot = match (wanted, name.starts_with("reference")) {
+        let (is_ringway, is_reference) =
+            (name.starts_with("ringway"), name.starts_with("reference"));
+        let cannot = match (wanted, is_reference) {
             _ if group == Group::Baseline => Some("without a proxy there are no handshakes"),
             _ if group == Group::L7 => {
                 Some("its connections to the other side outlive the client's")
             }
-            ("full", false) if pooled => Some("it cannot be told not to resume sessions"),
+            ("full", false) if pooled && !is_ringway => {
+                Some("it cannot be told not to resume sessions")
+            }
             ("resumed", true) => Some("it resumes no sessions"),
             _ => None,
         };
@@ -85,7 +89,7 @@ impl Connections {
             turn.void(reason);
             return Ok(());
         }
-        let full = wanted == "full" && !pooled;
+        let full = wanted == "full" && !is_reference;
         let handshakes = if full { Handshakes::Full } else { Handshakes::Usual };
         turn.restart(&Options { handshakes, ..Options::default() })?;
         // The first one is what a resumption resumes.

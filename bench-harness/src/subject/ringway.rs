@@ -45,11 +45,15 @@ impl Ringway {
         let mut text = String::new();
         let reactor = if self.way == Way::AloneOnEpoll { "epoll" } else { "auto" };
         let redirect = if self.way == Way::InIstio { "none" } else { "nftables" };
+        let resumption = match options.handshakes {
+            Handshakes::Usual => "",
+            Handshakes::Full => "sessionResumption: false\n  ",
+        };
         for (side, node) in ["near", "far"].into_iter().enumerate() {
             text.push_str(&format!(
                 "---\napiVersion: ringway.dev/v1alpha1\nkind: Node\nmetadata: {{name: {node}}}\n\
                  spec:\n  reactor: {reactor}\n  redirect: {redirect}\n  cores: {WORKERS}\n  \
-                 certificateAuthority: {{directory: ca}}\n  log: {{level: \"info,access=off\"}}\n  \
+                 {resumption}certificateAuthority: {{directory: ca}}\n  log: {{level: \"info,access=off\"}}\n  \
                  workloads:\n"
             ));
             let pods = || Bench::pairs(options).iter().map(|pair| pair[side]);
@@ -163,10 +167,6 @@ impl Subject for Ringway {
     }
 
     fn start(&self, bench: &Bench, options: &Options) -> Result<Pair> {
-        ensure!(
-            options.handshakes == Handshakes::Usual,
-            "it cannot be told not to resume sessions"
-        );
         self.check()?;
         let configuration = self.configuration(bench, options, 0);
         let folder = folder(bench);

@@ -33,6 +33,7 @@ pub fn settings(node: &NodeConfig) -> Vec<Setting> {
             node.certificate_authority.directory.display().to_string(),
         ),
         ("certificateAuthority.leafLifetime", seconds(node.certificate_authority.leaf_lifetime)),
+        ("sessionResumption", node.session_resumption.to_string()),
         ("drainDeadline", seconds(node.drain_deadline)),
         ("redirect", redirect(node.redirect).to_owned()),
         ("packetMark", node.packet_mark.map_or_else(|| "none".to_owned(), |mark| mark.to_string())),

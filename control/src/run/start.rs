@@ -73,7 +73,9 @@ pub(super) async fn start(prepared: Prepared) -> Result<Node, RunError> {
     let readiness = Readiness::default();
     readiness.set_step("proxy", true);
 
-    let mut store = IdentityStore::new(tls::Options::default(), seed());
+    let resumption = mesh.node.session_resumption;
+    let tls = tls::Options { resumption, ..tls::Options::default() };
+    let mut store = IdentityStore::new(tls, seed());
     let identities = mesh.enrollments.iter().map(|one| &one.identity);
     store.keep(identities, SystemTime::now());
 

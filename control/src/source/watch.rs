@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 
@@ -125,8 +126,10 @@ impl FileMark {
 impl Watch {
     fn new(paths: Vec<PathBuf>, events: Sender<Event>, told: mpsc::Sender<()>) -> Watch {
         let seen = marks(&paths);
-        let handler = move |_: notify::Result<notify::Event>| {
-            let _gone = events.send(Event::SomethingHappened);
+        let handler = move |event: notify::Result<notify::Event>| {
+            if event.map_or(true, |event| may_change(event.kind)) {
+                let _gone = events.send(Event::SomethingHappened);
+            }
         };
         let notify = notify::recommended_watcher(handler);
         if let Err(error) = &notify {
@@ -201,6 +204,15 @@ impl Watch {
     }
 }
 
+/// Whether an event of this kind may mean a change. Somebody who only reads, and be it all the time, changes nothing.
+fn may_change(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+        EventKind::Access(_) => false,
+        _ => true,
+    }
+}
+
 fn marks(paths: &[PathBuf]) -> Marks {
     let mut marks = Marks::new();
     for path in paths {
@@ -251,4 +263,29 @@ fn existing_parent(path: &Path) -> Option<PathBuf> {
         }
     }
     Some(parent.canonicalize().unwrap_or_else(|_| parent.to_path_buf()))
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, ModifyKind, RemoveKind, RenameMode};
+
+    use super::*;
+
+    #[test]
+    fn reading_is_no_change() {
+        let rows = [
+            ("a reader opens", EventKind::Access(AccessKind::Open(AccessMode::Any)), false),
+            ("a reader reads", EventKind::Access(AccessKind::Read), false),
+            ("a reader closes", EventKind::Access(AccessKind::Close(AccessMode::Read)), false),
+            ("a writer closes", EventKind::Access(AccessKind::Close(AccessMode::Write)), true),
+            ("a file is made", EventKind::Create(CreateKind::File), true),
+            ("a file is written", EventKind::Modify(ModifyKind::Any), true),
+            ("renamed into place", EventKind::Modify(ModifyKind::Name(RenameMode::To)), true),
+            ("a file is removed", EventKind::Remove(RemoveKind::File), true),
+            ("something else", EventKind::Any, true),
+        ];
+        for (name, kind, want) in rows {
+            assert_eq!(may_change(kind), want, "{name}");
+        }
+    }
 }

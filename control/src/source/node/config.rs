@@ -30,6 +30,8 @@ pub struct NodeConfig {
     pub locality: Arc<str>,
     /// Where identities come from.
     pub certificate_authority: CertificateAuthorityConfig,
+    /// Whether a tunnel to a peer we know may begin with a ticket instead of certificates.
+    pub session_resumption: bool,
     /// How long open connections may go on after the process was told to stop.
     pub drain_deadline: Duration,
     /// How connections of workloads come to Ringway.
@@ -63,6 +65,7 @@ impl Default for NodeConfig {
             network: Arc::default(),
             locality: Arc::default(),
             certificate_authority: CertificateAuthorityConfig::default(),
+            session_resumption: true,
             drain_deadline: Duration::from_secs(5),
             redirect: Redirect::Auto,
             packet_mark: Mode::Shared.packet_mark(),

@@ -83,6 +83,7 @@ pub(crate) const SPEC_KEYS: &[&str] = &[
     "ports",
     "reactor",
     "redirect",
+    "sessionResumption",
     "trustDomain",
     "workloads",
 ];
@@ -132,6 +133,9 @@ fn config(fields: &mut Fields<'_, '_>, directory: &Path, context: &mut Context) 
                 authority(value, directory, reporter)
             })
             .unwrap_or(default.certificate_authority),
+        session_resumption: fields
+            .optional("sessionResumption", boolean)
+            .unwrap_or(default.session_resumption),
         drain_deadline: fields
             .optional("drainDeadline", bounded(Duration::ZERO, DRAIN_DEADLINE_MAX))
             .unwrap_or(default.drain_deadline),

@@ -121,6 +121,7 @@ spec:
   network: west
   locality: eu/west/a
   certificateAuthority: {directory: /ca, leafLifetime: 1h30m}
+  sessionResumption: false
   drainDeadline: 500ms
   redirect: none
   packetMark: 7
@@ -147,6 +148,7 @@ spec: {address: 10.1.0.10, serviceAccount: vm}
     assert_eq!((&*node.network, &*node.locality), ("west", "eu/west/a"));
     assert_eq!(node.certificate_authority.directory, Path::new("/ca"));
     assert_eq!(node.certificate_authority.leaf_lifetime, Duration::from_secs(5400));
+    assert!(!node.session_resumption);
     assert_eq!(node.drain_deadline, Duration::from_millis(500));
     assert_eq!((node.redirect, node.original_source), (Redirect::None, OriginalSource::Never));
     assert_eq!((node.packet_mark, node.ipv6), (Some(7), false));
