@@ -8,7 +8,6 @@ use ringway_engine::snapshot::Snapshot;
 use ringway_protocols::identity::Identity;
 
 use super::diagnostics::Diagnostics;
-use super::local::AuthorizationPolicy;
 use super::node::config::NodeConfig;
 
 /// A configuration without a mistake.
@@ -20,8 +19,6 @@ pub struct MeshConfig {
     pub snapshot: Snapshot,
     /// The workloads this node captures.
     pub enrollments: Vec<WorkloadEnrollment>,
-    /// Policies that only say what they would do.
-    pub policies: Vec<AuthorizationPolicy>,
     /// What is allowed but probably not meant.
     pub warnings: Diagnostics,
 }

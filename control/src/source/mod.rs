@@ -29,9 +29,6 @@ use std::{panic, thread};
 use ringway_engine::snapshot::Snapshot;
 
 pub use diagnostics::{Diagnostic, Diagnostics, PROBLEMS_MAX, Severity};
-pub use local::{
-    AuthorizationPolicy, PolicyAction, PolicyMatch, PolicyScope, ServiceAccountMatch, TextMatch,
-};
 pub use mesh::{EnrollmentChanges, MeshConfig, NetworkNamespace, WorkloadEnrollment};
 pub use node::config::{
     CertificateAuthorityConfig, Cores, Listen, LogConfig, LogFormat, Mode, NodeConfig,

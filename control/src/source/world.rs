@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use ringway_engine::snapshot::{
-    Interner, NamespacedHostname, Service, Settings, Snapshot, Workload, WorkloadDescription,
-    WorkloadError,
+    AuthorizationPolicy, Interner, NamespacedHostname, Service, Settings, Snapshot, Workload,
+    WorkloadDescription, WorkloadError,
 };
 
 use super::chunks::Chunks;
@@ -23,6 +23,8 @@ pub(crate) struct World {
     /// Where those of local files were described.
     local: Chunks<(u64, Place)>,
     services: HashMap<NamespacedHostname, Place>,
+    /// The names of the policies that were said, as `namespace/name`.
+    policies: HashSet<String>,
 }
 
 impl World {
@@ -34,6 +36,7 @@ impl World {
             workloads: HashSet::new(),
             local: Chunks::default(),
             services: HashMap::new(),
+            policies: HashSet::new(),
         }
     }
 
@@ -98,6 +101,15 @@ impl World {
         }
     }
 
+    /// Adds a policy.
+    pub(crate) fn add_policy(&mut self, policy: AuthorizationPolicy) {
+        self.policies.insert(format!("{}/{}", policy.namespace, policy.name));
+        let known = self.snapshot.policy(&policy.namespace, &policy.name);
+        if known.is_none_or(|known| **known != policy) {
+            self.snapshot.upsert_policy(policy);
+        }
+    }
+
     /// Whether a workload was described this time.
     pub(crate) fn describes(&self, workload: &Workload) -> bool {
         self.workloads.contains(&hash(workload.uid()))
@@ -120,6 +132,14 @@ impl World {
             for service in gone {
                 self.snapshot.remove_service(&service.id);
             }
+        }
+        let is_gone = |policy: &AuthorizationPolicy| {
+            !self.policies.contains(&format!("{}/{}", policy.namespace, policy.name))
+        };
+        let gone: Vec<_> =
+            self.snapshot.policies().filter(|policy| is_gone(policy)).cloned().collect();
+        for policy in gone {
+            self.snapshot.remove_policy(&policy.namespace, &policy.name);
         }
         self.snapshot
     }

@@ -8,6 +8,7 @@ use ringway_protocols::identity::Identity;
 use super::address::{NamespacedHostname, NetworkAddress, NetworkCidr, key_of};
 use super::credentials::Credentials;
 use super::endpoints::Endpoints;
+use super::policy::AuthorizationPolicy;
 use super::service::Service;
 use super::vocabulary::NetworkMode;
 use super::workload::Workload;
@@ -86,6 +87,24 @@ impl Snapshot {
             Arc::make_mut(&mut self.cidr_vip_lengths).remove(vip.cidr);
         }
         Some(service)
+    }
+
+    /// Adds a policy, or replaces the one of its name.
+    pub fn upsert_policy(&mut self, policy: AuthorizationPolicy) {
+        self.remove_policy(&policy.namespace, &policy.name);
+        let key = key_of((&*policy.namespace, &*policy.name));
+        self.policies.insert(key, &Arc::new(policy));
+    }
+
+    /// Removes a policy.
+    pub fn remove_policy(
+        &mut self,
+        namespace: &str,
+        name: &str,
+    ) -> Option<Arc<AuthorizationPolicy>> {
+        self.policies.remove(key_of((namespace, name)), |policy| {
+            (&*policy.namespace, &*policy.name) == (namespace, name)
+        })
     }
 
     /// Adds the credentials of an identity, or replaces them.

@@ -18,6 +18,7 @@ mod endpoints;
 mod footprint;
 mod index;
 mod interner;
+mod policy;
 mod question;
 mod service;
 mod settings;
@@ -41,6 +42,10 @@ pub use self::description::{
 pub(crate) use self::endpoints::{Endpoint, Endpoints};
 pub use self::footprint::Footprint;
 pub use self::interner::Interner;
+pub use self::policy::{
+    AuthorizationPolicy, PolicyAction, PolicyClause, PolicyMatch, PolicyRule, PolicyScope,
+    ServiceAccountMatch, TextMatch,
+};
 pub use self::service::{LoadBalancer, Service, ServicePort, SubjectAltName, WeightedWaypoint};
 pub use self::settings::Settings;
 pub(crate) use self::tree::{Entry, Tree};
@@ -70,6 +75,8 @@ pub struct Snapshot {
     services_by_hostname: Index<Service>,
     /// The lengths of prefixes that `services_by_cidr_vip` holds any of.
     cidr_vip_lengths: Arc<RangeLengths>,
+    /// By namespace and name.
+    policies: Index<AuthorizationPolicy>,
     /// Of every service that any workload names, whether it is there or not.
     endpoints: Index<Endpoints>,
 }
@@ -97,6 +104,7 @@ impl Snapshot {
             services_by_cidr_vip: Index::default(),
             services_by_hostname: Index::default(),
             cidr_vip_lengths: Arc::default(),
+            policies: Index::default(),
             endpoints: Index::default(),
         }
     }

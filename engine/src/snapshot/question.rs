@@ -9,6 +9,7 @@ use super::address::{Cidr, NamespacedHostname, NetworkAddress, NetworkCidr, key_
 use super::credentials::Credentials;
 use super::description::Membership;
 use super::endpoints::Endpoints;
+use super::policy::AuthorizationPolicy;
 use super::service::Service;
 use super::vocabulary::TunnelProtocol;
 use super::workload::Workload;
@@ -44,6 +45,18 @@ impl Snapshot {
     /// The service of this name.
     pub fn service(&self, id: &NamespacedHostname) -> Option<&Arc<Service>> {
         self.services.find(id.key(), |service| service.id == *id)
+    }
+
+    /// The policy of this name.
+    pub fn policy(&self, namespace: &str, name: &str) -> Option<&Arc<AuthorizationPolicy>> {
+        self.policies.find(key_of((namespace, name)), |policy| {
+            (&*policy.namespace, &*policy.name) == (namespace, name)
+        })
+    }
+
+    /// All policies.
+    pub fn policies(&self) -> impl Iterator<Item = &Arc<AuthorizationPolicy>> {
+        self.policies.iter()
     }
 
     /// The best service, for clients of this namespace, that has this virtual address: by the address

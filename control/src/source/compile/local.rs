@@ -2,24 +2,22 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use ringway_engine::snapshot::AuthorizationPolicy;
+
 use crate::source::diagnostics::suggest::did_you_mean;
 use crate::source::diagnostics::{Place, Problem, Reporter};
-use crate::source::local::{AuthorizationPolicy, LocalObjects};
+use crate::source::local::LocalObjects;
 use crate::source::world::World;
 
-/// Adds services; workloads are there already. Returns the policies.
-pub(super) fn add(
-    local: LocalObjects,
-    world: &mut World,
-    reporter: &mut Reporter,
-) -> Vec<AuthorizationPolicy> {
+/// Adds services and policies; workloads are there already.
+pub(super) fn add(local: LocalObjects, world: &mut World, reporter: &mut Reporter) {
     for (place, service) in local.services {
         world.add_service(service, place, reporter);
     }
     let policies: Vec<AuthorizationPolicy> =
         local.policies.into_iter().map(|(_, policy)| policy).collect();
     report_unknown_policies(&local.named_policies, &policies, reporter);
-    policies
+    policies.into_iter().for_each(|policy| world.add_policy(policy));
 }
 
 /// A workload with a policy that nobody knows lets nobody in, which is not what a file without it means.

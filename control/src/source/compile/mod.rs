@@ -50,13 +50,13 @@ pub(crate) fn compile(
     for object in &objects.services {
         world.add_service(service(object, &own), object.place, reporter);
     }
-    let policies = local::add(local, &mut world, reporter);
+    local::add(local, &mut world, reporter);
     nodes.report_dangling(world.snapshot(), &objects.unreadable, reporter);
     // Until here the addresses of templates were keys.
     drop(context);
     let snapshot = world.finish(settings(&own));
     let enrollments = nodes.into_enrollments(&snapshot);
-    MeshConfig { node: own, snapshot, enrollments, policies, warnings: Diagnostics::default() }
+    MeshConfig { node: own, snapshot, enrollments, warnings: Diagnostics::default() }
 }
 
 fn settings(own: &NodeConfig) -> Settings {

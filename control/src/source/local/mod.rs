@@ -7,9 +7,6 @@ mod policy;
 mod service;
 mod workload;
 
-pub use policy::{
-    AuthorizationPolicy, PolicyAction, PolicyMatch, PolicyScope, ServiceAccountMatch, TextMatch,
-};
 pub(crate) use policy::{policy, report_unenforced};
 pub(crate) use service::service;
 pub(crate) use workload::workload;
@@ -18,8 +15,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ringway_engine::snapshot::{
-    Cidr, GatewayAddress, GatewayDestination, NamespacedHostname, NetworkAddress, NetworkCidr,
-    Service,
+    AuthorizationPolicy, Cidr, GatewayAddress, GatewayDestination, NamespacedHostname,
+    NetworkAddress, NetworkCidr, Service,
 };
 
 use super::diagnostics::{Place, Problem, Reporter};

@@ -6,6 +6,10 @@
 use std::str::FromStr;
 
 use ipnet::IpNet;
+use ringway_engine::snapshot::{
+    AuthorizationPolicy, Cidr, PolicyAction, PolicyClause, PolicyMatch, PolicyRule, PolicyScope,
+    ServiceAccountMatch, TextMatch,
+};
 
 use super::LocalObjects;
 use crate::source::diagnostics::suggest::did_you_mean;
@@ -13,94 +17,6 @@ use crate::source::diagnostics::{Place, Problem, Reporter};
 use crate::source::yaml::fields::{Fields, expected, list, mapping};
 use crate::source::yaml::scalars::{boolean, nonempty, port, word};
 use crate::source::yaml::value::{Content, Value, shortened};
-
-/// A policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthorizationPolicy {
-    /// Its name.
-    pub name: Box<str>,
-    /// Its namespace.
-    pub namespace: Box<str>,
-    /// Which workloads it is for.
-    pub scope: PolicyScope,
-    /// What happens to a connection that matches.
-    pub action: PolicyAction,
-    /// A connection matches when any rule does; a rule, when all its clauses do; a clause, when any of its matches does.
-    pub rules: Vec<Vec<Vec<PolicyMatch>>>,
-    /// It decides nothing; what it would have decided is told.
-    pub dry_run: bool,
-}
-
-/// Which workloads a policy is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PolicyScope {
-    /// All.
-    Global,
-    /// Those of its namespace.
-    Namespace,
-    /// Those that name it.
-    WorkloadSelector,
-}
-
-/// What happens to a connection that matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PolicyAction {
-    /// It is let through; any other is not.
-    Allow,
-    /// It is refused.
-    Deny,
-}
-
-/// Conditions that must all hold; of each list one entry, of each `not_` list none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PolicyMatch {
-    /// The namespace of the client's identity.
-    pub namespaces: Vec<TextMatch>,
-    /// The namespace of the client's identity.
-    pub not_namespaces: Vec<TextMatch>,
-    /// The client's identity.
-    pub principals: Vec<TextMatch>,
-    /// The client's identity.
-    pub not_principals: Vec<TextMatch>,
-    /// The service account of the client's identity.
-    pub service_accounts: Vec<ServiceAccountMatch>,
-    /// The service account of the client's identity.
-    pub not_service_accounts: Vec<ServiceAccountMatch>,
-    /// The client's address.
-    pub source_ips: Vec<IpNet>,
-    /// The client's address.
-    pub not_source_ips: Vec<IpNet>,
-    /// The address that is connected to.
-    pub destination_ips: Vec<IpNet>,
-    /// The address that is connected to.
-    pub not_destination_ips: Vec<IpNet>,
-    /// The port that is connected to.
-    pub destination_ports: Vec<u16>,
-    /// The port that is connected to.
-    pub not_destination_ports: Vec<u16>,
-}
-
-/// How a text must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TextMatch {
-    /// This.
-    Exact(Box<str>),
-    /// Beginning with this.
-    Prefix(Box<str>),
-    /// Ending in this.
-    Suffix(Box<str>),
-    /// Not empty.
-    Presence,
-}
-
-/// A service account of any trust domain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceAccountMatch {
-    /// Its namespace.
-    pub namespace: Box<str>,
-    /// Its name.
-    pub service_account: Box<str>,
-}
 
 pub(crate) fn policy(value: &Value, local: &mut LocalObjects, reporter: &mut Reporter) {
     let policy = mapping("policies[]", value, reporter, |fields| {
@@ -134,7 +50,7 @@ fn read(fields: &mut Fields<'_, '_>) -> Option<AuthorizationPolicy> {
     let scope = fields.required("scope", word(SCOPES));
     let action = fields.required("action", word(ACTIONS));
     let dry_run = fields.required("dryRun", boolean);
-    let rules = fields.required("rules", |value, reporter| list(value, reporter, clauses));
+    let rules = fields.required("rules", |value, reporter| list(value, reporter, rule));
     Some(AuthorizationPolicy {
         name: name?.into(),
         namespace: namespace?.into(),
@@ -145,8 +61,12 @@ fn read(fields: &mut Fields<'_, '_>) -> Option<AuthorizationPolicy> {
     })
 }
 
-fn clauses(value: &Value, reporter: &mut Reporter) -> Option<Vec<Vec<PolicyMatch>>> {
-    list(value, reporter, |value, reporter| list(value, reporter, policy_match))
+fn rule(value: &Value, reporter: &mut Reporter) -> Option<PolicyRule> {
+    Some(PolicyRule { clauses: list(value, reporter, clause)? })
+}
+
+fn clause(value: &Value, reporter: &mut Reporter) -> Option<PolicyClause> {
+    Some(PolicyClause { matches: list(value, reporter, policy_match)? })
 }
 
 fn policy_match(value: &Value, reporter: &mut Reporter) -> Option<PolicyMatch> {
@@ -186,10 +106,10 @@ fn service_account(value: &Value, reporter: &mut Reporter) -> Option<ServiceAcco
     })?
 }
 
-fn range(value: &Value, reporter: &mut Reporter) -> Option<IpNet> {
+fn range(value: &Value, reporter: &mut Reporter) -> Option<Cidr> {
     let text = nonempty(value, reporter)?;
     match IpNet::from_str(text) {
-        Ok(range) => Some(range),
+        Ok(range) => Cidr::new(range.addr(), range.prefix_len()),
         Err(_) => {
             let message = format!("expected a range of addresses, found {:?}", shortened(text));
             let help = "for example 10.0.0.0/8, or 10.0.0.1/32 for one address";

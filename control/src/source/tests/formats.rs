@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use ringway_engine::snapshot::{
     AppProtocol, GatewayDestination, Health, HealthPolicy, IpFamilies, LoadBalancerMode,
-    NamespacedHostname, NetworkMode, Scope, Service, Snapshot, TunnelProtocol, Workload,
-    WorkloadType,
+    NamespacedHostname, NetworkMode, PolicyAction, PolicyScope, Scope, Service, Snapshot,
+    TextMatch, TunnelProtocol, Workload, WorkloadType,
 };
 use tempfile::TempDir;
 
 use crate::source::node::SPEC_KEYS;
 use crate::source::{
-    Cores, LogFormat, MeshConfig, Mode, NetworkNamespace, NodeConfig, OriginalSource, PolicyAction,
-    PolicyScope, Reactor, Redirect, Source, TextMatch, load,
+    Cores, LogFormat, MeshConfig, Mode, NetworkNamespace, NodeConfig, OriginalSource, Reactor,
+    Redirect, Source, load,
 };
 
 fn read(text: &str) -> MeshConfig {
@@ -456,20 +456,21 @@ fn a_local_file_is_read_as_ztunnel_reads_it() {
     assert_eq!(endpoints, [("web-0", Some(8080))]);
     assert!(mesh.snapshot.service_by_vip("", ip("10.3.7.7"), "shop").is_some(), "in the range");
 
-    let [policy] = &mesh.policies[..] else { panic!("{:?}", mesh.policies) };
+    let policy = mesh.snapshot.policy("shop", "only-clients").unwrap();
     assert_eq!(
         (policy.scope, policy.action, policy.dry_run),
         (PolicyScope::WorkloadSelector, PolicyAction::Allow, true)
     );
-    let [clauses] = &policy.rules[..] else { panic!() };
-    let principals = &clauses[0][0].principals;
+    let [rule] = &policy.rules[..] else { panic!() };
+    let [first, second] = &rule.clauses[..] else { panic!() };
+    let principals = &first.matches[0].principals;
     assert_eq!(principals[0], TextMatch::Exact("cluster.local/ns/shop/sa/client".into()));
     assert_eq!(
         (&principals[1], &principals[2]),
         (&TextMatch::Prefix("cluster.local/".into()), &TextMatch::Presence)
     );
-    assert_eq!(clauses[0][0].namespaces, [TextMatch::Suffix("op".into())]);
-    assert_eq!(clauses[1][0].destination_ports, [8080]);
+    assert_eq!(first.matches[0].namespaces, [TextMatch::Suffix("op".into())]);
+    assert_eq!(second.matches[0].destination_ports, [8080]);
 }
 
 /// A local file says nothing about network namespaces; a Node document beside it does.
