@@ -22,6 +22,7 @@ use crate::{
         TcpStream,
     },
     shard::{Command, Shard},
+    tries::Unreachable,
     tunnel::{Pool, Tunnel},
 };
 
@@ -31,6 +32,8 @@ pub(crate) struct Pod {
     pub(crate) namespace: NetNamespace,
     /// The workload's tunnels to its destinations.
     pub(crate) pool: Rc<Pool>,
+    /// Whom it could not reach a moment ago.
+    pub(crate) unreachable: Unreachable,
     /// Tunnels that peers have open to the workload.
     server_tunnels: RefCell<Vec<Rc<Tunnel>>>,
     /// Whether the application is dialled from the client's own address.
@@ -107,6 +110,7 @@ pub(crate) fn enroll(
         uid,
         namespace,
         pool: Rc::default(),
+        unreachable: Unreachable::default(),
         server_tunnels: RefCell::default(),
         transparent,
         listeners: RefCell::default(),

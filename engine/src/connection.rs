@@ -20,6 +20,7 @@ use slab::Slab;
 
 use crate::{
     close::CloseReason,
+    decide::{NextHop, Route},
     relay::Observer,
     runtime,
     shard::Shard,
@@ -109,6 +110,14 @@ impl Connection {
             counted: OnceCell::new(),
             ended: false,
         }
+    }
+
+    /// Tells people where the connection is going, before it is there.
+    pub(crate) fn trying(&self, route: &Route) {
+        self.entry.destination.set(match &route.next_hop {
+            NextHop::Direct { address } | NextHop::PassThrough { address } => (*address, false),
+            NextHop::Tunnel { peer, .. } => (*peer, true),
+        });
     }
 
     /// Takes note of the decision: from here on the connection counts.

@@ -16,7 +16,7 @@ use crate::{
     connect,
     connection::{Connection, Decided, OpenSocket},
     decide::{self, InboundTarget},
-    outbound::handshake_failed,
+    reach::handshake_failed,
     relay::{ApplicationIs, relay_plain, relay_tunnelled, write_all},
     runtime::{self, TcpStream},
     shard::Shard,

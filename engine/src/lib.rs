@@ -26,6 +26,7 @@ pub mod limits;
 mod outbound;
 mod placement;
 mod publish;
+mod reach;
 mod relay;
 pub mod runtime;
 mod shard;
@@ -33,6 +34,7 @@ mod shard;
 pub mod sim;
 pub mod snapshot;
 pub mod telemetry;
+mod tries;
 mod tunnel;
 
 pub use self::{

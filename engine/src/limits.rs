@@ -15,6 +15,29 @@ pub const HBONE_REFUSED_PATIENCE: Duration = Duration::from_secs(2);
 /// The pause between two such tries.
 pub const HBONE_REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long an endpoint may be silent before another one is tried, if there is one: long enough for one
+/// lost SYN (sent again after one second), short against any client's own patience.
+pub const ENDPOINT_PATIENCE: Duration = Duration::from_secs(2);
+const _: () = assert!(ENDPOINT_PATIENCE.as_secs() < DIAL_TIMEOUT.as_secs());
+
+/// Endpoints one connection tries. With one in three gone this leaves one connection in 27, and those gone
+/// are remembered.
+pub const ENDPOINT_TRIES_MAX: usize = 3;
+
+/// No endpoint is tried any more once a connection has waited this long.
+pub const ENDPOINT_TRIES_TIME: Duration = Duration::from_secs(15);
+
+/// An endpoint that could not be reached is avoided for this long, as long as there is another; then one
+/// connection tries it.
+pub const UNREACHABLE_TIME: Duration = Duration::from_secs(5);
+
+/// An endpoint that nobody has tried again for this much longer is forgotten.
+pub const UNREACHABLE_MEMORY_TIME: Duration = Duration::from_secs(60);
+
+/// Unreachable endpoints one workload remembers on one shard; above it the oldest is forgotten, and found
+/// out again.
+pub const UNREACHABLE_MAX: usize = 32;
+
 /// A TLS handshake is cut after this long, so that silent peers cannot pile up.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -115,6 +115,10 @@ impl Captured {
             authorities: seen.authorities,
             issued: seen.issued,
             handed_over: telemetry.connections_handed_over(),
+            retries: [
+                telemetry.retries_at_another_endpoint(),
+                telemetry.retries_in_another_tunnel(),
+            ],
             shards: engine.runtime_counters().iter().map(ShardFacts::of).collect(),
             records_lost: telemetry.records_lost(),
             log_lines_lost: log.lines_lost(),

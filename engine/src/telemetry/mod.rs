@@ -40,6 +40,8 @@ pub struct Telemetry {
     sockets_open: [AtomicI64; 2],
     /// Connections that were handed to another shard before their first byte.
     pub(crate) handed_over: AtomicU64,
+    at_another_endpoint: AtomicU64,
+    in_another_tunnel: AtomicU64,
 }
 
 impl Telemetry {
@@ -51,6 +53,8 @@ impl Telemetry {
             records_lost: AtomicU64::new(0),
             sockets_open: Default::default(),
             handed_over: AtomicU64::new(0),
+            at_another_endpoint: AtomicU64::new(0),
+            in_another_tunnel: AtomicU64::new(0),
         }
     }
 
@@ -84,9 +88,27 @@ impl Telemetry {
         self.handed_over.load(Relaxed)
     }
 
+    /// Connections that were tried once more at another endpoint.
+    pub fn retries_at_another_endpoint(&self) -> u64 {
+        self.at_another_endpoint.load(Relaxed)
+    }
+
+    /// Streams that were tried once more in another tunnel to the same endpoint.
+    pub fn retries_in_another_tunnel(&self) -> u64 {
+        self.in_another_tunnel.load(Relaxed)
+    }
+
     /// How long whoever writes the records may sleep between two looks: short enough for a log that
     /// people follow, long enough to cost nothing.
     pub const RECORDS_INTERVAL: Duration = Duration::from_millis(20);
+
+    pub(crate) fn retried_at_another_endpoint(&self) {
+        self.at_another_endpoint.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn retried_in_another_tunnel(&self) {
+        self.in_another_tunnel.fetch_add(1, Relaxed);
+    }
 
     pub(crate) fn announce(&self, series: Arc<Series>) {
         self.series.push(series);

@@ -55,7 +55,8 @@ struct Dial {
 }
 
 impl Pool {
-    /// Opens a stream to `key`'s destination, in a tunnel that is there or in one that `dial` makes.
+    /// Opens a stream to `key`'s destination, in a tunnel that is there or in one that `dial` makes; not
+    /// in `refused_by`, which has just refused it.
     ///
     /// # Errors
     /// The dial's, or that the destination has as many tunnels as it may have.
@@ -63,13 +64,14 @@ impl Pool {
         self: &Rc<Self>,
         key: &TunnelKey,
         request: &ConnectRequest,
+        refused_by: Option<&Rc<Tunnel>>,
         dial: impl Fn() -> D,
     ) -> Result<TunnelStream, CloseReason>
     where
         D: Future<Output = Result<Rc<Tunnel>, CloseReason>> + 'static,
     {
         loop {
-            if let Some(stream) = self.open_in_existing(key, request) {
+            if let Some(stream) = self.open_in_existing(key, request, refused_by) {
                 return Ok(stream);
             }
             let dial = self.join_dial(key, &dial)?;
@@ -90,7 +92,12 @@ impl Pool {
         }
     }
 
-    fn open_in_existing(&self, key: &TunnelKey, request: &ConnectRequest) -> Option<TunnelStream> {
+    fn open_in_existing(
+        &self,
+        key: &TunnelKey,
+        request: &ConnectRequest,
+        refused_by: Option<&Rc<Tunnel>>,
+    ) -> Option<TunnelStream> {
         let tunnel = {
             let destinations = self.destinations.borrow();
             let destination = destinations.get(key)?;
@@ -103,6 +110,7 @@ impl Pool {
                 .tunnels
                 .iter()
                 .filter(has_room)
+                .filter(|tunnel| !refused_by.is_some_and(|other| Rc::ptr_eq(tunnel, other)))
                 .filter(|tunnel| !(may_grow && tunnel.carries_bulk()))
                 .max_by_key(|tunnel| tunnel.streams())?
                 .clone()

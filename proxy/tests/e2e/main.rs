@@ -6,6 +6,7 @@
 mod support;
 
 mod closing;
+mod endpoints;
 mod hostile;
 mod interop;
 mod lifecycle;

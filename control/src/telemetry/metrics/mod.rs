@@ -59,6 +59,8 @@ pub struct Facts {
     pub issued: Outcomes,
     /// Connections that moved to another shard.
     pub handed_over: u64,
+    /// Connections tried again at another endpoint, and streams in another tunnel.
+    pub retries: [u64; 2],
     /// What each shard counted.
     pub shards: Vec<ShardFacts>,
     /// Access records lost.
@@ -201,6 +203,10 @@ fn render_metric(
             family.sample(["failed"], facts.issued.failed);
         }
         "ringway_connections_handed_over" => family.sample([], facts.handed_over),
+        "ringway_connection_retries" => {
+            family.sample(["endpoint"], facts.retries[0]);
+            family.sample(["tunnel"], facts.retries[1]);
+        }
         "ringway_shard_turns" => by_shard(&mut family, facts, |shard| shard.turns),
         "ringway_shard_waits" => by_shard(&mut family, facts, |shard| shard.waits),
         "ringway_shard_connections_accepted" => {

@@ -153,6 +153,13 @@ pub const METRICS: &[Metric] = &[
         &[],
         "Connections that moved to another shard before their first byte.",
     ),
+    row(
+        "ringway_connection_retries",
+        Counter,
+        None,
+        &["at"],
+        "Connections that were tried again before their first byte: at another `endpoint`, because one could not be reached, or in another `tunnel`, because the peer refused the stream or the tunnel broke.",
+    ),
     row("ringway_shard_turns", Counter, None, &["shard"], "Turns of a shard's loop."),
     row(
         "ringway_shard_waits",

@@ -9,8 +9,14 @@
 //! * every captured connection ends in exactly one record;
 //! * nothing is left: no socket, no task, no panic.
 //!
+//! The other modules are about one thing each, and draw its circumstances from seeds, too:
+//!
+//! * `endpoints`: endpoints of a service go, and no connection to it is lost for that.
+//!
 //! `SIM_SEEDS=1000 cargo test -p ringway-engine --features sim --test sim` runs more seeds;
 //! `SIM_SEED=0x2a` replays one.
+
+mod endpoints;
 
 use std::{
     cell::{Cell, RefCell},

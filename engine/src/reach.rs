@@ -1,0 +1,131 @@
+//! Reaches what a route names: a plain dial, or a stream in a tunnel that is there or is dialled now.
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
+
+use ringway_protocols::{
+    hbone::{ConnectRequest, ErrorCode},
+    tls::Handshake,
+};
+
+use crate::{
+    capture::Pod,
+    close::CloseReason,
+    connect,
+    decide::{NextHop, Route},
+    limits::CONNECT_RESPONSE_TIMEOUT,
+    placement::Placed,
+    runtime::{self, TcpStream},
+    shard::Shard,
+    snapshot::Workload,
+    tunnel::{self, HandshakeError, Received, Role, Tunnel, TunnelKey, TunnelStream},
+};
+
+/// Who wants to reach what.
+pub(crate) struct Call<'a> {
+    pub(crate) shard: &'a Rc<Shard>,
+    pub(crate) pod: &'a Rc<Pod>,
+    pub(crate) source: &'a Arc<Workload>,
+    /// Where the application calls from.
+    pub(crate) client: SocketAddr,
+    /// What it dialled.
+    pub(crate) destination: SocketAddr,
+}
+
+/// What a connection was connected to.
+pub(crate) enum Reached {
+    /// A plain TCP connection.
+    Plain(TcpStream),
+    /// A stream in a tunnel, and that it counts for its destination.
+    Tunnelled(TunnelStream, Placed),
+}
+
+/// Reaches what `route` names.
+///
+/// # Errors
+/// Why it cannot be reached. Not a byte of the application's has been sent.
+pub(crate) async fn reach(call: &Call<'_>, route: &Route) -> Result<Reached, CloseReason> {
+    let &Call { shard, pod, source, client, destination } = call;
+    match &route.next_hop {
+        NextHop::Direct { address } | NextHop::PassThrough { address } => {
+            pod.dial(shard, *address).await.map(Reached::Plain)
+        }
+        NextHop::Tunnel { peer, expected, authority } => {
+            let service = route.destination_service.as_deref();
+            let request = connect::request(shard, source, client, authority, service);
+            let placed = shard.placement.count(&pod.uid, destination);
+            let (source, expected) = (source.identity().clone(), expected.clone());
+            let key = TunnelKey { source, peer: *peer, expected };
+            let stream = open(shard, pod, &key, &request).await?;
+            Ok(Reached::Tunnelled(stream, placed))
+        }
+    }
+}
+
+/// Opens a stream to the destination and waits for its 200. A stream that the peer has not looked at, or
+/// whose tunnel broke before the answer, is tried once more in another tunnel: no byte has been sent in it.
+async fn open(
+    shard: &Rc<Shard>,
+    pod: &Rc<Pod>,
+    key: &TunnelKey,
+    request: &ConnectRequest,
+) -> Result<TunnelStream, CloseReason> {
+    let dial = || dial(shard.clone(), pod.clone(), key.clone());
+    let stream = pod.pool.open(key, request, None, dial).await?;
+    let Err(first) = answer(&stream).await else { return Ok(stream) };
+    if !first.another_tunnel {
+        return Err(first.reason);
+    }
+    shard.telemetry.retried_in_another_tunnel();
+    let refused_by = stream.tunnel().clone();
+    drop(stream);
+    let stream = pod.pool.open(key, request, Some(&refused_by), dial).await?;
+    answer(&stream).await.map_err(|again| again.reason)?;
+    Ok(stream)
+}
+
+/// Why a request was not answered with 200, and whether another tunnel may bring what this one did not.
+struct Unanswered {
+    reason: CloseReason,
+    another_tunnel: bool,
+}
+
+async fn answer(stream: &TunnelStream) -> Result<(), Unanswered> {
+    let answered = runtime::timeout(CONNECT_RESPONSE_TIMEOUT, stream.response()).await;
+    let (reason, another_tunnel) = match answered {
+        Ok(Ok(response)) if response.is_success() => return Ok(()),
+        Ok(Ok(response)) => (CloseReason::ConnectRefused(response.status), false),
+        // By itself, or because a GOAWAY passed it over (RFC 9113 §8.7): it was not processed.
+        Ok(Err(Received::Reset(ErrorCode::REFUSED_STREAM))) => {
+            (CloseReason::TunnelLost("the peer refused the stream".to_owned()), true)
+        }
+        Ok(Err(Received::TunnelLost(error))) => (CloseReason::TunnelLost(error.to_string()), true),
+        Ok(Err(_)) => (CloseReason::DestinationReset, false),
+        Err(_elapsed) => (CloseReason::HandshakeTimedOut, false),
+    };
+    Err(Unanswered { reason, another_tunnel })
+}
+
+/// Dials a peer's HBONE port and shakes hands.
+async fn dial(shard: Rc<Shard>, pod: Rc<Pod>, key: TunnelKey) -> Result<Rc<Tunnel>, CloseReason> {
+    let credentials = shard.credentials(&key.source).await?;
+    let socket = pod.dial(&shard, key.peer).await.map_err(|reason| match reason {
+        CloseReason::DialTimedOut => CloseReason::TunnelDialTimedOut,
+        other => other,
+    })?;
+    let _admitted =
+        shard.handshakes.admit().ok_or(CloseReason::LimitReached("handshakes in progress"))?;
+    let machine = Handshake::client_to(&credentials, key.expected, key.peer.ip())
+        .map_err(|error| handshake_failed(HandshakeError::Tls(error)))?;
+    let secured =
+        tunnel::handshake(&socket, machine, &shard.handshakes).await.map_err(handshake_failed)?;
+    Ok(Tunnel::new(socket, secured.records, secured.received, Role::Client))
+}
+
+/// Names what went wrong in a handshake.
+pub(crate) fn handshake_failed(error: HandshakeError) -> CloseReason {
+    match error {
+        HandshakeError::Tls(error) => CloseReason::Handshake(error),
+        HandshakeError::TimedOut => CloseReason::HandshakeTimedOut,
+        HandshakeError::Cut => CloseReason::HandshakeCut,
+    }
+}
