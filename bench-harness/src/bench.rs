@@ -1,17 +1,16 @@
 //! `ringway-bench run`: measures subjects in experiments, and leaves a folder of results.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::experiment::{self, Plan, Settings};
 use crate::manifest::{self, Conditions};
 use crate::record::Recorder;
 use crate::report;
+use crate::stop::stop_flag;
 use crate::subject::{self, Bench, Programs};
 
 /// What to measure.
@@ -172,22 +171,4 @@ impl Run {
         }
         folder
     }
-}
-
-/// Becomes true at Ctrl-C or SIGTERM.
-fn stop_flag() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut terminate, mut interrupt) = {
-        let _inside = runtime.enter();
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
-    };
-    let seen = flag.clone();
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        });
-        seen.store(true, Ordering::Relaxed);
-    });
-    Ok(flag)
 }

@@ -32,5 +32,6 @@ pub mod relay;
 pub mod report;
 pub mod runtimes;
 pub mod statistics;
+pub mod stop;
 pub mod subject;
 pub mod tcp;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use ringway_bench::record::Results;
+use ringway_bench::record::{Results, Sample, Void};
 
 fn bench(out: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringway-bench"));
@@ -32,10 +32,32 @@ fn left_behind(id: u32) -> Vec<String> {
     names.filter(|name| name.starts_with(&format!("rwt{id}-"))).collect()
 }
 
-#[test]
-fn every_subject_is_measured_and_a_missing_one_is_void() {
+/// Measures, and finds that nothing of it is left behind. What was measured, and what was said.
+fn measure(arguments: &[&str]) -> (Results, String) {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("results");
+    let child = bench(&out, arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.unwrap();
+    let id = child.id();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(left_behind(id), Vec::<String>::new());
+    (Results::load(&out).unwrap(), text(&output))
+}
+
+/// The values of a metric, of samples that `which` accepts.
+fn values(results: &Results, metric: &str, which: impl Fn(&Sample) -> bool) -> Vec<f64> {
+    let samples = results.samples.iter().filter(|sample| sample.metric == metric && which(sample));
+    samples.map(|sample| sample.value).collect()
+}
+
+/// What is void of a subject.
+fn voids<'r>(results: &'r Results, subject: &str) -> Vec<&'r Void> {
+    results.voids.iter().filter(|void| void.origin.subject == subject).collect()
+}
+
+#[test]
+fn every_subject_is_measured_and_a_missing_one_is_void() {
     let arguments = [
         "capacity,connections",
         "--subjects",
@@ -47,13 +69,7 @@ fn every_subject_is_measured_and_a_missing_one_is_void() {
         "--seconds",
         "0.2",
     ];
-    let child = bench(&out, &arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let child = child.unwrap();
-    let id = child.id();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-
-    let results = Results::load(&out).unwrap();
+    let (results, said) = measure(&arguments);
     let measured: BTreeSet<(&str, &str)> = results
         .samples
         .iter()
@@ -61,32 +77,27 @@ fn every_subject_is_measured_and_a_missing_one_is_void() {
         .map(|sample| (&*sample.origin.subject, &*sample.origin.point))
         .collect();
     for point in ["connections=1", "connections=64", "connections=1000", "kind=tunnel-live"] {
-        assert!(measured.contains(&("none", point)), "{measured:?}\n{}", text(&output));
-        assert!(measured.contains(&("reference-1", point)), "{measured:?}\n{}", text(&output));
+        assert!(measured.contains(&("none", point)), "{measured:?}\n{said}");
+        assert!(measured.contains(&("reference-1", point)), "{measured:?}\n{said}");
     }
-    let cost = |subject| {
-        let of = |sample: &&ringway_bench::record::Sample| {
-            (&*sample.origin.subject, &*sample.origin.point, &*sample.metric)
-                == (subject, "connections=64", "cpu")
+    let cost = |subject: &str| {
+        let at_64 = |sample: &Sample| {
+            (&*sample.origin.subject, &*sample.origin.point) == (subject, "connections=64")
         };
-        results.samples.iter().find(of).unwrap().value
+        values(&results, "cpu", at_64)[0]
     };
     assert_eq!(cost("none"), 0.0);
     assert!(cost("reference-1") > 1.0, "two relays cost more than a microsecond a request");
 
-    let void: Vec<_> =
-        results.voids.iter().filter(|void| void.origin.subject == "ringway").collect();
+    let void = voids(&results, "ringway");
     assert_eq!(void.len(), 7, "every point of it is void: {void:?}");
     assert!(void.iter().all(|void| void.reason.contains("/nowhere/ringway")), "{void:?}");
     assert_eq!(results.manifest["complete"], true);
     assert!(results.manifest["programs"]["ringway-bench"]["sha256"].as_str().unwrap().len() == 64);
-    assert_eq!(left_behind(id), Vec::<String>::new());
 }
 
 #[test]
 fn idle_connections_are_held_and_counted() {
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("results");
     let arguments = [
         "idle",
         "--subjects",
@@ -98,20 +109,12 @@ fn idle_connections_are_held_and_counted() {
         "--repetitions",
         "2",
     ];
-    let child = bench(&out, &arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let child = child.unwrap();
-    let id = child.id();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-
-    let results = Results::load(&out).unwrap();
+    let (results, _) = measure(&arguments);
     assert!(results.voids.is_empty(), "{:?}", results.voids);
     let value = |subject: &str, point: &str, metric: &str| {
-        let of = |sample: &&ringway_bench::record::Sample| {
-            (&*sample.origin.subject, &*sample.origin.point, &*sample.metric)
-                == (subject, point, metric)
-        };
-        let all: Vec<f64> = results.samples.iter().filter(of).map(|sample| sample.value).collect();
+        let there =
+            |sample: &Sample| (&*sample.origin.subject, &*sample.origin.point) == (subject, point);
+        let all = values(&results, metric, there);
         assert_eq!(all.len(), 1, "{subject} {point} {metric}: one repetition says it all");
         all[0]
     };
@@ -123,14 +126,11 @@ fn idle_connections_are_held_and_counted() {
     assert!(value("reference-1", held, "far-rss-after") > 1.0);
     assert!(value("reference-1", empty, "near-rss") > 1.0);
     assert!(value("none", held, "return-time") < 1.0, "nothing is back at once");
-    assert_eq!(left_behind(id), Vec::<String>::new());
 }
 
 #[test]
 fn a_mesh_is_loaded_where_there_is_a_proxy_for_it() {
     let ringway = Path::new(env!("CARGO_BIN_EXE_ringway-bench")).with_file_name("ringway");
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("results");
     let arguments = [
         "scale",
         "--subjects",
@@ -142,16 +142,10 @@ fn a_mesh_is_loaded_where_there_is_a_proxy_for_it() {
         "--repetitions",
         "2",
     ];
-    let child = bench(&out, &arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let child = child.unwrap();
-    let id = child.id();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-
-    let results = Results::load(&out).unwrap();
+    let (results, _) = measure(&arguments);
     let void = |subject: &str| {
-        let of = |void: &&ringway_bench::record::Void| void.origin.subject == subject;
-        results.voids.iter().filter(of).map(|void| void.reason.clone()).collect::<Vec<_>>()
+        let reasons = voids(&results, subject).into_iter().map(|void| &*void.reason);
+        reasons.collect::<Vec<&str>>()
     };
     for (subject, says) in [("reference", "knows no mesh"), ("envoy-http", "envoy-tcp")] {
         let reasons = void(subject);
@@ -160,19 +154,14 @@ fn a_mesh_is_loaded_where_there_is_a_proxy_for_it() {
     }
     // The program is another package's: these tests may run without it.
     if ringway.exists() {
-        assert_eq!(void("ringway"), Vec::<String>::new());
+        assert_eq!(void("ringway"), Vec::<&str>::new());
         for metric in ["rss", "peak", "load-time", "change-visible"] {
-            let of = |sample: &&ringway_bench::record::Sample| {
-                sample.origin.subject == "ringway" && sample.metric == metric
-            };
-            let values: Vec<f64> =
-                results.samples.iter().filter(of).map(|sample| sample.value).collect();
+            let values = values(&results, metric, |one| one.origin.subject == "ringway");
             assert!(values.len() == 2 && values.iter().all(|value| *value > 0.0), "{values:?}");
         }
     } else {
         assert!(void("ringway").iter().all(|reason| reason.contains("there is no program")));
     }
-    assert_eq!(left_behind(id), Vec::<String>::new());
 }
 
 #[test]
@@ -200,25 +189,12 @@ fn what_is_finished_is_kept_when_it_is_stopped() {
 
 #[test]
 fn a_neighbour_is_told_with_what_it_did_and_who_has_none_is_void() {
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("results");
     let subjects = ["noisy-neighbour", "--subjects", "none,reference-1", "--repetitions", "1"];
-    let child = bench(&out, &[&subjects[..], &["--seconds", "0.3"]].concat())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let id = child.id();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    let results = Results::load(&out).unwrap();
+    let (results, said) = measure(&[&subjects[..], &["--seconds", "0.3"]].concat());
     let value = |does: &str, metric: &str| {
         let point = format!("neighbour={does}");
-        let of = |sample: &&ringway_bench::record::Sample| {
-            (&*sample.origin.point, &*sample.metric) == (&*point, metric)
-        };
-        let found = results.samples.iter().find(of);
-        found.unwrap_or_else(|| panic!("no {metric} at {point}: {}", text(&output))).value
+        let found = values(&results, metric, |sample| *sample.origin.point == *point);
+        *found.first().unwrap_or_else(|| panic!("no {metric} at {point}: {said}"))
     };
     for does in ["quiet", "elephants", "storm"] {
         assert!(value(does, "p50") > 0.0 && value(does, "p99") >= value(does, "p50"));
@@ -226,72 +202,45 @@ fn a_neighbour_is_told_with_what_it_did_and_who_has_none_is_void() {
     assert!(value("elephants", "neighbour-moves") > 0.1, "elephants move");
     assert!(value("storm", "neighbour-opens") > 100.0, "a storm opens connections");
     assert!(results.samples.iter().all(|sample| sample.origin.subject == "none"));
-    let voids = |void: &&ringway_bench::record::Void| void.origin.subject == "reference-1";
-    assert_eq!(results.voids.iter().filter(voids).count(), 3, "{:?}", results.voids);
-    assert_eq!(left_behind(id), Vec::<String>::new());
+    assert_eq!(voids(&results, "reference-1").len(), 3, "{:?}", results.voids);
 }
 
 #[test]
 fn changes_of_the_configuration_are_taken_and_fail_no_request() {
     let ringway = Path::new(env!("CARGO_BIN_EXE_ringway-bench")).with_file_name("ringway");
     assert!(ringway.exists(), "this needs the program: cargo build -p ringway");
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("results");
     let subjects = ["config-swap", "--subjects", "none,ringway", "--repetitions", "1"];
-    let child = bench(&out, &[&subjects[..], &["--seconds", "0.3"]].concat())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let id = child.id();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    let results = Results::load(&out).unwrap();
-    let values = |metric: &str| -> Vec<f64> {
-        let of = |sample: &&ringway_bench::record::Sample| sample.metric == metric;
-        results.samples.iter().filter(of).map(|sample| sample.value).collect()
-    };
+    let (results, said) = measure(&[&subjects[..], &["--seconds", "0.3"]].concat());
+    let values = |metric: &str| values(&results, metric, |_| true);
     let swaps = values("swaps");
-    assert_eq!(swaps[0], 0.0, "{}", text(&output));
-    assert!(swaps[1] >= 2.0, "{swaps:?} {}", text(&output));
-    assert_eq!(values("failed"), [0.0, 0.0], "{}", text(&output));
-    let none: Vec<_> = results.voids.iter().filter(|void| void.origin.subject == "none").collect();
-    assert_eq!(none.len(), 2, "what has no configuration is void: {:?}", results.voids);
-    assert_eq!(left_behind(id), Vec::<String>::new());
+    assert_eq!(swaps[0], 0.0, "{said}");
+    assert!(swaps[1] >= 2.0, "{swaps:?} {said}");
+    assert_eq!(values("failed"), [0.0, 0.0], "{said}");
+    assert_eq!(
+        voids(&results, "none").len(),
+        2,
+        "what has no configuration is void: {:?}",
+        results.voids
+    );
 }
 
 #[test]
 fn a_company_is_started_once_and_measured_in_turns() {
     let ringway = Path::new(env!("CARGO_BIN_EXE_ringway-bench")).with_file_name("ringway");
     assert!(ringway.exists(), "this needs the program: cargo build -p ringway");
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("results");
     let subjects = ["cost", "--subjects", "none,ringway,reference-1", "--repetitions", "2"];
     let size = ["--services", "10", "--seconds", "0.3"];
-    let child = bench(&out, &[&subjects[..], &size].concat())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let id = child.id();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    let results = Results::load(&out).unwrap();
-    let values = |subject: &str, metric: &str| -> Vec<f64> {
-        let of = |sample: &&ringway_bench::record::Sample| {
-            (&*sample.origin.subject, &*sample.metric) == (subject, metric)
-        };
-        results.samples.iter().filter(of).map(|sample| sample.value).collect()
+    let (results, said) = measure(&[&subjects[..], &size].concat());
+    let values = |subject: &str, metric: &str| {
+        values(&results, metric, |sample| sample.origin.subject == subject)
     };
-    assert_eq!(values("ringway", "processes"), [2.0, 2.0], "{}", text(&output));
+    assert_eq!(values("ringway", "processes"), [2.0, 2.0], "{said}");
     assert!(values("ringway", "memory").iter().all(|memory| *memory > 1.0));
     assert!(values("ringway", "cpu").iter().all(|cpu| *cpu > 0.0));
-    assert_eq!(values("none", "cpu"), [0.0, 0.0], "{}", text(&output));
+    assert_eq!(values("none", "cpu"), [0.0, 0.0], "{said}");
     assert_eq!(values("none", "nodes"), [1.0, 1.0]);
-    let others = results.voids.iter().filter(|void| void.origin.subject != "reference-1");
-    assert_eq!(others.count(), 0, "{:?}", results.voids);
+    assert_eq!(results.voids.len(), voids(&results, "reference-1").len(), "{:?}", results.voids);
     assert_eq!(results.voids.len(), 2, "what is not set up for it is void: {:?}", results.voids);
-    assert_eq!(left_behind(id), Vec::<String>::new());
 }
 
 #[test]

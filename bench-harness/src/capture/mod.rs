@@ -12,8 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -22,10 +21,10 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::flow::{Flow, FlowKey};
 use self::packet::Segment;
+use crate::stop::stop_flag;
 
 /// All protocols, in network byte order as packet(7) wants it.
 const ETH_P_ALL: u16 = 0x0003;
@@ -214,24 +213,6 @@ impl PcapFile {
         self.0.write_all(frame)?;
         Ok(())
     }
-}
-
-/// Becomes true at SIGTERM or SIGINT.
-fn stop_flag() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut terminate, mut interrupt) = {
-        let _inside = runtime.enter();
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
-    };
-    let seen = flag.clone();
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        });
-        seen.store(true, Ordering::Relaxed);
-    });
-    Ok(flag)
 }
 
 #[cfg(test)]

@@ -6,15 +6,13 @@ mod story;
 mod table;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::stage::Stage;
 use self::story::Story;
+use crate::stop::stop_flag;
 
 /// How to show it.
 #[derive(Clone, Debug, Args)]
@@ -60,22 +58,4 @@ impl Demo {
             Ok(()) => Ok(story.held()),
         }
     }
-}
-
-/// Becomes true at Ctrl-C or SIGTERM.
-fn stop_flag() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut terminate, mut interrupt) = {
-        let _inside = runtime.enter();
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
-    };
-    let seen = flag.clone();
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        });
-        seen.store(true, Ordering::Relaxed);
-    });
-    Ok(flag)
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use super::latency::protocol;
 use super::{Experiment, Point, Settings, Turn};
-use crate::subject::{ECHO, Group, Handshakes, Options, Rules};
+use crate::subject::{ECHO, Group, Handshakes, Options, Resumption, Rules};
 
 /// Connections a second of the storm: 72,000 a minute, as ztunnel's users have reported.
 const STORM: u32 = 1200;
@@ -70,26 +70,20 @@ impl Connections {
 
     /// One after the other, with a handshake each.
     fn handshakes(&self, turn: &mut Turn<'_>, wanted: &str) -> Result<()> {
-        let (group, name) = (turn.subject.group(), turn.subject.name().to_owned());
         let pooled = matches!(turn.subject.rules(), Rules::Node | Rules::Own);
-        let (is_ringway, is_reference) =
-            (name.starts_with("ringway"), name.starts_with("reference"));
-        let cannot = match (wanted, is_reference) {
-            _ if group == Group::Baseline => Some("without a proxy there are no handshakes"),
-            _ if group == Group::L7 => {
-                Some("its connections to the other side outlive the client's")
-            }
-            ("full", false) if pooled && !is_ringway => {
-                Some("it cannot be told not to resume sessions")
-            }
-            ("resumed", true) => Some("it resumes no sessions"),
+        let resumption = turn.subject.resumption();
+        let cannot = match (turn.subject.group(), wanted, resumption) {
+            (Group::Baseline, ..) => Some("without a proxy there are no handshakes"),
+            (Group::L7, ..) => Some("its connections to the other side outlive the client's"),
+            (_, "full", Resumption::Always) => Some("it cannot be told not to resume sessions"),
+            (_, "resumed", Resumption::Never) => Some("it resumes no sessions"),
             _ => None,
         };
         if let Some(reason) = cannot {
             turn.void(reason);
             return Ok(());
         }
-        let full = wanted == "full" && !is_reference;
+        let full = wanted == "full" && resumption == Resumption::Optional;
         let handshakes = if full { Handshakes::Full } else { Handshakes::Usual };
         turn.restart(&Options { handshakes, ..Options::default() })?;
         // The first one is what a resumption resumes.

@@ -159,11 +159,6 @@ impl Lab {
         Ok(())
     }
 
-    /// A second loopback-like address for a pod (a service's address without a proxy).
-    pub fn add_address(&self, name: &str, address: Ipv4Addr) -> Result<()> {
-        self.ip(name, &format!("addr add {address}/32 dev lo\n"))
-    }
-
     /// Every TCP connection of the laboratory uses this congestion control from now on.
     pub fn set_congestion_control(&self, name: &str) -> Result<()> {
         for namespace in self.namespaces.values() {

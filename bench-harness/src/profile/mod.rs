@@ -60,11 +60,7 @@ impl Profile {
     /// When the subject, experiment or point does not exist, nothing can be recorded, or the
     /// experiment fails.
     pub fn run(&self) -> Result<()> {
-        let own = std::env::current_exe()?;
-        let ringway = self.ringway.clone().unwrap_or_else(|| own.with_file_name("ringway"));
-        let tools = own.ancestors().nth(2).unwrap_or(Path::new("target")).join("tools");
-        let envoy = self.envoy.clone().unwrap_or_else(|| tools.join("envoy"));
-        let programs = Programs { own: own.clone(), ringway, envoy };
+        let programs = Programs::find(self.ringway.clone(), self.envoy.clone())?;
         let subject = subject::by_name(&self.subject, &programs)?;
         let way = self.way(&*subject)?;
         let settings = Settings {
@@ -82,7 +78,7 @@ impl Profile {
             Profiled { experiment, point, way, seconds: self.seconds, out: self.out.clone() };
         let plan =
             Plan { experiments: vec![Box::new(profiled)], subjects: vec![subject], repetitions: 1 };
-        let bench = Bench::build(&own, "reno", Arc::new(AtomicBool::new(false)))?;
+        let bench = Bench::build(&programs.own, "reno", Arc::new(AtomicBool::new(false)))?;
         let measured = self.out.join("measured");
         if measured.exists() {
             fs::remove_dir_all(&measured).context("cannot remove what was measured before")?;

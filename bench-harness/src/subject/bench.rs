@@ -23,7 +23,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 
-use super::{Options, Pair, Rules, Subject, rules, tail};
+use super::{Handshakes, Options, Pair, Resumption, Rules, Subject, rules, tail};
 use crate::lab::{Lab, Process, Program};
 use crate::measure::{Cost, Memory};
 use crate::pki;
@@ -102,6 +102,10 @@ impl Bench {
 
     /// Puts the subject's rules in place, starts a pair and waits until bytes pass through it.
     pub fn start(&self, subject: &dyn Subject, options: &Options) -> Result<Pair> {
+        ensure!(
+            options.handshakes == Handshakes::Usual || subject.resumption() == Resumption::Optional,
+            "it cannot be told not to resume sessions"
+        );
         self.install(subject.rules())?;
         let mut pair = subject.start(self, options)?;
         let to: SocketAddr = ECHO.parse().expect("an address");

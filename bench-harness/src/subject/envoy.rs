@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use super::company::{self, Company, Service};
 use super::{
-    Bench, Changing, Group, Handshakes, InMesh, MARK, Options, Pair, Populating, Programs, Rules,
-    Subject, WORKERS, envoy_mesh,
+    Bench, Changing, Group, Handshakes, InMesh, MARK, Options, Pair, Populating, Programs,
+    Resumption, Rules, Subject, WORKERS, envoy_mesh,
 };
 use crate::http::get_from;
 use crate::lab::{Process, Program};
@@ -238,6 +238,10 @@ impl Subject for Envoy {
 
     fn rules(&self) -> Rules {
         Rules::Sidecar
+    }
+
+    fn resumption(&self) -> Resumption {
+        Resumption::Optional
     }
 
     fn start(&self, bench: &Bench, options: &Options) -> Result<Pair> {

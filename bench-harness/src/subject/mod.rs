@@ -58,6 +58,17 @@ pub enum Handshakes {
     Full,
 }
 
+/// Whether a subject resumes TLS sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resumption {
+    /// As it is told.
+    Optional,
+    /// As it likes; it cannot be told not to.
+    Always,
+    /// It cannot.
+    Never,
+}
+
 /// How a pair is to be started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -82,6 +93,11 @@ pub trait Subject {
 
     /// The rules in both pods while it runs.
     fn rules(&self) -> Rules;
+
+    /// Whether it resumes sessions, and so which [`Handshakes`] it can be started with.
+    fn resumption(&self) -> Resumption {
+        Resumption::Always
+    }
 
     /// Starts both sides. The rules are in place, bytes need not pass yet.
     ///

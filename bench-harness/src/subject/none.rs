@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
-use super::{Bench, Group, Handshakes, Options, Pair, Rules, Subject};
+use super::{Bench, Group, Options, Pair, Resumption, Rules, Subject};
 
 /// The baseline.
 pub(super) struct NoProxy;
@@ -30,8 +30,11 @@ impl Subject for NoProxy {
         true
     }
 
-    fn start(&self, _bench: &Bench, options: &Options) -> Result<Pair> {
-        ensure!(options.handshakes == Handshakes::Usual, "without a proxy there are no handshakes");
+    fn resumption(&self) -> Resumption {
+        Resumption::Never
+    }
+
+    fn start(&self, _bench: &Bench, _options: &Options) -> Result<Pair> {
         Ok(Pair::default())
     }
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{Bench, Group, Handshakes, MARK, Options, Pair, Rules, Subject, WORKERS};
+use super::{Bench, Group, MARK, Options, Pair, Rules, Subject, WORKERS};
 use crate::lab::{Process, Program};
 
 const COMMAND: &str = "RINGWAY_BENCH_SUBJECT_";
@@ -122,11 +122,7 @@ impl Subject for Other {
         Rules::Node
     }
 
-    fn start(&self, bench: &Bench, options: &Options) -> Result<Pair> {
-        ensure!(
-            options.handshakes == Handshakes::Usual,
-            "it cannot be told not to resume sessions"
-        );
+    fn start(&self, bench: &Bench, _options: &Options) -> Result<Pair> {
         if let Other::Ztunnel(path) = self {
             ensure!(path.exists(), "{ZTUNNEL} names {}, which is not there", path.display());
         }

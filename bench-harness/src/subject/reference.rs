@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{Bench, Group, Handshakes, MARK, Options, Pair, Programs, Rules, Subject};
+use super::{Bench, Group, MARK, Options, Pair, Programs, Resumption, Rules, Subject};
 use crate::lab::{Process, Program};
 
 /// The relay with some number of threads.
@@ -59,11 +59,11 @@ impl Subject for Reference {
         Rules::Node
     }
 
-    fn start(&self, bench: &Bench, options: &Options) -> Result<Pair> {
-        ensure!(
-            options.handshakes == Handshakes::Usual,
-            "it cannot be told not to resume sessions"
-        );
+    fn resumption(&self) -> Resumption {
+        Resumption::Never
+    }
+
+    fn start(&self, bench: &Bench, _options: &Options) -> Result<Pair> {
         ensure!(
             self.program.exists(),
             "there is no program {}; build it: cargo build --release -p ringway-bench",

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 
 use super::company::{self, Company, Service};
 use super::{
-    Bench, Changing, Group, Handshakes, InMesh, Options, Pair, Populating, Programs, Rules,
-    Subject, WORKERS, tail,
+    Bench, Changing, Group, Handshakes, InMesh, Options, Pair, Populating, Programs, Resumption,
+    Rules, Subject, WORKERS, tail,
 };
 use crate::http::get_from;
 use crate::lab::{Process, Program, wait_until};
@@ -40,22 +40,24 @@ impl Ringway {
         Ringway { program: programs.ringway.clone(), way }
     }
 
+    /// The settings of a host. What it captures is to follow.
+    pub(super) fn node_document(&self, name: &str, handshakes: Handshakes) -> String {
+        let reactor = if self.way == Way::AloneOnEpoll { "epoll" } else { "auto" };
+        let redirect = if self.way == Way::InIstio { "none" } else { "nftables" };
+        let resumption = handshakes == Handshakes::Usual;
+        format!(
+            "---\napiVersion: ringway.dev/v1alpha1\nkind: Node\nmetadata: {{name: {name}}}\n\
+             spec:\n  reactor: {reactor}\n  redirect: {redirect}\n  cores: {WORKERS}\n  \
+             sessionResumption: {resumption}\n  certificateAuthority: {{directory: ca}}\n  \
+             log: {{level: \"info,access=off\"}}\n  workloads:\n"
+        )
+    }
+
     /// The mesh: both nodes, the pods they capture, and what differs from version to version.
     fn configuration(&self, bench: &Bench, options: &Options, version: u32) -> String {
         let mut text = String::new();
-        let reactor = if self.way == Way::AloneOnEpoll { "epoll" } else { "auto" };
-        let redirect = if self.way == Way::InIstio { "none" } else { "nftables" };
-        let resumption = match options.handshakes {
-            Handshakes::Usual => "",
-            Handshakes::Full => "sessionResumption: false\n  ",
-        };
         for (side, node) in ["near", "far"].into_iter().enumerate() {
-            text.push_str(&format!(
-                "---\napiVersion: ringway.dev/v1alpha1\nkind: Node\nmetadata: {{name: {node}}}\n\
-                 spec:\n  reactor: {reactor}\n  redirect: {redirect}\n  cores: {WORKERS}\n  \
-                 {resumption}certificateAuthority: {{directory: ca}}\n  log: {{level: \"info,access=off\"}}\n  \
-                 workloads:\n"
-            ));
+            text.push_str(&self.node_document(node, options.handshakes));
             let pods = || Bench::pairs(options).iter().map(|pair| pair[side]);
             for pod in pods() {
                 let path = bench.lab.namespace(pod).path().display();
@@ -84,15 +86,9 @@ impl Ringway {
 
     /// The mesh of a company, which both hosts know as a whole.
     fn company_configuration(&self, company: &Company) -> String {
-        let reactor = if self.way == Way::AloneOnEpoll { "epoll" } else { "auto" };
         let mut text = String::new();
         for (number, host) in company::HOSTS.into_iter().enumerate() {
-            text.push_str(&format!(
-                "---\napiVersion: ringway.dev/v1alpha1\nkind: Node\nmetadata: {{name: {host}}}\n\
-                 spec:\n  reactor: {reactor}\n  redirect: nftables\n  cores: {WORKERS}\n  \
-                 certificateAuthority: {{directory: ca}}\n  log: {{level: \"info,access=off\"}}\n  \
-                 workloads:\n"
-            ));
+            text.push_str(&self.node_document(host, Handshakes::Usual));
             for service in company.services().iter().filter(|service| service.host == number) {
                 let path = company.lab.namespace(&service.name).path().display();
                 let Service { name, group, .. } = service;
@@ -164,6 +160,10 @@ impl Subject for Ringway {
 
     fn rules(&self) -> Rules {
         if self.way == Way::InIstio { Rules::Node } else { Rules::Own }
+    }
+
+    fn resumption(&self) -> Resumption {
+        Resumption::Optional
     }
 
     fn start(&self, bench: &Bench, options: &Options) -> Result<Pair> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::ringway::Ringway;
-use super::{Bench, ECHO, InMesh, PROBE, Rules, WORKERS};
+use super::{Bench, ECHO, Handshakes, InMesh, PROBE, Rules};
 use crate::lab::Program;
 use crate::mesh::{Format, Mesh};
 
@@ -22,7 +22,9 @@ impl Ringway {
         fs::create_dir_all(&folder)?;
         let (now, next) = (folder.join("mesh.yaml"), folder.join("mesh-next.yaml"));
         let file = folder.join("node.yaml");
-        fs::write(&file, node(bench))?;
+        let path = bench.lab.namespace("near").path().display();
+        let captured = format!("  - {{name: near, networkNamespace: {path}}}\n");
+        fs::write(&file, self.node_document("near", Handshakes::Usual) + &captured)?;
         for (path, changed) in [(&now, false), (&next, true)] {
             let mut out = BufWriter::new(File::create(path)?);
             match mesh.format {
@@ -54,17 +56,6 @@ impl Ringway {
         Ringway::wait_until_ready(bench, "near", &mut process, PATIENCE)?;
         Ok(InMesh { process, load_time: began.elapsed(), change: (next, now) })
     }
-}
-
-/// The document of the client's host.
-fn node(bench: &Bench) -> String {
-    let path = bench.lab.namespace("near").path().display();
-    format!(
-        "apiVersion: ringway.dev/v1alpha1\nkind: Node\nmetadata: {{name: near}}\nspec:\n  \
-         redirect: nftables\n  cores: {WORKERS}\n  certificateAuthority: {{directory: ca}}\n  \
-         log: {{level: \"info,access=off\"}}\n  \
-         workloads: [{{name: near, networkNamespace: {path}}}]\n"
-    )
 }
 
 /// The client's pod, the service that is asked for, and after the change the server in it. The server

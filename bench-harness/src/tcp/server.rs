@@ -20,8 +20,6 @@ pub enum Behaviour {
     Echo,
     /// Takes everything; at the client's end, answers `<bytes> <digest>` and ends.
     Sink,
-    /// Takes everything without looking at it (for load); answers nothing.
-    Discard,
     /// Sends `--bytes` bytes of the pattern, ends, and waits for the client's end.
     Source,
     /// Takes `--bytes` bytes and resets the connection.
@@ -85,7 +83,6 @@ impl Server {
         match behaviour {
             Behaviour::Echo => echo(&mut stream).await,
             Behaviour::Sink => sink(&mut stream).await,
-            Behaviour::Discard => discard(&stream).await,
             Behaviour::Source => self.send_pattern(&mut stream).await,
             Behaviour::Rst => self.reset(stream).await,
             Behaviour::Stall | Behaviour::Refuse | Behaviour::Null => std::future::pending().await,
@@ -142,24 +139,6 @@ async fn sink(stream: &mut TcpStream) -> io::Result<()> {
     }
     stream.write_all(format!("{bytes} {:016x}\n", digest.value()).as_bytes()).await?;
     stream.shutdown().await
-}
-
-/// Has the kernel throw the bytes away (`MSG_TRUNC`), so that the server costs next to nothing.
-async fn discard(stream: &TcpStream) -> io::Result<()> {
-    use rustix::net::{RecvFlags, recv};
-    let mut room = vec![0; 1 << 20];
-    loop {
-        stream.readable().await?;
-        let taken = stream.try_io(tokio::io::Interest::READABLE, || {
-            recv(stream, &mut room[..], RecvFlags::TRUNC).map(|(_, full)| full).map_err(Into::into)
-        });
-        match taken {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 #[cfg(test)]

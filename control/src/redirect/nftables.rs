@@ -140,6 +140,23 @@ fn probe_source(family: Family) -> String {
 mod tests {
     use super::*;
 
+    /// The redirecting itself, which is the same whatever is tracked.
+    const NAT: &str = r#"  chain nat_prerouting {
+    type nat hook prerouting priority -100; policy accept;
+    ip saddr 169.254.7.127 meta l4proto tcp accept
+    meta l4proto tcp meta mark & 0xfff == 0x111 accept
+    ip daddr != 127.0.0.1 tcp dport != 15008 tcp flags & (fin | syn | rst | ack) == syn meta mark & 0xfff != 0x539 redirect to :15006
+  }
+  chain nat_output {
+    type nat hook output priority -100; policy accept;
+    ip daddr 169.254.7.127 meta l4proto tcp accept
+    meta l4proto tcp meta mark & 0xfff == 0x111 accept
+    ip daddr != 127.0.0.1 oifname "lo" accept
+    ip daddr != 127.0.0.1 tcp flags & (fin | syn | rst | ack) == syn meta mark & 0xfff != 0x539 redirect to :15001
+  }
+}
+"#;
+
     #[test]
     fn the_whole_policy_without_ipv6() {
         let options = RedirectOptions { ipv6: false, ..RedirectOptions::default() };
@@ -158,22 +175,8 @@ table inet ringway {
     oifname != "lo" meta mark & 0xfff == 0x539 tcp dport 15008 notrack
     oifname != "lo" meta mark & 0xfff == 0x539 tcp sport 15008 notrack
   }
-  chain nat_prerouting {
-    type nat hook prerouting priority -100; policy accept;
-    ip saddr 169.254.7.127 meta l4proto tcp accept
-    meta l4proto tcp meta mark & 0xfff == 0x111 accept
-    ip daddr != 127.0.0.1 tcp dport != 15008 tcp flags & (fin | syn | rst | ack) == syn meta mark & 0xfff != 0x539 redirect to :15006
-  }
-  chain nat_output {
-    type nat hook output priority -100; policy accept;
-    ip daddr 169.254.7.127 meta l4proto tcp accept
-    meta l4proto tcp meta mark & 0xfff == 0x111 accept
-    ip daddr != 127.0.0.1 oifname "lo" accept
-    ip daddr != 127.0.0.1 tcp flags & (fin | syn | rst | ack) == syn meta mark & 0xfff != 0x539 redirect to :15001
-  }
-}
 "#;
-        assert_eq!(install_script(&options), want);
+        assert_eq!(install_script(&options), format!("{want}{NAT}"));
     }
 
     #[test]
@@ -191,22 +194,8 @@ table inet ringway {
     type route hook output priority -150; policy accept;
     ct mark & 0xfff == 0x111 meta mark set ct mark
   }
-  chain nat_prerouting {
-    type nat hook prerouting priority -100; policy accept;
-    ip saddr 169.254.7.127 meta l4proto tcp accept
-    meta l4proto tcp meta mark & 0xfff == 0x111 accept
-    ip daddr != 127.0.0.1 tcp dport != 15008 tcp flags & (fin | syn | rst | ack) == syn meta mark & 0xfff != 0x539 redirect to :15006
-  }
-  chain nat_output {
-    type nat hook output priority -100; policy accept;
-    ip daddr 169.254.7.127 meta l4proto tcp accept
-    meta l4proto tcp meta mark & 0xfff == 0x111 accept
-    ip daddr != 127.0.0.1 oifname "lo" accept
-    ip daddr != 127.0.0.1 tcp flags & (fin | syn | rst | ack) == syn meta mark & 0xfff != 0x539 redirect to :15001
-  }
-}
 "#;
-        assert_eq!(install_script(&options), want);
+        assert_eq!(install_script(&options), format!("{want}{NAT}"));
     }
 
     #[test]

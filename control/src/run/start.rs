@@ -194,8 +194,7 @@ fn redirect_options(node: &NodeConfig) -> RedirectOptions {
         outbound_port: node.ports.outbound,
         inbound_plaintext_port: node.ports.inbound,
         hbone_port: node.ports.tunnel,
-        probes: true,
-        marks_accepted: true,
+        ..RedirectOptions::default()
     }
 }
 
