@@ -68,7 +68,7 @@ fn a_servers_reset_arrives_as_a_reset(reactor: &str) {
 }
 
 fn a_reset_without_a_tunnel_is_a_reset(reactor: &str) {
-    let mesh = Mesh::start(reactor);
+    let mesh = Mesh::with(reactor).permissive().start();
     let behave = |mut stream: std::net::TcpStream, _| {
         stream.read_exact(&mut [0; 1]).unwrap();
         reset(stream);
@@ -86,7 +86,7 @@ fn a_reset_without_a_tunnel_is_a_reset(reactor: &str) {
 }
 
 fn an_application_that_refuses_is_a_reset_and_an_error(reactor: &str) {
-    let mesh = Mesh::start(reactor);
+    let mesh = Mesh::with(reactor).permissive().start();
     // Nobody listens on this port of server.
     let mut stream = connect(mesh.at("client"), mesh.address("server", 8080));
     let error = stream.read(&mut [0; 1]).expect_err("a refusal is no clean end");

@@ -66,7 +66,7 @@ fn the_drain_deadline_ends_what_is_left(reactor: &str) {
 }
 
 fn a_reload_adds_a_running_workload_without_a_failed_request(reactor: &str) {
-    let mut mesh = Mesh::start(reactor);
+    let mut mesh = Mesh::with(reactor).permissive().start();
     let _server = Application::echo(mesh.at("server"), 8080);
     let _late = Application::echo(mesh.at("late"), 8080);
     let to_late = mesh.address("late", 8080);
@@ -132,7 +132,7 @@ fn a_reload_takes_a_workload_away(reactor: &str) {
 }
 
 fn open_connections_survive_enrolment_and_withdrawal(reactor: &str) {
-    let mesh = Mesh::start(reactor);
+    let mesh = Mesh::with(reactor).permissive().start();
     let _late = Application::echo(mesh.at("late"), 8080);
     let _legacy = Application::echo(mesh.at("legacy"), 8080);
     // Towards it and from it, through a proxy on the other side and without any.

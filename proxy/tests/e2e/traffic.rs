@@ -169,7 +169,7 @@ fn an_unknown_destination_is_passed_through(reactor: &str) {
 }
 
 fn a_client_outside_the_mesh_reaches_a_captured_server(reactor: &str) {
-    let mesh = Mesh::start(reactor);
+    let mesh = Mesh::with(reactor).permissive().start();
     let _server = Application::http(mesh.at("server"), 8080, "server");
     let (status, body) = http_get(mesh.at("stranger"), mesh.address("server", 8080), "/").unwrap();
     assert_eq!((status, body.as_str()), (200, "server was asked from 10.1.0.99"));
@@ -182,7 +182,7 @@ fn a_client_outside_the_mesh_reaches_a_captured_server(reactor: &str) {
 }
 
 fn half_close_is_half_close(reactor: &str) {
-    let mesh = Mesh::start(reactor);
+    let mesh = Mesh::with(reactor).permissive().start();
     // Takes a request up to its end, then answers at length, and ends.
     let _patient = Application::start(mesh.at("server"), 8080, |mut stream, _| {
         let mut request = Vec::new();
@@ -227,7 +227,7 @@ fn half_close_is_half_close(reactor: &str) {
 }
 
 fn large_transfers_arrive_whole_in_both_directions(reactor: &str) {
-    let mesh = Mesh::start(reactor);
+    let mesh = Mesh::with(reactor).permissive().start();
     let _server = Application::echo(mesh.at("server"), 8080);
     let _legacy = Application::echo(mesh.at("legacy"), 8080);
     // In a tunnel; and without one, where bulk is spliced.
@@ -313,7 +313,7 @@ fn what_was_in_flight_is_told_apart(reactor: &str) {
 fn short_connections_do_not_collide(reactor: &str) {
     // The application sees its client's address on a connection that we dial: its port must not be
     // one that the client itself uses at that moment, or the two are one to connection tracking.
-    let mesh = Mesh::start(reactor);
+    let mesh = Mesh::with(reactor).permissive().start();
     let _server = Application::echo(mesh.at("server"), 8080);
     for from in ["stranger", "client"] {
         let (from, to) = (mesh.at(from), mesh.address("server", 8080));

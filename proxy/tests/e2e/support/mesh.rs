@@ -36,6 +36,14 @@ const PODS: [(&str, &str, [u8; 4]); 8] = [
     ("legacy", "host-b", [10, 2, 0, 99]),
 ];
 
+/// Said for the whole mesh.
+const PERMISSIVE: &str = "---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: istio-system}
+spec: {mtls: {mode: PERMISSIVE}}
+";
+
 /// What a test wants to be different.
 #[derive(Clone)]
 pub(crate) struct MeshBuilder {
@@ -48,6 +56,7 @@ pub(crate) struct MeshBuilder {
     descriptors: Option<u32>,
     redirect: String,
     dedicated: bool,
+    permissive: bool,
 }
 
 /// Two hosts and their proxies, running.
@@ -82,6 +91,7 @@ impl Mesh {
             descriptors: None,
             redirect: "auto".to_owned(),
             dedicated: false,
+            permissive: false,
         }
     }
 
@@ -187,6 +197,12 @@ impl MeshBuilder {
         self
     }
 
+    /// Workloads are reached by clients without an identity, too.
+    pub(crate) fn permissive(mut self) -> MeshBuilder {
+        self.permissive = true;
+        self
+    }
+
     /// Builds the laboratory, starts both proxies, waits until both are ready.
     pub(crate) fn start(self) -> Mesh {
         let mut lab = Lab::unique().unwrap();
@@ -206,6 +222,9 @@ impl MeshBuilder {
     /// The configuration of both hosts.
     pub(crate) fn configuration(&self, lab: &Lab) -> String {
         let mut text = String::new();
+        if self.permissive {
+            text.push_str(PERMISSIVE);
+        }
         for host in ["host-a", "host-b"] {
             let authority = if host == "host-b" && self.other_root { "other-ca" } else { "ca" };
             text.push_str(&format!(
