@@ -25,6 +25,7 @@ pub fn settings(node: &NodeConfig) -> Vec<Setting> {
         ("reactor", reactor(node.reactor).to_owned()),
         ("trustDomain", node.trust_domain.to_string()),
         ("clusterDomain", node.cluster_domain.to_string()),
+        ("rootNamespace", node.root_namespace.to_string()),
         ("cluster", node.cluster.to_string()),
         ("network", node.network.to_string()),
         ("locality", node.locality.to_string()),
@@ -53,9 +54,10 @@ pub fn settings(node: &NodeConfig) -> Vec<Setting> {
 
 /// Settings that only a new start takes: those that differ between `old` and `new`.
 pub fn need_restart(old: &NodeConfig, new: &NodeConfig) -> Vec<&'static str> {
-    const TAKEN_AT_ONCE: [&str; 8] = [
+    const TAKEN_AT_ONCE: [&str; 9] = [
         "trustDomain",
         "clusterDomain",
+        "rootNamespace",
         "cluster",
         "network",
         "locality",

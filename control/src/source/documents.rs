@@ -11,6 +11,7 @@ use super::kubernetes::{self, Context};
 use super::local::{self, LocalObjects};
 use super::node::node;
 use super::objects::Objects;
+use super::security;
 use super::world::World;
 use super::yaml::fields::expected;
 use super::yaml::reader::{Abandoned, Reader};
@@ -216,7 +217,14 @@ impl Document<'_, '_> {
                 objects.workloads.push(&name, entry);
             }
             Kind::ServiceAccount => {}
-            Kind::Authorization => local::report_unenforced(value.place, "remove it", reporter),
+            Kind::AuthorizationPolicy => {
+                let policy = security::authorization_policy(value, context, reporter)?;
+                objects.authorizations.extend(policy);
+            }
+            Kind::PeerAuthentication => {
+                let object = security::peer_authentication(value, context, reporter)?;
+                objects.peer_authentications.push(object);
+            }
         }
         Some(())
     }

@@ -15,8 +15,8 @@ pub(crate) enum Kind {
     WorkloadEntry,
     /// Belongs to the others, but says nothing a proxy needs.
     ServiceAccount,
-    /// Must not be overlooked.
-    Authorization,
+    AuthorizationPolicy,
+    PeerAuthentication,
 }
 
 const KINDS: &[(&str, &str, Kind)] = &[
@@ -28,8 +28,10 @@ const KINDS: &[(&str, &str, Kind)] = &[
     ("networking.istio.io/v1", "WorkloadEntry", Kind::WorkloadEntry),
     ("networking.istio.io/v1beta1", "WorkloadEntry", Kind::WorkloadEntry),
     ("networking.istio.io/v1alpha3", "WorkloadEntry", Kind::WorkloadEntry),
-    ("security.istio.io/v1", "AuthorizationPolicy", Kind::Authorization),
-    ("security.istio.io/v1beta1", "AuthorizationPolicy", Kind::Authorization),
+    ("security.istio.io/v1", "AuthorizationPolicy", Kind::AuthorizationPolicy),
+    ("security.istio.io/v1beta1", "AuthorizationPolicy", Kind::AuthorizationPolicy),
+    ("security.istio.io/v1", "PeerAuthentication", Kind::PeerAuthentication),
+    ("security.istio.io/v1beta1", "PeerAuthentication", Kind::PeerAuthentication),
 ];
 
 /// What the object says it is, if that is something.
@@ -74,11 +76,7 @@ fn report_no_kind(value: &Value, reporter: &mut Reporter) {
 
 fn report_unknown_kind(kind: &Value, text: &str, reporter: &mut Reporter) {
     let kinds = || KINDS.iter().map(|(_, kind, _)| *kind);
-    let mut names: Vec<&str> = KINDS
-        .iter()
-        .filter(|(.., kind)| !matches!(kind, Kind::Authorization))
-        .map(|(_, name, _)| *name)
-        .collect();
+    let mut names: Vec<&str> = kinds().collect();
     names.dedup();
     let help = match nearest(text, kinds()) {
         Some(near) => format!("did you mean `{near}`?"),

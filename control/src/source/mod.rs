@@ -1,8 +1,8 @@
 //! The configuration as the user writes it: files of YAML or JSON documents, read into one snapshot of the mesh.
 //!
 //! ```text
-//! yaml ────▶ documents ─▶ node, kubernetes, local ─▶ compile ─▶ world ─▶ MeshConfig
-//! values      objects      what each one says         what they mean together
+//! yaml ────▶ documents ─▶ node, kubernetes, security, local ─▶ compile ─▶ world ─▶ MeshConfig
+//! values      objects      what each one says                   what they mean together
 //! ```
 //!
 //! Nothing is guessed and nothing is overlooked: every unknown key, wrong value and dangling reference is an error with
@@ -19,6 +19,7 @@ mod mesh;
 mod names;
 mod node;
 mod objects;
+mod security;
 mod watch;
 mod world;
 mod yaml;

@@ -10,6 +10,7 @@ use ringway_engine::snapshot::{AppProtocol, IpFamilies};
 use super::chunks::Chunks;
 use super::diagnostics::Place;
 use super::node::NodeDocument;
+use super::security::{AuthorizationObject, PeerAuthenticationObject};
 
 /// Key and value, sorted by key.
 pub(crate) type Labels = Box<[(Arc<str>, Arc<str>)]>;
@@ -24,6 +25,8 @@ pub(crate) struct Objects {
     pub(crate) namespaces: Vec<NamespaceObject>,
     pub(crate) services: Vec<ServiceObject>,
     pub(crate) workloads: Chunks<WorkloadObject>,
+    pub(crate) authorizations: Vec<AuthorizationObject>,
+    pub(crate) peer_authentications: Vec<PeerAuthenticationObject>,
     pub(crate) unreadable: Unreadable,
 }
 

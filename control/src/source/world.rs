@@ -3,12 +3,12 @@
 //! It begins as the one in force, if there is one: what a reload does not change is not made again, so that both
 //! generations share it, and a mesh of 150,000 workloads is not in memory twice.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use ringway_engine::snapshot::{
-    AuthorizationPolicy, Interner, NamespacedHostname, Service, Settings, Snapshot, Workload,
-    WorkloadDescription, WorkloadError,
+    AuthorizationPolicy, Interner, NamespacedHostname, Service, Settings, Snapshot, TunnelProtocol,
+    Workload, WorkloadDescription, WorkloadError,
 };
 
 use super::chunks::Chunks;
@@ -22,9 +22,11 @@ pub(crate) struct World {
     workloads: HashSet<u64>,
     /// Where those of local files were described.
     local: Chunks<(u64, Place)>,
+    /// How many of them are in the mesh.
+    local_in_mesh: usize,
     services: HashMap<NamespacedHostname, Place>,
     /// The names of the policies that were said, as `namespace/name`.
-    policies: HashSet<String>,
+    policies: BTreeSet<String>,
 }
 
 impl World {
@@ -35,8 +37,9 @@ impl World {
             interner: Interner::new(),
             workloads: HashSet::new(),
             local: Chunks::default(),
+            local_in_mesh: 0,
             services: HashMap::new(),
-            policies: HashSet::new(),
+            policies: BTreeSet::new(),
         }
     }
 
@@ -56,6 +59,7 @@ impl World {
         reporter: &mut Reporter,
     ) -> Result<(), WorkloadError> {
         let hash = hash(&description.uid);
+        self.local_in_mesh += usize::from(description.protocol == TunnelProtocol::Hbone);
         self.add_workload(description, place, reporter)?;
         self.local.push("", (hash, place));
         Ok(())
@@ -108,6 +112,16 @@ impl World {
         if known.is_none_or(|known| **known != policy) {
             self.snapshot.upsert_policy(policy);
         }
+    }
+
+    /// The policies that were said this time, as `namespace/name`.
+    pub(crate) fn policies(&self) -> &BTreeSet<String> {
+        &self.policies
+    }
+
+    /// How many workloads of local files are in the mesh.
+    pub(crate) fn local_in_mesh(&self) -> usize {
+        self.local_in_mesh
     }
 
     /// Whether a workload was described this time.

@@ -23,9 +23,12 @@ pub(super) fn report(
         objects.services.iter().map(|each| ((&each.namespace, &each.name), each.place)),
     );
     twice.paths(
-        "policies",
-        local.policies.iter().map(|(place, each)| ((&each.namespace, &each.name), *place)),
+        "PeerAuthentications",
+        objects.peer_authentications.iter().map(|each| ((&each.namespace, &each.name), each.place)),
     );
+    let authorizations = objects.authorizations.iter().map(|each| (each.place, &each.policy));
+    let policies = authorizations.chain(local.policies.iter().map(|(place, each)| (*place, each)));
+    twice.paths("policies", policies.map(|(place, each)| ((&each.namespace, &each.name), place)));
     twice.workload_names(&objects.workloads);
     twice.workload_addresses(&objects.workloads, nodes);
     twice.all(virtual_addresses(objects), |(namespace, ip)| {

@@ -1,16 +1,20 @@
 //! What the objects of a load mean together.
 //!
 //! First who is meant (this node, the captured workloads), then what must not be (two of one name, one address for
-//! two), then the snapshot: every workload with the services that select it, every service, and what local files say.
+//! two), then the snapshot: every workload with the services and policies that select it, every service, every policy, and
+//! what local files say.
 
 mod duplicates;
+mod label_index;
 mod local;
+mod mutual_tls;
 mod nodes;
+mod policies;
 mod selectors;
 mod services;
 mod workloads;
 
-use ringway_engine::snapshot::Settings;
+use ringway_engine::snapshot::{Settings, TunnelProtocol};
 
 use super::Diagnostics;
 use super::diagnostics::{Problem, Reporter};
@@ -18,6 +22,7 @@ use super::documents::Documents;
 use super::mesh::MeshConfig;
 use super::node::config::NodeConfig;
 use nodes::Nodes;
+use policies::Policies;
 use selectors::Selectors;
 use services::service;
 use workloads::Workloads;
@@ -35,21 +40,32 @@ pub(crate) fn compile(
 
     nodes.report_captured(&world, reporter);
     let mut selectors = Selectors::new(&objects.services, &own.cluster_domain);
+    let mut policies = Policies::new(
+        &objects.authorizations,
+        &objects.peer_authentications,
+        &own.root_namespace,
+        reporter,
+    );
     let workloads = Workloads::new(&objects.namespaces, reporter);
     objects.workloads.consume(|name, object| {
         let services = selectors.memberships(&object.template);
         let capture = nodes.capture(&object.template.namespace, name);
         let placement = nodes.placement(capture);
-        let description = workloads.description(name, object, placement, services, reporter);
+        let mut description = workloads.description(name, object, placement, services, reporter);
+        let in_mesh = description.protocol == TunnelProtocol::Hbone;
+        description.authorization_policies = policies.names(&object.template, in_mesh);
         nodes.found(capture, &description.uid);
         if let Err(error) = world.add_workload(description, object.place, reporter) {
             reporter.report(Problem::error(object.place, error.to_string()));
         }
     });
     selectors.report(reporter);
+    policies.report(reporter);
     for object in &objects.services {
         world.add_service(service(object, &own), object.place, reporter);
     }
+    policies.report_unreached(&world, reporter);
+    policies.add(&mut world);
     local::add(local, &mut world, reporter);
     nodes.report_dangling(world.snapshot(), &objects.unreadable, reporter);
     // Until here the addresses of templates were keys.

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use ringway_engine::snapshot::{Membership, NamespacedHostname, PortMapping};
 
+use super::label_index::LabelIndex;
 use crate::source::diagnostics::suggest::{did_you_mean, one_of};
 use crate::source::diagnostics::{Problem, Reporter};
-use crate::source::objects::{Labels, ServiceObject, TargetPort, Template};
+use crate::source::objects::{ServiceObject, TargetPort, Template};
 
 /// The selectors of all services.
 pub(super) struct Selectors<'s> {
     services: Vec<Selector<'s>>,
-    /// Services by their namespace and the first label they ask for, so that a workload looks at few of them.
-    by_label: HashMap<(&'s str, &'s str, &'s str), Vec<usize>>,
+    index: LabelIndex<'s>,
     /// By the address of the template, of which there is one for all equal workloads, and which outlives this.
     memberships: HashMap<usize, Vec<Membership>>,
 }
@@ -43,15 +43,10 @@ pub(super) fn host_name(service: &ServiceObject, cluster_domain: &str) -> Namesp
 
 impl<'s> Selectors<'s> {
     pub(super) fn new(services: &'s [ServiceObject], cluster_domain: &str) -> Selectors<'s> {
-        let mut by_label: HashMap<_, Vec<usize>> = HashMap::new();
-        for (index, service) in services.iter().enumerate() {
-            if let Some((key, value)) = service.selector.first() {
-                let label = (&*service.namespace, &**key, &**value);
-                by_label.entry(label).or_default().push(index);
-            }
-        }
+        let asked = services.iter().map(|service| (&*service.namespace, &service.selector));
+        let index = LabelIndex::new(asked);
         let services = services.iter().map(|service| Selector::new(service, cluster_domain));
-        Selectors { services: services.collect(), by_label, memberships: HashMap::new() }
+        Selectors { services: services.collect(), index, memberships: HashMap::new() }
     }
 
     /// The services of a workload, and where their named ports lead.
@@ -66,15 +61,7 @@ impl<'s> Selectors<'s> {
     }
 
     fn select(&mut self, template: &Template) -> Vec<Membership> {
-        let mut selected: Vec<usize> = Vec::new();
-        for (key, value) in &template.labels {
-            let candidates = self.by_label.get(&(&*template.namespace, &**key, &**value));
-            let fulfilled = candidates.into_iter().flatten().filter(|index| {
-                is_subset(&self.services[**index].service.selector, &template.labels)
-            });
-            selected.extend(fulfilled);
-        }
-        selected.sort_unstable();
+        let selected = self.index.select(&template.namespace, &template.labels);
         selected.into_iter().map(|index| self.services[index].membership(template)).collect()
     }
 
@@ -90,11 +77,6 @@ impl<'s> Selectors<'s> {
             }
         }
     }
-}
-
-/// Both are sorted by key.
-fn is_subset(selector: &Labels, labels: &Labels) -> bool {
-    selector.iter().all(|pair| labels.binary_search(pair).is_ok())
 }
 
 impl<'s> Selector<'s> {

@@ -107,6 +107,11 @@ impl Reporter {
         self.errors > 0
     }
 
+    /// Errors so far, those that are only counted included.
+    pub(crate) fn errors(&self) -> usize {
+        self.errors
+    }
+
     pub(crate) fn has_errors_in(&self, file: FileId) -> bool {
         self.problems.iter().any(|problem| problem.place.file == file)
     }

@@ -91,8 +91,11 @@ pub(crate) fn labels(
 }
 
 /// Annotations that are looked at. The others may be long, and different for every object.
-const ANNOTATIONS: [&str; 2] =
-    ["ambient.istio.io/redirection", "networking.istio.io/traffic-distribution"];
+const ANNOTATIONS: [&str; 3] = [
+    "ambient.istio.io/redirection",
+    "istio.io/dry-run",
+    "networking.istio.io/traffic-distribution",
+];
 
 fn annotations(value: &Value, context: &mut Context, reporter: &mut Reporter) -> Option<Labels> {
     let Some(entries) = value.entries() else {

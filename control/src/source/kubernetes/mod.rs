@@ -8,7 +8,7 @@ mod pod;
 mod service;
 mod workload_entry;
 
-pub(crate) use metadata::{Metadata, metadata};
+pub(crate) use metadata::{Metadata, labels, metadata};
 pub(crate) use pod::pod;
 pub(crate) use service::service;
 pub(crate) use workload_entry::{locality, workload_entry};

@@ -7,7 +7,7 @@ mod policy;
 mod service;
 mod workload;
 
-pub(crate) use policy::{policy, report_unenforced};
+pub(crate) use policy::policy;
 pub(crate) use service::service;
 pub(crate) use workload::workload;
 

@@ -1,19 +1,14 @@
-//! Authorization policies: who may connect to whom.
-//!
-//! They are read and checked completely. They are not enforced yet; running a mesh whose policies have no effect would
-//! let in whom its owner keeps out, so a policy that is more than a dry run refuses the configuration.
+//! A policy of ztunnel's local file: who may connect to whom, as a control plane would send it.
 
-use std::str::FromStr;
-
-use ipnet::IpNet;
 use ringway_engine::snapshot::{
-    AuthorizationPolicy, Cidr, PolicyAction, PolicyClause, PolicyMatch, PolicyRule, PolicyScope,
+    AuthorizationPolicy, PolicyAction, PolicyClause, PolicyMatch, PolicyRule, PolicyScope,
     ServiceAccountMatch, TextMatch,
 };
 
 use super::LocalObjects;
 use crate::source::diagnostics::suggest::did_you_mean;
-use crate::source::diagnostics::{Place, Problem, Reporter};
+use crate::source::diagnostics::{Problem, Reporter};
+use crate::source::security::range;
 use crate::source::yaml::fields::{Fields, expected, list, mapping};
 use crate::source::yaml::scalars::{boolean, nonempty, port, word};
 use crate::source::yaml::value::{Content, Value, shortened};
@@ -23,18 +18,7 @@ pub(crate) fn policy(value: &Value, local: &mut LocalObjects, reporter: &mut Rep
         let place = fields.value_place("name");
         read(fields).map(|policy| (place, policy))
     });
-    let Some((place, policy)) = policy.flatten() else { return };
-    if !policy.dry_run {
-        report_unenforced(place, "remove it or set `dryRun: true`", reporter);
-    }
-    local.policies.push((place, policy));
-}
-
-/// Fails closed: better no mesh than one that is open without anybody knowing.
-pub(crate) fn report_unenforced(place: Place, remedy: &str, reporter: &mut Reporter) {
-    let message = "authorization policies are not supported by this version of Ringway";
-    let help = format!("it would not be enforced, so nothing is started: {remedy}");
-    reporter.report(Problem::error(place, message).help(help));
+    local.policies.extend(policy.flatten());
 }
 
 fn read(fields: &mut Fields<'_, '_>) -> Option<AuthorizationPolicy> {
@@ -91,6 +75,7 @@ fn entries<T>(
     read: fn(&Value, &mut Reporter) -> Option<T>,
     fields: &mut Fields<'_, '_>,
 ) -> Vec<T> {
+    fields.must_not_be_null(key, "leave the key out if no condition is meant");
     let entries = fields.optional(key, |value, reporter| list(value, reporter, read));
     entries.unwrap_or_default()
 }
@@ -104,19 +89,6 @@ fn service_account(value: &Value, reporter: &mut Reporter) -> Option<ServiceAcco
             service_account: service_account?.into(),
         })
     })?
-}
-
-fn range(value: &Value, reporter: &mut Reporter) -> Option<Cidr> {
-    let text = nonempty(value, reporter)?;
-    match IpNet::from_str(text) {
-        Ok(range) => Cidr::new(range.addr(), range.prefix_len()),
-        Err(_) => {
-            let message = format!("expected a range of addresses, found {:?}", shortened(text));
-            let help = "for example 10.0.0.0/8, or 10.0.0.1/32 for one address";
-            reporter.report(Problem::error(value.place, message).help(help.to_owned()));
-            None
-        }
-    }
 }
 
 const MATCHES: [&str; 4] = ["Exact", "Prefix", "Suffix", "Presence"];

@@ -22,6 +22,8 @@ pub struct NodeConfig {
     pub trust_domain: Arc<str>,
     /// The domain under which Services have their host names.
     pub cluster_domain: Arc<str>,
+    /// The namespace whose policies are for the whole mesh.
+    pub root_namespace: Arc<str>,
     /// The name of the cluster, a part of every workload's id.
     pub cluster: Arc<str>,
     /// The network this node is in; workloads of other networks are not reached directly.
@@ -61,6 +63,7 @@ impl Default for NodeConfig {
             reactor: Reactor::Auto,
             trust_domain: "cluster.local".into(),
             cluster_domain: "cluster.local".into(),
+            root_namespace: "istio-system".into(),
             cluster: "Kubernetes".into(),
             network: Arc::default(),
             locality: Arc::default(),

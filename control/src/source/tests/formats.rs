@@ -95,6 +95,16 @@ fn bookinfo_has_three_reviews_behind_one_address() {
         [("v1".into(), on("host-a")), ("v2".into(), on("host-b")), ("v3".into(), on("host-a"))]
     );
     assert!(mesh.snapshot.workloads().all(|workload| workload.protocol() == TunnelProtocol::Hbone));
+    let policies =
+        |name| -> Vec<&str> { workload(&mesh.snapshot, name).authorization_policies().collect() };
+    let strict = "istio-system/istio_converted_static_strict";
+    let page = "bookinfo/converted_peer_authentication_page-for-everybody";
+    assert_eq!(policies("productpage-v1"), [page]);
+    assert_eq!(policies("ratings-v1"), ["bookinfo/ratings-for-the-reviews", strict]);
+    for version in ["reviews-v1", "reviews-v2", "reviews-v3"] {
+        assert_eq!(policies(version), ["bookinfo/reviews-for-the-page", strict]);
+    }
+    assert_eq!(mesh.snapshot.policies().count(), 5);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod diagnostics;
 mod formats;
 mod fuzzing;
+mod policies;
 mod reloading;
 mod scale;
 mod watching;

@@ -99,6 +99,16 @@ impl<'v> Fields<'v, '_> {
         (!value.is_null()).then_some(value)
     }
 
+    /// Reports a key with nothing behind it where that is not the same as leaving the key out: all entries of a list
+    /// were perhaps made comments.
+    pub(crate) fn must_not_be_null(&mut self, key: &'static str, help: &str) {
+        let entry = self.entries.iter().find(|(own, _)| &*own.text == key);
+        if let Some((own, _)) = entry.filter(|(_, value)| value.is_null()) {
+            let message = format!("there is nothing behind `{key}`");
+            self.reporter.report(Problem::error(own.place, message).help(help.to_owned()));
+        }
+    }
+
     /// Keys that mean something to others, but not to Ringway.
     pub(crate) fn ignore(&mut self, keys: &[&'static str]) {
         self.known.extend(keys);
