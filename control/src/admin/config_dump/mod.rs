@@ -3,6 +3,7 @@
 //! Keys are camelCase; lists are sorted, so that two dumps can be compared; what is at its default is left out where
 //! `istioctl` does without it.
 
+mod policies;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use rustls_pki_types::CertificateDer;
 use serde::Serialize;
 use serde_json::Value;
 
+use self::policies::PolicyView;
 use crate::identity::certificate;
 use crate::identity::{CertificateSummary, IdentityStatus};
 
@@ -105,6 +107,8 @@ pub fn render(input: &DumpInput) -> Vec<u8> {
     let mut services: Vec<_> =
         snapshot.services().map(|one| ServiceView::of(one, snapshot)).collect();
     services.sort_by_key(|one| (one.hostname, one.namespace));
+    let mut policies: Vec<_> = snapshot.policies().map(|one| PolicyView::of(one)).collect();
+    policies.sort_by_key(|one| (one.namespace, one.name));
     let staged_services = snapshot
         .missing_services()
         .map(|name| {
@@ -117,7 +121,7 @@ pub fn render(input: &DumpInput) -> Vec<u8> {
     let dump = Dump {
         workloads,
         services,
-        policies: [],
+        policies,
         staged_services,
         certificates,
         workload_state: &input.workload_state,
@@ -132,8 +136,7 @@ pub fn render(input: &DumpInput) -> Vec<u8> {
 struct Dump<'a> {
     workloads: Vec<WorkloadView<'a>>,
     services: Vec<ServiceView<'a>>,
-    /// Policies are not enforced yet, and a configuration with any is refused.
-    policies: [(); 0],
+    policies: Vec<PolicyView<'a>>,
     staged_services: BTreeMap<String, BTreeMap<&'a str, EndpointView<'a>>>,
     certificates: Vec<CertificateView>,
     workload_state: &'a BTreeMap<String, WorkloadState>,

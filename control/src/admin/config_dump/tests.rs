@@ -11,6 +11,7 @@ use ringway_protocols::tls::Options;
 
 use super::*;
 use crate::identity::{CaOptions, EmbeddedCa};
+use crate::source::{self, Source};
 
 fn name(host: &str) -> NamespacedHostname {
     NamespacedHostname::new("shop", host)
@@ -160,4 +161,55 @@ fn certificates_tell_their_state_and_no_key() {
     assert!(leaf["pem"].as_str().unwrap().starts_with("LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t"));
     assert_eq!(dump["certificates"][2]["rootCerts"].as_array().unwrap().len(), 1);
     assert!(!dump.to_string().contains(&key), "keys stay inside");
+}
+
+/// What is dumped is ztunnel's local form, so it can be read again: it must come to the same policies.
+#[test]
+fn a_dump_of_policies_can_be_read_again() {
+    let every_key = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: every, namespace: istio-system, annotations: {istio.io/dry-run: 'true'}}
+spec:
+  action: DENY
+  rules:
+  - from:
+    - source: {principals: [a/ns/b/sa/c, 'a*', '*c', '*'], namespaces: [a], ipBlocks: [10.0.0.0/8]}
+    - source: {notPrincipals: ['*'], notNamespaces: [a], notIpBlocks: ['fd00::/8']}
+    - source: {serviceAccounts: [a/b], notServiceAccounts: [c/d]}
+    to: [{operation: {ports: ['80'], notPorts: ['81']}}]
+    when: [{key: destination.ip, values: [10.0.0.1], notValues: [10.0.0.2]}]
+  - {}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: nobody, namespace: shop}
+spec: {}
+";
+    let load = |text: &str| {
+        let source = Source::Text { name: "mesh.yaml".to_owned(), text: text.to_owned() };
+        source::load(&[source], Some("host-a")).unwrap_or_else(|mistakes| panic!("{mistakes}"))
+    };
+    let dumped = |snapshot: Snapshot| {
+        let policies: Vec<_> = snapshot.policies().map(|one| PolicyView::of(one)).collect();
+        let mut policies = serde_json::to_value(policies).unwrap();
+        let list = policies.as_array_mut().unwrap();
+        list.sort_by_key(|policy| policy["name"].to_string());
+        policies
+    };
+    let first = dumped(load(every_key).snapshot);
+    assert_eq!(first.as_array().unwrap().len(), 3);
+    assert_eq!(
+        first[0]["rules"][0][0][0],
+        serde_json::json!({
+            "namespaces": [{"Exact": "a"}],
+            "principals": [
+                {"Exact": "a/ns/b/sa/c"}, {"Prefix": "a"}, {"Suffix": "c"}, {"Presence": []}
+            ],
+            "sourceIps": ["10.0.0.0/8"],
+        })
+    );
+    assert_eq!((&first[0]["scope"], &first[0]["action"]), (&"Global".into(), &"Deny".into()));
+    let again = load(&serde_json::json!({"policies": first}).to_string());
+    assert_eq!(dumped(again.snapshot), first);
 }
