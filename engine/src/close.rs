@@ -18,6 +18,8 @@ pub enum CloseReason {
     DestinationReset,
     /// The decision refused the connection: nothing was dialled.
     Refused(Refusal),
+    /// Policies changed while the connection was open, and refuse it now.
+    PolicyChanged(Refusal),
     /// The destination could not be reached; the kind is the operating system's.
     DialFailed(std::io::ErrorKind),
     /// The destination did not answer the dial within its deadline.
@@ -61,7 +63,11 @@ impl CloseReason {
             Self::Http2(_) => "H2_HANDSHAKE_FAILURE",
             Self::TunnelDialTimedOut => "NETWORK_POLICY",
             Self::IdentityUnavailable(_) => "IDENTITY_ERROR",
+            Self::Refused(refusal) | Self::PolicyChanged(refusal) if refusal.is_by_policy() => {
+                "DENY"
+            }
             Self::Refused(_)
+            | Self::PolicyChanged(_)
             | Self::DialFailed(_)
             | Self::DialTimedOut
             | Self::HandshakeTimedOut
@@ -86,11 +92,19 @@ impl CloseReason {
         !matches!(self, Self::Finished)
     }
 
+    /// The policy that ended the connection, as `namespace/name`, and which of its rules, where one policy did.
+    pub fn policy(&self) -> Option<(&str, Option<usize>)> {
+        match self {
+            Self::Refused(refusal) | Self::PolicyChanged(refusal) => refusal.policy(),
+            _ => None,
+        }
+    }
+
     /// The status a CONNECT request is answered with when it ends for this reason before the tunnel
     /// is open.
     pub fn status(&self) -> u16 {
         match self {
-            Self::Refused(refusal) => refusal.status(),
+            Self::Refused(refusal) | Self::PolicyChanged(refusal) => refusal.status(),
             Self::MalformedConnect(_) => 400,
             _ => 503,
         }
@@ -103,7 +117,13 @@ impl fmt::Display for CloseReason {
             Self::Finished => f.write_str("connection finished"),
             Self::ClientReset => f.write_str("connection reset by the client"),
             Self::DestinationReset => f.write_str("connection reset by the destination"),
+            Self::Refused(refusal) if refusal.is_by_policy() => {
+                write!(f, "connection closed due to policy rejection: {refusal}")
+            }
             Self::Refused(refusal) => write!(f, "{refusal}"),
+            Self::PolicyChanged(refusal) => {
+                write!(f, "connection closed due to policy change: {refusal}")
+            }
             Self::DialFailed(error) => write!(f, "io error: {error}"),
             Self::DialTimedOut => f.write_str("connection timed out"),
             Self::TunnelDialTimedOut => f.write_str(

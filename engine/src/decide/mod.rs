@@ -7,12 +7,16 @@
 //! * [`outbound_except`]: the same, after some of the answers could not be dialled.
 //! * [`inbound_tunnel`]: a peer asks through HBONE to be connected; to what?
 //! * [`inbound_plaintext`]: somebody connects to a workload without a tunnel.
+//! * [`authorize()`]: do policies let an inbound connection in?
 //! * [`inbound_service`]: which service did an inbound connection mean? (Telemetry only.)
 //!
 //! **Invariant:** what the snapshot knows to be in the mesh is never sent to in plaintext unless it is said
 //! to be reached so, and a waypoint that cannot be found is never bypassed: both are refused.
+//!
+//! **Invariant:** a workload that names a policy nobody has told us of lets nobody in.
 
 mod address;
+mod authorize;
 mod balance;
 mod chance;
 mod inbound;
@@ -20,9 +24,11 @@ mod outbound;
 mod refusal;
 mod upstream;
 
+pub use self::authorize::{DryRun, Matched, Verdict, authorize};
 pub use self::inbound::{InboundTarget, inbound_plaintext, inbound_service, inbound_tunnel};
 pub use self::outbound::{NextHop, Route, outbound, outbound_except};
 pub use self::refusal::Refusal;
+pub use crate::snapshot::Facts;
 
 #[cfg(test)]
 mod tests;

@@ -75,6 +75,21 @@ pub enum Refusal {
         /// Its port.
         port: u16,
     },
+    /// A policy denies the connection.
+    Denied {
+        /// The policy, as `namespace/name`.
+        policy: Box<str>,
+        /// Which of its rules matched, counted from 0.
+        rule: usize,
+    },
+    /// Policies say whom to allow, and none of them says this client.
+    NotAllowed,
+    /// The workload names a policy that nobody has told us of. It was misspelled, or the control plane has not
+    /// delivered it yet.
+    UnknownPolicy {
+        /// The policy, as `namespace/name`.
+        policy: Box<str>,
+    },
 }
 
 impl Refusal {
@@ -82,6 +97,7 @@ impl Refusal {
     pub fn status(&self) -> u16 {
         match self {
             Refusal::IpMismatch { .. } | Refusal::NotAnEndpoint { .. } => 400,
+            Refusal::Denied { .. } | Refusal::NotAllowed | Refusal::UnknownPolicy { .. } => 401,
             Refusal::SelfCall
             | Refusal::NoHealthyUpstream { .. }
             | Refusal::UnknownWaypoint { .. }
@@ -92,6 +108,20 @@ impl Refusal {
             | Refusal::AnotherNetwork { .. }
             | Refusal::UnknownHostname { .. }
             | Refusal::UnknownPort { .. } => 503,
+        }
+    }
+
+    /// Whether it is policies that refused.
+    pub fn is_by_policy(&self) -> bool {
+        matches!(self, Refusal::Denied { .. } | Refusal::NotAllowed | Refusal::UnknownPolicy { .. })
+    }
+
+    /// The policy that refused, as `namespace/name`, and which of its rules, where one policy did.
+    pub fn policy(&self) -> Option<(&str, Option<usize>)> {
+        match self {
+            Refusal::Denied { policy, rule } => Some((policy, Some(*rule))),
+            Refusal::UnknownPolicy { policy } => Some((policy, None)),
+            _ => None,
         }
     }
 
@@ -136,6 +166,11 @@ impl fmt::Display for Refusal {
             }
             Refusal::UnknownPort { service, port } => {
                 write!(f, "no target port for port {port} of service {service}")
+            }
+            Refusal::Denied { policy, .. } => write!(f, "explicitly denied by: {policy}"),
+            Refusal::NotAllowed => f.write_str("allow policies exist, but none allowed"),
+            Refusal::UnknownPolicy { policy } => {
+                write!(f, "the workload names a policy that is not known: {policy}")
             }
         }
     }

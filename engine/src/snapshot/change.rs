@@ -18,6 +18,8 @@ impl Snapshot {
     /// Adds a workload, or replaces the one with its uid.
     pub fn upsert_workload(&mut self, workload: Workload) {
         let workload = Arc::new(workload);
+        // In this order, so that a name that both give is never without a workload that gives it.
+        self.policies.mention(workload.authorization_policies());
         self.remove_workload(workload.uid());
         self.workloads.insert(workload.key(), &workload);
         for ip in indexed_addresses(&workload) {
@@ -47,6 +49,7 @@ impl Snapshot {
         for membership in workload.services() {
             self.change_endpoints(&membership.service, |endpoints| endpoints.remove(&workload));
         }
+        self.policies.unmention(workload.authorization_policies());
         Some(workload)
     }
 
@@ -91,20 +94,16 @@ impl Snapshot {
 
     /// Adds a policy, or replaces the one of its name.
     pub fn upsert_policy(&mut self, policy: AuthorizationPolicy) {
-        self.remove_policy(&policy.namespace, &policy.name);
-        let key = key_of((&*policy.namespace, &*policy.name));
-        self.policies.insert(key, &Arc::new(policy));
+        self.policies.upsert(policy);
     }
 
-    /// Removes a policy.
+    /// Removes a policy. Workloads that go on naming it are judged without it.
     pub fn remove_policy(
         &mut self,
         namespace: &str,
         name: &str,
     ) -> Option<Arc<AuthorizationPolicy>> {
-        self.policies.remove(key_of((namespace, name)), |policy| {
-            (&*policy.namespace, &*policy.name) == (namespace, name)
-        })
+        self.policies.remove(namespace, name).map(|policy| policy.description().clone())
     }
 
     /// Adds the credentials of an identity, or replaces them.

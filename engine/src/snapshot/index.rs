@@ -71,6 +71,16 @@ impl<V> Index<V> {
         self.tree.range(key, key).map(|slot| &slot.value)
     }
 
+    /// Everything of these keys, in their order.
+    pub(super) fn between(&self, first: u64, last: u64) -> impl Iterator<Item = &Arc<V>> {
+        self.tree.range(first, last).map(|slot| &slot.value)
+    }
+
+    /// Whether both are the very same, not merely equal.
+    pub(super) fn is_same(&self, other: &Index<V>) -> bool {
+        self.tree.is_same(&other.tree)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.tree.len()
     }

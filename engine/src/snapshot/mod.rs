@@ -11,6 +11,7 @@
 //! drops one frees a few hundred bytes at most. Whole snapshots are dropped by control.
 
 mod address;
+mod authorization;
 mod change;
 mod credentials;
 mod description;
@@ -34,6 +35,8 @@ pub use self::address::{
     Cidr, GatewayAddress, GatewayDestination, NamespacedHostname, NetworkAddress, NetworkCidr,
     NotNamespacedHostname,
 };
+pub use self::authorization::Facts;
+pub(crate) use self::authorization::{CompiledPolicy, Selected};
 pub use self::credentials::Credentials;
 pub use self::description::{
     ApplicationTunnel, CLUSTER_DEFAULT, Locality, Membership, PortMapping, SERVICE_ACCOUNT_DEFAULT,
@@ -55,6 +58,7 @@ pub use self::vocabulary::{
 };
 pub use self::workload::{Placement, Workload, WorkloadKind};
 
+use self::authorization::Policies;
 use self::index::{Index, RangeLengths};
 
 /// One generation of everything that decisions depend on.
@@ -75,8 +79,7 @@ pub struct Snapshot {
     services_by_hostname: Index<Service>,
     /// The lengths of prefixes that `services_by_cidr_vip` holds any of.
     cidr_vip_lengths: Arc<RangeLengths>,
-    /// By namespace and name.
-    policies: Index<AuthorizationPolicy>,
+    policies: Policies,
     /// Of every service that any workload names, whether it is there or not.
     endpoints: Index<Endpoints>,
 }
@@ -104,7 +107,7 @@ impl Snapshot {
             services_by_cidr_vip: Index::default(),
             services_by_hostname: Index::default(),
             cidr_vip_lengths: Arc::default(),
-            policies: Index::default(),
+            policies: Policies::default(),
             endpoints: Index::default(),
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ringway_protocols::identity::Identity;
 
 use super::address::{Cidr, NamespacedHostname, NetworkAddress, NetworkCidr, key_of};
+use super::authorization::Selected;
 use super::credentials::Credentials;
 use super::description::Membership;
 use super::endpoints::Endpoints;
@@ -49,14 +50,47 @@ impl Snapshot {
 
     /// The policy of this name.
     pub fn policy(&self, namespace: &str, name: &str) -> Option<&Arc<AuthorizationPolicy>> {
-        self.policies.find(key_of((namespace, name)), |policy| {
-            (&*policy.namespace, &*policy.name) == (namespace, name)
-        })
+        self.policies.find(namespace, name).map(|policy| policy.description())
     }
 
     /// All policies.
     pub fn policies(&self) -> impl Iterator<Item = &Arc<AuthorizationPolicy>> {
-        self.policies.iter()
+        self.policies.iter().map(|policy| policy.description())
+    }
+
+    /// The policies that are for `workload`, each once.
+    pub(crate) fn policies_selecting<'a>(
+        &'a self,
+        workload: &'a Workload,
+    ) -> impl Iterator<Item = Selected<'a>> {
+        self.policies.selecting(workload)
+    }
+
+    /// Whether every policy that `workload` names is there, or was and is removed.
+    pub(crate) fn knows_policies_of(&self, workload: &Workload) -> bool {
+        self.policies.know_those_of(workload)
+    }
+
+    /// Whether the same policies are for one workload here and another, perhaps the same, in `other`: then
+    /// every verdict is the same.
+    pub(crate) fn judges_alike(
+        &self,
+        workload: &Arc<Workload>,
+        other: &Snapshot,
+        others: &Arc<Workload>,
+    ) -> bool {
+        if Arc::ptr_eq(workload, others) && self.policies.is_same(&other.policies) {
+            return true;
+        }
+        let (mut ours, mut theirs) =
+            (self.policies_selecting(workload), other.policies_selecting(others));
+        loop {
+            match (ours.next(), theirs.next()) {
+                (None, None) => return true,
+                (Some(one), Some(other)) if one.is_same(&other) => {}
+                _ => return false,
+            }
+        }
     }
 
     /// The best service, for clients of this namespace, that has this virtual address: by the address

@@ -1,5 +1,6 @@
 //! Tables of decisions.
 
+mod authorize;
 mod balance;
 mod inbound;
 mod invariants;

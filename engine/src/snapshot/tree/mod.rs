@@ -100,7 +100,6 @@ impl<E: Entry> Tree<E> {
     }
 
     /// Whether both are the very same tree, not merely equal.
-    #[cfg(test)]
     pub(crate) fn is_same(&self, other: &Tree<E>) -> bool {
         Arc::ptr_eq(&self.root, &other.root)
     }
