@@ -49,6 +49,11 @@ const _: () = assert!(CONNECT_RESPONSE_TIMEOUT.as_secs() > DIAL_TIMEOUT.as_secs(
 /// How long a new connection waits for its own workload or its certificate to become known.
 pub const WORKLOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a connection waits for a policy that its workload names and nobody has told us of: the workload may have
+/// been told a moment earlier. After that it is refused.
+pub const POLICY_TIMEOUT: Duration = Duration::from_secs(1);
+const _: () = assert!(POLICY_TIMEOUT.as_secs() < CONNECT_RESPONSE_TIMEOUT.as_secs());
+
 /// Streams on one outbound tunnel. Envoy waypoints advertise 100 and ztunnel never uses more.
 pub const STREAMS_PER_TUNNEL_MAX: usize = 100;
 
@@ -121,6 +126,13 @@ pub const PIPES_MAX: usize = 32;
 /// Access records waiting to be written: more than a second of the busiest host. Above it records are
 /// lost, and counted.
 pub const ACCESS_RECORDS_MAX: usize = 16_384;
+
+/// Open connections that are judged again, after a change of policies, before the shard's other work has its turn: a
+/// fraction of a millisecond.
+pub const JUDGED_PER_SLICE: usize = 256;
+
+/// Outcomes of policies on dry run waiting to be written; above it they are counted only.
+pub const DRY_RUN_RECORDS_MAX: usize = 1024;
 
 /// Distinct label sets one shard keeps counters for; above it a connection is counted under the
 /// label set in which every name is `unknown`.

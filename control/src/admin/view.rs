@@ -119,6 +119,7 @@ impl Captured {
                 telemetry.retries_at_another_endpoint(),
                 telemetry.retries_in_another_tunnel(),
             ],
+            dry_runs: telemetry.dry_run_totals(),
             shards: engine.runtime_counters().iter().map(ShardFacts::of).collect(),
             records_lost: telemetry.records_lost(),
             log_lines_lost: log.lines_lost(),

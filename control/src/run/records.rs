@@ -1,4 +1,4 @@
-//! From the engine's queue of access records to the log.
+//! From the engine's queues of records to the log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use ringway_engine::Engine;
 use ringway_engine::telemetry::Telemetry;
 
-use crate::telemetry::access_log;
 use crate::telemetry::log::Log;
+use crate::telemetry::{access_log, dry_run};
 
 /// Records written before anything else on this thread gets its turn.
 const BATCH_MAX: usize = 256;
@@ -36,6 +36,8 @@ pub(super) async fn pump(engine: Arc<Engine>, log: Log) {
 /// Writes what there is, at most one batch. Returns how many.
 pub(super) fn write_batch(engine: &Engine, log: &Log) -> usize {
     let telemetry = engine.telemetry();
+    let dry_runs = std::iter::from_fn(|| telemetry.next_dry_run()).take(BATCH_MAX);
+    dry_runs.for_each(|told| dry_run::write(log, &told));
     let records = std::iter::from_fn(|| telemetry.next_record()).take(BATCH_MAX);
     records.map(|record| access_log::write(log, &record)).count()
 }

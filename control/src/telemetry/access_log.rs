@@ -70,6 +70,10 @@ fn fields(line: &mut Line, record: &AccessRecord) {
     if record.reason.is_error() {
         line.text("error", &record.reason.to_string());
     }
+    if let Some((policy, rule)) = record.reason.policy() {
+        line.text("policy", policy);
+        rule.into_iter().for_each(|rule| line.number("policy.rule", rule as u64));
+    }
 }
 
 /// The names of one end's fields.
@@ -100,7 +104,7 @@ fn shown_name(workload: &Workload) -> &str {
 }
 
 /// An IPv4 address is shown as one, also on a socket that takes both families.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
@@ -112,12 +116,13 @@ fn direction(direction: Direction) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
     use std::time::{Duration, SystemTime};
 
     use ringway_engine::close::CloseReason;
+    use ringway_engine::decide::Refusal;
     use ringway_engine::snapshot::{
         Interner, NamespacedHostname, Service, TunnelProtocol, WorkloadDescription,
     };
@@ -127,8 +132,15 @@ mod tests {
     use super::*;
     use crate::telemetry::log::{LogFilter, LogFormat, LogWriter};
 
+    /// A log that is read back.
     #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<u8>>>);
+    pub(crate) struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Sink {
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
 
     impl Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -147,8 +159,7 @@ mod tests {
         let log = Log::new(format, LogFilter::parse(filter).unwrap(), writer.clone());
         write(&log, record);
         assert!(writer.flush(Duration::from_secs(20)));
-        let bytes = sink.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
+        sink.text()
     }
 
     fn workload(name: &str) -> Option<Arc<Workload>> {
@@ -234,6 +245,30 @@ mod tests {
             line.ends_with("duration=\"15ms\" error=\"http status: 401 Unauthorized\"\n"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn what_a_policy_refuses_names_it_and_its_rule() {
+        let mut refused = record();
+        let denied = Refusal::Denied { policy: "shop/no-bank".into(), rule: 2 };
+        refused.reason = CloseReason::Refused(denied.clone());
+        let line = written(LogFormat::Plain, "info", &refused);
+        assert!(
+            line.ends_with(
+                "error=\"connection closed due to policy rejection: explicitly denied by: \
+                 shop/no-bank\" policy=\"shop/no-bank\" policy.rule=2\n"
+            ),
+            "{line}"
+        );
+        refused.reason = CloseReason::PolicyChanged(denied);
+        let line = written(LogFormat::Plain, "info", &refused);
+        assert!(
+            line.contains("error=\"connection closed due to policy change: explicitly"),
+            "{line}"
+        );
+        refused.reason = CloseReason::Refused(Refusal::NotAllowed);
+        let line = written(LogFormat::Plain, "info", &refused);
+        assert!(line.ends_with("rejection: allow policies exist, but none allowed\"\n"), "{line}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is told to the outside: the log, access lines, metrics.
 
 pub mod access_log;
+pub mod dry_run;
 pub mod exposition;
 pub mod log;
 pub mod metrics;

@@ -4,6 +4,7 @@
 //! A shard writes its own cells with plain loads and stores and never waits; whoever scrapes sums the
 //! cells of all shards. Labels are looked up when a connection opens and when it ends, never per byte.
 
+mod dry_run;
 mod labels;
 mod record;
 mod series;
@@ -18,16 +19,17 @@ use std::{
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
 
-pub(crate) use self::{
-    labels::Parties,
-    series::{ByteCounters, Series, SeriesTable},
-};
 pub use self::{
+    dry_run::DryRunRecord,
     labels::{PeerLabels, Reporter, SecurityPolicy, ServiceLabels, TrafficLabels},
     record::{AccessRecord, Direction, RecordParty},
     series::TrafficTotals,
 };
-use crate::limits::ACCESS_RECORDS_MAX;
+pub(crate) use self::{
+    labels::Parties,
+    series::{ByteCounters, Series, SeriesTable},
+};
+use crate::limits::{ACCESS_RECORDS_MAX, DRY_RUN_RECORDS_MAX};
 
 /// Everything the engine tells, shared between the shards and whoever reads.
 pub struct Telemetry {
@@ -42,6 +44,9 @@ pub struct Telemetry {
     pub(crate) handed_over: AtomicU64,
     at_another_endpoint: AtomicU64,
     in_another_tunnel: AtomicU64,
+    dry_run_denied: AtomicU64,
+    dry_run_allowed: AtomicU64,
+    dry_run_records: ArrayQueue<DryRunRecord>,
 }
 
 impl Telemetry {
@@ -55,6 +60,9 @@ impl Telemetry {
             handed_over: AtomicU64::new(0),
             at_another_endpoint: AtomicU64::new(0),
             in_another_tunnel: AtomicU64::new(0),
+            dry_run_denied: AtomicU64::new(0),
+            dry_run_allowed: AtomicU64::new(0),
+            dry_run_records: ArrayQueue::new(DRY_RUN_RECORDS_MAX),
         }
     }
 

@@ -61,6 +61,8 @@ pub struct Facts {
     pub handed_over: u64,
     /// Connections tried again at another endpoint, and streams in another tunnel.
     pub retries: [u64; 2],
+    /// How often policies on dry run would have denied a connection, and would have allowed one.
+    pub dry_runs: (u64, u64),
     /// What each shard counted.
     pub shards: Vec<ShardFacts>,
     /// Access records lost.
@@ -206,6 +208,10 @@ fn render_metric(
         "ringway_connection_retries" => {
             family.sample(["endpoint"], facts.retries[0]);
             family.sample(["tunnel"], facts.retries[1]);
+        }
+        "ringway_policy_dry_runs" => {
+            family.sample(["denied"], facts.dry_runs.0);
+            family.sample(["allowed"], facts.dry_runs.1);
         }
         "ringway_shard_turns" => by_shard(&mut family, facts, |shard| shard.turns),
         "ringway_shard_waits" => by_shard(&mut family, facts, |shard| shard.waits),

@@ -160,6 +160,13 @@ pub const METRICS: &[Metric] = &[
         &["at"],
         "Connections that were tried again before their first byte: at another `endpoint`, because one could not be reached, or in another `tunnel`, because the peer refused the stream or the tunnel broke.",
     ),
+    row(
+        "ringway_policy_dry_runs",
+        Counter,
+        None,
+        &["outcome"],
+        "What policies on dry run would have done to connections: `denied` or `allowed`.",
+    ),
     row("ringway_shard_turns", Counter, None, &["shard"], "Turns of a shard's loop."),
     row(
         "ringway_shard_waits",
