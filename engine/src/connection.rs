@@ -9,21 +9,23 @@
 use std::{
     cell::{OnceCell, RefCell},
     net::SocketAddr,
+    ops::Range,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker},
     time::{Instant, SystemTime},
 };
 
-use ringway_protocols::hbone::Authority;
+use ringway_protocols::{hbone::Authority, identity::Identity};
 use slab::Slab;
 
 use crate::{
     close::CloseReason,
-    decide::{NextHop, Route},
+    decide::{self, Facts, NextHop, Refusal, Route},
     relay::Observer,
     runtime,
     shard::Shard,
+    snapshot::{Snapshot, Workload},
     telemetry::{
         AccessRecord, ByteCounters, Direction, Parties, RecordParty, Reporter, SecurityPolicy,
     },
@@ -46,6 +48,7 @@ pub(crate) struct Entry {
     source: SocketAddr,
     original_destination: SocketAddr,
     destination: std::cell::Cell<(SocketAddr, bool)>,
+    policed: OnceCell<Policed>,
     /// Boxed, like whatever most connections never have.
     cut: RefCell<Option<Box<CloseReason>>>,
     waker: RefCell<Option<Waker>>,
@@ -59,6 +62,14 @@ pub(crate) struct Decided {
     pub(crate) destination: SocketAddr,
     /// The CONNECT authority, for HBONE.
     pub(crate) authority: Option<Authority>,
+}
+
+/// What policies are asked about a connection, besides its addresses. Only of inbound ones.
+pub(crate) struct Policed {
+    /// What the client proved; shared by all connections of its tunnel.
+    pub(crate) identity: Option<Rc<Identity>>,
+    /// The port of the application, as policies see it.
+    pub(crate) port: u16,
 }
 
 struct Counted {
@@ -98,6 +109,7 @@ impl Connection {
             source,
             original_destination,
             destination: std::cell::Cell::new((original_destination, false)),
+            policed: OnceCell::new(),
             cut: RefCell::default(),
             waker: RefCell::default(),
         });
@@ -130,6 +142,24 @@ impl Connection {
         let counters = ByteCounters::new(series, inbound);
         let first = self.counted.set(Box::new(Counted { decided, counters })).is_ok();
         assert!(first, "a connection is decided once");
+    }
+
+    /// Asks the policies of `snapshot` whether the connection is let in to `local`. From here on it is judged again
+    /// when they change.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(crate) fn authorize(
+        &self,
+        snapshot: &Snapshot,
+        local: &Workload,
+        policed: Policed,
+    ) -> Result<(), Refusal> {
+        let policed = self.entry.policed.get_or_init(|| policed);
+        let facts = self.entry.facts(policed);
+        let verdict = decide::authorize(snapshot, local, &facts);
+        self.shard.telemetry.dry_runs(&verdict.dry_runs, &self.entry.pod, self.entry.source);
+        verdict.outcome.map(|_allowed| ())
     }
 
     /// What counts this connection's bytes. The connection must be decided.
@@ -273,6 +303,12 @@ impl Entry {
         }
     }
 
+    fn facts<'a>(&self, policed: &'a Policed) -> Facts<'a> {
+        // What is dialled for the application is at the address that the client reached.
+        let destination = SocketAddr::new(self.original_destination.ip(), policed.port);
+        Facts::new(self.source.ip(), destination, policed.identity.as_deref())
+    }
+
     fn describe(&self) -> OpenConnection {
         let (destination, hbone) = self.destination.get();
         OpenConnection {
@@ -315,9 +351,46 @@ impl ConnectionTable {
         }
     }
 
+    /// Asks `judge` about the inbound connections in `slots` and cuts those for which it has a reason. False when there
+    /// are no slots behind these.
+    pub(crate) fn judge_again(
+        &self,
+        slots: Range<usize>,
+        judge: impl Fn(&JudgedAgain<'_>) -> Option<CloseReason>,
+    ) -> bool {
+        let entries = self.entries.borrow();
+        for entry in slots.clone().filter_map(|slot| entries.get(slot)) {
+            let Some(policed) = entry.policed.get() else { continue };
+            if let Some(reason) = judge(&JudgedAgain { entry, policed }) {
+                entry.cut(reason);
+            }
+        }
+        slots.end < entries.capacity()
+    }
+
     /// Describes every open connection.
     pub(crate) fn describe(&self) -> Vec<OpenConnection> {
         self.entries.borrow().iter().map(|(_, entry)| entry.describe()).collect()
+    }
+}
+
+/// An open inbound connection, to be judged again.
+pub(crate) struct JudgedAgain<'a> {
+    entry: &'a Entry,
+    policed: &'a Policed,
+}
+
+impl JudgedAgain<'_> {
+    /// The workload that was connected to.
+    pub(crate) fn pod(&self) -> &Arc<str> {
+        &self.entry.pod
+    }
+
+    /// Whether it would be let in.
+    pub(crate) fn authorize(&self, snapshot: &Snapshot, local: &Workload) -> Result<(), Refusal> {
+        let facts = self.entry.facts(self.policed);
+        // What policies on dry run would have done was told when the connection was opened.
+        decide::authorize(snapshot, local, &facts).outcome.map(|_allowed| ())
     }
 }
 

@@ -1,8 +1,8 @@
 //! The story of a connection that comes in for a workload on this host.
 //!
-//! Over HBONE: accepted on port 15008 → handshake → each CONNECT request is decided on one snapshot →
-//! the application is dialled from the client's own address → 200 → relay → one record.
-//! From outside the mesh: captured on port 15006 → decided → dialled → relay → one record.
+//! Over HBONE: accepted on port 15008 → handshake → each CONNECT request is decided on one snapshot, and
+//! its policies are asked → the application is dialled from the client's own address → 200 → relay → one record.
+//! From outside the mesh: captured on port 15006 → decided, policies asked → dialled → relay → one record.
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::{
     capture::Pod,
     close::CloseReason,
     connect,
-    connection::{Connection, Decided, OpenSocket},
+    connection::{Connection, Decided, OpenSocket, Policed},
     decide::{self, InboundTarget},
     reach::handshake_failed,
     relay::{ApplicationIs, relay_plain, relay_tunnelled, write_all},
@@ -42,7 +42,7 @@ pub(crate) async fn serve_tunnel(
             let peer = Rc::new(Peer {
                 address: from,
                 local,
-                identity: tunnel.with_records(|records| records.peer().cloned()),
+                identity: tunnel.with_records(|records| records.peer().cloned()).map(Rc::new),
             });
             serve_requests(&shard, &pod, &tunnel, &peer).await;
         }
@@ -54,7 +54,7 @@ pub(crate) async fn serve_tunnel(
 struct Peer {
     address: SocketAddr,
     local: SocketAddr,
-    identity: Option<Identity>,
+    identity: Option<Rc<Identity>>,
 }
 
 async fn secure(shard: &Shard, pod: &Pod, socket: TcpStream) -> Result<Rc<Tunnel>, CloseReason> {
@@ -122,24 +122,15 @@ async fn accept(
     request: Box<ConnectRequest>,
     connection: &Connection,
 ) -> Result<Rc<TcpStream>, CloseReason> {
-    let local = shard.workload(&pod.uid).await?;
-    let target = {
-        let snapshot = shard.snapshot();
-        decide::inbound_tunnel(&snapshot, &local, peer.local.ip(), &request.authority)
-            .map_err(CloseReason::Refused)?
-    };
-    connection.decided(Decided {
-        parties: parties_of(shard, peer, &request, &local, &target),
-        destination: peer.local,
-        authority: Some(request.authority.clone()),
-    });
+    connection.unless_cut(known(shard, pod)).await??;
+    let (local, target) = decide_stream(shard, pod, peer, &request, connection)?;
     let dialling =
         pod.dial_application(shard, target.as_client.then(|| peer.address.ip()), target.address);
     let application = Rc::new(connection.unless_cut(dialling).await??);
     stream.tunnel().accept(stream, &connect::response(&local));
     if let Some(announced) = target.proxy_protocol {
         let mut header = Vec::new();
-        let identity = peer.identity.as_ref().map(ToString::to_string);
+        let identity = peer.identity.as_deref().map(ToString::to_string);
         proxy_protocol::encode(peer.address, announced, identity.as_deref(), &mut header);
         write_all(&application, &header)
             .await
@@ -149,24 +140,57 @@ async fn accept(
     Ok(application)
 }
 
-fn parties_of(
+/// Waits a while for control to learn of the workload and of the policies it names.
+async fn known(shard: &Shard, pod: &Pod) -> Result<(), CloseReason> {
+    shard.workload(&pod.uid).await?;
+    shard.policies(&pod.uid).await;
+    Ok(())
+}
+
+/// Decides on one snapshot what the stream is connected to, and whether it is let in.
+fn decide_stream(
     shard: &Shard,
+    pod: &Pod,
+    peer: &Peer,
+    request: &ConnectRequest,
+    connection: &Connection,
+) -> Result<(Arc<Workload>, InboundTarget), CloseReason> {
+    let snapshot = shard.snapshot();
+    let local = local(&snapshot, pod)?;
+    let target = decide::inbound_tunnel(&snapshot, local, peer.local.ip(), &request.authority)
+        .map_err(CloseReason::Refused)?;
+    connection.decided(Decided {
+        parties: parties_of(&snapshot, peer, request, local, &target),
+        destination: peer.local,
+        authority: Some(request.authority.clone()),
+    });
+    let policed = Policed { identity: peer.identity.clone(), port: target.destination.port() };
+    connection.authorize(&snapshot, local, policed).map_err(CloseReason::Refused)?;
+    Ok((local.clone(), target))
+}
+
+fn local<'a>(snapshot: &'a Snapshot, pod: &Pod) -> Result<&'a Arc<Workload>, CloseReason> {
+    let unknown = || CloseReason::UnknownWorkload(pod.uid.to_string());
+    snapshot.workload_by_uid(&pod.uid).ok_or_else(unknown)
+}
+
+fn parties_of(
+    snapshot: &Snapshot,
     peer: &Peer,
     request: &ConnectRequest,
     local: &Arc<Workload>,
     target: &InboundTarget,
 ) -> Parties {
-    let snapshot = shard.snapshot();
-    let source = connect::source_workload(&snapshot, request, peer.address.ip());
+    let source = connect::source_workload(snapshot, request, peer.address.ip());
     Parties {
         reporter: Reporter::Destination,
         security_policy: SecurityPolicy::MutualTls,
-        source_identity: peer.identity.clone(),
+        source_identity: peer.identity.as_deref().cloned(),
         destination_identity: Some(local.identity().clone()),
         baggage: request.baggage.clone().map(Box::new),
         source,
         destination: Some(local.clone()),
-        service: service_of(&snapshot, request, local, target),
+        service: service_of(snapshot, request, local, target),
     }
 }
 
@@ -213,28 +237,40 @@ async fn dial_plaintext(
     destination: SocketAddr,
     connection: &Connection,
 ) -> Result<TcpStream, CloseReason> {
-    let local = shard.workload(&pod.uid).await?;
-    let (target, source, service) = {
-        let snapshot = shard.snapshot();
-        let target = decide::inbound_plaintext(&snapshot, &local, destination)
-            .map_err(CloseReason::Refused)?;
-        let source = snapshot.workload_by_address(&snapshot.settings().network, from.ip()).cloned();
-        let service = decide::inbound_service(&snapshot, &local, target.destination.port(), None);
-        (target, source, service.cloned())
-    };
+    connection.unless_cut(known(shard, pod)).await??;
+    let target = decide_plaintext(shard, pod, from, destination, connection)?;
+    let dialling = pod.dial_application(shard, target.as_client.then(|| from.ip()), target.address);
+    connection.unless_cut(dialling).await?
+}
+
+/// Decides on one snapshot what the connection is connected to, and whether it is let in.
+fn decide_plaintext(
+    shard: &Shard,
+    pod: &Pod,
+    from: SocketAddr,
+    destination: SocketAddr,
+    connection: &Connection,
+) -> Result<InboundTarget, CloseReason> {
+    let snapshot = shard.snapshot();
+    let local = local(&snapshot, pod)?;
+    let target =
+        decide::inbound_plaintext(&snapshot, local, destination).map_err(CloseReason::Refused)?;
+    let source = snapshot.workload_by_address(&snapshot.settings().network, from.ip());
+    let service = decide::inbound_service(&snapshot, local, target.destination.port(), None);
     let parties = Parties {
         reporter: Reporter::Destination,
         security_policy: SecurityPolicy::Unknown,
         source_identity: None,
         destination_identity: None,
-        source,
-        destination: Some(local),
-        service,
+        source: source.cloned(),
+        destination: Some(local.clone()),
+        service: service.cloned(),
         baggage: None,
     };
     connection.decided(Decided { parties, destination, authority: None });
-    let dialling = pod.dial_application(shard, target.as_client.then(|| from.ip()), target.address);
-    connection.unless_cut(dialling).await?
+    let policed = Policed { identity: None, port: target.destination.port() };
+    connection.authorize(&snapshot, local, policed).map_err(CloseReason::Refused)?;
+    Ok(target)
 }
 
 /// Records a connection that ended before anything could be decided.

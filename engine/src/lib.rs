@@ -27,6 +27,7 @@ mod outbound;
 mod placement;
 mod publish;
 mod reach;
+mod rejudge;
 mod relay;
 pub mod runtime;
 mod shard;

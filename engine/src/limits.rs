@@ -52,7 +52,10 @@ pub const WORKLOAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection waits for a policy that its workload names and nobody has told us of: the workload may have
 /// been told a moment earlier. After that it is refused.
 pub const POLICY_TIMEOUT: Duration = Duration::from_secs(1);
-const _: () = assert!(POLICY_TIMEOUT.as_secs() < CONNECT_RESPONSE_TIMEOUT.as_secs());
+const _: () = assert!(POLICY_TIMEOUT.as_secs() < WORKLOAD_TIMEOUT.as_secs());
+const _: () = assert!(
+    WORKLOAD_TIMEOUT.as_secs() + POLICY_TIMEOUT.as_secs() < CONNECT_RESPONSE_TIMEOUT.as_secs()
+);
 
 /// Streams on one outbound tunnel. Envoy waypoints advertise 100 and ztunnel never uses more.
 pub const STREAMS_PER_TUNNEL_MAX: usize = 100;

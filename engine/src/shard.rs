@@ -21,9 +21,10 @@ use crate::{
     connection::{ConnectionTable, OpenConnection},
     drain::{self, DrainReport},
     engine::EngineConfig,
-    limits::{HANDSHAKE_STEPS_PER_TURN, PIPES_MAX, WORKLOAD_TIMEOUT},
+    limits::{HANDSHAKE_STEPS_PER_TURN, PIPES_MAX, POLICY_TIMEOUT, WORKLOAD_TIMEOUT},
     placement::{Placement, ShardId},
     publish::{HeldSnapshot, SnapshotReader},
+    rejudge::{self, Rejudging},
     runtime::{
         self, Counters, DetachedStream, MailReceiver, MailSender, NetNamespace, PipePool,
         TrySendError, TurnEnd,
@@ -66,6 +67,7 @@ pub(crate) struct Shard {
     /// In the order of their uids, so that a simulated run replays.
     pods: RefCell<BTreeMap<Arc<str>, Rc<Pod>>>,
     snapshot: SnapshotReader,
+    pub(crate) rejudging: Rejudging,
     waiting_for_snapshot: RefCell<Vec<Waker>>,
     siblings: Vec<MailSender<Command>>,
     random: Cell<u64>,
@@ -91,6 +93,7 @@ impl Shard {
             placement,
             pipes: PipePool::new(PIPES_MAX),
             pods: RefCell::default(),
+            rejudging: Rejudging::new(snapshot.current()),
             snapshot,
             waiting_for_snapshot: RefCell::default(),
             siblings,
@@ -111,7 +114,8 @@ impl Shard {
                     self.withdraw(&uid);
                     let _ = answer.send(());
                 }
-                Command::Published => self.snapshot_published(),
+                // That it came is enough.
+                Command::Published => {}
                 Command::TakeOver { uid, client, from } => {
                     capture::take_over(&self, &uid, client, from);
                 }
@@ -129,6 +133,8 @@ impl Shard {
                 }
                 Command::Stop => return,
             }
+            // Also when a full mailbox had no room to say so.
+            self.follow_snapshot();
         }
     }
 
@@ -152,6 +158,17 @@ impl Shard {
         self.wait_for(|snapshot| snapshot.credentials(identity).cloned()).await.ok_or_else(|| {
             CloseReason::IdentityUnavailable(format!("no certificate for {identity}"))
         })
+    }
+
+    /// Waits a while until every policy that the workload names is known. Whether they are is for the decision to
+    /// say.
+    pub(crate) async fn policies(&self, uid: &Arc<str>) {
+        let are_known = |snapshot: &Snapshot| {
+            let workload = snapshot.workload_by_uid(uid);
+            workload.is_none_or(|workload| snapshot.knows_policies_of(workload)).then_some(())
+        };
+        // In time or not, the decision is made on what is known then.
+        let _known = runtime::timeout(POLICY_TIMEOUT, self.wait_for(are_known)).await;
     }
 
     /// The next number of the shard's own generator (xorshift64*): for spreading load, not for secrets.
@@ -188,12 +205,15 @@ impl Shard {
     fn withdraw(self: &Rc<Self>, uid: &str) {
         let Some(pod) = self.pods.borrow_mut().remove(uid) else { return };
         pod.stop(self);
+        self.rejudging.forget(uid);
         self.connections.cut(Some(uid), &CloseReason::Withdrawn);
     }
 
-    fn snapshot_published(&self) {
-        // An idle shard, too, must leave the old snapshot, so that it can be freed.
-        self.snapshot.current();
+    /// An idle shard, too, must leave an old snapshot, so that it can be freed.
+    fn follow_snapshot(self: &Rc<Self>) {
+        let snapshot = self.snapshot();
+        let Some(before) = self.rejudging.follow(&snapshot) else { return };
+        rejudge::snapshot_changed(self, &before, &snapshot);
         self.series.snapshot_changed();
         self.waiting_for_snapshot.take().into_iter().for_each(Waker::wake);
     }
