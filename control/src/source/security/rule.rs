@@ -12,7 +12,7 @@ use crate::source::yaml::fields::{Fields, list, mapping};
 use crate::source::yaml::scalars::nonempty;
 use crate::source::yaml::value::{Value, shortened};
 
-/// The rules of a policy, without those that never match at L4.
+/// The rules of a policy.
 pub(super) fn rules(
     value: &Value,
     action: PolicyAction,
@@ -24,9 +24,14 @@ pub(super) fn rules(
         let rule = reading.rule(value, reporter)?;
         match reading.report(action, &rule, reporter) {
             Matches::AtL4 => Some(rule),
-            Matches::Never => None,
+            Matches::Never => Some(never()),
         }
     })
+}
+
+/// Keeps the place of a rule, so that the others keep their numbers: a match without any entry never matches.
+fn never() -> PolicyRule {
+    PolicyRule { clauses: vec![PolicyClause { matches: vec![PolicyMatch::default()] }] }
 }
 
 enum Matches {

@@ -1,9 +1,11 @@
 //! What AuthorizationPolicies and PeerAuthentications come to.
 
+use ringway_engine::decide::{Facts, authorize};
 use ringway_engine::snapshot::{
-    AuthorizationPolicy, Cidr, PolicyAction, PolicyClause, PolicyMatch, PolicyRule, PolicyScope,
-    ServiceAccountMatch, Snapshot, TextMatch,
+    AuthorizationPolicy, Cidr, Interner, PolicyAction, PolicyClause, PolicyMatch, PolicyRule,
+    PolicyScope, ServiceAccountMatch, Snapshot, TextMatch, WorkloadDescription,
 };
+use ringway_protocols::identity::Identity;
 
 use crate::source::{Diagnostics, MeshConfig, Source, load};
 
@@ -233,22 +235,44 @@ fn what_needs_a_waypoint_never_lets_in() {
             anybody.clone(),
         ),
     ];
+    let never = || rule([vec![PolicyMatch::default()]]);
     let harmless = "{from: [{source: {namespaces: [a]}}]}";
     for (text, want) in rows {
         let (policy, warnings) = policy_of(&format!("{{action: DENY, rules: [{text}]}}"));
         assert_eq!((&policy.rules[..], warnings), (&[want][..], 1), "DENY {text}");
         let (policy, warnings) = policy_of(&format!("{{rules: [{text}]}}"));
-        assert_eq!((&policy.rules[..], warnings), (&[][..], 1), "ALLOW {text}");
+        // It keeps its place, so that the other rules keep their numbers.
+        assert_eq!((&policy.rules[..], warnings), (&[never()][..], 1), "ALLOW {text}");
         assert_eq!(policy.action, PolicyAction::Allow, "it still is there, and lets nobody in");
+        assert!(!is_let_in(&policy), "ALLOW {text}");
         let (policy, warnings) = policy_of(&format!("{{rules: [{text}, {harmless}]}}"));
-        assert_eq!((&policy.rules[..], warnings), (&[rule([vec![a()]])][..], 1), "ALLOW {text}");
+        let want = [never(), rule([vec![a()]])];
+        assert_eq!((&policy.rules[..], warnings), (&want[..], 1), "ALLOW {text}");
+        assert!(is_let_in(&policy), "ALLOW {text}");
     }
+}
+
+/// Whether the data plane lets `spiffe://cluster.local/ns/a/sa/b` in when there is only this policy.
+fn is_let_in(policy: &AuthorizationPolicy) -> bool {
+    let mut snapshot = Snapshot::new("");
+    snapshot.upsert_policy(policy.clone());
+    let description = WorkloadDescription {
+        uid: "web".to_owned(),
+        namespace: "shop".to_owned(),
+        ..WorkloadDescription::default()
+    };
+    let workload = Interner::new().workload(description).unwrap();
+    let client = Identity::new("cluster.local", "a", "b").unwrap();
+    let destination = "10.0.0.2:80".parse().unwrap();
+    let facts = Facts::new("10.0.0.1".parse().unwrap(), destination, Some(&client));
+    authorize(&snapshot, &workload, &facts).outcome.is_ok()
 }
 
 #[test]
 fn an_empty_policy_lets_nobody_in() {
     let (policy, warnings) = policy_of("{}");
     assert_eq!((policy.action, policy.rules.len(), warnings), (PolicyAction::Allow, 0, 0));
+    assert!(!is_let_in(&policy));
     assert!(!policy.dry_run);
 }
 
