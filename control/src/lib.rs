@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod identity;
+pub mod policy;
 pub mod profile;
 pub mod redirect;
 pub mod run;

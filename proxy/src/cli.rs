@@ -1,14 +1,16 @@
 //! The command line. Every flag has a twin in the environment; a flag wins over its twin, the twin over the file.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ringway_control::policy::Client;
 use ringway_control::run::{STATE_DIRECTORY, WorkloadName};
 use ringway_control::source::Cores;
 
 use crate::output::Format;
-use crate::values::{self, Listener};
+use crate::values::{self, Listener, Workload};
 
 /// Where the configuration is looked for when nothing is said.
 pub(crate) const CONFIGURATION: &str = "/etc/ringway";
@@ -46,6 +48,8 @@ pub(crate) enum Verb {
     Run(Box<RunArguments>),
     /// Check a configuration without starting anything
     Validate(ValidateArguments),
+    /// Tell whether a client may connect to a workload, without starting anything
+    Authorize(AuthorizeArguments),
     /// The embedded certificate authority
     Ca(CaArguments),
     /// What this program is
@@ -195,6 +199,39 @@ pub(crate) struct ValidateArguments {
     /// Take warnings for errors
     #[arg(long, env = "RINGWAY_STRICT")]
     pub(crate) strict: bool,
+
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    help_template = TEMPLATE,
+    before_help = "Examples:\n  \
+        ringway authorize -f mesh.d/ --from shop/web --to shop/db-0 --port 5432\n  \
+        ringway authorize -f mesh.d/ --from none --source-ip 192.0.2.7 --to shop/web-0 --port 8080\n\n",
+    after_help = "Exit codes: 0 allowed, 1 denied; 64, 65, 69: there is no answer."
+)]
+pub(crate) struct AuthorizeArguments {
+    #[command(flatten)]
+    pub(crate) source: SourceArguments,
+
+    /// Who connects: namespace/service-account, spiffe://…, or none for a client without an identity
+    #[arg(long, value_name = "CLIENT", value_parser = values::client)]
+    pub(crate) from: Client,
+
+    /// The address it connects from [default: those of the workloads with this identity]
+    #[arg(long, value_name = "IP")]
+    pub(crate) source_ip: Option<IpAddr>,
+
+    /// The workload that is connected to: namespace/name
+    #[arg(long, value_name = "WORKLOAD", value_parser = values::workload)]
+    pub(crate) to: Workload,
+
+    /// The port of the workload, not of a Service before it
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
 
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t)]

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
             verbs::run::run(arguments, given)
         }
         Verb::Validate(arguments) => verbs::validate::run(arguments),
+        Verb::Authorize(arguments) => verbs::authorize::run(arguments),
         Verb::Ca(arguments) => verbs::ca::run(arguments),
         Verb::Version(arguments) => verbs::version::run(arguments),
         Verb::Completions(arguments) => verbs::completions::run(arguments),

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ringway_control::policy::Client;
 use ringway_control::source::Cores;
+use ringway_protocols::identity::Identity;
 
 /// A duration: `500ms`, `5s`, `1m30s`, `24h`, `7d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -69,6 +71,43 @@ pub(crate) fn listener(text: &str) -> Result<Listener, String> {
     Ok(Listener(Some(address)))
 }
 
+/// Who connects: `none`, an identity, or `namespace/service-account`.
+pub(crate) fn client(text: &str) -> Result<Client, String> {
+    if text == "none" {
+        return Ok(Client::Nobody);
+    }
+    if text.starts_with("spiffe://") {
+        let identity = text.parse::<Identity>().map_err(|error| error.to_string())?;
+        return Ok(Client::Identity(identity));
+    }
+    let parts =
+        text.split_once('/').filter(|(namespace, name)| is_part(namespace) && is_part(name));
+    let (namespace, name) = parts.ok_or_else(|| {
+        format!("{text:?} is nobody; write namespace/service-account, an identity, or none")
+    })?;
+    Ok(Client::ServiceAccount { namespace: namespace.to_owned(), name: name.to_owned() })
+}
+
+/// `namespace/name` of a workload.
+pub(crate) fn workload(text: &str) -> Result<Workload, String> {
+    let parts =
+        text.split_once('/').filter(|(namespace, name)| is_part(namespace) && is_part(name));
+    let (namespace, name) =
+        parts.ok_or_else(|| format!("{text:?} is no workload; write namespace/name"))?;
+    Ok(Workload { namespace: namespace.to_owned(), name: name.to_owned() })
+}
+
+fn is_part(text: &str) -> bool {
+    !text.is_empty() && !text.contains('/')
+}
+
+/// The name of a workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Workload {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
 /// Where a server listens; nowhere if it is off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Listener(pub(crate) Option<SocketAddr>);
@@ -120,5 +159,21 @@ mod tests {
         assert_eq!(listener("none"), Ok(Listener(None)));
         assert_eq!(listener("[::]:15020"), Ok(Listener("[::]:15020".parse().ok())));
         assert!(listener("15020").unwrap_err().contains("127.0.0.1:15000"));
+    }
+
+    #[test]
+    fn clients_and_workloads() {
+        let account = Client::ServiceAccount { namespace: "a".into(), name: "b".into() };
+        assert_eq!(client("a/b"), Ok(account));
+        assert_eq!(client("none"), Ok(Client::Nobody));
+        let identity = Identity::new("cluster.local", "a", "b").unwrap();
+        assert_eq!(client(&identity.to_string()), Ok(Client::Identity(identity)));
+        for wrong in ["", "a", "a/", "/b", "a/b/c", "spiffe://a"] {
+            assert!(client(wrong).is_err(), "{wrong:?}");
+        }
+        assert_eq!(workload("a/b"), Ok(Workload { namespace: "a".into(), name: "b".into() }));
+        for wrong in ["", "a", "a/", "/b", "a/b/c"] {
+            assert!(workload(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

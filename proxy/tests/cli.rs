@@ -138,7 +138,7 @@ fn completions_know_every_verb() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = run(&["completions", shell]);
         assert_eq!(script.code, 0, "{shell}");
-        for verb in ["validate", "completions", "rotate"] {
+        for verb in ["validate", "authorize", "completions", "rotate"] {
             assert!(script.stdout.contains(verb), "{shell}: {verb}");
         }
     }
@@ -151,7 +151,11 @@ fn a_good_configuration_is_valid() {
     let mesh = file(&home, "mesh.yaml", MESH);
     let ran = run(&["validate", "-f", &mesh]);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
-    assert_eq!(ran.stdout, "valid: 1 workload, 0 services; host-a captures 1 workload\n");
+    let strict = "istio-system/istio_converted_static_strict\tDENY\tselector\t1\t1\t-\n";
+    assert_eq!(
+        ran.stdout,
+        format!("valid: 1 workload, 0 services; host-a captures 1 workload\n{strict}")
+    );
 
     let from_directory = run(&["validate", "-f", home.path().to_str().unwrap(), "-o", "json"]);
     let parsed = json(&from_directory.stdout);
@@ -160,6 +164,81 @@ fn a_good_configuration_is_valid() {
 
     let from_input = run_with_input(&["validate", "-f", "-", "--node", "host-a"], MESH);
     assert_eq!(from_input.code, 0, "{}", from_input.stderr);
+}
+
+const POLICIES: &str = "\
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: readers, namespace: shop}
+spec:
+  rules:
+  - from: [{source: {serviceAccounts: [reader]}}]
+    to: [{operation: {ports: ['80']}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: soon, namespace: shop, annotations: {istio.io/dry-run: 'true'}}
+spec: {action: DENY, rules: [{from: [{source: {namespaces: [shop]}}]}]}
+";
+
+#[test]
+fn policies_are_listed_with_whom_they_are_for() {
+    let home = TempDir::new().unwrap();
+    let mesh = file(&home, "mesh.yaml", &(MESH.to_owned() + POLICIES));
+    let ran = run(&["validate", "-f", &mesh]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let lines: Vec<&str> = ran.stdout.lines().skip(1).collect();
+    assert_eq!(
+        lines,
+        [
+            "istio-system/istio_converted_static_strict\tDENY\tselector\t1\t1\t-",
+            "shop/readers\tALLOW\tnamespace\t1\t1\t-",
+            "shop/soon\tDENY\tnamespace\t1\t1\tdry run",
+        ]
+    );
+    let parsed = json(&run(&["validate", "-f", &mesh, "-o", "json"]).stdout);
+    let readers = &parsed["mesh"]["policies"][1];
+    assert_eq!((&readers["name"], &readers["workloads"]), (&"shop/readers".into(), &1.into()));
+}
+
+#[test]
+fn authorize_tells_who_may_connect() {
+    let home = TempDir::new().unwrap();
+    let mesh = file(&home, "mesh.yaml", &(MESH.to_owned() + POLICIES));
+    let ask = |from: &str, to: &str, more: &[&str]| {
+        let mut arguments = vec!["authorize", "-f", &mesh, "--from", from, "--to", to];
+        arguments.extend(["--port", "80"]);
+        arguments.extend(more);
+        run(&arguments)
+    };
+    let rows = [
+        ("shop/reader", 0, "allowed by shop/readers, rule 0\n"),
+        ("spiffe://cluster.local/ns/shop/sa/reader", 0, "allowed by shop/readers, rule 0\n"),
+        (
+            "other/reader",
+            1,
+            "denied: there are ALLOW policies for this workload, and none matches\n",
+        ),
+        ("none", 1, "denied by istio-system/istio_converted_static_strict, rule 0\n"),
+    ];
+    for (from, code, want) in rows {
+        let ran = ask(from, "shop/web", &[]);
+        let dry_run = "dry run: shop/soon, rule 0, would deny it\n";
+        let in_shop = from.contains("shop");
+        let want = if in_shop { want.to_owned() + dry_run } else { want.to_owned() };
+        assert_eq!((ran.code, ran.stdout), (code, want), "{from}: {}", ran.stderr);
+    }
+    let answer = json(&ask("none", "shop/web", &["--source-ip", "10.9.9.9", "-o", "json"]).stdout);
+    assert_eq!((&answer["allowed"], &answer["rule"]), (&false.into(), &0.into()));
+
+    let nobody = ask("none", "shop/wep", &[]);
+    assert_eq!(nobody.code, 69);
+    assert!(nobody.stderr.contains("did you mean `web`?"), "{}", nobody.stderr);
+    for arguments in [["--from", "nobody", "--to", "shop/web"], ["--from", "none", "--to", "web"]] {
+        let ran = run(&[&["authorize", "-f", &mesh, "--port", "80"], &arguments[..]].concat());
+        assert_eq!(ran.code, 64, "{}", ran.stderr);
+    }
 }
 
 #[test]

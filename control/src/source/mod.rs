@@ -37,6 +37,8 @@ pub use node::config::{
 };
 pub use watch::{POLL_INTERVAL, QUIET, QUIET_DEADLINE, Watcher};
 
+pub(crate) use diagnostics::suggest::did_you_mean;
+
 use compile::compile;
 use diagnostics::Reporter;
 use documents::Documents;

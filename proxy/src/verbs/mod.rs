@@ -1,14 +1,16 @@
 //! One file per verb.
 
+pub(crate) mod authorize;
 pub(crate) mod ca;
 pub(crate) mod completions;
 pub(crate) mod run;
 pub(crate) mod validate;
 pub(crate) mod version;
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use ringway_control::source::Source;
+use ringway_control::source::{Diagnostics, Source};
 
 use crate::cli::{CONFIGURATION, SourceArguments};
 use crate::exit::{Exit, Failure};
@@ -40,4 +42,16 @@ pub(crate) fn sources(arguments: &SourceArguments) -> Result<Vec<Source>, Failur
 pub(crate) fn node(arguments: &SourceArguments) -> Option<String> {
     let istio = || std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());
     arguments.node.clone().or_else(istio)
+}
+
+/// Warnings go beside the answer, not into it.
+fn tell(warnings: &Diagnostics) {
+    if warnings.is_empty() {
+        return;
+    }
+    if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        eprint!("{}", warnings.coloured());
+    } else {
+        eprint!("{warnings}");
+    }
 }

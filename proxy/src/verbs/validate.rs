@@ -1,11 +1,10 @@
 //! `ringway validate`: the same reading as a start does, without starting.
 
-use std::io::IsTerminal;
-
+use ringway_control::policy::{PolicySummary, summaries};
 use ringway_control::source::{self, Diagnostics, MeshConfig, Severity};
 use serde_json::{Value, json};
 
-use super::{node, sources};
+use super::{node, sources, tell};
 use crate::cli::ValidateArguments;
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
@@ -22,23 +21,12 @@ pub(crate) fn run(arguments: &ValidateArguments) -> Result<Exit, Failure> {
             tell(&mesh.warnings);
             if valid {
                 output::print(&summary(mesh))?;
+                policies(mesh)?;
             }
         }
         (Format::Table, Err(mistakes)) => return Err(Failure::configuration(mistakes)),
     }
     Ok(if valid { Exit::Ok } else { Exit::Data })
-}
-
-/// Warnings go beside the answer, not into it.
-fn tell(warnings: &Diagnostics) {
-    if warnings.is_empty() {
-        return;
-    }
-    if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
-        eprint!("{}", warnings.coloured());
-    } else {
-        eprint!("{warnings}");
-    }
 }
 
 fn summary(mesh: &MeshConfig) -> String {
@@ -55,6 +43,27 @@ fn summary(mesh: &MeshConfig) -> String {
         if node.is_empty() { "this node" } else { node },
         count(mesh.enrollments.len(), "workload"),
     )
+}
+
+/// Whom each policy is for.
+fn policies(mesh: &MeshConfig) -> std::io::Result<()> {
+    let heading = ["policy", "action", "for", "workloads", "rules", "dry run"];
+    let rows: Vec<Vec<String>> = summaries(&mesh.snapshot)
+        .into_iter()
+        .map(|policy| {
+            let dry_run = if policy.dry_run { "dry run" } else { "-" };
+            let (workloads, rules) = (policy.workloads.to_string(), policy.rules.to_string());
+            vec![
+                policy.name,
+                policy.action.to_owned(),
+                policy.scope.to_owned(),
+                workloads,
+                rules,
+                dry_run.to_owned(),
+            ]
+        })
+        .collect();
+    if rows.is_empty() { Ok(()) } else { output::table(&heading, &rows) }
 }
 
 fn as_json(loaded: &Result<MeshConfig, Diagnostics>, valid: bool) -> Value {
@@ -81,6 +90,7 @@ fn as_json(loaded: &Result<MeshConfig, Diagnostics>, valid: bool) -> Value {
             "node": &*mesh.node.name,
             "workloads": mesh.snapshot.workload_count(),
             "services": mesh.snapshot.service_count(),
+            "policies": summaries(&mesh.snapshot).iter().map(policy_as_json).collect::<Vec<_>>(),
             "captured": mesh.enrollments.iter().map(|one| &*one.uid).collect::<Vec<_>>(),
         })
     });
@@ -89,5 +99,16 @@ fn as_json(loaded: &Result<MeshConfig, Diagnostics>, valid: bool) -> Value {
         "errors": list(Severity::Error),
         "warnings": list(Severity::Warning),
         "mesh": counts,
+    })
+}
+
+fn policy_as_json(policy: &PolicySummary) -> Value {
+    json!({
+        "name": policy.name,
+        "action": policy.action,
+        "for": policy.scope,
+        "workloads": policy.workloads,
+        "rules": policy.rules,
+        "dryRun": policy.dry_run,
     })
 }
