@@ -11,4 +11,5 @@ mod hostile;
 mod interop;
 mod lifecycle;
 mod modes;
+mod policy;
 mod traffic;

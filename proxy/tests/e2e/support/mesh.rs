@@ -57,6 +57,7 @@ pub(crate) struct MeshBuilder {
     redirect: String,
     dedicated: bool,
     permissive: bool,
+    policies: String,
 }
 
 /// Two hosts and their proxies, running.
@@ -92,6 +93,7 @@ impl Mesh {
             redirect: "auto".to_owned(),
             dedicated: false,
             permissive: false,
+            policies: String::new(),
         }
     }
 
@@ -203,6 +205,12 @@ impl MeshBuilder {
         self
     }
 
+    /// With these documents.
+    pub(crate) fn policies(mut self, documents: &str) -> MeshBuilder {
+        self.policies = documents.to_owned();
+        self
+    }
+
     /// Builds the laboratory, starts both proxies, waits until both are ready.
     pub(crate) fn start(self) -> Mesh {
         let mut lab = Lab::unique().unwrap();
@@ -221,7 +229,7 @@ impl MeshBuilder {
 
     /// The configuration of both hosts.
     pub(crate) fn configuration(&self, lab: &Lab) -> String {
-        let mut text = String::new();
+        let mut text = self.policies.clone();
         if self.permissive {
             text.push_str(PERMISSIVE);
         }
