@@ -495,6 +495,23 @@ fn a_header_block_that_is_never_finished_is_noticed() {
 }
 
 #[test]
+fn a_header_block_that_trickles_within_its_first_frame_is_noticed() {
+    let mut pair = Pair::new();
+    let whole = headers(1, CONNECT);
+    pair.server.feed(&whole[..9], 9, pair.now).unwrap();
+    let deadline = pair.now + Duration::from_secs(10);
+    assert_eq!(pair.server.machine.next_deadline(), Some(deadline));
+    pair.server.feed(&whole[9..10], 1, deadline - Duration::from_secs(1)).unwrap();
+    let error = Error::PeerSilent(Silence::HeaderBlockUnfinished);
+    assert_eq!(pair.server.machine.handle_timeout(deadline), Err(error));
+    // One that comes in time is no more held against anybody.
+    let mut pair = Pair::new();
+    pair.server.feed(&whole[..12], 1, pair.now).unwrap();
+    pair.server.feed(&whole[12..], 1, pair.now + Duration::from_secs(9)).unwrap();
+    pair.server.machine.handle_timeout(pair.now + Duration::from_secs(10)).unwrap();
+}
+
+#[test]
 fn an_idle_tunnel_holds_next_to_nothing() {
     let mut pair = Pair::new();
     for _ in 0..200 {

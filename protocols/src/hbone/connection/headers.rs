@@ -29,7 +29,6 @@ struct BlockInfo {
 #[derive(Debug)]
 pub(super) struct OpenBlock {
     pub(super) stream: u32,
-    pub(super) deadline: Instant,
     info: BlockInfo,
     continuations: u32,
     bytes: Vec<u8>,
@@ -84,7 +83,6 @@ impl Connection {
         }
         self.open_block = Some(OpenBlock {
             stream: head.stream,
-            deadline: now + budget::HEADER_BLOCK_TIMEOUT,
             info,
             continuations: 0,
             bytes: fragment.to_vec(),
@@ -118,6 +116,7 @@ impl Connection {
         block: &[u8],
         now: Instant,
     ) -> Result<Option<Event>, Error> {
+        self.block_deadline = None;
         match self.streams.get(info.stream).map(|stream| stream.receive) {
             Some(Half::AwaitingHeaders) => self.handle_response(info, block, now),
             Some(receive) => self.handle_trailers(info, receive, block, now),

@@ -61,6 +61,8 @@ pub struct Connection {
     partial: Vec<u8>,
     /// A header block that goes on in CONTINUATION.
     open_block: Option<OpenBlock>,
+    /// When the header block that has begun, with however little of its HEADERS, must be whole.
+    block_deadline: Option<Instant>,
     preface_deadline: Option<Instant>,
     queue: VecDeque<Queued>,
 
@@ -178,8 +180,7 @@ impl Connection {
         if self.failed.is_some() {
             return None;
         }
-        let block_deadline = self.open_block.as_ref().map(|block| block.deadline);
-        [self.preface_deadline, block_deadline, self.keep_alive.deadline()]
+        [self.preface_deadline, self.block_deadline, self.keep_alive.deadline()]
             .into_iter()
             .flatten()
             .min()
@@ -193,7 +194,7 @@ impl Connection {
         self.check_not_failed()?;
         let silence = if self.preface_deadline.is_some_and(|deadline| deadline <= now) {
             Some(Silence::NoPreface)
-        } else if self.open_block.as_ref().is_some_and(|block| block.deadline <= now) {
+        } else if self.block_deadline.is_some_and(|deadline| deadline <= now) {
             Some(Silence::HeaderBlockUnfinished)
         } else {
             self.keep_alive.handle_timeout(now, self.output.unasked()).err()
@@ -252,6 +253,7 @@ impl Connection {
             head: [0; HEAD_BYTES],
             partial: Vec::new(),
             open_block: None,
+            block_deadline: None,
             preface_deadline: Some(now + budget::PREFACE_TIMEOUT),
             queue: VecDeque::new(),
             streams: Streams::default(),

@@ -128,6 +128,7 @@ impl Connection {
                 require_stream(head)?;
                 self.check_headers_stream(head.stream)?;
                 self.check_block_length(length)?;
+                self.block_deadline = Some(now + budget::HEADER_BLOCK_TIMEOUT);
                 length
             }
             kind::CONTINUATION => {
