@@ -35,3 +35,4 @@ pub mod statistics;
 pub mod stop;
 pub mod subject;
 pub mod tcp;
+pub mod torture;

@@ -19,6 +19,7 @@ use ringway_bench::profile::Profile;
 use ringway_bench::report::{Report, Verdict};
 use ringway_bench::runtimes::{Confine, Runtimes};
 use ringway_bench::tcp::{Behaviour, Server, Tcp};
+use ringway_bench::torture::Torture;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -62,6 +63,8 @@ enum Command {
     Demo(Demo),
     /// Measure subjects side by side, and leave a folder of results.
     Run(Run),
+    /// Load, faults and bad input: try what the node is held to, row by row.
+    Torture(Torture),
     /// Record where a subject spends its time while an experiment loads it.
     Profile(Profile),
     /// Say whether one commit, or one folder of results, costs more than another.
@@ -82,7 +85,15 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().command) {
+    let done = match Arguments::parse().command {
+        // Its exit code tells more than success or failure.
+        Command::Torture(torture) => match torture.run() {
+            Ok(exit) => return exit,
+            Err(error) => Err(error),
+        },
+        command => run(command),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -109,6 +120,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Capture(capture) => return capture.run(),
         Command::Demo(demo) => return demo.run(),
         Command::Run(bench) => return bench.run(),
+        Command::Torture(_) => unreachable!("taken by main"),
         Command::Profile(profile) => profile.run()?,
         Command::Compare(compare) => return compare.run(),
         Command::Report(report) => report.run()?,

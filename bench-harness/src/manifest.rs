@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
@@ -69,6 +69,20 @@ pub fn at_start(plan: &Plan, conditions: &Conditions) -> Result<Value> {
     }))
 }
 
+/// What every run has: the commit, the machine, the programs that take part.
+pub fn surroundings(programs: &[PathBuf]) -> Result<Value> {
+    Ok(json!({
+        "commit": output("git", &["rev-parse", "HEAD"]),
+        "changed_files": output("git", &["status", "--porcelain"]).lines().collect::<Vec<_>>(),
+        "date": output("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]),
+        "machine": machine()?,
+        "programs": described(programs.iter().cloned().chain(std::env::current_exe().ok())),
+        "arguments": std::env::args().collect::<Vec<_>>(),
+        "load_average": {"start": load_average()},
+        "complete": false,
+    }))
+}
+
 /// Adds what is known at the end.
 pub fn at_end(manifest: &mut Value, complete: bool) {
     manifest["load_average"]["end"] = load_average().into();
@@ -102,7 +116,10 @@ fn machine() -> Result<Value> {
 /// Every program that takes part, with its version and hash.
 fn programs(plan: &Plan) -> BTreeMap<String, Value> {
     let own = std::env::current_exe().ok();
-    let used = plan.subjects.iter().flat_map(|subject| subject.programs()).chain(own);
+    described(plan.subjects.iter().flat_map(|subject| subject.programs()).chain(own))
+}
+
+fn described(used: impl Iterator<Item = PathBuf>) -> BTreeMap<String, Value> {
     let mut all = BTreeMap::new();
     for path in used {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -130,7 +147,8 @@ fn line_of(path: &str, key: &str) -> String {
     line.split_once(':').map_or(line, |(_, value)| value).trim().to_owned()
 }
 
-fn output(program: &str, arguments: &[&str]) -> String {
+/// What a program prints; nothing when it fails.
+pub fn output(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let text = output.map(|output| output.stdout).unwrap_or_default();
     String::from_utf8_lossy(&text).trim().to_owned()

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
 /// What to run, and how confined.
@@ -14,9 +14,34 @@ pub struct Confine {
     /// Refuse io_uring, as the profiles of Docker and containerd do.
     #[arg(long)]
     forbid_io_uring: bool,
+    /// With which error calls are refused.
+    #[arg(long, value_enum, default_value_t, ignore_case = true)]
+    error: Refusal,
     /// The program and its arguments.
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     command: Vec<String>,
+}
+
+/// The error of a call that is refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Refusal {
+    /// As the profiles of containers do it.
+    #[default]
+    Eperm,
+    /// As a kernel without the call.
+    Enosys,
+    /// As security modules do it.
+    Eacces,
+}
+
+impl Refusal {
+    fn number(self) -> u32 {
+        (match self {
+            Refusal::Eperm => libc::EPERM,
+            Refusal::Enosys => libc::ENOSYS,
+            Refusal::Eacces => libc::EACCES,
+        }) as u32
+    }
 }
 
 /// System calls have numbers up to this one (Linux 6.12).
@@ -65,7 +90,7 @@ impl Confine {
         });
         let rules: BTreeMap<i64, Vec<seccompiler::SeccompRule>> =
             allowed.map(|call| (call, Vec::new())).collect();
-        let refuse = SeccompAction::Errno(libc::EPERM as u32);
+        let refuse = SeccompAction::Errno(self.error.number());
         let arch: TargetArch = std::env::consts::ARCH.try_into()?;
         Ok(SeccompFilter::new(rules, refuse, SeccompAction::Allow, arch)?.try_into()?)
     }
@@ -77,7 +102,11 @@ mod tests {
 
     #[test]
     fn the_filter_is_as_long_as_a_containers() {
-        let confine = |forbid_io_uring| Confine { forbid_io_uring, command: Vec::new() };
+        let confine = |forbid_io_uring| Confine {
+            forbid_io_uring,
+            error: Refusal::default(),
+            command: Vec::new(),
+        };
         let (open, closed) = (confine(false).filter().unwrap(), confine(true).filter().unwrap());
         assert!(open.len() > 400, "{} instructions", open.len());
         assert!(closed.len() < open.len());

@@ -1,0 +1,105 @@
+//! B3: seventeen kinds of HTTP/2 abuse. Each is cheap to send; it must not be dear to receive, nor
+//! felt by others.
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::super::arena::{Arena, PATIENCE};
+use super::super::hostile::Hostile;
+use super::super::traffic::Load;
+use super::super::trial::Trial;
+
+/// The kinds, as the client calls them; made-you-reset has five forms, others two.
+const ATTACKS: [&str; 21] = [
+    "rapid-reset",
+    "made-you-reset-window-0",
+    "made-you-reset-overflow",
+    "made-you-reset-data-after-end",
+    "made-you-reset-headers-after-end",
+    "made-you-reset-priority-length",
+    "continuation",
+    "empty-continuation",
+    "settings",
+    "ping",
+    "priority",
+    "unknown-frames",
+    "empty-data-drained",
+    "empty-data-stalled",
+    "padded-data",
+    "hpack-bomb",
+    "http2-bomb",
+    "http2-bomb-cookie",
+    "window-stall",
+    "trailers",
+    "goaway",
+];
+/// Frames of each kind, unless the connection is closed before.
+const FRAMES: &str = "100000";
+/// Each of its frames lets a byte of payload out. That is work, however small, and is not cut.
+const MOVES_PAYLOAD: &str = "window-stall";
+
+/// Runs the row.
+pub(in super::super) fn abuse(trial: &mut Trial<'_>) -> Result<()> {
+    let mut arena = Arena::usual(trial)?;
+    attack(trial, &arena, "ping", "1").context("a first connection, for what is allocated once")?;
+    what_it_costs(trial, &arena)?;
+    what_others_feel(trial, &arena)?;
+    arena.must_work()
+}
+
+/// One kind after the other, with nothing else going on.
+fn what_it_costs(trial: &mut Trial<'_>, arena: &Arena) -> Result<()> {
+    let (mut most_time, mut most_kept) = (("none", 0.0), ("none", 0.0));
+    let mut open = Vec::new();
+    for name in ATTACKS {
+        let (before, memory) = (arena.b.processor_time()?, arena.b.resident_bytes()?);
+        let (outcome, most) = attack(trial, arena, name, FRAMES)?;
+        let spent = (arena.b.processor_time()? - before).as_secs_f64();
+        let kept = most.saturating_sub(memory) as f64 / f64::from(1 << 20);
+        trial.tell(&format!("{name} sent"), outcome["sent"].as_f64().unwrap_or(0.0), "frames");
+        trial.tell(&format!("{name} processor"), spent, "s");
+        trial.tell(&format!("{name} kept"), kept, "MiB");
+        if spent > most_time.1 {
+            most_time = (name, spent);
+        }
+        if kept > most_kept.1 {
+            most_kept = (name, kept);
+        }
+        if outcome["closed"].is_null() && name != MOVES_PAYLOAD {
+            open.push(name);
+        }
+    }
+    trial.quickly(&format!("processor ({})", most_time.0), most_time.1, "s", 0.05);
+    trial.at_most(&format!("kept ({})", most_kept.0), most_kept.1, "MiB", 1.0);
+    trial.exactly("left open", open.len() as u64, "attacks", 0);
+    if !open.is_empty() {
+        trial.remark(format!("left open: {}", open.join(", ")));
+    }
+    Ok(())
+}
+
+/// All kinds once more, beside honest requests in another tunnel to the same workload.
+fn what_others_feel(trial: &mut Trial<'_>, arena: &Arena) -> Result<()> {
+    let seconds = trial.amount(6.0, 15.0);
+    let load = |seconds| Load::requests(arena, trial, ("client", "server"), 200, seconds);
+    let quiet = load(seconds)?.finish(trial)?;
+    let beside = load(seconds)?;
+    attack(trial, arena, &ATTACKS.join(","), FRAMES)?;
+    let beside = beside.finish(trial)?;
+    trial.exactly("requests of others lost", quiet.lost() + beside.lost(), "requests", 0);
+    let times = beside.number("p99_us") / quiet.number("p99_us").max(1.0);
+    trial.quickly("p99 of others over quiet", times, "times", 1.5);
+    Ok(())
+}
+
+/// What the client tells, and the proxy's memory at its most.
+fn attack(trial: &Trial<'_>, arena: &Arena, names: &str, frames: &str) -> Result<(Value, u64)> {
+    let arguments = ["--attack", names, "--frames", frames];
+    let client = Hostile::start(arena, trial, ("stranger", "attack"), "abuse.py", &arguments)?;
+    let mut most = 0;
+    let outcome = client.finish_while(trial, PATIENCE * 4, || {
+        most = most.max(arena.b.resident_bytes()?);
+        Ok(())
+    });
+    Ok((outcome.with_context(|| names.to_owned())?, most))
+}

@@ -1,0 +1,5 @@
+//! Bad inputs tried.
+
+mod abuse;
+
+pub(super) use self::abuse::abuse;

@@ -1,0 +1,7 @@
+//! io_uring refused, starved and interrupted.
+
+mod interrupted;
+mod refused;
+
+pub(super) use self::interrupted::interrupted;
+pub(super) use self::refused::{memlock, refused};

@@ -1,0 +1,101 @@
+//! The table of rows.
+
+use std::fmt;
+
+use anyhow::{Result, bail};
+
+use super::trial::Trial;
+use super::{faults, inputs, load, outside, ring};
+
+/// One row.
+pub(super) struct Row {
+    pub(super) id: &'static str,
+    pub(super) title: &'static str,
+    /// The goals it belongs to.
+    pub(super) goals: &'static [&'static str],
+    /// Whether it is part of the short form.
+    pub(super) short: bool,
+    pub(super) run: fn(&mut Trial<'_>) -> Result<()>,
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let form = if self.short { "short" } else { "" };
+        write!(f, "{:<4} {:<9} {form:<5} {}", self.id, self.goals.join(","), self.title)
+    }
+}
+
+/// All rows, in the order in which they run.
+#[rustfmt::skip]
+pub(super) const ROWS: &[Row] = &[
+    Row { id: "F8", goals: &["G13"], short: true, run: faults::aborts,
+          title: "resets arrive as resets, in both directions, with and without a tunnel" },
+    Row { id: "L4", goals: &["G7"], short: true, run: load::descriptors,
+          title: "no descriptors left: quiet, and everything that is open goes on" },
+    Row { id: "L3", goals: &["G8"], short: true, run: load::slow,
+          title: "thousands of peers that dawdle within the handshake or the first request" },
+    Row { id: "B3", goals: &["G10"], short: true, run: inputs::abuse,
+          title: "seventeen kinds of HTTP/2 abuse" },
+    Row { id: "F4", goals: &["G3"], short: true, run: faults::swaps,
+          title: "changes of configuration under load" },
+    Row { id: "U5", goals: &["G15"], short: true, run: ring::refused,
+          title: "io_uring is refused, in every way in which it can be" },
+    Row { id: "U6", goals: &["G15"], short: true, run: ring::memlock,
+          title: "hardly any memory may be locked" },
+    Row { id: "U7", goals: &[], short: true, run: ring::interrupted,
+          title: "the call that waits fails now and then" },
+    Row { id: "F6", goals: &[], short: true, run: faults::bad_network,
+          title: "a network that loses packets, and a narrow one" },
+    Row { id: "F7", goals: &[], short: false, run: faults::half_open,
+          title: "a peer that is gone without a word" },
+    Row { id: "F9", goals: &[], short: false, run: faults::backends,
+          title: "applications that refuse, and such as never answer" },
+    Row { id: "F10", goals: &[], short: true, run: faults::kill,
+          title: "a proxy that is killed" },
+    Row { id: "F13", goals: &[], short: true, run: faults::stuck_log,
+          title: "a log that nobody takes, and a full disk" },
+    Row { id: "B1", goals: &["G16"], short: false, run: outside::fuzzing,
+          title: "every parser under a fuzzer" },
+    Row { id: "S1", goals: &["G17"], short: false, run: outside::simulation,
+          title: "two hosts in one process, from many seeds" },
+];
+
+/// The rows that are meant: by id, by goal, all of them, or those of the short form.
+pub(super) fn select(wanted: &[String], short: bool) -> Result<Vec<&'static Row>> {
+    if wanted.is_empty() {
+        return Ok(ROWS.iter().filter(|row| row.short || !short).collect());
+    }
+    let means = |row: &Row, name: &str| {
+        row.id.eq_ignore_ascii_case(name)
+            || row.goals.iter().any(|goal| goal.eq_ignore_ascii_case(name))
+    };
+    if let Some(name) = wanted.iter().find(|name| !ROWS.iter().any(|row| means(row, name))) {
+        let known: Vec<&str> = ROWS.iter().map(|row| row.id).collect();
+        bail!("there is no row {name}; there are {}", known.join(", "));
+    }
+    Ok(ROWS.iter().filter(|row| wanted.iter().any(|name| means(row, name))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_found_by_id_and_by_goal() {
+        let ids = |wanted: &[&str], short| -> Vec<&str> {
+            let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+            select(&wanted, short).unwrap().iter().map(|row| row.id).collect()
+        };
+        assert_eq!(ids(&["f8", "G7"], false), ["F8", "L4"]);
+        assert!(ids(&[], true).len() <= ids(&[], false).len());
+        let error = select(&["F99".to_owned()], false).err().expect("refused").to_string();
+        assert!(error.contains("F99") && error.contains("F8"), "{error}");
+    }
+
+    #[test]
+    fn no_two_rows_have_the_same_id() {
+        for (index, row) in ROWS.iter().enumerate() {
+            assert!(ROWS[..index].iter().all(|other| other.id != row.id), "{}", row.id);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+"""What the hostile clients share: mutual TLS, HTTP/2 frames, and the command line.
+
+None of it is Ringway's: TLS is OpenSSL's or tlslite-ng's, frames are hyperframe's, header blocks
+hpack's.
+"""
+
+import argparse
+import json
+import socket
+import ssl
+import time
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+EMPTY_SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+
+
+def arguments(description):
+    """A parser that knows what every client is told."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--target", required=True, help="address:port of tunnels")
+    parser.add_argument("--certificate", required=True)
+    parser.add_argument("--key", required=True)
+    parser.add_argument("--roots", required=True)
+    return parser
+
+
+def address(told):
+    host, _, port = told.target.rpartition(":")
+    return host, int(port)
+
+
+def tell(**outcome):
+    """The line that the row reads."""
+    print(json.dumps(outcome), flush=True)
+
+
+def context(told):
+    """Mutual TLS 1.3; the name of a workload is not one of DNS."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.minimum_version = ssl.TLSVersion.TLSv1_3
+    made.check_hostname = False
+    made.load_verify_locations(told.roots)
+    made.load_cert_chain(told.certificate, told.key)
+    made.set_alpn_protocols(["h2"])
+    return made
+
+
+def connect(told, made=None, timeout=10.0):
+    """A connection after its handshake."""
+    plain = socket.create_connection(address(told), timeout=timeout)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return (made or context(told)).wrap_socket(plain, server_hostname="name.invalid")
+
+
+def frame(kind, flags=0, stream=0, payload=b""):
+    """One frame as it is on the wire, legal or not (RFC 9113 section 4.1)."""
+    return (
+        len(payload).to_bytes(3, "big")
+        + bytes([kind, flags])
+        + stream.to_bytes(4, "big")
+        + payload
+    )
+
+
+def literal(name, value):
+    """One field, without compression and not indexed (RFC 7541 section 6.2.2)."""
+
+    def text(data):
+        length, prefix = len(data), b""
+        if length < 127:
+            prefix = bytes([length])
+        else:
+            length -= 127
+            prefix = b"\x7f"
+            while length >= 128:
+                prefix += bytes([length % 128 + 128])
+                length //= 128
+            prefix += bytes([length])
+        return prefix + data
+
+    return b"\x00" + text(name) + text(value)
+
+
+def connect_block(authority):
+    """The header block of a CONNECT request."""
+    return literal(b":method", b"CONNECT") + literal(b":authority", authority.encode())
+
+
+class Reader:
+    """Frames that arrive, and how the connection ended."""
+
+    def __init__(self, stream):
+        self.stream = stream
+        self.buffer = b""
+        self.closed = None
+        self.goaway = None
+
+    def poll(self, seconds):
+        """Frames that come within so many seconds, at least one look."""
+        frames = []
+        until = time.monotonic() + seconds
+        while self.closed is None:
+            self.stream.settimeout(max(0.001, until - time.monotonic()))
+            try:
+                piece = self.stream.recv(65536)
+            except (TimeoutError, ssl.SSLWantReadError):
+                break
+            except OSError as error:
+                self.closed = type(error).__name__
+                break
+            if not piece:
+                self.closed = "end"
+                break
+            self.buffer += piece
+            frames += self.cut()
+            if time.monotonic() >= until:
+                break
+        return frames
+
+    def cut(self):
+        frames = []
+        while len(self.buffer) >= 9:
+            length = int.from_bytes(self.buffer[:3], "big")
+            if len(self.buffer) < 9 + length:
+                break
+            kind, flags = self.buffer[3], self.buffer[4]
+            stream = int.from_bytes(self.buffer[5:9], "big") & 0x7FFFFFFF
+            payload = self.buffer[9 : 9 + length]
+            self.buffer = self.buffer[9 + length :]
+            if kind == 7 and len(payload) >= 8:
+                self.goaway = int.from_bytes(payload[4:8], "big")
+            frames.append((kind, flags, stream, payload))
+        return frames
