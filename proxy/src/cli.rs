@@ -78,8 +78,8 @@ pub(crate) struct SourceArguments {
         ringway run -f mesh.yaml --reactor epoll --cores 2 --log-level access=debug,info\n  \
         ringway run -f mesh.yaml --dedicated --workload shop/web --print-config\n\n",
     after_help = "SIGHUP reads the configuration again (a change of the files does, too); SIGTERM drains and ends, \
-        twice ends at once.\nPROXY_MODE, PROXY_WORKLOAD_INFO, NODE_NAME, LOCAL_XDS_PATH, RUST_LOG and LOG_FORMAT are \
-        understood as Istio's node proxy does."
+        twice ends at once.\nPROXY_MODE, PROXY_WORKLOAD_INFO, NODE_NAME, LOCAL_XDS_PATH, CRL_PATH, RUST_LOG and \
+        LOG_FORMAT are understood as Istio's node proxy does."
 )]
 pub(crate) struct RunArguments {
     #[command(flatten)]
@@ -112,6 +112,15 @@ pub(crate) struct RunArguments {
     /// Directory of the certificate authority
     #[arg(long, value_name = "DIR", env = "RINGWAY_CA_DIRECTORY")]
     pub(crate) ca_directory: Option<PathBuf>,
+
+    /// File of certificate revocation lists, PEM or DER; may be repeated
+    #[arg(
+        long = "revocation-list",
+        value_name = "FILE",
+        env = "RINGWAY_REVOCATION_LIST",
+        value_delimiter = ','
+    )]
+    pub(crate) revocation_lists: Vec<PathBuf>,
 
     /// Lifetime of the workloads' certificates
     #[arg(long, value_name = "TIME", value_parser = values::duration, env = "RINGWAY_LEAF_LIFETIME")]
@@ -242,9 +251,9 @@ pub(crate) struct AuthorizeArguments {
 #[command(
     help_template = TEMPLATE,
     before_help = "Examples:\n  \
-        ringway ca show\n  \
         ringway ca import --certificate ca-cert.pem --key ca-key.pem --root root-cert.pem\n  \
-        ringway ca rotate --new-signs-after 1h --old-trusted-for 7d\n\n"
+        ringway ca rotate --new-signs-after 1h --old-trusted-for 7d\n  \
+        ringway ca revoke cert-chain.pem\n\n"
 )]
 pub(crate) struct CaArguments {
     /// Directory of the authority
@@ -288,6 +297,12 @@ pub(crate) enum CaVerb {
         /// Its root, PEM, where the certificate is an intermediate
         #[arg(long, value_name = "FILE", requires = "certificate")]
         root: Option<PathBuf>,
+    },
+    /// Take certificates back: every node that reads this directory cuts who shows them
+    Revoke {
+        /// Serial number (decimal, hex behind 0x, or hex with colons), or a file with the certificate, PEM
+        #[arg(value_name = "SERIAL|FILE", required = true)]
+        what: Vec<String>,
     },
     /// Bring an authority that exists already
     Import(PemArguments),

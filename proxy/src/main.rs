@@ -59,7 +59,9 @@ impl From<ringway_control::run::RunError> for Failure {
     fn from(error: ringway_control::run::RunError) -> Self {
         use ringway_control::run::RunError;
         let exit = match &error {
-            RunError::Configuration(_) | RunError::LogLevel(_) => Exit::Data,
+            RunError::Configuration(_) | RunError::LogLevel(_) | RunError::Revocation(_) => {
+                Exit::Data
+            }
             RunError::Override(_) => Exit::Usage,
             RunError::Privileges(_) => Exit::Permission,
             RunError::Authority(_)

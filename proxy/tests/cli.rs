@@ -432,6 +432,43 @@ fn a_certificate_is_issued_into_files_only_their_owner_reads() {
 }
 
 #[test]
+fn a_certificate_is_taken_back_by_its_file_or_its_number() {
+    let authority = Authority::new();
+    authority.run(&["create"]);
+    let out = authority.path("out");
+    authority.run(&["issue", "spiffe://cluster.local/ns/shop/sa/probe", "--out", &out]);
+    assert_eq!(authority.show()["revoked"], json("[]"));
+    let chain = Path::new(&out).join("cert-chain.pem").display().to_string();
+    let ran = authority.run(&["revoke", &chain, "0x2A"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("ca/crl.pem"), "{}", ran.stderr);
+    assert_eq!(authority.show()["revoked"].as_array().unwrap().len(), 2);
+    assert!(ran.stdout.contains("2a\t"), "{}", ran.stdout);
+    let list = fs::read_to_string(authority.path("ca/crl.pem")).unwrap();
+    assert!(list.starts_with("-----BEGIN X509 CRL-----\n"), "{list}");
+
+    let wrong = authority.run(&["revoke", "nobody"]);
+    assert_eq!(wrong.code, 64);
+    assert!(wrong.stderr.contains("serial number"), "{}", wrong.stderr);
+    let key = Path::new(&out).join("key.pem").display().to_string();
+    assert_eq!(authority.run(&["revoke", &key]).code, 65, "no certificate in it");
+}
+
+#[test]
+fn a_node_does_not_start_without_the_list_it_is_to_obey() {
+    let home = TempDir::new().unwrap();
+    let mesh = file(&home, "mesh.yaml", MESH);
+    let ca = home.path().join("ca").display().to_string();
+    let ran = ran(ringway(&["run", "-f", &mesh, "--ca-directory", &ca, "--dedicated"])
+        .args(["--no-redirect", "--workload", "shop/web"])
+        .env("CRL_PATH", home.path().join("missing.crl"))
+        .output()
+        .unwrap());
+    assert_eq!(ran.code, 65, "{}", ran.stderr);
+    assert!(ran.stderr.contains("missing.crl"), "{}", ran.stderr);
+}
+
+#[test]
 fn an_authority_can_be_brought_once() {
     let (company, ours) = (Authority::new(), Authority::new());
     company.run(&["create"]);

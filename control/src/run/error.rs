@@ -7,7 +7,7 @@ use ringway_engine::StartError;
 
 use super::options::OverrideError;
 use super::privileges::Capability;
-use crate::identity::CaError;
+use crate::identity::{CaError, RevocationError};
 use crate::source::Diagnostics;
 use crate::telemetry::log::FilterError;
 
@@ -24,6 +24,8 @@ pub enum RunError {
     Privileges(Vec<Capability>),
     /// The certificate authority cannot be used.
     Authority(CaError),
+    /// The revocation lists cannot be used.
+    Revocation(RevocationError),
     /// The engine cannot start.
     Engine(StartError),
     /// A server cannot listen.
@@ -58,6 +60,7 @@ impl std::fmt::Display for RunError {
             Self::Authority(error) => {
                 write!(f, "the certificate authority cannot be used: {error}")
             }
+            Self::Revocation(error) => error.fmt(f),
             Self::Engine(error) => error.fmt(f),
             Self::Listen { server, address, error } => {
                 write!(f, "the {server} server cannot listen on {address}: {error}")?;

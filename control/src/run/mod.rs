@@ -19,6 +19,7 @@ mod node;
 pub mod options;
 pub mod privileges;
 mod records;
+mod revocation;
 pub mod settings;
 mod signals;
 mod start;

@@ -17,6 +17,7 @@ use super::enroller::{Done, Enroller};
 use super::error::RunError;
 use super::host::{Held, Host, identify};
 use super::options::RunOptions;
+use super::revocation::Revocation;
 use super::settings::{need_restart, settings};
 use super::signals::{Request, Requests};
 use super::systemd::ServiceManager;
@@ -45,6 +46,7 @@ pub(super) struct Node {
     pub(super) engine: Arc<Engine>,
     pub(super) host: Arc<Host>,
     pub(super) ca: EmbeddedCa,
+    pub(super) revocation: Revocation,
     pub(super) store: IdentityStore,
     pub(super) enroller: Enroller<Held>,
     pub(super) readiness: Readiness,
@@ -112,6 +114,7 @@ impl Node {
                     Request::Stop(who) => return self.drain(who, work.jobs).await,
                 },
                 () = watcher.changed() => self.reload(&mut work),
+                () = self.revocation.changed() => self.revoke(),
                 _ = look.tick() => self.look(),
                 _ = watchdog.tick() => self.service_manager.alive(),
                 () = sleep_until(deadline.into()) => {}
@@ -185,6 +188,12 @@ impl Node {
                 Err(error) => tracing::warn!(%error, "the log level stays"),
             }
         }
+        let lists = &new.certificate_authority.revocation_lists;
+        if self.config.certificate_authority.revocation_lists != *lists {
+            self.config.certificate_authority.revocation_lists.clone_from(lists);
+            self.revocation.configure(lists);
+            self.revoke();
+        }
         self.config.drain_deadline = new.drain_deadline;
         self.config.log.level.clone_from(&new.log.level);
     }
@@ -226,6 +235,26 @@ impl Node {
                 }
             }
         }
+        self.tell(changes);
+    }
+
+    /// Reads the revocation lists again, and holds every peer against what is new in them.
+    fn revoke(&mut self) {
+        match self.revocation.refresh() {
+            Ok(true) => {
+                let lists = Arc::clone(self.revocation.lists());
+                let changes = self.store.set_revocation(&lists);
+                tracing::info!(lists = lists.len(), "revocation lists changed");
+                self.tell(changes);
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(%error, "the revocation lists cannot be used; those before stay");
+            }
+        }
+    }
+
+    fn tell(&mut self, changes: Vec<CredentialChange>) {
         if changes.is_empty() {
             return;
         }
@@ -234,7 +263,7 @@ impl Node {
             match change {
                 CredentialChange::Set(credentials) => {
                     let expires = certificate::rfc3339_seconds(credentials.not_after());
-                    tracing::debug!(identity = %credentials.identity(), expires, "certificate issued");
+                    tracing::debug!(identity = %credentials.identity(), expires, "certificate in force");
                     world.set_credentials(credentials);
                 }
                 CredentialChange::Removed(identity) => {

@@ -43,6 +43,8 @@ pub struct Overrides {
     pub redirect: Option<Redirect>,
     /// Where the certificate authority is.
     pub ca_directory: Option<PathBuf>,
+    /// Files of revocation lists.
+    pub revocation_lists: Option<Vec<PathBuf>>,
     /// How long leaves live.
     pub leaf_lifetime: Option<Duration>,
     /// How long open connections may go on at the end.
@@ -165,6 +167,7 @@ impl Overrides {
         set(&mut node.reactor, self.reactor);
         set(&mut node.redirect, self.redirect);
         set(&mut node.certificate_authority.directory, self.ca_directory.clone());
+        set(&mut node.certificate_authority.revocation_lists, self.revocation_lists.clone());
         set(&mut node.certificate_authority.leaf_lifetime, self.leaf_lifetime);
         set(&mut node.drain_deadline, self.drain_deadline);
         set(admin, self.admin);

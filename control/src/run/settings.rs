@@ -34,6 +34,10 @@ pub fn settings(node: &NodeConfig) -> Vec<Setting> {
             node.certificate_authority.directory.display().to_string(),
         ),
         ("certificateAuthority.leafLifetime", seconds(node.certificate_authority.leaf_lifetime)),
+        (
+            "certificateAuthority.revocationLists",
+            paths(&node.certificate_authority.revocation_lists),
+        ),
         ("sessionResumption", node.session_resumption.to_string()),
         ("drainDeadline", seconds(node.drain_deadline)),
         ("redirect", redirect(node.redirect).to_owned()),
@@ -54,7 +58,8 @@ pub fn settings(node: &NodeConfig) -> Vec<Setting> {
 
 /// Settings that only a new start takes: those that differ between `old` and `new`.
 pub fn need_restart(old: &NodeConfig, new: &NodeConfig) -> Vec<&'static str> {
-    const TAKEN_AT_ONCE: [&str; 9] = [
+    const TAKEN_AT_ONCE: [&str; 10] = [
+        "certificateAuthority.revocationLists",
         "trustDomain",
         "clusterDomain",
         "rootNamespace",
@@ -67,6 +72,11 @@ pub fn need_restart(old: &NodeConfig, new: &NodeConfig) -> Vec<&'static str> {
     ];
     let changed = settings(old).into_iter().zip(settings(new)).filter(|(old, new)| old != new);
     changed.map(|(old, _)| old.name).filter(|name| !TAKEN_AT_ONCE.contains(name)).collect()
+}
+
+fn paths(paths: &[std::path::PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    format!("[{}]", paths.join(", "))
 }
 
 fn mode(mode: Mode) -> &'static str {

@@ -18,6 +18,7 @@ use super::node::{Node, Servers};
 use super::options::RunOptions;
 use super::privileges::{self, NET_ADMIN, SYS_ADMIN};
 use super::records;
+use super::revocation::Revocation;
 use super::signals::Requests;
 use super::systemd::ServiceManager;
 use crate::admin::readiness::Readiness;
@@ -37,6 +38,7 @@ pub(super) struct Prepared {
     options: RunOptions,
     mesh: MeshConfig,
     ca: EmbeddedCa,
+    revocation: Revocation,
 }
 
 /// The log, what the process is allowed, and the certificate authority.
@@ -63,18 +65,20 @@ pub(super) fn prepare(options: RunOptions, mesh: MeshConfig) -> Result<Prepared,
     let ca_options = CaOptions { leaf_lifetime: authority.leaf_lifetime, ..CaOptions::default() };
     let ca = EmbeddedCa::open(&authority.directory, ca_options, SystemTime::now())
         .map_err(RunError::Authority)?;
-    Ok(Prepared { log, options, mesh, ca })
+    let revocation = Revocation::open(ca.revocation_list(), &authority.revocation_lists)?;
+    Ok(Prepared { log, options, mesh, ca, revocation })
 }
 
 /// Leaves, engine, servers; the workloads follow while it serves.
 pub(super) async fn start(prepared: Prepared) -> Result<Node, RunError> {
-    let Prepared { log, options, mesh, ca } = prepared;
+    let Prepared { log, options, mesh, ca, revocation } = prepared;
     let requests = Requests::new().map_err(RunError::System)?;
     let readiness = Readiness::default();
     readiness.set_step("proxy", true);
 
     let resumption = mesh.node.session_resumption;
-    let tls = tls::Options { resumption, ..tls::Options::default() };
+    let lists = Arc::clone(revocation.lists());
+    let tls = tls::Options { resumption, revocation: lists, ..tls::Options::default() };
     let mut store = IdentityStore::new(tls, seed());
     let identities = mesh.enrollments.iter().map(|one| &one.identity);
     store.keep(identities, SystemTime::now());
@@ -102,6 +106,7 @@ pub(super) async fn start(prepared: Prepared) -> Result<Node, RunError> {
         engine,
         host,
         ca,
+        revocation,
         store,
         enroller: Enroller::default(),
         readiness,

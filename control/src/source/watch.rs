@@ -33,7 +33,7 @@ pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// Symbolic links that are followed from one file; a longer chain is a circle.
 const LINKS_MAX: usize = 40;
 
-/// Watches the files of some sources for as long as it lives.
+/// Watches the files of some sources for as long as it lives: configuration, and revocation lists.
 #[derive(Debug)]
 pub struct Watcher {
     changes: mpsc::Receiver<()>,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, ServerConfig, SupportedCipherSuite,
+    ClientConfig, InconsistentKeys, ServerConfig, SupportedCipherSuite,
     client::{ClientSessionMemoryCache, Resumption},
     crypto::{CryptoProvider, aws_lc_rs},
     server::NoServerSessionStorage,
@@ -17,12 +17,15 @@ use rustls::{
     version::TLS13,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroize;
 
 use super::{
     error::Error,
     records::{RECORDS_PER_KEY, RecordLayer},
+    revocation::RevocationLists,
     tickets::Tickets,
-    verifier::{ClientVerifier, ServerVerifier, Trust, Validity, identities, validity},
+    trust::{Trust, Validity, system_time, validity},
+    verifier::{ClientVerifier, ServerVerifier, identities},
 };
 use crate::identity::Identity;
 
@@ -56,6 +59,8 @@ pub struct Options {
     pub time: Arc<dyn TimeProvider>,
     /// Whether sessions are resumed.
     pub resumption: bool,
+    /// Certificates that are not accepted any more.
+    pub revocation: Arc<RevocationLists>,
 }
 
 impl Default for Options {
@@ -65,6 +70,7 @@ impl Default for Options {
             records_per_key: RECORDS_PER_KEY,
             time: Arc::new(DefaultTimeProvider),
             resumption: true,
+            revocation: Arc::default(),
         }
     }
 }
@@ -108,32 +114,55 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Makes the material ready.
+    /// Makes the material ready. The key goes to the cryptography library; what it was read from is wiped.
     ///
     /// # Errors
     /// [`Error::Credentials`] when the key does not belong to the leaf, the leaf names no identity, or a
     /// certificate cannot be read.
     pub fn new(material: Material, options: &Options) -> Result<Self, Error> {
+        let Material { chain, mut key, trust_anchors } = material;
         let provider = provider();
-        let leaf = material
-            .chain
-            .first()
-            .ok_or_else(|| Error::Credentials("the certificate chain is empty".to_owned()))?;
+        let certified = certified_key(&chain, &key);
+        key.zeroize();
+        let resolver = Arc::new(SingleCertAndKey::from(certified?));
+        Self::assemble(chain, trust_anchors, resolver, provider, options.clone())
+    }
+
+    /// The same identity, key and anchors, held against other revocation lists. Sessions that these
+    /// credentials would resume begin anew with those.
+    ///
+    /// # Errors
+    /// As for [`Credentials::new`].
+    pub fn with_revocation(&self, revocation: Arc<RevocationLists>) -> Result<Self, Error> {
+        Self::assemble(
+            self.chain.clone(),
+            self.trust_anchors.clone(),
+            self.resolver.clone(),
+            self.provider.clone(),
+            Options { revocation, ..self.options.clone() },
+        )
+    }
+
+    fn assemble(
+        chain: Vec<CertificateDer<'static>>,
+        trust_anchors: Vec<CertificateDer<'static>>,
+        resolver: Arc<SingleCertAndKey>,
+        provider: Arc<CryptoProvider>,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let leaf = chain.first().expect("a certified key has a chain");
         let identity = identities(leaf)
             .into_iter()
             .next()
             .ok_or_else(|| Error::Credentials("the leaf names no SPIFFE identity".to_owned()))?;
         let validity = validity(leaf)
             .ok_or_else(|| Error::Credentials("the leaf's validity cannot be read".to_owned()))?;
-        let key = CertifiedKey::from_der(material.chain.clone(), material.key, &provider)
-            .map_err(|error| Error::Credentials(error.to_string()))?;
-        let resolver = Arc::new(SingleCertAndKey::from(key));
-        let trust = Arc::new(trust(&material.trust_anchors, &provider)?);
+        let trust = Arc::new(Trust::new(&trust_anchors, options.revocation.clone(), &provider)?);
         let verifier = Arc::new(ClientVerifier {
             trust: trust.clone(),
             trust_domain: identity.trust_domain().into(),
         });
-        let mut config = server_config(&verifier, &resolver, &provider, options)?;
+        let mut config = server_config(&verifier, &resolver, &provider, &options)?;
         if options.resumption {
             config.send_tls13_tickets = 1;
             config.ticketer =
@@ -142,12 +171,12 @@ impl Credentials {
         Ok(Self {
             identity,
             validity,
-            chain: material.chain,
-            trust_anchors: material.trust_anchors,
+            chain,
+            trust_anchors,
             resolver,
             trust,
             provider,
-            options: options.clone(),
+            options,
             server: ServerRole { config: Arc::new(config), verifier },
             clients: Mutex::default(),
             sessions: Arc::new(ClientSessionMemoryCache::new(
@@ -179,6 +208,15 @@ impl Credentials {
     /// Whom this identity trusts.
     pub fn trust_anchors(&self) -> &[CertificateDer<'static>] {
         &self.trust_anchors
+    }
+
+    /// The present, by the clock that certificates are judged by.
+    pub fn now(&self) -> Option<SystemTime> {
+        self.options.time.current_time().map(system_time)
+    }
+
+    pub(super) fn trust(&self) -> &Arc<Trust> {
+        &self.trust
     }
 
     pub(super) fn options(&self) -> &Options {
@@ -222,6 +260,23 @@ impl Credentials {
     }
 }
 
+/// Hands the key over to the cryptography library and checks that it is the leaf's.
+fn certified_key(
+    chain: &[CertificateDer<'static>],
+    key: &PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, Error> {
+    let unusable = |error: rustls::Error| Error::Credentials(error.to_string());
+    if chain.is_empty() {
+        return Err(Error::Credentials("the certificate chain is empty".to_owned()));
+    }
+    let key = aws_lc_rs::sign::any_supported_type(key).map_err(unusable)?;
+    let certified = CertifiedKey::new(chain.to_vec(), key);
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
+        Err(error) => Err(unusable(error)),
+    }
+}
+
 fn server_config(
     verifier: &Arc<ClientVerifier>,
     resolver: &Arc<SingleCertAndKey>,
@@ -257,16 +312,4 @@ fn provider() -> Arc<CryptoProvider> {
         kx_groups: groups,
         ..aws_lc_rs::default_provider()
     })
-}
-
-fn trust(anchors: &[CertificateDer<'static>], provider: &CryptoProvider) -> Result<Trust, Error> {
-    let anchors = anchors
-        .iter()
-        .map(|anchor| webpki::anchor_from_trusted_cert(anchor).map(|anchor| anchor.to_owned()))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| Error::Credentials(format!("a trust anchor cannot be read: {error}")))?;
-    if anchors.is_empty() {
-        return Err(Error::Credentials("there are no trust anchors".to_owned()));
-    }
-    Ok(Trust { anchors, algorithms: provider.signature_verification_algorithms })
 }

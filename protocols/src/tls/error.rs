@@ -9,6 +9,8 @@ use rustls::{AlertDescription, CertificateError, OtherError};
 pub enum Error {
     /// Our own key, chain or trust anchors cannot be used.
     Credentials(String),
+    /// Revocation lists that cannot be used; nothing is held against them.
+    Revocation(String),
     /// The two sides have no cipher suite, version or such in common, or the peer broke the handshake;
     /// the text is the TLS library's.
     Handshake(rustls::Error),
@@ -37,6 +39,8 @@ pub enum Misbehaviour {
     DataInHandshake,
     /// Its handshake takes more bytes than any honest one.
     HandshakeTooLong,
+    /// It showed a longer chain of certificates than is kept of a peer.
+    ChainTooLong,
     /// A record of a type that has no place behind the handshake.
     WrongRecordType,
     /// A record longer than RFC 8446 §5.2 allows.
@@ -66,6 +70,17 @@ pub enum Misbehaviour {
 }
 
 impl Error {
+    /// Whether the peer's certificate, or one above it, was revoked.
+    pub fn is_revocation(&self) -> bool {
+        matches!(self, Self::PeerUntrusted(CertificateError::Revoked))
+    }
+
+    /// Whether the peer's certificate, or one above it, is past its end.
+    pub fn is_expiry(&self) -> bool {
+        use CertificateError::{Expired, ExpiredContext};
+        matches!(self, Self::PeerUntrusted(Expired | ExpiredContext { .. }))
+    }
+
     /// What tells the peer. `None` when there is nothing to tell, or nobody to tell it to.
     pub(super) fn alert(&self) -> Option<AlertDescription> {
         use AlertDescription as Alert;
@@ -75,7 +90,9 @@ impl Error {
             Self::PeerMisbehaved(how) => how.alert(),
             Self::BadRecord => Some(Alert::BadRecordMac),
             Self::Handshake(_) => Some(Alert::DecodeError),
-            Self::Credentials(_) | Self::KeysExhausted => Some(Alert::InternalError),
+            Self::Credentials(_) | Self::Revocation(_) | Self::KeysExhausted => {
+                Some(Alert::InternalError)
+            }
             Self::PeerAlert(_) | Self::Closed => None,
         }
     }
@@ -90,6 +107,7 @@ impl Misbehaviour {
             Self::MalformedAlert | Self::MessageTooLong | Self::HandshakeTooLong => {
                 Some(Alert::DecodeError)
             }
+            Self::ChainTooLong => Some(Alert::BadCertificate),
             Self::WrongRecordType
             | Self::DataInHandshake
             | Self::NoContentType
@@ -127,6 +145,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Credentials(why) => write!(f, "own credentials cannot be used: {why}"),
+            Self::Revocation(why) => write!(f, "revocation lists cannot be used: {why}"),
             Self::Handshake(error) => write!(f, "TLS handshake failed: {error}"),
             // What our own verifier says reads better without the library's wrapping.
             Self::PeerUntrusted(CertificateError::Other(OtherError(why))) => write!(f, "{why}"),
@@ -151,6 +170,7 @@ impl fmt::Display for Misbehaviour {
             Self::ClosedInHandshake => "it closed during the handshake",
             Self::DataInHandshake => "data before the handshake was complete",
             Self::HandshakeTooLong => "a handshake of too many bytes",
+            Self::ChainTooLong => "a certificate chain that is too long",
             Self::WrongRecordType => "a record of the wrong type",
             Self::RecordTooLong => "a record that is too long",
             Self::NoContentType => "a record without a content type",

@@ -22,7 +22,8 @@ use super::{
     credentials::{ALPN, Credentials},
     error::{Error, Misbehaviour},
     records::{RECORD_HEADER_BYTES, RecordLayer, Records, Terms},
-    verifier::{ClientVerifier, ServerVerifier, validity},
+    trust::{PeerRole, Trust, validity},
+    verifier::{ClientVerifier, ServerVerifier},
 };
 use crate::identity::Identity;
 
@@ -31,6 +32,9 @@ const SERVER_NAME: &str = "hbone.invalid";
 /// What a peer may send in one handshake. A chain of certificates is some KiB; what is behind the last
 /// message may come with it and does not count.
 const HANDSHAKE_BYTES_MAX: usize = 128 * 1024;
+/// What is kept of a peer's certificates for as long as the session lasts, so that it can be judged
+/// again: a longer chain is refused. Four certificates of RSA-4096 fit; ours take half a KiB.
+const PEER_CHAIN_BYTES_MAX: usize = 12 * 1024;
 
 /// A handshake in progress.
 pub struct Handshake {
@@ -232,6 +236,9 @@ impl Handshake {
         }
         let chain = common.peer_certificates().unwrap_or_default();
         let leaf = chain.first().ok_or(rustls::Error::NoCertificatesPresented)?;
+        if chain.iter().map(|certificate| certificate.len()).sum::<usize>() > PEER_CHAIN_BYTES_MAX {
+            return Err(Misbehaviour::ChainTooLong.into());
+        }
         let resumed = common.handshake_kind() == Some(HandshakeKind::Resumed);
         if resumed {
             let now = self.terms.time.current_time();
@@ -241,6 +248,7 @@ impl Handshake {
         Ok(Peer {
             identity: Some(self.verifier.accepted(leaf)?),
             not_after: validity(leaf).map(|validity| validity.not_after),
+            accepted: Some(self.verifier.acceptance(chain)),
             resumed,
             key_exchange: common.negotiated_key_exchange_group().map(|group| group.name()),
         })
@@ -259,6 +267,15 @@ impl Verifier {
         }
     }
 
+    fn acceptance(&self, chain: &[CertificateDer<'_>]) -> Acceptance {
+        let (role, trust) = match self {
+            Self::OfServer(verifier) => (PeerRole::Server, &verifier.trust),
+            Self::OfClient(verifier) => (PeerRole::Client, &verifier.trust),
+        };
+        let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+        Acceptance { chain, role, trust: trust.clone() }
+    }
+
     fn accepted(&self, leaf: &CertificateDer<'_>) -> Result<Identity, rustls::Error> {
         match self {
             Self::OfServer(verifier) => verifier.accepted(leaf),
@@ -272,8 +289,16 @@ impl Verifier {
 pub(super) struct Peer {
     pub(super) identity: Option<Identity>,
     pub(super) not_after: Option<SystemTime>,
+    pub(super) accepted: Option<Acceptance>,
     pub(super) resumed: bool,
     pub(super) key_exchange: Option<NamedGroup>,
+}
+
+/// What the other side showed, and what it was accepted by.
+pub(super) struct Acceptance {
+    pub(super) chain: Box<[CertificateDer<'static>]>,
+    pub(super) role: PeerRole,
+    pub(super) trust: Arc<Trust>,
 }
 
 /// What stands first in some bytes.

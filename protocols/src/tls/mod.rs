@@ -8,14 +8,17 @@
 //! own buffers, so that a byte is not copied for TLS.
 //!
 //! **Invariant:** a session that is resumed is judged like one that is new, by what its peer showed in
-//! the first one.
+//! the first one. One that goes on is judged again by [`Records::judge_again`] when what its peer is judged
+//! by has changed.
 
 mod connection;
 mod credentials;
 mod error;
 mod handshake;
 mod records;
+mod revocation;
 mod tickets;
+mod trust;
 mod verifier;
 
 pub use self::{
@@ -26,6 +29,7 @@ pub use self::{
         Opened, RECORD_HEADER_BYTES, RECORD_PLAINTEXT_BYTES_MAX, RECORD_TRAILER_BYTES, RecordLayer,
         Records,
     },
+    revocation::{REVOCATION_BYTES_MAX, REVOCATION_LISTS_MAX, RevocationLists},
 };
 
 /// Draws from the thread's random generator, so that its first handshake does not pay for seeding it.

@@ -17,7 +17,7 @@ use rustls::{
     time_provider::TimeProvider,
 };
 
-use super::{error::Error, verifier::system_time};
+use super::{error::Error, trust::system_time};
 
 /// How long a ticket is good for, if the certificate is (RFC 8446 §4.6.1 allows seven days).
 const LIFETIME_MAX: Duration = Duration::from_secs(12 * 60 * 60);

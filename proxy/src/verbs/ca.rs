@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use ringway_control::identity::certificate;
 use ringway_control::identity::embedded_ca::directory::CaDirectory;
-use ringway_control::identity::embedded_ca::{AuthorityDescription, Import, Rotation};
+use ringway_control::identity::embedded_ca::{AuthorityDescription, Import, Revoke, Rotation};
 use ringway_control::identity::{CaError, CaOptions, EmbeddedCa};
 use ringway_protocols::identity::Identity;
 use serde_json::json;
@@ -32,6 +32,7 @@ pub(crate) fn run(arguments: &CaArguments) -> Result<Exit, Failure> {
             };
             rotate(directory, &rotation, successor.as_ref())?;
         }
+        CaVerb::Revoke { what } => revoke(directory, what)?,
         CaVerb::Import(files) => import(directory, files)?,
         CaVerb::Issue { identity, out, lifetime } => issue(directory, identity, out, *lifetime)?,
     }
@@ -49,6 +50,7 @@ fn show(directory: &Path, format: Format) -> Result<(), Failure> {
                 "directory": directory,
                 "authorities": authorities,
                 "trustBundle": bundle,
+                "revoked": ca.revoked()?.into_iter().map(|one| one.serial).collect::<Vec<_>>(),
             });
             output::json(&value)?;
         }
@@ -100,6 +102,37 @@ fn rotate(directory: &Path, rotation: &Rotation, successor: Option<&Files>) -> R
         certificate::rfc3339_seconds(now + rotation.new_signs_after + rotation.old_trusted_for),
     );
     show(directory, Format::Table)
+}
+
+fn revoke(directory: &Path, what: &[String]) -> Result<(), Failure> {
+    let what: Vec<Revoke> = what.iter().map(|one| revocable(one)).collect::<Result<_, _>>()?;
+    let now = SystemTime::now();
+    let mut ca = EmbeddedCa::open_existing(directory, CaOptions::default(), now)?;
+    ca.revoke(&what, now)?;
+    let list = ca.revocation_list();
+    eprintln!(
+        "published in {}; nodes that read this directory take it at once, others need a copy of the file",
+        list.display()
+    );
+    let rows: Vec<_> = ca.revoked()?.into_iter().map(|one| vec![one.serial, one.since]).collect();
+    output::table(&["revoked", "since"], &rows)?;
+    Ok(())
+}
+
+/// A file's certificate, where there is such a file; else a serial number.
+fn revocable(text: &str) -> Result<Revoke, Failure> {
+    let path = Path::new(text);
+    if !path.is_file() {
+        return Revoke::parse(text).ok_or_else(|| {
+            let why =
+                "neither a file nor a serial number (decimal, hex behind 0x, or hex with colons)";
+            Failure::new(Exit::Usage, format!("{text:?} is {why}"))
+        });
+    }
+    let pem = fs::read(path)
+        .map_err(|error| Failure::new(Exit::Unavailable, format!("cannot read {text}: {error}")))?;
+    Revoke::certificate(&pem)
+        .ok_or_else(|| Failure::new(Exit::Data, format!("there is no PEM certificate in {text}")))
 }
 
 fn import(directory: &Path, files: &PemArguments) -> Result<(), Failure> {
@@ -163,7 +196,9 @@ impl From<CaError> for Failure {
         let exit = match &error {
             CaError::Absent(_) | CaError::FileMissing(_) => Exit::Unavailable,
             CaError::Given(_) | CaError::Authority(..) | CaError::State(..) => Exit::Data,
-            CaError::Gap => Exit::Usage,
+            CaError::Gap | CaError::NotOurs(_) => Exit::Usage,
+            CaError::List(_) => Exit::Data,
+            CaError::TooManyRevoked(_) => Exit::Failed,
             CaError::Directory(_) | CaError::Exists(_) | CaError::Replaced(_) => Exit::Failed,
         };
         Failure::new(exit, error.to_string())

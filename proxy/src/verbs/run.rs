@@ -37,6 +37,7 @@ pub(crate) fn run(arguments: &RunArguments, given: &ArgMatches) -> Result<Exit, 
 struct IstioEnvironment {
     dedicated: Option<bool>,
     workload: Option<run::WorkloadName>,
+    revocation_list: Option<std::path::PathBuf>,
     log_level: Option<String>,
     log_format: Option<LogFormat>,
 }
@@ -65,7 +66,13 @@ impl IstioEnvironment {
             Some("json") => Some(LogFormat::Json),
             Some(_) => Some(LogFormat::Plain),
         };
-        Ok(Self { dedicated, workload, log_level: variable("RUST_LOG"), log_format })
+        Ok(Self {
+            dedicated,
+            workload,
+            revocation_list: variable("CRL_PATH").map(Into::into),
+            log_level: variable("RUST_LOG"),
+            log_format,
+        })
     }
 }
 
@@ -91,6 +98,10 @@ fn overrides(arguments: &RunArguments, istio: &IstioEnvironment) -> Result<Overr
         }),
         redirect,
         ca_directory: arguments.ca_directory.clone(),
+        revocation_lists: match arguments.revocation_lists.as_slice() {
+            [] => istio.revocation_list.clone().map(|file| vec![file]),
+            files => Some(files.to_vec()),
+        },
         leaf_lifetime: arguments.leaf_lifetime,
         drain_deadline: arguments.drain_deadline,
         admin: arguments.admin_address.map(|listener| listener.0),
@@ -167,6 +178,11 @@ const FLAGS: &[(&str, &[Flag], Option<&str>)] = &[
         &[("leaf_lifetime", "--leaf-lifetime", "RINGWAY_LEAF_LIFETIME")],
         None,
     ),
+    (
+        "certificateAuthority.revocationLists",
+        &[("revocation_lists", "--revocation-list", "RINGWAY_REVOCATION_LIST")],
+        Some("CRL_PATH"),
+    ),
     ("drainDeadline", &[("drain_deadline", "--drain-deadline", "RINGWAY_DRAIN_DEADLINE")], None),
     ("listen.admin", &[("admin_address", "--admin-address", "RINGWAY_ADMIN_ADDRESS")], None),
     (
@@ -200,6 +216,7 @@ fn origin(
         }
         let told = match setting.name {
             "mode" => istio.dedicated.is_some(),
+            "certificateAuthority.revocationLists" => istio.revocation_list.is_some(),
             "log.level" => istio.log_level.is_some(),
             "log.format" => istio.log_format.is_some(),
             _ => false,

@@ -201,6 +201,11 @@ impl Authority {
         &self.roots
     }
 
+    /// What signs.
+    pub(super) fn issuer(&self) -> &Issuer<'static, SecretKey> {
+        &self.issuer
+    }
+
     /// The certificate whose key signs.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
@@ -269,7 +274,7 @@ impl Authority {
 }
 
 /// A key that is wiped when it is dropped.
-struct SecretKey(KeyPair);
+pub(super) struct SecretKey(KeyPair);
 
 impl Drop for SecretKey {
     fn drop(&mut self) {

@@ -25,6 +25,12 @@ pub enum CaError {
     FileMissing(PathBuf),
     /// A certificate is not the one the state was written for.
     Replaced(PathBuf),
+    /// The revocation list is none.
+    List(PathBuf),
+    /// A certificate to be revoked was signed by somebody else.
+    NotOurs(String),
+    /// The revocation list would be longer than it may be.
+    TooManyRevoked(usize),
     /// The end of trust in the old root lies before the start of the new one.
     Gap,
 }
@@ -55,6 +61,19 @@ impl std::fmt::Display for CaError {
                 f,
                 "{} is not the certificate ca-state.json was written for; restore it, or remove ca-state.json to accept it",
                 path.display()
+            ),
+            Self::List(path) => write!(
+                f,
+                "{} is not a revocation list; restore it, or remove it to begin a new one",
+                path.display()
+            ),
+            Self::NotOurs(serial) => write!(
+                f,
+                "the certificate {serial} was not signed by this authority; its own authority must revoke it"
+            ),
+            Self::TooManyRevoked(most) => write!(
+                f,
+                "no more than {most} certificates can be revoked; `ringway ca rotate` shuts out all that the old root signed"
             ),
             Self::Gap => f.write_str(
                 "the old root would stop being trusted before the new one signs; trust it for longer",

@@ -108,6 +108,12 @@ pub(super) fn load_member(
         }
         return Ok(Member { certificate: own, roots, authority: None });
     }
+    let authority = load_authority(directory, entry)?;
+    Ok(Member { certificate: own, roots: authority.roots().to_vec(), authority: Some(authority) })
+}
+
+/// The authority of an entry with its key, whatever its role.
+pub(super) fn load_authority(directory: &CaDirectory, entry: &Entry) -> Result<Authority, CaError> {
     let missing = |name: &str| CaError::FileMissing(directory.path().join(name));
     let certificates =
         directory.read(&entry.certificate)?.ok_or_else(|| missing(&entry.certificate))?;
@@ -116,9 +122,8 @@ pub(super) fn load_member(
         Some(name) => Some(directory.read(name)?.ok_or_else(|| missing(name))?),
         None => None,
     };
-    let authority = Authority::from_pem(&certificates, &key, roots.as_deref())
-        .map_err(|error| CaError::Authority(path, error))?;
-    Ok(Member { certificate: own, roots: authority.roots().to_vec(), authority: Some(authority) })
+    Authority::from_pem(&certificates, &key, roots.as_deref())
+        .map_err(|error| CaError::Authority(directory.path().join(&entry.certificate), error))
 }
 
 fn read_first_certificate(

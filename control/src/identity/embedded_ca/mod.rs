@@ -8,12 +8,14 @@
 //!   root-key.pem   0600    its key
 //!   ca-cert.pem, ca-key.pem   instead, where an intermediate was brought that signs under root-cert.pem
 //!   ca-state.json  0644    after a rotation: who signs from when, who is trusted until when
+//!   crl.pem        0644    after a revocation: which certificates are not accepted any more, see [`revoke`]
 //! ```
 
 pub mod authority;
 pub mod directory;
 mod error;
 mod files;
+pub mod revoke;
 pub mod succession;
 
 #[cfg(test)]
@@ -29,6 +31,7 @@ use rustls_pki_types::pem::PemObject;
 use serde::Serialize;
 
 pub use self::error::CaError;
+pub use self::revoke::{REVOCATION_LIST, Revoke, Revoked};
 
 use self::authority::{Authority, AuthorityError, AuthorityPem};
 use self::directory::{CaDirectory, FileStamp};

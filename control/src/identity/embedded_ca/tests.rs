@@ -453,3 +453,105 @@ fn an_expired_import_is_refused() {
     assert!(error.err().unwrap().to_string().contains("expired"));
     EmbeddedCa::import(&path, CaOptions::default(), &import, now()).unwrap();
 }
+
+fn serial_of(material: &Material) -> String {
+    let (_, leaf) = X509Certificate::from_der(&material.chain[0]).unwrap();
+    format!("0x{}", certificate::hex(leaf.raw_serial()))
+}
+
+/// Whether a peer that reads the published list accepts the leaf.
+fn is_revoked(ca: &EmbeddedCa, material: &Material, at: SystemTime) -> bool {
+    let pem = fs::read(ca.revocation_list()).unwrap();
+    let lists: Vec<_> = rustls_pki_types::CertificateRevocationListDer::pem_slice_iter(&pem)
+        .map(|list| webpki::OwnedCertRevocationList::from_der(&list.unwrap()).unwrap().into())
+        .collect();
+    let lists: Vec<&webpki::CertRevocationList<'_>> = lists.iter().collect();
+    let revocation = webpki::RevocationOptionsBuilder::new(&lists)
+        .unwrap()
+        .with_status_policy(webpki::UnknownStatusPolicy::Deny)
+        .build();
+    let leaf = webpki::EndEntityCert::try_from(&material.chain[0]).unwrap();
+    let anchors: Vec<_> = material
+        .trust_anchors
+        .iter()
+        .map(|anchor| webpki::anchor_from_trusted_cert(anchor).unwrap())
+        .collect();
+    let seconds = at.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let verdict = leaf.verify_for_usage(
+        webpki::ALL_VERIFICATION_ALGS,
+        &anchors,
+        &material.chain[1..],
+        UnixTime::since_unix_epoch(seconds),
+        webpki::KeyUsage::server_auth(),
+        Some(revocation),
+        None,
+    );
+    match verdict {
+        Ok(_) => false,
+        Err(webpki::Error::CertRevoked) => true,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn what_is_revoked_stays_so_through_further_revocations_and_rotations() {
+    let directory = TempDir::new().unwrap();
+    let mut ca = new_ca(&directory);
+    let [first, second, third] = [(); 3].map(|()| ca.issue(&web(), now()).unwrap());
+    ca.revoke(&[Revoke::parse(&serial_of(&first)).unwrap()], now()).unwrap();
+    let file = certificate::to_pem(&second.chain[0]);
+    ca.revoke(&[Revoke::certificate(file.as_bytes()).unwrap()], now() + HOUR).unwrap();
+    let revoked = |ca: &EmbeddedCa| [&first, &second, &third].map(|one| is_revoked(ca, one, now()));
+    assert_eq!(revoked(&ca), [true, true, false]);
+    assert_eq!(ca.revoked().unwrap().len(), 2);
+    assert_eq!(mode(&ca.revocation_list()), 0o644);
+
+    let rotation = Rotation { new_signs_after: Duration::ZERO, old_trusted_for: 100 * HOUR };
+    ca.rotate(&rotation, None, now() + HOUR).unwrap();
+    let after = now() + 2 * HOUR;
+    let fourth = ca.issue(&web(), after).unwrap();
+    // The old authority signs its list still, though nothing else.
+    ca.revoke(&[Revoke::parse(&serial_of(&third)).unwrap()], after).unwrap();
+    assert_eq!(revoked(&ca), [true, true, true]);
+    assert!(!is_revoked(&ca, &fourth, after));
+    let file = certificate::to_pem(&fourth.chain[0]);
+    ca.revoke(&[Revoke::certificate(file.as_bytes()).unwrap()], after).unwrap();
+    assert!(is_revoked(&ca, &fourth, after));
+    assert_eq!(ca.revoked().unwrap().len(), 4);
+}
+
+#[test]
+fn what_others_signed_is_theirs_to_revoke() {
+    let (ours, theirs) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (mut ca, other) = (new_ca(&ours), new_ca(&theirs));
+    let foreign = certificate::to_pem(&other.issue(&web(), now()).unwrap().chain[0]);
+    let refused = ca.revoke(&[Revoke::certificate(foreign.as_bytes()).unwrap()], now());
+    assert!(matches!(refused, Err(CaError::NotOurs(_))), "{refused:?}");
+    assert!(!ca.revocation_list().exists());
+    fs::write(ca.revocation_list(), "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n")
+        .unwrap();
+    let refused = ca.revoke(&[Revoke::parse("1").unwrap()], now());
+    assert!(matches!(refused, Err(CaError::List(_))), "{refused:?}");
+}
+
+#[test]
+fn serial_numbers_are_read_as_people_have_them() {
+    let rows = [
+        ("255", Some("ff")),
+        ("256", Some("0100")),
+        ("0xABC", Some("0abc")),
+        ("00:ab:cd", Some("abcd")),
+        ("1461501637330902918203684832716283019655932542975", Some(&*"ff".repeat(20))),
+        ("1461501637330902918203684832716283019655932542976", None),
+        ("", None),
+        ("0", None),
+        ("0x", None),
+        ("abc", None),
+        ("-1", None),
+        ("0x1g", None),
+    ];
+    for (text, want) in rows {
+        let serial = Revoke::parse(text).map(|one| one.serial());
+        assert_eq!(serial.as_deref(), want, "{text}");
+    }
+}

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ringway_protocols::identity::Identity;
-use ringway_protocols::tls::{Credentials, Material, Options};
+use ringway_protocols::tls::{Credentials, Material, Options, RevocationLists};
 
 use crate::identity::embedded_ca::{CaError, EmbeddedCa, Epoch};
 
@@ -132,6 +132,29 @@ impl IdentityStore {
         let gone = std::mem::replace(&mut self.entries, kept);
         let had = gone.into_iter().filter(|(_, entry)| entry.credentials.is_some());
         had.map(|(identity, _)| CredentialChange::Removed(identity)).collect()
+    }
+
+    /// Holds peers against other revocation lists from now on: the same leaves, made ready anew.
+    pub fn set_revocation(&mut self, lists: &Arc<RevocationLists>) -> Vec<CredentialChange> {
+        self.options.revocation = Arc::clone(lists);
+        let mut changes = Vec::new();
+        for entry in self.entries.values_mut() {
+            let Some(held) = &mut entry.credentials else { continue };
+            // What was made from the same parts before can be made again; if not, the entry is due at once.
+            match held.credentials.with_revocation(Arc::clone(lists)) {
+                Ok(credentials) => {
+                    held.credentials = Arc::new(credentials);
+                    changes.push(CredentialChange::Set(Arc::clone(&held.credentials)));
+                }
+                Err(error) => {
+                    changes.push(CredentialChange::Removed(held.credentials.identity().clone()));
+                    entry.credentials = None;
+                    entry.error = Some(error.to_string());
+                    entry.due = SystemTime::UNIX_EPOCH;
+                }
+            }
+        }
+        changes
     }
 
     /// Does what is due, and says what changed.

@@ -154,6 +154,8 @@ pub struct CertificateAuthorityConfig {
     pub directory: PathBuf,
     /// How long the certificate of a workload is valid.
     pub leaf_lifetime: Duration,
+    /// Files of revocation lists, beside the one in the directory.
+    pub revocation_lists: Vec<PathBuf>,
 }
 
 impl Default for CertificateAuthorityConfig {
@@ -161,6 +163,7 @@ impl Default for CertificateAuthorityConfig {
         CertificateAuthorityConfig {
             directory: "/var/lib/ringway/ca".into(),
             leaf_lifetime: Duration::from_secs(24 * 60 * 60),
+            revocation_lists: Vec::new(),
         }
     }
 }

@@ -227,6 +227,13 @@ fn authority(
         leaf_lifetime: fields
             .optional("leafLifetime", leaf_lifetime)
             .unwrap_or(default.leaf_lifetime),
+        revocation_lists: fields
+            .optional("revocationLists", |value, reporter| {
+                list(value, reporter, |value, reporter| {
+                    nonempty(value, reporter).map(|path| directory.join(path))
+                })
+            })
+            .unwrap_or_default(),
     })
 }
 

@@ -17,14 +17,17 @@ mod own;
 
 use std::{ops::Range, sync::Arc, time::SystemTime};
 
-use rustls::{CommonState, NamedGroup, SupportedCipherSuite, time_provider::TimeProvider};
+use rustls::{
+    CertificateError, CommonState, NamedGroup, SupportedCipherSuite, time_provider::TimeProvider,
+};
 
 use self::{library::LibraryRecords, own::OwnRecords};
 use super::{
     connection::Connection,
+    credentials::Credentials,
     error::{Error, Misbehaviour},
-    handshake::Peer,
-    verifier::system_time,
+    handshake::{Acceptance, Peer},
+    trust::system_time,
 };
 use crate::identity::Identity;
 
@@ -270,6 +273,35 @@ impl Records {
             }
         }
         self.end = End { sealing: true, failed: true, ..self.end };
+    }
+
+    /// Judges the peer again, by what `credentials` trust at present. Nothing is done where that is what
+    /// the peer was accepted by, and little where what has changed does not concern its chain.
+    ///
+    /// # Errors
+    /// [`Error::PeerUntrusted`] when the peer would not be accepted now. Then the session is over; the
+    /// alert that tells it is in [`Self::take_output`].
+    pub fn judge_again(&mut self, credentials: &Credentials) -> Result<(), Error> {
+        let Some(accepted) = &mut self.peer.peer.accepted else { return Ok(()) };
+        let trust = credentials.trust();
+        if Arc::ptr_eq(&accepted.trust, trust) {
+            return Ok(());
+        }
+        let Acceptance { chain, role, trust: before } = accepted;
+        let verdict = match credentials.options().time.current_time() {
+            Some(now) => trust.verify_after(before, chain, now, *role).map_err(Error::from),
+            None => Err(rustls::Error::FailedToGetCurrentTime.into()),
+        };
+        match verdict {
+            Ok(()) => accepted.trust = trust.clone(),
+            Err(ref error) => self.fail(error),
+        }
+        verdict
+    }
+
+    /// Ends the session because the peer's certificate has ended, and leaves the alert that says so to be taken.
+    pub fn expire(&mut self) {
+        self.fail(&Error::PeerUntrusted(CertificateError::Expired));
     }
 
     /// The identity the peer proved: of a server the first that was expected, of a client the first of
