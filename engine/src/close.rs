@@ -40,6 +40,8 @@ pub enum CloseReason {
     MalformedConnect(String),
     /// The tunnel that carried the connection broke; the text says how.
     TunnelLost(String),
+    /// The tunnel that carried the connection was cut by us: who is at its ends is not what it was.
+    Distrusted(Distrust),
     /// The peer broke HTTP/2 on the tunnel.
     Http2(String),
     /// A named bound was reached; the text names it.
@@ -66,6 +68,7 @@ impl CloseReason {
             Self::Refused(refusal) | Self::PolicyChanged(refusal) if refusal.is_by_policy() => {
                 "DENY"
             }
+            Self::Distrusted(why) => why.response_flag(),
             Self::Refused(_)
             | Self::PolicyChanged(_)
             | Self::DialFailed(_)
@@ -139,6 +142,7 @@ impl fmt::Display for CloseReason {
             Self::ConnectRefused(status) => write!(f, "http status: {}", StatusText(*status)),
             Self::MalformedConnect(why) => write!(f, "malformed CONNECT request: {why}"),
             Self::TunnelLost(why) => write!(f, "the tunnel was lost: {why}"),
+            Self::Distrusted(why) => write!(f, "connection closed: {why}"),
             Self::Http2(why) => write!(f, "http2 error: {why}"),
             Self::LimitReached(limit) => write!(f, "limit reached: {limit}"),
             Self::UnknownWorkload(who) => {
@@ -148,6 +152,46 @@ impl fmt::Display for CloseReason {
             Self::Withdrawn => f.write_str("connection closed because its workload was withdrawn"),
             Self::Broken => f.write_str("internal error: the connection's task broke"),
         }
+    }
+}
+
+/// Why an open tunnel was cut, after its handshake had been in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distrust {
+    /// The peer's certificate, or one above it, was revoked.
+    PeerRevoked,
+    /// The peer's certificate leads to no anchor that is still trusted.
+    PeerUntrusted,
+    /// The peer's certificate ended while the tunnel was open.
+    PeerExpired,
+    /// The certificate ended that this side had shown in the tunnel.
+    OwnExpired,
+    /// This host has no certificate any more for the identity it had shown.
+    OwnIdentityGone,
+    /// The workload has another identity than the one it had shown.
+    OwnIdentityChanged,
+}
+
+impl Distrust {
+    fn response_flag(self) -> &'static str {
+        match self {
+            Self::PeerRevoked => "CERT_REVOKED",
+            Self::PeerUntrusted | Self::PeerExpired => "TLS_FAILURE",
+            Self::OwnExpired | Self::OwnIdentityGone | Self::OwnIdentityChanged => "IDENTITY_ERROR",
+        }
+    }
+}
+
+impl fmt::Display for Distrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PeerRevoked => "peer certificate revoked by CRL",
+            Self::PeerUntrusted => "peer certificate leads to no trusted root any more",
+            Self::PeerExpired => "peer certificate expired",
+            Self::OwnExpired => "own certificate expired",
+            Self::OwnIdentityGone => "there is no certificate for the workload's identity any more",
+            Self::OwnIdentityChanged => "the workload has another identity now",
+        })
     }
 }
 

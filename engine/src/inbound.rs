@@ -22,7 +22,7 @@ use crate::{
     shard::Shard,
     snapshot::{Service, Snapshot, Workload},
     telemetry::{Direction, Parties, Reporter, SecurityPolicy},
-    tunnel::{self, Role, Tunnel, TunnelError, TunnelEvent, TunnelStream},
+    tunnel::{self, Recheck, Role, Tunnel, TunnelError, TunnelEvent, TunnelStream},
 };
 
 /// Serves one connection to port 15008: a tunnel, and in it as many streams as its peer opens.
@@ -57,7 +57,11 @@ struct Peer {
     identity: Option<Rc<Identity>>,
 }
 
-async fn secure(shard: &Shard, pod: &Pod, socket: TcpStream) -> Result<Rc<Tunnel>, CloseReason> {
+async fn secure(
+    shard: &Rc<Shard>,
+    pod: &Pod,
+    socket: TcpStream,
+) -> Result<Rc<Tunnel>, CloseReason> {
     let _admitted =
         shard.handshakes.admit().ok_or(CloseReason::LimitReached("handshakes in progress"))?;
     let workload = shard.workload(&pod.uid).await?;
@@ -65,7 +69,9 @@ async fn secure(shard: &Shard, pod: &Pod, socket: TcpStream) -> Result<Rc<Tunnel
     let machine = Handshake::server(&credentials).map_err(CloseReason::Handshake)?;
     let secured =
         tunnel::handshake(&socket, machine, &shard.handshakes).await.map_err(handshake_failed)?;
-    Ok(Tunnel::new(socket, secured.records, secured.received, Role::Server))
+    let tunnel = Tunnel::new(socket, secured.records, secured.received, Role::Server);
+    Recheck::watch(shard, &pod.uid, &credentials, &tunnel);
+    Ok(tunnel)
 }
 
 async fn serve_requests(shard: &Rc<Shard>, pod: &Rc<Pod>, tunnel: &Rc<Tunnel>, peer: &Rc<Peer>) {

@@ -92,6 +92,22 @@ const _: () = assert!(BUSY_STREAMS < BUSY_STREAMS_WHEN_QUIET);
 // The table of destinations counts no further.
 const _: () = assert!(BUSY_STREAMS_WHEN_QUIET <= u8::MAX as usize);
 
+/// How often the certificates of open tunnels are held against the clock although none is known to be due:
+/// the clock itself may be set. Below the five seconds in which a tunnel must be cut after its end.
+pub const TUNNEL_RECHECK_INTERVAL: Duration = Duration::from_secs(4);
+
+/// A tunnel takes no new streams for about this long before a certificate of it ends, or for a tenth of
+/// what the certificate had left, if that is less.
+pub const TUNNEL_FAREWELL_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// A tunnel is cut when its own identity has been without a certificate for this long. A workload that is
+/// withdrawn loses both, and its connections end by that.
+pub const IDENTITY_GONE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Tunnels that are judged again in one turn of the shard's loop. Nearly always that is comparing some
+/// names; where signatures are verified it takes up to 0.5 ms each.
+pub const RECHECKED_PER_TURN: usize = 8;
+
 /// Handshakes that may be in progress on one shard; above it the newest is refused. Each holds at
 /// most a few KiB, and the deadline clears it.
 pub const HANDSHAKES_MAX: usize = 4096;

@@ -17,7 +17,7 @@ use crate::{
     runtime::{self, TcpStream},
     shard::Shard,
     snapshot::Workload,
-    tunnel::{self, HandshakeError, Received, Role, Tunnel, TunnelKey, TunnelStream},
+    tunnel::{self, HandshakeError, Received, Recheck, Role, Tunnel, TunnelKey, TunnelStream},
 };
 
 /// Who wants to reach what.
@@ -98,7 +98,7 @@ async fn answer(stream: &TunnelStream) -> Result<(), Unanswered> {
         Ok(Err(Received::Reset(ErrorCode::REFUSED_STREAM))) => {
             (CloseReason::TunnelLost("the peer refused the stream".to_owned()), true)
         }
-        Ok(Err(Received::TunnelLost(error))) => (CloseReason::TunnelLost(error.to_string()), true),
+        Ok(Err(Received::TunnelLost(error))) => (error.reason(), true),
         Ok(Err(_)) => (CloseReason::DestinationReset, false),
         Err(_elapsed) => (CloseReason::HandshakeTimedOut, false),
     };
@@ -118,7 +118,9 @@ async fn dial(shard: Rc<Shard>, pod: Rc<Pod>, key: TunnelKey) -> Result<Rc<Tunne
         .map_err(|error| handshake_failed(HandshakeError::Tls(error)))?;
     let secured =
         tunnel::handshake(&socket, machine, &shard.handshakes).await.map_err(handshake_failed)?;
-    Ok(Tunnel::new(socket, secured.records, secured.received, Role::Client))
+    let tunnel = Tunnel::new(socket, secured.records, secured.received, Role::Client);
+    Recheck::watch(&shard, &pod.uid, &credentials, &tunnel);
+    Ok(tunnel)
 }
 
 /// Names what went wrong in a handshake.

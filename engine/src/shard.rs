@@ -31,6 +31,7 @@ use crate::{
     },
     snapshot::{Snapshot, Workload},
     telemetry::{SeriesTable, Telemetry},
+    tunnel::Recheck,
 };
 
 /// What a shard is told.
@@ -62,6 +63,8 @@ pub(crate) struct Shard {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) handshakes: HandshakePace,
     pub(crate) placement: Placement,
+    /// Judges tunnels that are open.
+    pub(crate) recheck: Recheck,
     /// Pipes for plain connections that carry bulk.
     pub(crate) pipes: PipePool,
     /// In the order of their uids, so that a simulated run replays.
@@ -91,6 +94,7 @@ impl Shard {
             telemetry,
             handshakes: HandshakePace::default(),
             placement,
+            recheck: Recheck::default(),
             pipes: PipePool::new(PIPES_MAX),
             pods: RefCell::default(),
             rejudging: Rejudging::new(snapshot.current()),
@@ -215,6 +219,7 @@ impl Shard {
         let Some(before) = self.rejudging.follow(&snapshot) else { return };
         rejudge::snapshot_changed(self, &before, &snapshot);
         self.series.snapshot_changed();
+        self.recheck.snapshot_published();
         self.waiting_for_snapshot.take().into_iter().for_each(Waker::wake);
     }
 

@@ -119,7 +119,7 @@ impl Tunnelled<'_> {
             Poll::Ready(Received::ApplicationGone) => self.application_gone(),
             Poll::Ready(Received::TunnelLost(error)) => {
                 self.application.reset_on_close();
-                Poll::Ready(CloseReason::TunnelLost(error.to_string()))
+                Poll::Ready(error.reason())
             }
         }
     }

@@ -4,6 +4,8 @@ use std::{fmt, io, rc::Rc};
 
 use ringway_protocols::{hbone, tls};
 
+use crate::close::{CloseReason, Distrust};
+
 /// Why a tunnel ended.
 #[derive(Clone, Debug)]
 pub(crate) enum TunnelError {
@@ -17,6 +19,18 @@ pub(crate) enum TunnelError {
     Tls(Rc<str>),
     /// The peer broke HTTP/2, or did not answer a PING.
     Http2(Rc<str>),
+    /// We have cut it: who is at its ends is not what it was.
+    Distrusted(Distrust),
+}
+
+impl TunnelError {
+    /// What a connection that ran in the tunnel ended with.
+    pub(crate) fn reason(&self) -> CloseReason {
+        match self {
+            Self::Distrusted(why) => CloseReason::Distrusted(*why),
+            other => CloseReason::TunnelLost(other.to_string()),
+        }
+    }
 }
 
 impl fmt::Display for TunnelError {
@@ -26,6 +40,7 @@ impl fmt::Display for TunnelError {
             Self::Cut => f.write_str("the peer cut the tunnel"),
             Self::Io(kind) => write!(f, "{kind}"),
             Self::Tls(text) | Self::Http2(text) => f.write_str(text),
+            Self::Distrusted(why) => write!(f, "{why}"),
         }
     }
 }

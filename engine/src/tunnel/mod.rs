@@ -21,12 +21,13 @@ mod handshake;
 mod outgoing;
 mod pool;
 mod receive;
+mod recheck;
 mod send;
 mod slots;
 mod stream;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::{HashMap, VecDeque},
     rc::Rc,
     task::Waker,
@@ -40,11 +41,12 @@ use ringway_protocols::{
     tls::Records,
 };
 
-use self::{bulk::BulkMeter, core::Core, outgoing::Outgoing, stream::StreamCell};
+use self::{bulk::BulkMeter, core::Core, outgoing::Outgoing, recheck::Watched, stream::StreamCell};
 pub(crate) use self::{
     error::TunnelError,
     handshake::{HandshakeError, handshake},
     pool::{Pool, TunnelKey},
+    recheck::Recheck,
     stream::{Received, Sent, TunnelStream},
 };
 use crate::{
@@ -89,6 +91,8 @@ pub(crate) struct Tunnel {
     idle_since: Cell<Option<Instant>>,
     bulk_until: Cell<Option<Instant>>,
     lost: RefCell<Option<TunnelError>>,
+    /// So that who judges it again forgets the tunnel with its end.
+    watched: OnceCell<Watched>,
 }
 
 impl Tunnel {
@@ -127,6 +131,7 @@ impl Tunnel {
             idle_since: Cell::new(Some(runtime::now())),
             bulk_until: Cell::new(None),
             lost: RefCell::default(),
+            watched: OnceCell::new(),
         });
         tunnel.flush_at_turn_end();
         tunnel

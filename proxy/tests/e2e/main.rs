@@ -13,3 +13,4 @@ mod lifecycle;
 mod modes;
 mod policy;
 mod traffic;
+mod trust;
