@@ -1,6 +1,7 @@
 //! The demonstration: a bookstore on two hosts, first without a mesh, then with Ringway, while the
 //! applications run on and notice nothing.
 
+mod rights;
 mod stage;
 mod story;
 mod table;

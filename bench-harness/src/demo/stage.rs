@@ -52,6 +52,33 @@ const SERVICES: [(&str, &str); 4] = [
     ("10.96.0.13", "10.2.0.30"),
 ];
 
+/// The late application, as a workload.
+const LATE_POD: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: details-v2, namespace: bookinfo, labels: {app: details, version: v2}}
+spec:
+  serviceAccountName: bookinfo-details
+  nodeName: host-b
+  containers: [{name: details, ports: [{name: http, containerPort: 9080}]}]
+status: {podIP: 10.2.0.11}
+";
+
+/// While it joins, the page may ask it without an identity.
+const JOINING: &str = "\
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: details-v2-joins, namespace: bookinfo}
+spec: {selector: {matchLabels: {app: details, version: v2}}, mtls: {mode: PERMISSIVE}}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: details-v2-joins, namespace: bookinfo}
+spec:
+  selector: {matchLabels: {app: details, version: v2}}
+  rules: [{from: [{source: {ipBlocks: [10.1.0.10]}}]}]
+";
+
 /// Everything that runs.
 pub(super) struct Stage {
     pub(super) applications: Vec<(&'static str, Process)>,
@@ -155,16 +182,11 @@ impl Stage {
         Ok(Metrics::parse(&text))
     }
 
-    /// Adds the late application to the configuration: its Pod, and its namespace on host-b.
+    /// Adds the late application to the configuration: its Pod, and its namespace on host-b. One host reads this
+    /// before the other, so whoever asked it until now may go on without an identity for a while.
     pub(super) fn add_late_workload(&self) -> Result<()> {
-        let pod = format!(
-            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {LATE}\n  namespace: bookinfo\n  \
-             labels: {{app: details, version: v2}}\nspec:\n  \
-             serviceAccountName: bookinfo-details\n  nodeName: host-b\n  containers:\n    \
-             - name: details\n      ports: [{{name: http, containerPort: 9080}}]\nstatus:\n  \
-             podIP: 10.2.0.11\n"
-        );
-        replace(&self.mesh.join("details-v2.yaml"), &pod)?;
+        replace(&self.mesh.join("details-v2-joins.yaml"), JOINING)?;
+        replace(&self.mesh.join("details-v2.yaml"), LATE_POD)?;
         let nodes = self.mesh.join("nodes.yaml");
         let text = fs::read_to_string(&nodes)?;
         let line = text
@@ -173,6 +195,31 @@ impl Stage {
             .context("nodes.yaml does not have the line of ratings-v1")?;
         let both = format!("{line}\n{}", line.replace("ratings-v1", LATE));
         replace(&nodes, &text.replace(line, &both))
+    }
+
+    /// Everybody knows the late application: it is for identities only, as all others are.
+    pub(super) fn close_late_workload(&self) -> Result<()> {
+        Ok(fs::remove_file(self.mesh.join("details-v2-joins.yaml"))?)
+    }
+
+    /// What `ringway authorize` says: the page of the mesh's own files, asked without starting anything.
+    pub(super) fn authorize(&self, from: &str, to: &str) -> Result<String> {
+        let mut command = Command::new(&self.ringway);
+        command.args([
+            "authorize",
+            "--node",
+            "host-a",
+            "--port",
+            "9080",
+            "--from",
+            from,
+            "--to",
+            to,
+        ]);
+        let output = command.arg("--file").arg(&self.mesh).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        ensure!(!text.is_empty(), "no answer: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(text)
     }
 
     /// Copies all logs to `folder`.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use super::rights;
 use super::stage::{HOSTS, LATE, PAGE, PATIENCE, Stage};
 use super::table::{EdgeKey, Edges};
 use crate::lab::{Process, wait_until};
@@ -65,6 +66,9 @@ impl Story {
             "An application that runs already joins the mesh: its lines are added to the files.",
         );
         self.add_workload(stage)?;
+
+        self.heading("The policies of the mesh: who may call whom.");
+        rights::show(self, stage)?;
 
         self.heading("Who is not who he should be is refused.");
         self.refuse_strangers(stage)?;
@@ -221,6 +225,8 @@ impl Story {
         );
         // A connection that was open already when it joined ends as it began: in the clear.
         self.wait(WHILE / 2)?;
+        stage.close_late_workload()?;
+        self.wait(WHILE / 4)?;
         let capture = start_capture(stage, "joined")?;
         self.wait(WHILE / 2)?;
         let (inside, outside) = (end_client(inside)?, end_client(outside)?);
@@ -300,12 +306,12 @@ impl Story {
         Ok(())
     }
 
-    fn heading(&self, text: &str) {
+    pub(super) fn heading(&self, text: &str) {
         let (bold, plain) = if self.colour { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
         println!("\n{bold}{text}{plain}");
     }
 
-    fn claim(&mut self, claim: &str, seen: Result<String>) {
+    pub(super) fn claim(&mut self, claim: &str, seen: Result<String>) {
         let (green, red, plain) =
             if self.colour { ("\x1b[32m", "\x1b[31m", "\x1b[0m") } else { ("", "", "") };
         match seen {
@@ -338,7 +344,7 @@ fn edges(stage: &Stage) -> Result<Edges> {
     Ok(edges)
 }
 
-fn log_of(stage: &Stage, host: &str) -> String {
+pub(super) fn log_of(stage: &Stage, host: &str) -> String {
     let proxy = stage.proxies.iter().find(|(name, _)| *name == host);
     proxy.map(|(_, process)| process.log()).unwrap_or_default()
 }
