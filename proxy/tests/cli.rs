@@ -241,6 +241,24 @@ fn authorize_tells_who_may_connect() {
     }
 }
 
+/// What the README shows is what is said: every `$ ringway authorize …` in it, with the line below.
+#[test]
+fn the_readme_says_what_authorize_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let mut lines = readme.lines();
+    let mut shown = 0;
+    while let Some(line) = lines.next() {
+        let Some(arguments) = line.strip_prefix("$ ringway authorize ") else { continue };
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        let mut command = ringway(&["authorize"]);
+        let ran = ran(command.args(arguments).current_dir(&root).output().unwrap());
+        assert_eq!(ran.stdout.trim_end(), lines.next().unwrap(), "{line}: {}", ran.stderr);
+        shown += 1;
+    }
+    assert_eq!(shown, 2);
+}
+
 #[test]
 fn every_mistake_of_a_bad_configuration_is_shown_at_once() {
     let home = TempDir::new().unwrap();
