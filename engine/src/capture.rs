@@ -7,6 +7,7 @@ use std::{
     cell::RefCell,
     fmt, io,
     net::{IpAddr, SocketAddr},
+    os::fd::OwnedFd,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
@@ -14,6 +15,7 @@ use std::{
 use crate::{
     close::CloseReason,
     engine::OriginalSource,
+    handover::Way,
     inbound,
     limits::DIAL_TIMEOUT,
     outbound,
@@ -41,11 +43,11 @@ pub(crate) struct Pod {
     listeners: RefCell<Vec<Listening>>,
 }
 
-/// One listener and the task that accepts from it.
+/// One listener and the task that accepts from it, if one does already.
 struct Listening {
     way: Way,
     listener: Rc<TcpListener>,
-    accepting: Task,
+    accepting: Option<Task>,
 }
 
 /// Why a workload could not be captured.
@@ -69,14 +71,6 @@ impl std::error::Error for EnrollError {
     }
 }
 
-/// What a captured connection came by.
-#[derive(Clone, Copy)]
-enum Way {
-    Outbound,
-    InboundPlaintext,
-    Hbone,
-}
-
 /// Opens a workload's listeners on this shard and begins to accept.
 ///
 /// # Errors
@@ -86,42 +80,32 @@ pub(crate) fn enroll(
     uid: Arc<str>,
     namespace: NetNamespace,
 ) -> Result<Rc<Pod>, EnrollError> {
-    let ports = &shard.config.ports;
-    let bound = [
-        (Way::Outbound, ports.outbound),
-        (Way::InboundPlaintext, ports.inbound_plaintext),
-        (Way::Hbone, ports.hbone),
-    ]
-    .map(|(way, port)| {
-        listen(shard, &namespace, port)
-            .map(|listener| (way, listener))
-            .map_err(|error| EnrollError { port, error })
-    });
+    let bound = Way::ALL.map(|way| listen(shard, &namespace, way));
     let mut listeners = Vec::with_capacity(bound.len());
     for listener in bound {
         listeners.push(listener?);
     }
-    let transparent = match shard.config.original_source {
-        OriginalSource::Never => false,
-        OriginalSource::Always => true,
-        OriginalSource::Auto => listeners.iter().all(|(_, listener)| listener.is_transparent()),
-    };
-    let pod = Rc::new(Pod {
-        uid,
-        namespace,
-        pool: Rc::default(),
-        unreachable: Unreachable::default(),
-        server_tunnels: RefCell::default(),
-        transparent,
-        listeners: RefCell::default(),
-    });
-    let listening = listeners.into_iter().map(|(way, listener)| {
-        let listener = Rc::new(listener);
-        let accepting = accept(shard.clone(), pod.clone(), way, listener.clone());
-        Listening { way, listener, accepting: runtime::spawn(accepting) }
-    });
-    pod.listeners.borrow_mut().extend(listening);
+    let all_transparent = listeners.iter().all(|listening| listening.listener.is_transparent());
+    let pod = Pod::new(shard, uid, namespace, all_transparent, listeners);
+    pod.begin_accepting(shard);
     Ok(pod)
+}
+
+/// Takes over listening sockets of a workload that another process accepts from, and leaves them alone
+/// until told to begin. This shard may get several for one port, or none.
+pub(crate) fn take_listeners(
+    shard: &Rc<Shard>,
+    uid: Arc<str>,
+    namespace: NetNamespace,
+    all_transparent: bool,
+    sockets: Vec<(Way, OwnedFd)>,
+) -> Rc<Pod> {
+    let listeners = sockets.into_iter().map(|(way, socket)| Listening {
+        way,
+        listener: Rc::new(TcpListener::from_fd(socket)),
+        accepting: None,
+    });
+    Pod::new(shard, uid, namespace, all_transparent, listeners.collect())
 }
 
 /// Serves a connection that another shard accepted for this workload.
@@ -173,19 +157,104 @@ fn serve_outbound(shard: &Rc<Shard>, pod: &Rc<Pod>, client: TcpStream, from: Soc
 }
 
 impl Pod {
-    /// Stops listening: what the kernel has accepted by now is still served, because closing a listener
-    /// resets what waits in it. Then lets every tunnel end when its streams have.
-    pub(crate) fn stop(self: &Rc<Self>, shard: &Rc<Shard>) {
-        for Listening { way, listener, accepting } in self.listeners.take() {
-            accepting.abort();
-            while let Ok((socket, from)) = listener.try_accept() {
-                serve(shard, self, way, socket, from);
+    fn new(
+        shard: &Shard,
+        uid: Arc<str>,
+        namespace: NetNamespace,
+        all_transparent: bool,
+        listeners: Vec<Listening>,
+    ) -> Rc<Self> {
+        let transparent = match shard.config.original_source {
+            OriginalSource::Never => false,
+            OriginalSource::Always => true,
+            OriginalSource::Auto => all_transparent,
+        };
+        Rc::new(Self {
+            uid,
+            namespace,
+            pool: Rc::default(),
+            unreachable: Unreachable::default(),
+            server_tunnels: RefCell::default(),
+            transparent,
+            listeners: RefCell::new(listeners),
+        })
+    }
+
+    /// Accepts from every listener that nobody accepts from yet.
+    fn begin_accepting(self: &Rc<Self>, shard: &Rc<Shard>) {
+        for Listening { way, listener, accepting } in &mut *self.listeners.borrow_mut() {
+            accepting.get_or_insert_with(|| {
+                runtime::spawn(accept(shard.clone(), self.clone(), *way, listener.clone()))
+            });
+        }
+    }
+
+    /// Binds what this shard has no listener for, and accepts from all. Not done before, because
+    /// connections gather at a listener from the moment it is bound.
+    ///
+    /// # Errors
+    /// The first listener that cannot be bound; the others are served.
+    pub(crate) fn complete(self: &Rc<Self>, shard: &Rc<Shard>) -> Result<(), EnrollError> {
+        let mut outcome = Ok(());
+        for way in Way::ALL {
+            if self.listeners.borrow().iter().any(|listening| listening.way == way) {
+                continue;
+            }
+            match listen(shard, &self.namespace, way) {
+                Ok(listening) => self.listeners.borrow_mut().push(listening),
+                Err(error) => outcome = outcome.and(Err(error)),
             }
         }
+        self.begin_accepting(shard);
+        outcome
+    }
+
+    /// Further descriptors of the listening sockets, for another process.
+    ///
+    /// # Errors
+    /// When descriptors are short.
+    pub(crate) fn clone_listeners(&self) -> io::Result<Vec<(Way, OwnedFd)>> {
+        let listeners = self.listeners.borrow();
+        listeners.iter().map(|one| Ok((one.way, one.listener.try_clone_fd()?))).collect()
+    }
+
+    /// Stops accepting without touching what waits in the kernel: that is for the process that has the
+    /// same sockets. Then lets every tunnel end when its streams have.
+    pub(crate) async fn leave(self: &Rc<Self>, shard: &Rc<Shard>) {
+        for Listening { way, listener, accepting } in self.listeners.take() {
+            if let Some(accepting) = accepting {
+                accepting.abort();
+            }
+            for (socket, from) in listener.stop().await {
+                serve(shard, self, way, socket, from);
+            }
+            // The socket lives on: the reactor must be told that it is none of ours any more.
+            if let Some(listener) = Rc::into_inner(listener) {
+                drop(listener.into_fd());
+            }
+        }
+        self.end_tunnels();
+    }
+
+    fn end_tunnels(&self) {
         self.pool.end();
         for tunnel in self.server_tunnels.borrow().iter() {
             tunnel.drain();
         }
+    }
+
+    /// Stops listening: what the kernel has accepted by now is still served, because closing a listener
+    /// resets what waits in it. Then lets every tunnel end when its streams have.
+    pub(crate) fn stop(self: &Rc<Self>, shard: &Rc<Shard>) {
+        for Listening { way, listener, accepting } in self.listeners.take() {
+            if let Some(accepting) = accepting {
+                accepting.abort();
+            }
+            while let Ok((socket, from)) = listener.try_accept() {
+                serve(shard, self, way, socket, from);
+            }
+        }
+        self.end_tunnels();
     }
 
     /// Whether a tunnel of either role is still there.
@@ -258,12 +327,15 @@ impl Drop for Registered {
     }
 }
 
-fn listen(shard: &Shard, namespace: &NetNamespace, port: u16) -> io::Result<TcpListener> {
+fn listen(shard: &Shard, namespace: &NetNamespace, way: Way) -> Result<Listening, EnrollError> {
     let options = ListenOptions {
         mark: shard.config.packet_mark,
         transparent: shard.config.original_source != OriginalSource::Never,
         ..ListenOptions::default()
     };
-    let address = TcpListener::wildcard(shard.config.ipv6, port);
-    TcpListener::bind(namespace, address, &options)
+    let address = shard.config.listen_address(way);
+    match TcpListener::bind(namespace, address, &options) {
+        Ok(listener) => Ok(Listening { way, listener: Rc::new(listener), accepting: None }),
+        Err(error) => Err(EnrollError { port: address.port(), error }),
+    }
 }

@@ -7,7 +7,8 @@
 //! ```
 
 use std::{
-    cell::{OnceCell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
+    collections::BTreeSet,
     net::SocketAddr,
     ops::Range,
     rc::Rc,
@@ -22,10 +23,11 @@ use slab::Slab;
 use crate::{
     close::CloseReason,
     decide::{self, Facts, NextHop, Refusal, Route},
-    relay::Observer,
-    runtime,
+    handover::MovedConnection,
+    relay::{Observer, RelayState},
+    runtime::{self, TcpStream},
     shard::Shard,
-    snapshot::{Snapshot, Workload},
+    snapshot::{NamespacedHostname, Snapshot, Workload},
     telemetry::{
         AccessRecord, ByteCounters, Direction, Parties, RecordParty, Reporter, SecurityPolicy,
     },
@@ -47,11 +49,23 @@ pub(crate) struct Entry {
     direction: Direction,
     source: SocketAddr,
     original_destination: SocketAddr,
-    destination: std::cell::Cell<(SocketAddr, bool)>,
+    destination: Cell<(SocketAddr, bool)>,
+    movement: Cell<Movement>,
     policed: OnceCell<Policed>,
     /// Boxed, like whatever most connections never have.
     cut: RefCell<Option<Box<CloseReason>>>,
     waker: RefCell<Option<Waker>>,
+}
+
+/// Whether a connection can go to another process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Movement {
+    /// Not, or not yet: its bytes pass through more than two sockets.
+    Stays,
+    /// Two sockets, and what its relay holds.
+    Movable,
+    /// On its next visit.
+    CalledAway,
 }
 
 /// What is known once a connection is decided.
@@ -108,7 +122,8 @@ impl Connection {
             direction,
             source,
             original_destination,
-            destination: std::cell::Cell::new((original_destination, false)),
+            destination: Cell::new((original_destination, false)),
+            movement: Cell::new(Movement::Stays),
             policed: OnceCell::new(),
             cut: RefCell::default(),
             waker: RefCell::default(),
@@ -132,14 +147,45 @@ impl Connection {
         });
     }
 
+    /// A connection that another process accepted, decided and relayed until now. What it knew of the
+    /// parties is looked up in this process's snapshot.
+    pub(crate) fn resume(shard: &Rc<Shard>, moved: &MovedConnection) -> Self {
+        let (source, original) = (moved.source, moved.original_destination);
+        let mut connection = Self::begin(shard, &moved.workload, moved.direction, source, original);
+        connection.opened = connection.opened.checked_sub(moved.age).unwrap_or(connection.opened);
+        let snapshot = shard.snapshot();
+        let workload = |uid: &Option<String>| snapshot.workload_by_uid(uid.as_deref()?).cloned();
+        let service = moved.service.as_ref().and_then(|(namespace, hostname)| {
+            snapshot.service(&NamespacedHostname::new(&**namespace, &**hostname)).cloned()
+        });
+        let parties = Parties {
+            reporter: moved.reporter(),
+            security_policy: SecurityPolicy::Unknown,
+            source: workload(&moved.source_workload),
+            source_identity: None,
+            destination: workload(&moved.destination_workload),
+            destination_identity: None,
+            service,
+            baggage: None,
+        };
+        let decided = Decided { parties, destination: moved.destination, authority: None };
+        connection.decided_after(decided, moved.received_bytes, moved.sent_bytes);
+        connection
+    }
+
     /// Takes note of the decision: from here on the connection counts.
     pub(crate) fn decided(&self, decided: Decided) {
+        self.decided_after(decided, 0, 0);
+    }
+
+    /// As [`decided`](Connection::decided), after so many bytes from and to the client.
+    fn decided_after(&self, decided: Decided, received_bytes: u64, sent_bytes: u64) {
         let series = self.shard.series.find(&decided.parties, "-");
         series.connection_opened();
         let hbone = decided.parties.security_policy == SecurityPolicy::MutualTls;
         self.entry.destination.set((decided.destination, hbone));
         let inbound = self.entry.direction == Direction::Inbound;
-        let counters = ByteCounters::new(series, inbound);
+        let counters = ByteCounters::after(series, inbound, received_bytes, sent_bytes);
         let first = self.counted.set(Box::new(Counted { decided, counters })).is_ok();
         assert!(first, "a connection is decided once");
     }
@@ -170,6 +216,45 @@ impl Connection {
     /// Who dialled.
     pub(crate) fn source(&self) -> SocketAddr {
         self.entry.source
+    }
+
+    /// From here on two sockets and the relay's state are all there is to the connection.
+    pub(crate) fn set_movable(&self) {
+        self.entry.movement.set(Movement::Movable);
+    }
+
+    /// Gives the connection up, with everything somebody else needs to go on: no record is written
+    /// here.
+    pub(crate) fn move_out(
+        mut self,
+        client: TcpStream,
+        server: TcpStream,
+        state: RelayState,
+    ) -> MovedConnection {
+        self.ended = true;
+        self.shard.connections.remove(self.slot);
+        let counted = self.counted.take().expect("bytes move only after the decision");
+        let Counted { decided: Decided { parties, destination, .. }, counters } = *counted;
+        let uid = |workload: &Arc<Workload>| workload.uid().to_owned();
+        MovedConnection {
+            workload: self.entry.pod.clone(),
+            direction: self.entry.direction,
+            source: self.entry.source,
+            original_destination: self.entry.original_destination,
+            destination,
+            application_port: self.entry.policed.get().map(|policed| policed.port),
+            source_workload: parties.source.as_ref().map(uid),
+            destination_workload: parties.destination.as_ref().map(uid),
+            service: parties
+                .service
+                .map(|service| (service.namespace().to_owned(), service.hostname().to_owned())),
+            age: runtime::now().saturating_duration_since(self.opened),
+            received_bytes: counters.received(),
+            sent_bytes: counters.sent(),
+            state,
+            client: client.detach(),
+            server: server.detach(),
+        }
     }
 
     /// Ready when the connection is to be cut, with the reason.
@@ -287,6 +372,10 @@ impl Observer for Connection {
     fn server_to_client(&self, bytes: usize) {
         self.counters().server_to_client(bytes);
     }
+
+    fn is_called_away(&self) -> bool {
+        self.entry.movement.get() == Movement::CalledAway
+    }
 }
 
 impl Drop for Connection {
@@ -307,6 +396,13 @@ impl Entry {
         // What is dialled for the application is at the address that the client reached.
         let destination = SocketAddr::new(self.original_destination.ip(), policed.port);
         Facts::new(self.source.ip(), destination, policed.identity.as_deref())
+    }
+
+    fn call_away(&self) {
+        self.movement.set(Movement::CalledAway);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
     }
 
     fn describe(&self) -> OpenConnection {
@@ -366,6 +462,17 @@ impl ConnectionTable {
             }
         }
         slots.end < entries.capacity()
+    }
+
+    /// Calls away at most `most` connections of these workloads that can go.
+    pub(crate) fn call_away(&self, workloads: &BTreeSet<Arc<str>>, most: usize) -> Vec<Rc<Entry>> {
+        let entries = self.entries.borrow();
+        let movable = entries.iter().map(|(_, entry)| entry).filter(|entry| {
+            entry.movement.get() == Movement::Movable && workloads.contains(&entry.pod)
+        });
+        let called: Vec<_> = movable.take(most).cloned().collect();
+        called.iter().for_each(|entry| entry.call_away());
+        called
     }
 
     /// Describes every open connection.

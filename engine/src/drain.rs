@@ -17,11 +17,23 @@ pub struct DrainReport {
 /// How often an ending shard looks whether it is empty.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
+/// What becomes of connections that wait in the kernel to be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queues {
+    /// They are accepted and served here: the listeners close.
+    Empty,
+    /// They are for the process that has taken over the same listening sockets.
+    Leave,
+}
+
 /// Drains the shard within `deadline`.
-pub(crate) async fn drain(shard: &Rc<Shard>, deadline: Duration) -> DrainReport {
+pub(crate) async fn drain(shard: &Rc<Shard>, deadline: Duration, queues: Queues) -> DrainReport {
     let open = shard.connections.len();
     for pod in shard.pods() {
-        pod.stop(shard);
+        match queues {
+            Queues::Empty => pod.stop(shard),
+            Queues::Leave => pod.leave(shard).await,
+        }
     }
     let emptied = runtime::timeout(deadline, empty(shard)).await;
     if emptied.is_ok() {

@@ -2,8 +2,15 @@
 //! tells, drain it.
 
 use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc,
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -11,13 +18,14 @@ use std::{
 use crate::{
     capture::EnrollError,
     connection::OpenConnection,
-    drain::DrainReport,
+    drain::{DrainReport, Queues},
+    handover::{ListeningWorkload, MovedConnection, Way},
     limits::MAILBOX_MAX,
     placement::{Placement, PlacementTable, ShardId},
     publish::{Published, SnapshotReader},
     runtime::{
-        Counters, MailReceiver, MailSender, NetNamespace, ReactorChoice, ReactorReport, Runtime,
-        TrySendError, mailbox,
+        self, Counters, MailReceiver, MailSender, NetNamespace, ReactorChoice, ReactorReport,
+        Runtime, TcpListener, TrySendError, mailbox,
     },
     shard::{Command, Shard},
     snapshot::Snapshot,
@@ -79,6 +87,18 @@ pub struct EngineConfig {
     pub ipv6: bool,
 }
 
+impl EngineConfig {
+    /// Where every shard listens, in each workload's namespace.
+    pub(crate) fn listen_address(&self, way: Way) -> SocketAddr {
+        let port = match way {
+            Way::Outbound => self.ports.outbound,
+            Way::InboundPlaintext => self.ports.inbound_plaintext,
+            Way::Hbone => self.ports.hbone,
+        };
+        TcpListener::wildcard(self.ipv6, port)
+    }
+}
+
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {
@@ -126,6 +146,8 @@ pub struct Engine {
     reports: Vec<ReactorReport>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     enrolled: Mutex<Vec<Arc<str>>>,
+    /// Where the next connection of another process goes.
+    next_shard: AtomicUsize,
 }
 
 impl Engine {
@@ -146,6 +168,7 @@ impl Engine {
             reports: Vec::new(),
             threads: Mutex::default(),
             enrolled: Mutex::default(),
+            next_shard: AtomicUsize::new(0),
         };
         let placement = PlacementTable::new(shards);
         let (senders, receivers): (Vec<_>, Vec<_>) =
@@ -246,10 +269,7 @@ impl Engine {
             self.withdraw(&uid);
             return Err(error);
         }
-        let mut enrolled = self.enrolled.lock().unwrap_or_else(PoisonError::into_inner);
-        if !enrolled.contains(&uid) {
-            enrolled.push(uid);
-        }
+        self.note_enrolled(uid);
         Ok(())
     }
 
@@ -282,10 +302,98 @@ impl Engine {
         self.ask(|answer| Command::Counters { answer })
     }
 
+    /// Further descriptors of every listening socket, with the workload it belongs to, for another
+    /// process. This one goes on accepting.
+    ///
+    /// # Errors
+    /// When descriptors are short.
+    pub fn listening(&self) -> io::Result<Vec<ListeningWorkload>> {
+        let mut workloads: BTreeMap<Arc<str>, ListeningWorkload> = BTreeMap::new();
+        for of_shard in self.ask(|answer| Command::Listening { answer }) {
+            for workload in of_shard? {
+                match workloads.get_mut(&workload.uid) {
+                    Some(known) => known.sockets.extend(workload.sockets),
+                    None => drop(workloads.insert(workload.uid.clone(), workload)),
+                }
+            }
+        }
+        Ok(workloads.into_values().collect())
+    }
+
+    /// Takes over a workload's listening sockets from another process, spread over the shards. Nothing is
+    /// accepted from them before [`begin_accepting`](Engine::begin_accepting).
+    ///
+    /// # Errors
+    /// When one of them is not what this engine would listen on; then nothing is taken.
+    pub fn take_listeners(&self, workload: ListeningWorkload) -> Result<(), EnrollError> {
+        let ListeningWorkload { uid, namespace, sockets } = workload;
+        let mut all_transparent = true;
+        for (way, socket) in &sockets {
+            let address = self.config.listen_address(*way);
+            let refuse = |error| EnrollError { port: address.port(), error };
+            all_transparent &=
+                runtime::check_listener(socket, &namespace, address).map_err(refuse)?;
+        }
+        let shards = self.shards();
+        let mut shares: Vec<Vec<(Way, OwnedFd)>> = (0..shards).map(|_| Vec::new()).collect();
+        let mut dealt = [0; Way::ALL.len()];
+        for (way, socket) in sockets {
+            shares[dealt[way as usize] % shards].push((way, socket));
+            dealt[way as usize] += 1;
+        }
+        let mut shares = shares.into_iter();
+        self.ask(|answer| Command::TakeListeners {
+            uid: uid.clone(),
+            namespace: namespace.clone(),
+            all_transparent,
+            sockets: shares.next().unwrap_or_default(),
+            answer,
+        });
+        self.note_enrolled(uid);
+        Ok(())
+    }
+
+    /// Accepts from all listeners that were taken over, and binds those a shard has none of.
+    ///
+    /// # Errors
+    /// The first that could not be bound; all others are served.
+    pub fn begin_accepting(&self) -> Result<(), EnrollError> {
+        let outcomes = self.ask(|answer| Command::BeginAccepting { answer });
+        outcomes.into_iter().fold(Ok(()), Result::and)
+    }
+
+    /// Gives up live plain connections of these workloads, at most `most` of each shard, for another
+    /// process. None is left when the answer is empty; others may come up later.
+    pub fn call_away(
+        &self,
+        workloads: &Arc<BTreeSet<Arc<str>>>,
+        most: usize,
+    ) -> Vec<MovedConnection> {
+        let moved =
+            self.ask(|answer| Command::CallAway { workloads: workloads.clone(), most, answer });
+        moved.into_iter().flatten().collect()
+    }
+
+    /// Goes on with a connection of another process, on the next shard in turn.
+    pub fn resume(&self, moved: MovedConnection) {
+        let shard = self.next_shard.fetch_add(1, Relaxed) % self.shards();
+        self.tell(shard, Command::Resume { moved: Box::new(moved) });
+    }
+
     /// Stops accepting and waits until every connection has ended, at most until `deadline`; what is
     /// left then is cut.
     pub fn drain(&self, deadline: Duration) -> DrainReport {
-        let reports = self.ask(|answer| Command::Drain { deadline, answer });
+        self.drain_with(deadline, Queues::Empty)
+    }
+
+    /// The same when another process has taken over the listening sockets: what waits to be accepted
+    /// is left to it.
+    pub fn drain_after_handover(&self, deadline: Duration) -> DrainReport {
+        self.drain_with(deadline, Queues::Leave)
+    }
+
+    fn drain_with(&self, deadline: Duration, queues: Queues) -> DrainReport {
+        let reports = self.ask(|answer| Command::Drain { deadline, queues, answer });
         reports.into_iter().fold(DrainReport::default(), |sum, report| DrainReport {
             open: sum.open + report.open,
             cut: sum.cut + report.cut,
@@ -293,18 +401,28 @@ impl Engine {
     }
 
     /// Asks every shard and collects what they answer. A shard that has ended does not answer.
-    fn ask<A>(&self, command: impl Fn(mpsc::Sender<A>) -> Command) -> Vec<A> {
+    fn ask<A>(&self, mut command: impl FnMut(mpsc::Sender<A>) -> Command) -> Vec<A> {
         let (answer, answers) = mpsc::channel();
-        for mailbox in &self.mailboxes {
-            let mut command = command(answer.clone());
-            // Commands are rare and must arrive: a mailbox full of connections empties in a moment.
-            while let Err(TrySendError::Full(refused)) = mailbox.try_send(command) {
-                command = refused;
-                std::thread::sleep(Duration::from_millis(1));
-            }
+        for shard in 0..self.shards() {
+            self.tell(shard, command(answer.clone()));
         }
         drop(answer);
         answers.iter().collect()
+    }
+
+    fn tell(&self, shard: usize, mut command: Command) {
+        // Commands are rare and must arrive: a mailbox full of connections empties in a moment.
+        while let Err(TrySendError::Full(refused)) = self.mailboxes[shard].try_send(command) {
+            command = refused;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn note_enrolled(&self, uid: Arc<str>) {
+        let mut enrolled = self.enrolled.lock().unwrap_or_else(PoisonError::into_inner);
+        if !enrolled.contains(&uid) {
+            enrolled.push(uid);
+        }
     }
 }
 

@@ -16,8 +16,9 @@ use crate::{
     connect,
     connection::{Connection, Decided, OpenSocket, Policed},
     decide::{self, InboundTarget},
+    handover,
     reach::handshake_failed,
-    relay::{ApplicationIs, relay_plain, relay_tunnelled, write_all},
+    relay::{ApplicationIs, Relayed, relay_connection, relay_tunnelled, write_all},
     runtime::{self, TcpStream},
     shard::Shard,
     snapshot::{Service, Snapshot, Workload},
@@ -227,7 +228,12 @@ pub(crate) async fn serve_plaintext(
     let connection = Connection::begin(&shard, &pod.uid, Direction::Inbound, from, destination);
     let dialling = Box::pin(dial_plaintext(&shard, &pod, from, destination, &connection));
     let reason = match dialling.await {
-        Ok(server) => relay_plain(&client, &server, &shard.pipes, &connection).await,
+        Ok(server) => match relay_connection(&shard, &connection, &client, &server).await {
+            Relayed::Ended(reason) => reason,
+            Relayed::CalledAway(state) => {
+                return handover::give_up(&shard, connection, client, server, state);
+            }
+        },
         Err(reason) => {
             client.reset_on_close();
             reason

@@ -20,6 +20,7 @@ mod connection;
 pub mod decide;
 mod drain;
 mod engine;
+mod handover;
 mod hash;
 mod inbound;
 pub mod limits;
@@ -43,5 +44,6 @@ pub use self::{
     connection::OpenConnection,
     drain::DrainReport,
     engine::{Engine, EngineConfig, OriginalSource, PACKET_MARK, Ports, StartError},
-    relay::{Observer, relay_plain},
+    handover::{ListeningWorkload, MovedConnection, Way},
+    relay::{DirectionState, Observer, RelayState, relay_plain},
 };

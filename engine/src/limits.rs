@@ -165,3 +165,33 @@ pub const SPARE_BUFFERS_MAX: usize = 64;
 
 /// A spare buffer larger than this is given back to the allocator instead of being kept.
 pub const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// A new process that was started to take over says hello within this time, or it is none that can.
+pub const HANDOVER_HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A new process is ready to take over within this time after its hello: the largest configurations load
+/// in a few seconds. Otherwise it is ended, and the old one goes on.
+pub const HANDOVER_READY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Every other answer between the two processes of a hand-over comes within this time.
+pub const HANDOVER_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How soon the old process looks again for connections that can be moved, while there are none.
+pub const HANDOVER_LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Live connections of one shard that are between two processes at a time: few, so that none waits long
+/// for the others.
+pub const HANDOVER_CONNECTIONS_MAX: usize = 32;
+
+/// Descriptors of one frame between the two processes; the kernel takes 253 at a time.
+pub const HANDOVER_DESCRIPTORS_MAX: usize = 250;
+const _: () = assert!(2 * HANDOVER_CONNECTIONS_MAX <= HANDOVER_DESCRIPTORS_MAX);
+
+/// Text of one frame between the two processes: a configuration that came by standard input is the
+/// longest.
+pub const HANDOVER_TEXT_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes that relays hold of the connections in one frame. One connection holds at most a pipe and a
+/// visit for each direction.
+pub const HANDOVER_RAW_BYTES_MAX: usize = 8 << 20;
+const _: () = assert!(2 * ((1 << 20) + VISIT_BYTES_MAX) <= HANDOVER_RAW_BYTES_MAX);

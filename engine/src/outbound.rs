@@ -11,9 +11,10 @@ use crate::{
     close::CloseReason,
     connection::{Connection, Decided, OpenSocket},
     decide::{NextHop, Route},
+    handover,
     limits::{ENDPOINT_PATIENCE, HBONE_REFUSED_PAUSE},
     reach::{Call, Reached, reach},
-    relay::{ApplicationIs, relay_plain, relay_tunnelled},
+    relay::{ApplicationIs, Relayed, relay_connection, relay_tunnelled},
     runtime::{self, TcpStream},
     shard::Shard,
     snapshot::Workload,
@@ -31,7 +32,13 @@ pub(crate) async fn serve(shard: Rc<Shard>, pod: Rc<Pod>, client: TcpStream, fro
     // Boxed: a connection at rest must not carry the size of its beginning.
     let reason = match Box::pin(connect(&shard, &pod, destination, &connection)).await {
         Ok(Reached::Plain(server)) => {
-            relay_plain(&client, &server, &shard.pipes, &connection).await
+            match relay_connection(&shard, &connection, &client, &server).await {
+                Relayed::Ended(reason) => reason,
+                Relayed::CalledAway(state) => {
+                    let client = Rc::into_inner(client).expect("only streams of tunnels share it");
+                    return handover::give_up(&shard, connection, client, server, state);
+                }
+            }
         }
         Ok(Reached::Tunnelled(stream, _placed)) => {
             stream.attach(&client, connection.counters());

@@ -5,8 +5,10 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    io,
     net::SocketAddr,
+    os::fd::OwnedFd,
     rc::Rc,
     sync::{Arc, mpsc},
     task::Waker,
@@ -19,8 +21,9 @@ use crate::{
     capture::{self, EnrollError, Pod},
     close::CloseReason,
     connection::{ConnectionTable, OpenConnection},
-    drain::{self, DrainReport},
+    drain::{self, DrainReport, Queues},
     engine::EngineConfig,
+    handover::{self, ListeningWorkload, MovedConnection, Way},
     limits::{HANDSHAKE_STEPS_PER_TURN, PIPES_MAX, POLICY_TIMEOUT, WORKLOAD_TIMEOUT},
     placement::{Placement, ShardId},
     publish::{HeldSnapshot, SnapshotReader},
@@ -48,8 +51,28 @@ pub(crate) enum Command {
     Describe { answer: mpsc::Sender<Vec<OpenConnection>> },
     /// Tell what the runtime has counted.
     Counters { answer: mpsc::Sender<Counters> },
+    /// Give out further descriptors of every listening socket, for another process.
+    Listening { answer: mpsc::Sender<io::Result<Vec<ListeningWorkload>>> },
+    /// Take over listening sockets of another process, and leave them alone for now.
+    TakeListeners {
+        uid: Arc<str>,
+        namespace: NetNamespace,
+        all_transparent: bool,
+        sockets: Vec<(Way, OwnedFd)>,
+        answer: mpsc::Sender<()>,
+    },
+    /// Accept from the listeners that were taken over.
+    BeginAccepting { answer: mpsc::Sender<Result<(), EnrollError>> },
+    /// Give up some of the live plain connections of these workloads, for another process.
+    CallAway {
+        workloads: Arc<BTreeSet<Arc<str>>>,
+        most: usize,
+        answer: mpsc::Sender<Vec<MovedConnection>>,
+    },
+    /// Go on with a connection of another process.
+    Resume { moved: Box<MovedConnection> },
     /// Stop accepting, let connections end, cut what is left at the deadline.
-    Drain { deadline: Duration, answer: mpsc::Sender<DrainReport> },
+    Drain { deadline: Duration, queues: Queues, answer: mpsc::Sender<DrainReport> },
     /// End the shard's thread.
     Stop,
 }
@@ -74,6 +97,8 @@ pub(crate) struct Shard {
     waiting_for_snapshot: RefCell<Vec<Waker>>,
     siblings: Vec<MailSender<Command>>,
     random: Cell<u64>,
+    /// Connections that were called away and nobody has fetched yet.
+    pub(crate) moved: RefCell<Vec<MovedConnection>>,
 }
 
 impl Shard {
@@ -102,6 +127,7 @@ impl Shard {
             waiting_for_snapshot: RefCell::default(),
             siblings,
             random: Cell::new(seed | 1),
+            moved: RefCell::default(),
         })
     }
 
@@ -129,10 +155,38 @@ impl Shard {
                 Command::Counters { answer } => {
                     let _ = answer.send(runtime::counters());
                 }
-                Command::Drain { deadline, answer } => {
+                Command::Listening { answer } => {
+                    let _ = answer.send(self.listening());
+                }
+                Command::TakeListeners { uid, namespace, all_transparent, sockets, answer } => {
+                    let pod = capture::take_listeners(
+                        &self,
+                        uid.clone(),
+                        namespace,
+                        all_transparent,
+                        sockets,
+                    );
+                    self.pods.borrow_mut().insert(uid, pod);
+                    let _ = answer.send(());
+                }
+                Command::BeginAccepting { answer } => {
+                    let pods = self.pods();
+                    let outcomes = pods.iter().map(|pod| pod.complete(&self));
+                    let _ = answer.send(outcomes.fold(Ok(()), Result::and));
+                }
+                Command::CallAway { workloads, most, answer } => {
                     let shard = self.clone();
                     runtime::spawn(async move {
-                        let _ = answer.send(drain::drain(&shard, deadline).await);
+                        let _ = answer.send(handover::call_away(&shard, &workloads, most).await);
+                    });
+                }
+                Command::Resume { moved } => {
+                    runtime::spawn(handover::resume(self.clone(), moved));
+                }
+                Command::Drain { deadline, queues, answer } => {
+                    let shard = self.clone();
+                    runtime::spawn(async move {
+                        let _ = answer.send(drain::drain(&shard, deadline, queues).await);
                     });
                 }
                 Command::Stop => return,
@@ -204,6 +258,18 @@ impl Shard {
             old.stop(self);
         }
         Ok(())
+    }
+
+    fn listening(&self) -> io::Result<Vec<ListeningWorkload>> {
+        let pods = self.pods.borrow();
+        let listening = pods.values().map(|pod| {
+            Ok(ListeningWorkload {
+                uid: pod.uid.clone(),
+                namespace: pod.namespace.clone(),
+                sockets: pod.clone_listeners()?,
+            })
+        });
+        listening.collect()
     }
 
     fn withdraw(self: &Rc<Self>, uid: &str) {

@@ -5,6 +5,7 @@
 //! core.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         mpsc::{self, TryRecvError},
@@ -13,7 +14,8 @@ use std::{
 };
 
 use crate::{
-    DrainReport, EngineConfig, EnrollError,
+    DrainReport, EngineConfig, EnrollError, MovedConnection,
+    drain::Queues,
     limits::MAILBOX_MAX,
     placement::{Placement, PlacementTable, ShardId},
     publish::{Published, SnapshotReader},
@@ -73,7 +75,22 @@ impl SimHost {
 
     /// Lets connections end, and cuts what is left at the deadline.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
-        self.ask(|answer| Command::Drain { deadline, answer }).await
+        self.ask(|answer| Command::Drain { deadline, queues: Queues::Empty, answer }).await
+    }
+
+    /// As [`Engine::call_away`](crate::Engine::call_away).
+    pub async fn call_away(
+        &self,
+        workloads: &Arc<BTreeSet<Arc<str>>>,
+        most: usize,
+    ) -> Vec<MovedConnection> {
+        let workloads = workloads.clone();
+        self.ask(|answer| Command::CallAway { workloads, most, answer }).await
+    }
+
+    /// As [`Engine::resume`](crate::Engine::resume).
+    pub fn resume(&self, moved: MovedConnection) {
+        self.tell(Command::Resume { moved: Box::new(moved) });
     }
 
     /// Ends the host's shard.

@@ -17,11 +17,13 @@ use std::{
 
 use ringway_protocols::hbone::LocalEnd;
 
-pub use self::plain::{Observer, relay_plain};
+pub use self::plain::{DirectionState, Observer, RelayState, relay_plain};
+pub(crate) use self::plain::{Relayed, resume_plain};
 use crate::{
     close::CloseReason,
     connection::Connection,
     runtime::TcpStream,
+    shard::Shard,
     tunnel::{Received, Sent, TunnelStream},
 };
 
@@ -48,6 +50,17 @@ impl ApplicationIs {
             Self::Server => CloseReason::ClientReset,
         }
     }
+}
+
+/// Relays a decided connection between two plain sockets until it ends or is called away.
+pub(crate) fn relay_connection<'a>(
+    shard: &'a Shard,
+    connection: &'a Connection,
+    client: &'a TcpStream,
+    server: &'a TcpStream,
+) -> impl Future<Output = Relayed> + use<'a> {
+    connection.set_movable();
+    resume_plain(client, server, &shard.pipes, RelayState::default(), connection)
 }
 
 /// Relays between an application and its stream in a tunnel. The stream must be attached to the

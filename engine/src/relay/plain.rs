@@ -37,36 +37,109 @@ pub trait Observer {
 
     /// So many bytes more went from the server to the client.
     fn server_to_client(&self, bytes: usize);
+
+    /// Whether the connection is to be relayed by somebody else from here on. Whoever decides so wakes
+    /// the relay.
+    fn is_called_away(&self) -> bool {
+        false
+    }
 }
 
-/// Relays between a client and a server until both directions have ended, or one side aborts.
+/// What a relay holds that is not in its two sockets: whoever has this and the sockets can go on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RelayState {
+    /// From the client to the server.
+    pub upload: DirectionState,
+    /// From the server to the client.
+    pub download: DirectionState,
+}
+
+/// One direction of a [`RelayState`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DirectionState {
+    /// Read from one socket and not taken by the other yet.
+    pub held: Vec<u8>,
+    /// The end of the stream has come and was passed on.
+    pub ended: bool,
+}
+
+/// Why a relay stopped.
+pub(crate) enum Relayed {
+    /// The connection is over.
+    Ended(CloseReason),
+    /// Somebody else goes on with it.
+    CalledAway(RelayState),
+}
+
+/// Relays between a client and a server until both directions have ended, or one side aborts. It is
+/// not for observers that call away.
 pub async fn relay_plain(
     client: &TcpStream,
     server: &TcpStream,
     pipes: &PipePool,
     observer: &impl Observer,
 ) -> CloseReason {
-    let mut upload = Direction::new(client, server, pipes);
-    let mut download = Direction::new(server, client, pipes);
-    let reason = std::future::poll_fn(|cx| {
-        if let Poll::Ready(reason) = observer.poll_cut(cx) {
-            return Poll::Ready(reason);
-        }
-        let up = upload.poll(cx, |bytes| observer.client_to_server(bytes));
-        let down = download.poll(cx, |bytes| observer.server_to_client(bytes));
-        match (up, down) {
-            (Poll::Ready(Err(side)), _) => Poll::Ready(reset_by(side, Side::From)),
-            (_, Poll::Ready(Err(side))) => Poll::Ready(reset_by(side, Side::To)),
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(CloseReason::Finished),
-            _ => Poll::Pending,
-        }
-    })
-    .await;
-    if !matches!(reason, CloseReason::Finished) {
-        client.reset_on_close();
-        server.reset_on_close();
+    match resume_plain(client, server, pipes, RelayState::default(), observer).await {
+        Relayed::Ended(reason) => reason,
+        Relayed::CalledAway(_) => CloseReason::Broken,
     }
-    reason
+}
+
+/// Relays from a state on, until the connection ends or is called away.
+pub(crate) fn resume_plain<'a, O: Observer>(
+    client: &'a TcpStream,
+    server: &'a TcpStream,
+    pipes: &'a PipePool,
+    state: RelayState,
+    observer: &'a O,
+) -> impl Future<Output = Relayed> + use<'a, O> {
+    let mut relay = Relay {
+        upload: Direction::new(client, server, pipes, state.upload),
+        download: Direction::new(server, client, pipes, state.download),
+        observer,
+    };
+    // Not an async block: what a connection at rest holds is there once.
+    std::future::poll_fn(move |cx| relay.poll(cx))
+}
+
+/// Both directions of one connection.
+struct Relay<'a, O> {
+    upload: Direction<'a>,
+    download: Direction<'a>,
+    observer: &'a O,
+}
+
+impl<O: Observer> Relay<'_, O> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Relayed> {
+        if let Poll::Ready(reason) = self.observer.poll_cut(cx) {
+            return Poll::Ready(self.end(reason));
+        }
+        if self.observer.is_called_away() {
+            return Poll::Ready(match (self.upload.take(), self.download.take()) {
+                (Ok(upload), Ok(download)) => Relayed::CalledAway(RelayState { upload, download }),
+                _ => self.end(CloseReason::Broken),
+            });
+        }
+        let observer = self.observer;
+        let up = self.upload.poll(cx, |bytes| observer.client_to_server(bytes));
+        let down = self.download.poll(cx, |bytes| observer.server_to_client(bytes));
+        let reason = match (up, down) {
+            (Poll::Ready(Err(side)), _) => reset_by(side, Side::From),
+            (_, Poll::Ready(Err(side))) => reset_by(side, Side::To),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => CloseReason::Finished,
+            _ => return Poll::Pending,
+        };
+        Poll::Ready(self.end(reason))
+    }
+
+    /// What does not end in order ends as an abort on both sides.
+    fn end(&self, reason: CloseReason) -> Relayed {
+        if !matches!(reason, CloseReason::Finished) {
+            self.upload.from.reset_on_close();
+            self.upload.to.reset_on_close();
+        }
+        Relayed::Ended(reason)
+    }
 }
 
 /// Which socket of a direction failed.
@@ -107,8 +180,29 @@ impl State {
 }
 
 impl<'a> Direction<'a> {
-    fn new(from: &'a TcpStream, to: &'a TcpStream, pipes: &'a PipePool) -> Self {
-        Self { from, to, pipes, state: State::copying(0) }
+    fn new(
+        from: &'a TcpStream,
+        to: &'a TcpStream,
+        pipes: &'a PipePool,
+        before: DirectionState,
+    ) -> Self {
+        let state = match before {
+            DirectionState { ended: true, .. } => State::Ended,
+            DirectionState { held, .. } => State::Copying { held, taken: 0, bulk: 0 },
+        };
+        Self { from, to, pipes, state }
+    }
+
+    /// Gives up what is held, for whoever goes on.
+    fn take(&mut self) -> io::Result<DirectionState> {
+        Ok(match std::mem::replace(&mut self.state, State::Ended) {
+            State::Copying { mut held, taken, .. } => {
+                held.drain(..taken);
+                DirectionState { held, ended: false }
+            }
+            State::Splicing(spliced) => DirectionState { held: spliced.into_held()?, ended: false },
+            State::Ended => DirectionState { held: Vec::new(), ended: true },
+        })
     }
 
     /// One visit. Ready when the direction has ended; an error names the side that failed.

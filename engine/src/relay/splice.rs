@@ -1,7 +1,10 @@
 //! One plain direction in bulk: socket to pipe to socket inside the kernel, by non-blocking
 //! `splice(2)` on readiness. Never by the ring's splice operation, which runs on worker threads.
 
-use std::task::{Context, Poll};
+use std::{
+    io,
+    task::{Context, Poll},
+};
 
 use super::plain::{Side, is_aborted, would_block};
 use crate::{
@@ -30,6 +33,11 @@ impl Spliced {
     /// Takes a pipe from the shard's pool; none when the pool is at its bound.
     pub(super) fn begin(pipes: &PipePool) -> Option<Self> {
         Some(Self { pipe: pipes.take()?, source_ended: false, run: 0 })
+    }
+
+    /// What is in the pipe. An end of the source that was seen already is seen again by the next read.
+    pub(super) fn into_held(mut self) -> io::Result<Vec<u8>> {
+        self.pipe.take_held()
     }
 
     /// One visit.

@@ -51,6 +51,7 @@ pub use mailbox::{MailReceiver, MailSender, TrySendError, mailbox};
 pub use net::{
     ConnectOptions, DESCRIPTOR_RESERVE, DetachedStream, KEEPALIVE, Keepalive, ListenOptions,
     TcpListener, TcpStream, UdpOptions, UdpSocket, UnixListener, UnixSeqpacket, UnixStream,
+    check_listener,
 };
 pub use netns::NetNamespace;
 pub use reactor::{RING_OPERATIONS, ReactorChoice, ReactorKind, ReactorReport, RingSizes};

@@ -156,6 +156,16 @@ pub(crate) fn set_transparent(fd: &OwnedFd) -> io::Result<()> {
     }
 }
 
+/// Whether [`set_transparent`] has been done to a socket.
+pub(crate) fn is_transparent(fd: &OwnedFd) -> bool {
+    let socket = SockRef::from(fd);
+    match sockopt::socket_domain(fd) {
+        Ok(AddressFamily::INET) => socket.ip_transparent_v4(),
+        _ => socket.ip_transparent_v6(),
+    }
+    .unwrap_or(false)
+}
+
 /// Binds to a source address that need not be the host's own; the port is chosen at connect.
 pub(crate) fn bind_foreign(fd: &OwnedFd, source: IpAddr) -> io::Result<()> {
     set_transparent(fd)?;

@@ -126,6 +126,35 @@ impl Pipe {
         }
     }
 
+    /// Takes out what is inside, for whoever goes on without a pipe.
+    ///
+    /// # Errors
+    /// When the pipe cannot be read: what is inside is lost then.
+    pub fn take_held(&mut self) -> io::Result<Vec<u8>> {
+        let held = std::mem::take(&mut self.held_bytes);
+        let mut bytes = vec![0; held];
+        let mut taken = 0;
+        while taken < held {
+            match self.ends.as_mut().expect("present until dropped") {
+                Ends::Kernel { read, .. } => {
+                    let piece = &mut bytes[taken..];
+                    match rustix::io::retry_on_intr(|| rustix::io::read(&*read, &mut *piece))? {
+                        0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                        more => taken += more,
+                    }
+                }
+                #[cfg(feature = "sim")]
+                Ends::Simulated(inside) => {
+                    for (byte, moved) in bytes.iter_mut().zip(inside.drain(..held)) {
+                        *byte = moved;
+                    }
+                    taken = held;
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
     fn ends(&self) -> &Ends {
         self.ends.as_ref().expect("present until dropped")
     }

@@ -117,8 +117,15 @@ pub(crate) struct ByteCounters {
 
 impl ByteCounters {
     /// `peer_is_client`: the far end of the tunnel is the client, that is, the connection is inbound.
-    pub(crate) fn new(series: Arc<Series>, peer_is_client: bool) -> Rc<Self> {
-        Rc::new(Self { series, peer_is_client, received: Cell::new(0), sent: Cell::new(0) })
+    /// What moved before, in another process, counts for the connection only.
+    pub(crate) fn after(
+        series: Arc<Series>,
+        peer_is_client: bool,
+        received_bytes: u64,
+        sent_bytes: u64,
+    ) -> Rc<Self> {
+        let (received, sent) = (Cell::new(received_bytes), Cell::new(sent_bytes));
+        Rc::new(Self { series, peer_is_client, received, sent })
     }
 
     /// Counts bytes from client to server.

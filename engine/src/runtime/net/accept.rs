@@ -77,7 +77,8 @@ impl KernelListener {
     }
 
     pub(super) fn from_fd(fd: OwnedFd) -> KernelListener {
-        KernelListener::listening(fd, false, BACKLOG_UNKNOWN)
+        let transparent = socket::is_transparent(&fd);
+        KernelListener::listening(fd, transparent, BACKLOG_UNKNOWN)
     }
 
     fn listening(fd: OwnedFd, transparent: bool, backlog: u32) -> KernelListener {
@@ -146,6 +147,10 @@ impl KernelListener {
 
     pub(super) fn is_transparent(&self) -> bool {
         self.transparent
+    }
+
+    pub(super) fn try_clone_fd(&self) -> io::Result<OwnedFd> {
+        self.io.as_fd().try_clone_to_owned()
     }
 
     pub(super) fn into_fd(self) -> OwnedFd {

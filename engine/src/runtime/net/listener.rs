@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use super::super::netns::NetNamespace;
 #[cfg(feature = "sim")]
 use super::super::sim::SimListener;
+use super::super::socket;
 use super::accept::KernelListener;
 use super::{KEEPALIVE, Keepalive, TcpStream};
 
@@ -35,6 +36,30 @@ impl Default for ListenOptions {
             keepalive: Some(KEEPALIVE),
         }
     }
+}
+
+/// Whether a socket of another process listens on `address` inside `namespace`; tells whether it takes
+/// connections to addresses that are not the host's.
+///
+/// # Errors
+/// When it is something else; the text says what.
+pub fn check_listener(
+    socket: &OwnedFd,
+    namespace: &NetNamespace,
+    address: SocketAddr,
+) -> io::Result<bool> {
+    let wrong = |what: String| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    if !rustix::net::sockopt::socket_acceptconn(socket)? {
+        return wrong("the socket does not listen".to_owned());
+    }
+    let found = socket::local_address(socket)?;
+    if found != address {
+        return wrong(format!("the socket listens on {found}, not on {address}"));
+    }
+    if NetNamespace::cookie_of(socket)? != namespace.cookie() {
+        return wrong("the socket is in another network namespace".to_owned());
+    }
+    Ok(socket::is_transparent(socket))
 }
 
 /// A TCP listener. Accepted connections have `TCP_NODELAY` and keepalive set.
@@ -139,6 +164,19 @@ impl TcpListener {
             Listener::Kernel(io) => io.is_transparent(),
             #[cfg(feature = "sim")]
             Listener::Simulated(io) => io.is_transparent(),
+        }
+    }
+
+    /// Another descriptor of the same socket, for another process: what waits in its queue is for
+    /// whoever accepts first.
+    ///
+    /// # Errors
+    /// When descriptors are short; in a simulation, where there is none.
+    pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
+        match &self.io {
+            Listener::Kernel(io) => io.try_clone_fd(),
+            #[cfg(feature = "sim")]
+            Listener::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

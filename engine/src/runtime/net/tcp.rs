@@ -330,6 +330,23 @@ pub struct DetachedStream {
 }
 
 impl DetachedStream {
+    /// A connected, non-blocking socket, as another process hands it over.
+    pub fn from_fd(fd: OwnedFd) -> DetachedStream {
+        DetachedStream { io: Detached::Kernel(fd), foreign_source: false }
+    }
+
+    /// The socket, to be handed to another process.
+    ///
+    /// # Errors
+    /// In a simulation, where there is no descriptor.
+    pub fn into_fd(self) -> io::Result<OwnedFd> {
+        match self.io {
+            Detached::Kernel(fd) => Ok(fd),
+            #[cfg(feature = "sim")]
+            Detached::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// Makes the connection one of this shard.
     pub fn attach(self) -> TcpStream {
         TcpStream { io: self.io.attach(), foreign_source: self.foreign_source }

@@ -1,0 +1,170 @@
+//! Live work that changes its process: listening sockets, and plain connections with what their relays
+//! hold.
+//!
+//! ```text
+//!   this process                                        the next one
+//!   listening sockets ── duplicates ──────────────────▶ taken, not accepted from
+//!   accepts … leaves the queues alone                   accepts from the same queues
+//!   plain connections ── called away, both sockets ───▶ resumed: same bytes, one record
+//!   tunnels: GOAWAY, end with their streams
+//! ```
+//!
+//! A listening socket is never bound anew and never closed: while one process holds it, no connection
+//! that waits in its queue is lost.
+
+use std::{collections::BTreeSet, fmt, net::SocketAddr, os::fd::OwnedFd, rc::Rc, sync::Arc};
+
+use crate::{
+    close::CloseReason,
+    connection::{Connection, OpenSocket, Policed},
+    relay::{RelayState, Relayed, resume_plain},
+    runtime::{self, DetachedStream, NetNamespace, TcpStream},
+    shard::Shard,
+    telemetry::{Direction, Reporter},
+};
+
+/// What a captured connection came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// What the workload opens.
+    Outbound,
+    /// Plaintext that comes in for it.
+    InboundPlaintext,
+    /// Tunnels of peers.
+    Hbone,
+}
+
+impl Way {
+    /// All there are.
+    pub const ALL: [Way; 3] = [Way::Outbound, Way::InboundPlaintext, Way::Hbone];
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Way::Outbound => "outbound",
+            Way::InboundPlaintext => "inbound-plaintext",
+            Way::Hbone => "hbone",
+        })
+    }
+}
+
+/// The listening sockets of one workload, of all shards.
+#[derive(Debug)]
+pub struct ListeningWorkload {
+    /// Whose they are.
+    pub uid: Arc<str>,
+    /// The namespace they are in.
+    pub namespace: NetNamespace,
+    /// Each with what comes by it.
+    pub sockets: Vec<(Way, OwnedFd)>,
+}
+
+/// A live plain connection between two processes: no reactor watches it, nobody relays it.
+#[derive(Debug)]
+pub struct MovedConnection {
+    /// The workload on this host.
+    pub workload: Arc<str>,
+    /// Which way it goes.
+    pub direction: Direction,
+    /// Who dialled.
+    pub source: SocketAddr,
+    /// What the client dialled.
+    pub original_destination: SocketAddr,
+    /// What Ringway dialled.
+    pub destination: SocketAddr,
+    /// For inbound ones: the application's port, as policies see it.
+    pub application_port: Option<u16>,
+    /// The uid of the workload that dialled, where it is known.
+    pub source_workload: Option<String>,
+    /// The uid of the workload that was dialled, where it is known.
+    pub destination_workload: Option<String>,
+    /// Namespace and hostname of the service the client meant.
+    pub service: Option<(String, String)>,
+    /// How long it has been open.
+    pub age: std::time::Duration,
+    /// Bytes from client to server so far.
+    pub received_bytes: u64,
+    /// Bytes from server to client so far.
+    pub sent_bytes: u64,
+    /// What the relay holds.
+    pub state: RelayState,
+    /// The client's socket.
+    pub client: DetachedStream,
+    /// The server's socket.
+    pub server: DetachedStream,
+}
+
+impl MovedConnection {
+    /// Which side of the connection this host tells.
+    pub(crate) fn reporter(&self) -> Reporter {
+        match self.direction {
+            Direction::Outbound => Reporter::Source,
+            Direction::Inbound => Reporter::Destination,
+        }
+    }
+}
+
+/// Gives up a connection that was called away: its record is for whoever goes on with it.
+pub(crate) fn give_up(
+    shard: &Shard,
+    connection: Connection,
+    client: TcpStream,
+    server: TcpStream,
+    state: RelayState,
+) {
+    shard.moved.borrow_mut().push(connection.move_out(client, server, state));
+}
+
+/// Goes on with a connection of another process.
+pub(crate) async fn resume(shard: Rc<Shard>, moved: Box<MovedConnection>) {
+    let _open = OpenSocket::new(&shard, moved.reporter());
+    let connection = Connection::resume(&shard, &moved);
+    let allowed = may_go_on(&shard, &moved, &connection);
+    let MovedConnection { client, server, state, .. } = *moved;
+    let (client, server) = (client.attach(), server.attach());
+    if let Err(reason) = allowed {
+        client.reset_on_close();
+        server.reset_on_close();
+        return connection.end(reason);
+    }
+    connection.set_movable();
+    match resume_plain(&client, &server, &shard.pipes, state, &connection).await {
+        Relayed::Ended(reason) => connection.end(reason),
+        Relayed::CalledAway(state) => give_up(&shard, connection, client, server, state),
+    }
+}
+
+/// This process may know a newer configuration than the one before.
+fn may_go_on(
+    shard: &Shard,
+    moved: &MovedConnection,
+    connection: &Connection,
+) -> Result<(), CloseReason> {
+    if shard.pod(&moved.workload).is_none() {
+        // Withdrawn while the connection was on its way.
+        return Err(CloseReason::Withdrawn);
+    }
+    let Some(port) = moved.application_port else { return Ok(()) };
+    let snapshot = shard.snapshot();
+    let local = snapshot
+        .workload_by_uid(&moved.workload)
+        .ok_or_else(|| CloseReason::UnknownWorkload(moved.workload.to_string()))?;
+    let policed = Policed { identity: None, port };
+    connection.authorize(&snapshot, local, policed).map_err(CloseReason::Refused)
+}
+
+/// Calls away at most `most` of the live plain connections of these workloads. The answer comes when
+/// none of the called is relayed here any more.
+pub(crate) async fn call_away(
+    shard: &Rc<Shard>,
+    workloads: &BTreeSet<Arc<str>>,
+    most: usize,
+) -> Vec<MovedConnection> {
+    let called = shard.connections.call_away(workloads, most);
+    // Each has been woken, and leaves in its next visit: moved, or ended by itself.
+    while called.iter().any(|entry| Rc::strong_count(entry) > 1) {
+        runtime::yield_now().await;
+    }
+    shard.moved.take()
+}
