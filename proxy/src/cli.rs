@@ -46,6 +46,8 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Capture the workloads of this host and carry their connections
     Run(Box<RunArguments>),
+    /// Have the running node start its successor and hand everything over to it
+    Handover(HandoverArguments),
     /// Check a configuration without starting anything
     Validate(ValidateArguments),
     /// Tell whether a client may connect to a workload, without starting anything
@@ -77,9 +79,9 @@ pub(crate) struct SourceArguments {
         ringway run -f mesh.yaml --node host-a\n  \
         ringway run -f mesh.yaml --reactor epoll --cores 2 --log-level access=debug,info\n  \
         ringway run -f mesh.yaml --dedicated --workload shop/web --print-config\n\n",
-    after_help = "SIGHUP reads the configuration again (a change of the files does, too); SIGTERM drains and ends, \
-        twice ends at once.\nPROXY_MODE, PROXY_WORKLOAD_INFO, NODE_NAME, LOCAL_XDS_PATH, CRL_PATH, RUST_LOG and \
-        LOG_FORMAT are understood as Istio's node proxy does."
+    after_help = "SIGHUP reads the configuration again (a change of the files does, too); SIGUSR2 hands over to a new \
+        process;\nSIGTERM drains and ends, twice ends at once.\nPROXY_MODE, PROXY_WORKLOAD_INFO, NODE_NAME, \
+        LOCAL_XDS_PATH, CRL_PATH, RUST_LOG and LOG_FORMAT are understood as Istio's node proxy does."
 )]
 pub(crate) struct RunArguments {
     #[command(flatten)]
@@ -161,6 +163,31 @@ pub(crate) struct RunArguments {
     /// Form of --print-config
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    help_template = TEMPLATE,
+    before_help = "Examples:\n  \
+        ringway handover                              after the program's file was replaced\n  \
+        ringway handover --binary /opt/ringway-2      to another file\n  \
+        ringway handover --node host-a                where several nodes run\n\n",
+    after_help = "The running process starts the program at its own path with its own arguments and hands over \
+        listening sockets, then\nlive plain connections; tunnels drain. Whatever goes wrong before the new process \
+        serves, the old one goes on.\nSIGUSR2 to the running process asks for the same, and only its log answers."
+)]
+pub(crate) struct HandoverArguments {
+    /// Program of the new process [default: the file the running one was started from]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) binary: Option<PathBuf>,
+
+    /// Which node, where several run in this network namespace
+    #[arg(long, value_name = "NAME", env = "RINGWAY_NODE")]
+    pub(crate) node: Option<String>,
+
+    /// Directory the node was started with
+    #[arg(long, value_name = "DIR", default_value = STATE_DIRECTORY, env = "RINGWAY_STATE_DIRECTORY")]
+    pub(crate) state_directory: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
             let given = matches.subcommand_matches("run").expect("the verb is `run`");
             verbs::run::run(arguments, given)
         }
+        Verb::Handover(arguments) => verbs::handover::run(arguments),
         Verb::Validate(arguments) => verbs::validate::run(arguments),
         Verb::Authorize(arguments) => verbs::authorize::run(arguments),
         Verb::Ca(arguments) => verbs::ca::run(arguments),
@@ -67,6 +68,7 @@ impl From<ringway_control::run::RunError> for Failure {
             RunError::Authority(_)
             | RunError::Engine(_)
             | RunError::Listen { .. }
+            | RunError::HandOver(_)
             | RunError::System(_) => Exit::Failed,
         };
         match error {

@@ -80,8 +80,14 @@ fn json(text: &str) -> Value {
 
 #[test]
 fn help_begins_with_three_examples_and_fits_a_screen() {
-    for arguments in [&["--help"][..], &["-h"], &["run", "-h"], &["ca", "-h"], &["validate", "-h"]]
-    {
+    for arguments in [
+        &["--help"][..],
+        &["-h"],
+        &["run", "-h"],
+        &["ca", "-h"],
+        &["validate", "-h"],
+        &["handover", "-h"],
+    ] {
         let help = run(arguments);
         assert_eq!(help.code, 0, "{arguments:?}");
         let examples: Vec<_> = help

@@ -4,14 +4,14 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use super::Namespace;
 
@@ -52,8 +52,16 @@ impl Program {
 #[derive(Debug)]
 pub struct Process {
     name: String,
-    child: Child,
+    running: Running,
     log: PathBuf,
+}
+
+#[derive(Debug)]
+enum Running {
+    /// Started here.
+    Child(Child),
+    /// Started by a process that was started here, which it outlives; it becomes our child then.
+    Successor(Identity),
 }
 
 impl Process {
@@ -78,15 +86,41 @@ impl Process {
         let child = namespace
             .enter(|| command.spawn())?
             .with_context(|| format!("cannot start {}", program.path.display()))?;
-        let mut record =
-            OpenOptions::new().create(true).append(true).open(directory.join("processes"))?;
-        writeln!(record, "{}", Identity::of(child.id())?)?;
-        Ok(Process { name: name.to_owned(), child, log })
+        note(directory, Identity::of(child.id())?)?;
+        Ok(Process { name: name.to_owned(), running: Running::Child(child), log })
+    }
+
+    /// From now on this is the process `id`, which the one so far has started in its place and which writes
+    /// where it wrote. Returns the one so far.
+    pub fn succeeded_by(&mut self, id: u32) -> Result<Process> {
+        // So that the end of a successor, whose parent is gone, can be waited for.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        let identity = Identity::of(id)?;
+        note(self.log.parent().context("the log is in the laboratory's directory")?, identity)?;
+        let before = std::mem::replace(&mut self.running, Running::Successor(identity));
+        Ok(Process { name: self.name.clone(), running: before, log: self.log.clone() })
     }
 
     /// Its process id.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        match &self.running {
+            Running::Child(child) => child.id(),
+            Running::Successor(identity) => identity.id,
+        }
+    }
+
+    fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        let identity = match &mut self.running {
+            Running::Child(child) => return Ok(child.try_wait()?),
+            Running::Successor(identity) => *identity,
+        };
+        match waitpid(Some(pid(identity.id)), WaitOptions::NOHANG) {
+            Ok(Some((_, status))) => Ok(Some(ExitStatus::from_raw(status.as_raw()))),
+            Ok(None) => Ok(None),
+            // Its parent still lives, and hears of its end.
+            Err(_) if identity.is_alive() => Ok(None),
+            Err(error) => bail!("nobody knows how {} ended: {error}", self.name),
+        }
     }
 
     /// What it wrote so far, both streams together.
@@ -98,20 +132,19 @@ impl Process {
 
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+        matches!(self.try_wait(), Ok(None))
     }
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        kill_process(pid(self.child.id()), signal)
-            .with_context(|| format!("cannot signal {}", self.name))
+        kill_process(pid(self.id()), signal).with_context(|| format!("cannot signal {}", self.name))
     }
 
     /// Waits for its end.
     pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
         let start = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.try_wait()? {
                 return Ok(status);
             }
             if start.elapsed() > patience {
@@ -131,7 +164,7 @@ impl Process {
     pub fn wait_for_log(&mut self, text: &str, patience: Duration) -> Result<()> {
         let start = Instant::now();
         while !self.log().contains(text) {
-            let ended = self.child.try_wait()?;
+            let ended = self.try_wait()?;
             if ended.is_some() || start.elapsed() > patience {
                 let state = ended.map_or("runs".to_owned(), |status| status.to_string());
                 bail!("{} ({state}) did not say {text:?}; its log:\n{}", self.name, self.log());
@@ -148,8 +181,16 @@ impl Drop for Process {
             // What it has to say about the failure may come a moment after the failure.
             std::thread::sleep(Duration::from_millis(300));
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        match &mut self.running {
+            Running::Child(child) => {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            Running::Successor(identity) => {
+                identity.kill();
+                let _ = self.wait(Duration::from_secs(1));
+            }
+        }
         if std::thread::panicking() {
             let log = self.log();
             let from = log.len().saturating_sub(6000);
@@ -157,6 +198,13 @@ impl Drop for Process {
             eprintln!("---- {} (end of its log) ----\n{tail}", self.name);
         }
     }
+}
+
+/// Writes down a process, so that it is ended with the laboratory.
+fn note(directory: &Path, identity: Identity) -> Result<()> {
+    let mut record =
+        OpenOptions::new().create(true).append(true).open(directory.join("processes"))?;
+    Ok(writeln!(record, "{identity}")?)
 }
 
 /// A process that cannot be taken for another which got its id later: the id and the start time.

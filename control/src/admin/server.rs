@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use hyper::service::service_fn;
 use hyper::{Method, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// A request's head must arrive within this time.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -36,6 +37,12 @@ const CONNECTION_LIFETIME: Duration = Duration::from_secs(120);
 
 /// After an accept that failed, the server pauses.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// At the end, a connection that was accepted and has not asked anything may still do so for this long.
+const LAST_QUESTION_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// At the end, how often is looked whether every connection has ended.
+const END_LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What is asked.
 #[derive(Debug, Clone)]
@@ -131,13 +138,28 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
+/// Takes over the listening socket of a predecessor, if it is the one for `address`.
+///
+/// # Errors
+/// When it is another, or none.
+pub fn inherit(descriptor: OwnedFd, address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::from(descriptor);
+    listener.set_nonblocking(true)?;
+    let found = listener.local_addr()?;
+    let fell_back = address.ip().is_unspecified() && found.ip().is_unspecified();
+    if found.port() != address.port() || !(fell_back || found.ip() == address.ip()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {found}")));
+    }
+    TcpListener::from_std(listener)
+}
+
 /// Serves until `shutdown` becomes true, then finishes the answers under way. Must run in a `LocalSet`.
 pub async fn serve(listener: TcpListener, handler: Handler, mut shutdown: watch::Receiver<bool>) {
     let open = Rc::new(Cell::new(0usize));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = shutdown.wait_for(|stop| *stop) => return,
+            _ = shutdown.wait_for(|stop| *stop) => break,
         };
         match accepted {
             // Too many: whoever it is hears so at once, by a closed connection.
@@ -155,6 +177,10 @@ pub async fn serve(listener: TcpListener, handler: Handler, mut shutdown: watch:
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
+    // Nobody else will answer those that were accepted.
+    while open.get() > 0 {
+        tokio::time::sleep(END_LOOK_INTERVAL).await;
+    }
 }
 
 async fn serve_connection(
@@ -162,7 +188,9 @@ async fn serve_connection(
     handler: Handler,
     mut shutdown: watch::Receiver<bool>,
 ) {
+    let asked = Notify::new();
     let service = service_fn(|request: hyper::Request<Incoming>| {
+        asked.notify_one();
         let answer = handler(read(&request));
         async move { Ok::<_, Infallible>(write(answer.await)) }
     });
@@ -176,6 +204,12 @@ async fn serve_connection(
     tokio::select! {
         _ = connection.as_mut() => return,
         _ = shutdown.wait_for(|stop| *stop) => {}
+    }
+    // A client whose question is on its way gets its answer.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = asked.notified() => {}
+        () = tokio::time::sleep(LAST_QUESTION_TIMEOUT) => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;
@@ -326,6 +360,21 @@ mod tests {
             stop.send_replace(true);
             let mut rest = Vec::new();
             stream.read_to_end(&mut rest).await.unwrap();
+        });
+    }
+
+    #[test]
+    fn who_was_accepted_before_the_end_is_answered() {
+        with_server(|address, stop| async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            // Accepted by now, and nothing asked.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            stop.send_replace(true);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            stream.write_all(b"GET /last HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.ends_with("GET /last []\n"), "{answer}");
         });
     }
 

@@ -32,6 +32,18 @@ pub enum Tool {
     Iptables,
 }
 
+impl std::str::FromStr for Tool {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "nftables" => Ok(Self::Nftables),
+            "iptables" => Ok(Self::Iptables),
+            other => Err(format!("{other:?} is no tool for redirect rules")),
+        }
+    }
+}
+
 impl std::fmt::Display for Tool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -116,6 +128,18 @@ pub fn remove_leftovers(namespace: impl AsFd) -> Result<(), RedirectError> {
 }
 
 impl Redirect {
+    /// Rules that a predecessor installed and left in place: they are this process's now, untouched.
+    ///
+    /// # Errors
+    /// When descriptors are short.
+    pub fn inherit(namespace: impl AsFd, tool: Option<Tool>) -> io::Result<Self> {
+        let namespace = match tool {
+            Some(_) => Some(namespace.as_fd().try_clone_to_owned()?),
+            None => None,
+        };
+        Ok(Self { namespace, tool })
+    }
+
     /// The tool in use; `None` where somebody else installs the rules.
     pub fn tool(&self) -> Option<Tool> {
         self.tool

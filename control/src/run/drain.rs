@@ -19,9 +19,6 @@ use super::records;
 /// Captures that are under way when the end comes may finish, but not for longer.
 const JOBS_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Answers of the HTTP servers under way may finish.
-const SERVERS_PATIENCE: Duration = Duration::from_secs(1);
-
 impl Node {
     /// Ends in order, or at once when it is asked for again.
     pub(super) async fn drain(mut self, who: &str, mut jobs: JoinSet<Done<Held>>) -> Ending {
@@ -55,29 +52,20 @@ impl Node {
             report = drained => tell(&report.unwrap_or_default()),
             who = self.requests.stop() => return self.end_at_once(who),
         }
-        self.stop_servers().await;
+        self.servers.remove_control();
+        self.servers.stop().await;
         self.write_records();
         tracing::info!("ended");
         Ending::Drained
     }
 
-    fn end_at_once(&self, who: &str) -> Ending {
+    pub(super) fn end_at_once(&self, who: &str) -> Ending {
         tracing::warn!(asked_by = who, "asked again: ending at once");
         self.write_records();
         Ending::Forced
     }
 
-    async fn stop_servers(&mut self) {
-        self.servers.stop.send_replace(true);
-        let ended = async {
-            for task in self.servers.tasks.drain(..) {
-                let _ = task.await;
-            }
-        };
-        let _ = tokio::time::timeout(SERVERS_PATIENCE, ended).await;
-    }
-
-    fn write_records(&self) {
+    pub(super) fn write_records(&self) {
         while records::write_batch(&self.engine, &self.log) > 0 {}
     }
 }
@@ -94,7 +82,7 @@ async fn finish(jobs: &mut JoinSet<Done<Held>>) -> Vec<Result<Done<Held>, JoinEr
     finished
 }
 
-fn tell(report: &DrainReport) {
+pub(super) fn tell(report: &DrainReport) {
     let DrainReport { open, cut } = *report;
     if cut > 0 {
         tracing::warn!(open, cut, "the drain deadline passed: connections were cut");

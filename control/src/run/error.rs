@@ -37,6 +37,8 @@ pub enum RunError {
         /// What the system said.
         error: io::Error,
     },
+    /// The process this one was to take over from does not hand over.
+    HandOver(io::Error),
     /// The system refused something every process may do.
     System(io::Error),
 }
@@ -73,6 +75,7 @@ impl std::fmt::Display for RunError {
                     _ => write!(f, "; give another `--{server}-address`, or `none`"),
                 }
             }
+            Self::HandOver(error) => write!(f, "nothing was taken over: {error}"),
             Self::System(error) => write!(f, "the system refused: {error}"),
         }
     }

@@ -9,6 +9,7 @@ use ringway_engine::Engine;
 use ringway_engine::runtime::NetNamespace;
 
 use super::enroller::{Done, Job};
+use crate::handover::successor::InheritedWorkload;
 use crate::redirect::ledger::NamespaceFile;
 use crate::redirect::{self, Ledger, Redirect, RedirectOptions};
 use crate::source::{NetworkNamespace, WorkloadEnrollment};
@@ -21,6 +22,27 @@ pub(super) struct Host {
     engine: Arc<Engine>,
     options: RedirectOptions,
     ledger: Mutex<Ledger>,
+}
+
+/// A workload whose listening sockets were taken over.
+pub(super) struct Inherited {
+    pub(super) enrollment: WorkloadEnrollment,
+    pub(super) file: Option<NamespaceFile>,
+    path: PathBuf,
+    namespace: NetNamespace,
+    tool: Option<redirect::Tool>,
+}
+
+impl Held {
+    /// The tool that installed the rules.
+    pub(super) fn tool(&self) -> Option<String> {
+        self.redirect.tool().map(|tool| tool.to_string())
+    }
+
+    /// Leaves the rules to a successor.
+    pub(super) fn leave(self) {
+        self.redirect.leave();
+    }
 }
 
 /// What holds a capture.
@@ -47,6 +69,46 @@ impl Host {
                 Done::Withdrawn(uid)
             }
         }
+    }
+
+    /// What is redirected and how, to be compared with a predecessor's.
+    pub(super) fn redirects(&self) -> String {
+        format!("{:?}", self.options)
+    }
+
+    /// Takes over a workload's listening sockets from a predecessor; nothing is accepted yet, and the rules are the
+    /// predecessor's still.
+    pub(super) fn inherit(
+        &self,
+        enrollment: &WorkloadEnrollment,
+        inherited: InheritedWorkload,
+    ) -> Result<Inherited, String> {
+        let InheritedWorkload { listening, tool } = inherited;
+        let (path, namespace) = open(&enrollment.network_namespace)?;
+        if namespace != listening.namespace {
+            return Err(format!(
+                "{} leads to another network namespace than before",
+                path.display()
+            ));
+        }
+        let tool = tool.map(|tool| tool.parse()).transpose()?;
+        let file = NamespaceFile::at(&path).ok();
+        self.engine.take_listeners(listening).map_err(|error| error.to_string())?;
+        Ok(Inherited { enrollment: enrollment.clone(), path, namespace, file, tool })
+    }
+
+    /// The rules of a workload that was taken over are ours from now on. They stay as they are when `same`, and are
+    /// replaced in one step otherwise.
+    pub(super) fn hold(&self, inherited: &Inherited, same: bool) -> Result<Held, String> {
+        let Inherited { enrollment, path, namespace, tool, .. } = inherited;
+        note(self.ledger().record(&enrollment.uid, path));
+        let redirect = if same {
+            Redirect::inherit(namespace, *tool).map_err(|error| error.to_string())?
+        } else {
+            redirect::install(namespace, &self.options).map_err(|error| error.to_string())?
+        };
+        tracing::info!(workload = &*enrollment.uid, namespace = %path.display(), "workload taken over");
+        Ok(Held { redirect })
     }
 
     /// From now on new connections of this workload go direct.

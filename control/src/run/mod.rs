@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   load ─▶ log ─▶ privileges ─▶ authority ─▶ leaves ─▶ engine ─▶ servers ─▶ workloads ─▶ serve … ─▶ drain
+//!                                                                                              └▶ hand-over ─▶ drain
 //! ```
 //!
 //! One thread, one story: [`run`] starts it all in this order, `Node::serve` waits for what
@@ -20,9 +21,11 @@ pub mod options;
 pub mod privileges;
 mod records;
 mod revocation;
+mod servers;
 pub mod settings;
 mod signals;
 mod start;
+mod succession;
 mod systemd;
 
 pub use self::error::RunError;
@@ -30,12 +33,17 @@ pub use self::options::{OverrideError, Overrides, RunOptions, STATE_DIRECTORY, W
 
 use ringway_engine::snapshot::Snapshot;
 
+use crate::handover::predecessor::Launch;
+use crate::handover::successor::Inheritance;
 use crate::source::{self, Diagnostics, MeshConfig, Source};
+
+/// What a configuration from standard input is called.
+const STANDARD_INPUT: &str = "<stdin>";
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// In order: what was open has ended, or was cut at the deadline.
+    /// In order: what was open has ended, was cut at the deadline, or lives on in a successor.
     Drained,
     /// At once, because somebody asked twice.
     Forced,
@@ -46,7 +54,11 @@ pub enum Ending {
 /// # Errors
 /// When it cannot start; [`RunError`] says what to do.
 pub fn run(options: RunOptions) -> Result<Ending, RunError> {
-    let options = RunOptions { sources: hold_stdin(options.sources)?, ..options };
+    let launch = Launch::of_this_process().map_err(RunError::System)?;
+    let version = &options.version.version;
+    let mut inherited = Inheritance::receive(version).map_err(RunError::HandOver)?;
+    let standard_input = inherited.as_mut().and_then(|inherited| inherited.standard_input.take());
+    let options = RunOptions { sources: hold_stdin(options.sources, standard_input)?, ..options };
     // Before the first load, so that what changes in between is not missed.
     let watcher = source::Watcher::new(&options.sources).map_err(RunError::System)?;
     let mesh = load(&options.sources, options.node.as_deref(), &options.overrides)?;
@@ -58,7 +70,7 @@ pub fn run(options: RunOptions) -> Result<Ending, RunError> {
         .map_err(RunError::System)?;
     let log = prepared.log.clone();
     let ended = tokio::task::LocalSet::new().block_on(&runtime, async {
-        let node = start::start(prepared).await?;
+        let node = start::start(prepared, launch, inherited).await?;
         Ok(node.serve(watcher).await)
     });
     // After a forced end a thread may still be at work; nobody waits for it.
@@ -95,11 +107,17 @@ fn finish(
 }
 
 /// Standard input can be read once only, and is needed again for every reload.
-fn hold_stdin(sources: Vec<Source>) -> Result<Vec<Source>, RunError> {
+fn hold_stdin(
+    sources: Vec<Source>,
+    mut inherited: Option<String>,
+) -> Result<Vec<Source>, RunError> {
     let hold = |source| match source {
         Source::Stdin => {
-            let text = std::io::read_to_string(std::io::stdin()).map_err(RunError::System)?;
-            Ok(Source::Text { name: "<stdin>".to_owned(), text })
+            let text = match inherited.take() {
+                Some(text) => text,
+                None => std::io::read_to_string(std::io::stdin()).map_err(RunError::System)?,
+            };
+            Ok(Source::Text { name: STANDARD_INPUT.to_owned(), text })
         }
         other => Ok(other),
     };

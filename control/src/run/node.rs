@@ -8,8 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ringway_engine::Engine;
 use ringway_engine::snapshot::Snapshot;
 use serde_json::Value;
-use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::Ending;
@@ -18,12 +17,15 @@ use super::error::RunError;
 use super::host::{Held, Host, identify};
 use super::options::RunOptions;
 use super::revocation::Revocation;
+use super::servers::Servers;
 use super::settings::{need_restart, settings};
 use super::signals::{Request, Requests};
+use super::succession::HandingOver;
 use super::systemd::ServiceManager;
 use crate::admin::config_dump::{Connections, WorkloadInfo, WorkloadState};
 use crate::admin::readiness::Readiness;
 use crate::admin::view::View;
+use crate::handover::predecessor::Launch;
 use crate::identity::{CredentialChange, EmbeddedCa, IdentityStore, certificate};
 use crate::source::{Diagnostic, Diagnostics, MeshConfig, NodeConfig, Watcher};
 use crate::telemetry::log::{Log, LogFilter};
@@ -56,21 +58,18 @@ pub(super) struct Node {
     pub(super) service_manager: ServiceManager,
     pub(super) reloads: Outcomes,
     pub(super) generation: u64,
-}
-
-/// The HTTP servers.
-pub(super) struct Servers {
-    pub(super) stop: watch::Sender<bool>,
-    pub(super) tasks: Vec<JoinHandle<()>>,
+    pub(super) launch: Launch,
 }
 
 /// Work under way on other threads.
 #[derive(Default)]
 pub(super) struct Work {
-    jobs: JoinSet<Done<Held>>,
-    loads: JoinSet<Result<MeshConfig, RunError>>,
+    pub(super) jobs: JoinSet<Done<Held>>,
+    pub(super) loads: JoinSet<Result<MeshConfig, RunError>>,
     /// Something changed while a load was under way.
     load_again: bool,
+    /// A hand-over, from when it is asked for to its end.
+    pub(super) handover: HandingOver,
 }
 
 impl Node {
@@ -80,6 +79,7 @@ impl Node {
         let cleaned = tokio::task::spawn_blocking(move || host.remove_leftovers(&wanted));
         let _ = cleaned.await;
         self.take(mesh).await;
+        self.servers.begin(&self.requests);
         // What is pending now is named before this step is over: nobody must see it ready in between.
         self.show();
         self.readiness.set_step("proxy", false);
@@ -95,7 +95,11 @@ impl Node {
         let watchdog = self.service_manager.watchdog_interval();
         let mut watchdog = interval(watchdog.unwrap_or(LOOK_INTERVAL));
         loop {
-            self.start_jobs(&mut work);
+            if work.handover.is_none() {
+                self.start_jobs(&mut work);
+            } else if work.jobs.is_empty() && work.loads.is_empty() {
+                self.start_handover(&mut work.handover);
+            }
             self.renew();
             self.show();
             if !told_ready && self.every_workload_was_tried() {
@@ -109,9 +113,22 @@ impl Node {
                 Some(loaded) = work.loads.join_next(), if !work.loads.is_empty() => {
                     self.loaded(loaded, &mut work).await;
                 }
+                prepared = work.handover.prepared() => {
+                    if let Some(heir) = self.let_serve(prepared, &mut work.handover).await {
+                        return self.give_away(heir).await;
+                    }
+                    if work.load_again {
+                        work.load_again = false;
+                        self.reload(&mut work);
+                    }
+                }
                 request = self.requests.next() => match request {
                     Request::Reload => self.reload(&mut work),
-                    Request::Stop(who) => return self.drain(who, work.jobs).await,
+                    Request::HandOver(ask) => work.handover.ask(ask),
+                    Request::Stop(who) => {
+                        work.handover.abandon("the process is told to end").await;
+                        return self.drain(who, work.jobs).await;
+                    }
                 },
                 () = watcher.changed() => self.reload(&mut work),
                 () = self.revocation.changed() => self.revoke(),
@@ -124,7 +141,7 @@ impl Node {
 
     /// Begins to read the configuration again.
     fn reload(&mut self, work: &mut Work) {
-        if !work.loads.is_empty() {
+        if !work.loads.is_empty() || !work.handover.is_none() {
             work.load_again = true;
             return;
         }
@@ -200,7 +217,7 @@ impl Node {
 
     /// Makes a configuration the one in force: leaves for its identities, then its world in one step, then its
     /// workloads.
-    async fn take(&mut self, mesh: MeshConfig) {
+    pub(super) async fn take(&mut self, mesh: MeshConfig) {
         let identities = mesh.enrollments.iter().map(|one| &one.identity);
         self.store.keep(identities, SystemTime::now());
         // What has no leaf yet gets one before anybody can ask for it.
@@ -330,7 +347,7 @@ impl Node {
     }
 
     /// Brings what the servers tell up to date.
-    fn show(&self) {
+    pub(super) fn show(&self) {
         let world = self.engine.snapshot();
         let mut pending = Vec::new();
         let mut workloads = BTreeMap::new();

@@ -1,5 +1,8 @@
 //! From a configuration to a node that serves, step by step.
 
+use std::collections::BTreeMap;
+use std::mem::take;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -7,24 +10,26 @@ use std::time::SystemTime;
 use ringway_engine::runtime::ReactorChoice;
 use ringway_engine::{Engine, EngineConfig, OriginalSource, PACKET_MARK, Ports};
 use ringway_protocols::tls;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use super::cores::cores_of;
 use super::enroller::Enroller;
 use super::error::RunError;
 use super::host::Host;
-use super::node::{Node, Servers};
+use super::node::Node;
 use super::options::RunOptions;
 use super::privileges::{self, NET_ADMIN, SYS_ADMIN};
 use super::records;
 use super::revocation::Revocation;
+use super::servers::{Control, Listening, Servers};
 use super::signals::Requests;
 use super::systemd::ServiceManager;
 use crate::admin::readiness::Readiness;
 use crate::admin::server::{self, Handler};
 use crate::admin::view::View;
 use crate::admin::{admin_handler, metrics_handler, readiness_handler};
+use crate::handover::control_socket;
+use crate::handover::predecessor::Launch;
+use crate::handover::successor::Inheritance;
 use crate::identity::{CaOptions, EmbeddedCa, IdentityStore};
 use crate::redirect::{APPLICATION_MARK, Ledger, RedirectMode, RedirectOptions};
 use crate::source::{
@@ -70,7 +75,13 @@ pub(super) fn prepare(options: RunOptions, mesh: MeshConfig) -> Result<Prepared,
 }
 
 /// Leaves, engine, servers; the workloads follow while it serves.
-pub(super) async fn start(prepared: Prepared) -> Result<Node, RunError> {
+///
+/// With an inheritance it does so beside its predecessor, and serves when that lets it.
+pub(super) async fn start(
+    prepared: Prepared,
+    launch: Launch,
+    inherited: Option<Inheritance>,
+) -> Result<Node, RunError> {
     let Prepared { log, options, mesh, ca, revocation } = prepared;
     let requests = Requests::new().map_err(RunError::System)?;
     let readiness = Readiness::default();
@@ -94,7 +105,10 @@ pub(super) async fn start(prepared: Prepared) -> Result<Node, RunError> {
         readiness.clone(),
         options.version.clone(),
     ));
-    let servers = start_servers(&mesh.node, &view, &log, &requests).await?;
+    let mut inherited = inherited;
+    let mut handed = inherited.as_mut().map(|one| take(&mut one.servers)).unwrap_or_default();
+    let mut servers = listen(&mesh.node, &view, &log, &requests, &mut handed).await?;
+    servers.control = listen_for_control(&options, &mesh.node, &mut handed);
     tokio::task::spawn_local(records::pump(Arc::clone(&engine), log.clone()));
 
     let ledger = Ledger::open(&ledger_file(&options, &mesh.node));
@@ -116,8 +130,12 @@ pub(super) async fn start(prepared: Prepared) -> Result<Node, RunError> {
         service_manager: ServiceManager::from_environment(),
         reloads: Default::default(),
         generation: 1,
+        launch,
     };
-    Ok(node.begin(mesh).await)
+    match inherited {
+        None => Ok(node.begin(mesh).await),
+        Some(inherited) => node.inherit(mesh, inherited).await,
+    }
 }
 
 fn start_log(node: &NodeConfig) -> Result<Log, RunError> {
@@ -214,15 +232,16 @@ fn log_reactors(engine: &Engine) {
     }
 }
 
-async fn start_servers(
+/// Listens, or takes over what a predecessor listens on; nothing is served yet.
+async fn listen(
     node: &NodeConfig,
     view: &Rc<View>,
     log: &Log,
     requests: &Requests,
+    handed: &mut BTreeMap<String, OwnedFd>,
 ) -> Result<Servers, RunError> {
-    let (stop, stopped) = watch::channel(false);
     let admin = admin_handler(Rc::clone(view), log.clone(), requests.quit_sender());
-    let mut tasks = Vec::new();
+    let mut servers = Servers::default();
     let wanted: [(&'static str, _, Handler); 3] = [
         ("readiness", node.listen.readiness, readiness_handler(Rc::clone(view))),
         ("admin", node.listen.admin, admin),
@@ -230,12 +249,39 @@ async fn start_servers(
     ];
     for (name, address, handler) in wanted {
         let Some(address) = address else { continue };
-        let listener: TcpListener = server::bind(address)
-            .await
-            .map_err(|error| RunError::Listen { server: name, address, error })?;
-        tasks.push(tokio::task::spawn_local(server::serve(listener, handler, stopped.clone())));
+        let refused = |error| RunError::Listen { server: name, address, error };
+        let inherited =
+            handed.remove(name).and_then(|socket| server::inherit(socket, address).ok());
+        let listener = match inherited {
+            Some(listener) => listener,
+            None => server::bind(address).await.map_err(refused)?,
+        };
+        servers.listening.push(Listening { name, listener, handler });
     }
-    Ok(Servers { stop, tasks })
+    Ok(servers)
+}
+
+/// Without it a hand-over is asked for by signal only.
+fn listen_for_control(
+    options: &RunOptions,
+    node: &NodeConfig,
+    handed: &mut BTreeMap<String, OwnedFd>,
+) -> Option<Control> {
+    let path = control_socket::path(&options.state_directory, &node.name).ok()?;
+    let inherited =
+        handed.remove(Control::NAME).and_then(|socket| control_socket::inherit(socket).ok());
+    let listener = match inherited {
+        Some(listener) => Ok(listener),
+        None => control_socket::bind(&path),
+    };
+    match listener {
+        Ok(listener) => Some(Control { path, listener }),
+        Err(error) => {
+            let path = path.display();
+            tracing::warn!(%error, "no control socket at {path}: `ringway handover` will not find this process");
+            None
+        }
+    }
 }
 
 /// One ledger for each node in each network namespace: several may run on one machine.

@@ -54,6 +54,12 @@ impl ServiceManager {
         self.send("STOPPING=1\nSTATUS=draining");
     }
 
+    /// Another process is the service's main one from now on. To be told before this one ends, or the manager takes
+    /// its end for the service's.
+    pub(super) fn main_process(&self, id: u32) {
+        self.send(&format!("MAINPID={id}\nSTATUS=handed over to process {id}"));
+    }
+
     /// We are alive.
     pub(super) fn alive(&self) {
         self.send("WATCHDOG=1");
@@ -102,6 +108,8 @@ mod tests {
         assert_eq!(received(&manager), "STOPPING=1\nSTATUS=draining");
         service.alive();
         assert_eq!(received(&manager), "WATCHDOG=1");
+        service.main_process(8);
+        assert_eq!(received(&manager), "MAINPID=8\nSTATUS=handed over to process 8");
         assert_eq!(service.watchdog_interval(), None);
     }
 

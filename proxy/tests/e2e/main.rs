@@ -7,6 +7,7 @@ mod support;
 
 mod closing;
 mod endpoints;
+mod handover;
 mod hostile;
 mod interop;
 mod lifecycle;

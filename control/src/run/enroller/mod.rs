@@ -170,6 +170,16 @@ impl<H> Enroller<H> {
         }
     }
 
+    /// Takes note of a capture that another process began.
+    pub(super) fn inherit(
+        &mut self,
+        enrollment: WorkloadEnrollment,
+        file: Option<NamespaceFile>,
+        held: H,
+    ) {
+        self.known.insert(Arc::clone(&enrollment.uid), Known::Up { enrollment, file, held });
+    }
+
     /// When the next attempt is due, if one waits.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let waiting = self.known.values().filter_map(|known| match known {

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -335,7 +335,19 @@ impl DetachedStream {
         DetachedStream { io: Detached::Kernel(fd), foreign_source: false }
     }
 
-    /// The socket, to be handed to another process.
+    /// The socket, to be sent to another process.
+    ///
+    /// # Errors
+    /// In a simulation, where there is no descriptor.
+    pub fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
+        match &self.io {
+            Detached::Kernel(fd) => Ok(fd.as_fd()),
+            #[cfg(feature = "sim")]
+            Detached::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// The socket.
     ///
     /// # Errors
     /// In a simulation, where there is no descriptor.

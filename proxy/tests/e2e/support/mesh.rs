@@ -13,17 +13,22 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ringway_bench::lab::{Lab, Namespace, Process, Program, wait_until};
 use ringway_bench::pki::Leaf;
 use ringway_bench::relay::Files;
+use rustix::process::Signal;
 
 use super::{Metrics, PATIENCE, Record, echo_once, http_get};
 
 /// The address of the service in front of server and server-2: port 80 leads to their port 8080.
 pub(crate) const SERVICE: &str = "10.96.0.1:80";
+
+/// What an old process says when a new one has begun to serve.
+const HANDED_OVER: &str = "a new process serves";
 
 const PODS: [(&str, &str, [u8; 4]); 8] = [
     ("client", "host-a", [10, 1, 0, 10]),
@@ -58,6 +63,7 @@ pub(crate) struct MeshBuilder {
     dedicated: bool,
     permissive: bool,
     policies: String,
+    cores: Option<u32>,
 }
 
 /// Two hosts and their proxies, running.
@@ -94,6 +100,7 @@ impl Mesh {
             dedicated: false,
             permissive: false,
             policies: String::new(),
+            cores: None,
         }
     }
 
@@ -126,6 +133,22 @@ impl Mesh {
             "host-a" => self.a = proxy,
             _ => self.b = proxy,
         }
+    }
+
+    /// Has what starts when a proxy hands over be `program` from now on.
+    pub(crate) fn replace_program(&self, with: &Path) {
+        let next = program(&self.lab).with_extension("next");
+        std::os::unix::fs::symlink(with, &next).unwrap();
+        fs::rename(next, program(&self.lab)).unwrap();
+    }
+
+    /// Has what starts be a script, which finds Ringway itself in `$RINGWAY`.
+    pub(crate) fn replace_program_by_script(&self, script: &str) {
+        let file = self.lab.directory().join("script");
+        let ringway = env!("CARGO_BIN_EXE_ringway");
+        fs::write(&file, format!("#!/bin/sh\nRINGWAY={ringway}\n{script}\n")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        self.replace_program(&file);
     }
 
     /// Certificate files of an identity under the mesh's root, for something that is not Ringway.
@@ -190,6 +213,12 @@ impl MeshBuilder {
 
     pub(crate) fn redirect(mut self, how: &str) -> MeshBuilder {
         self.redirect = how.to_owned();
+        self
+    }
+
+    /// The proxies have this many shards.
+    pub(crate) fn cores(mut self, cores: u32) -> MeshBuilder {
+        self.cores = Some(cores);
         self
     }
 
@@ -305,7 +334,11 @@ impl MeshBuilder {
             let wrong = text.replace("serviceAccountName: server\n", "serviceAccountName: thief\n");
             fs::write(&file, wrong).unwrap();
         }
-        let ringway = env!("CARGO_BIN_EXE_ringway");
+        // By a link of the laboratory's own: what it leads to can be changed while the proxy runs.
+        let ringway = program(lab);
+        if !ringway.exists() {
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_ringway"), &ringway).unwrap();
+        }
         let program = match self.descriptors {
             Some(most) => Program::new("prlimit")
                 .argument(format!("--nofile={most}:{most}"))
@@ -313,6 +346,10 @@ impl MeshBuilder {
             None => Program::new(ringway),
         };
         let program = program.arguments(["run", "--node", host, "--file"]).argument(&file);
+        let program = match self.cores {
+            Some(cores) => program.environment("RINGWAY_CORES", cores.to_string()),
+            None => program,
+        };
         let place = match (self.dedicated, host) {
             (false, host) => host,
             (true, "host-a") => "client",
@@ -323,7 +360,34 @@ impl MeshBuilder {
     }
 }
 
+/// The program of a laboratory's proxies.
+fn program(lab: &Lab) -> PathBuf {
+    lab.directory().join("ringway")
+}
+
 impl Proxy {
+    /// Asks for a hand-over and waits until the new process serves; from then on this is the new one. Returns
+    /// the old one, which drains.
+    pub(crate) fn hand_over(&mut self) -> Process {
+        let before = self.process.log().matches(HANDED_OVER).count();
+        self.process.signal(Signal::USR2).unwrap();
+        let mut lines = Vec::new();
+        let process = &mut self.process;
+        let seen = wait_until("a new process serves", PATIENCE, || {
+            lines = process
+                .log()
+                .lines()
+                .filter(|line| line.contains(HANDED_OVER))
+                .map(str::to_owned)
+                .collect();
+            lines.len() > before || !process.is_running()
+        });
+        assert!(seen.is_ok() && lines.len() > before, "no hand-over:\n{}", process.log());
+        let line = lines.last().expect("there is one more");
+        let id = field(line, "pid").unwrap_or_else(|| panic!("no process id: {line}"));
+        process.succeeded_by(id).unwrap()
+    }
+
     fn wait_until_ready(&mut self, lab: &Lab) {
         let address = SocketAddr::from(([127, 0, 0, 1], 15021));
         let place = lab.namespace(&self.host);
@@ -376,4 +440,15 @@ impl Proxy {
         let status = self.process.terminate(Duration::from_secs(30)).unwrap();
         assert!(status.success(), "{status}:\n{}", self.process.log());
     }
+}
+
+/// A number in a log line: `name=7` or `"name":7`.
+fn field(line: &str, name: &str) -> Option<u32> {
+    let after = line.split(name).nth(1)?;
+    let digits: String = after
+        .chars()
+        .skip_while(|c| !c.is_ascii_digit())
+        .take_while(char::is_ascii_digit)
+        .collect();
+    digits.parse().ok()
 }
