@@ -12,6 +12,7 @@ pub mod compare;
 pub mod demo;
 pub mod experiment;
 pub mod get;
+pub mod handover;
 pub mod histogram;
 pub mod http;
 pub mod istio_csv;

@@ -79,6 +79,12 @@ impl Plan {
         self
     }
 
+    /// How long open connections may go on at the end.
+    pub(super) fn drain_deadline(mut self, deadline: &str) -> Plan {
+        self.drain_deadline = deadline.to_owned();
+        self
+    }
+
     /// Which reactor the configuration asks for.
     pub(super) fn reactor(mut self, reactor: &'static str) -> Plan {
         self.reactor = reactor;

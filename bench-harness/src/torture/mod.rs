@@ -15,6 +15,7 @@
 mod arena;
 mod faults;
 mod goals;
+mod handover;
 mod hostile;
 mod inputs;
 mod load;

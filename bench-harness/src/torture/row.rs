@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::{Result, bail};
 
 use super::trial::Trial;
-use super::{faults, inputs, load, outside, ring};
+use super::{faults, handover, inputs, load, outside, ring};
 
 /// One row.
 pub(super) struct Row {
@@ -44,6 +44,12 @@ pub(super) const ROWS: &[Row] = &[
           title: "hardly any memory may be locked" },
     Row { id: "U7", goals: &[], short: true, run: ring::interrupted,
           title: "the call that waits fails now and then" },
+    Row { id: "F5", goals: &["G1"], short: true, run: handover::new_connections,
+          title: "proxies are replaced while connections are opened" },
+    Row { id: "F5b", goals: &["G2"], short: true, run: handover::live_connections,
+          title: "proxies are replaced under live connections" },
+    Row { id: "U6b", goals: &["G15"], short: true, run: handover::memlock,
+          title: "proxies are replaced while hardly any memory may be locked" },
     Row { id: "F6", goals: &[], short: true, run: faults::bad_network,
           title: "a network that loses packets, and a narrow one" },
     Row { id: "F7", goals: &[], short: false, run: faults::half_open,

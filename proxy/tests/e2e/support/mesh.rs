@@ -17,18 +17,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ringway_bench::handover::hand_over;
 use ringway_bench::lab::{Lab, Namespace, Process, Program, wait_until};
 use ringway_bench::pki::Leaf;
 use ringway_bench::relay::Files;
-use rustix::process::Signal;
 
 use super::{Metrics, PATIENCE, Record, echo_once, http_get};
 
 /// The address of the service in front of server and server-2: port 80 leads to their port 8080.
 pub(crate) const SERVICE: &str = "10.96.0.1:80";
-
-/// What an old process says when a new one has begun to serve.
-const HANDED_OVER: &str = "a new process serves";
 
 const PODS: [(&str, &str, [u8; 4]); 8] = [
     ("client", "host-a", [10, 1, 0, 10]),
@@ -369,23 +366,7 @@ impl Proxy {
     /// Asks for a hand-over and waits until the new process serves; from then on this is the new one. Returns
     /// the old one, which drains.
     pub(crate) fn hand_over(&mut self) -> Process {
-        let before = self.process.log().matches(HANDED_OVER).count();
-        self.process.signal(Signal::USR2).unwrap();
-        let mut lines = Vec::new();
-        let process = &mut self.process;
-        let seen = wait_until("a new process serves", PATIENCE, || {
-            lines = process
-                .log()
-                .lines()
-                .filter(|line| line.contains(HANDED_OVER))
-                .map(str::to_owned)
-                .collect();
-            lines.len() > before || !process.is_running()
-        });
-        assert!(seen.is_ok() && lines.len() > before, "no hand-over:\n{}", process.log());
-        let line = lines.last().expect("there is one more");
-        let id = field(line, "pid").unwrap_or_else(|| panic!("no process id: {line}"));
-        process.succeeded_by(id).unwrap()
+        hand_over(&mut self.process, PATIENCE).unwrap_or_else(|error| panic!("{error:#}"))
     }
 
     fn wait_until_ready(&mut self, lab: &Lab) {
@@ -440,15 +421,4 @@ impl Proxy {
         let status = self.process.terminate(Duration::from_secs(30)).unwrap();
         assert!(status.success(), "{status}:\n{}", self.process.log());
     }
-}
-
-/// A number in a log line: `name=7` or `"name":7`.
-fn field(line: &str, name: &str) -> Option<u32> {
-    let after = line.split(name).nth(1)?;
-    let digits: String = after
-        .chars()
-        .skip_while(|c| !c.is_ascii_digit())
-        .take_while(char::is_ascii_digit)
-        .collect();
-    digits.parse().ok()
 }
