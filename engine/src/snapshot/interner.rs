@@ -102,10 +102,7 @@ impl Interner {
                 .take()
                 .map(|gateway| Box::new(self.gateway(gateway))),
             application_tunnel: description.application_tunnel,
-            authorization_policies: std::mem::take(&mut description.authorization_policies)
-                .into_iter()
-                .map(String::into_boxed_str)
-                .collect(),
+            authorization_policies: each_once(&mut description.authorization_policies),
         };
         Ok(self.kinds.get(kind))
     }
@@ -170,6 +167,13 @@ impl<T: Hash + Eq + ?Sized> Pool<T> {
         self.shared.insert(Arc::clone(&shared));
         shared
     }
+}
+
+/// Takes the names, each where it comes first.
+fn each_once(names: &mut Vec<String>) -> Box<[Box<str>]> {
+    let mut seen = HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    std::mem::take(names).into_iter().map(String::into_boxed_str).collect()
 }
 
 #[cfg(test)]

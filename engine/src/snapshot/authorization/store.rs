@@ -28,9 +28,9 @@ struct Mention {
     /// `namespace/name`.
     name: Arc<str>,
     workloads: usize,
-    /// The tombstone: the policy was there and was removed, so it is not awaited. It ends with the mention, so there
-    /// are never more than names that workloads give.
-    is_removed: bool,
+    /// The tombstone: where there is no such policy, one was there and was removed, so it is not awaited. It ends with
+    /// the mention, so there are never more than names that workloads give.
+    was_removed: bool,
 }
 
 /// A policy that is for a workload.
@@ -56,9 +56,7 @@ impl Selected<'_> {
 impl Policies {
     pub(in crate::snapshot) fn upsert(&mut self, description: AuthorizationPolicy) {
         self.take(&description.namespace, &description.name);
-        let (namespace, name) = (&description.namespace, &description.name);
-        let key = key(namespace, name);
-        self.change_mention(&full_name(namespace, name), |mention| mention.is_removed = false);
+        let key = key(&description.namespace, &description.name);
         let policy = Arc::new(CompiledPolicy::new(description));
         self.by_name.insert(key, &policy);
         if let Some(index) = self.index_of(policy.description().scope) {
@@ -72,7 +70,7 @@ impl Policies {
         name: &str,
     ) -> Option<Arc<CompiledPolicy>> {
         let policy = self.take(namespace, name)?;
-        self.change_mention(&full_name(namespace, name), |mention| mention.is_removed = true);
+        self.change_mention(&format!("{namespace}/{name}"), |mention| mention.was_removed = true);
         Some(policy)
     }
 
@@ -119,7 +117,7 @@ impl Policies {
     pub(in crate::snapshot) fn mention<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
         for name in names {
             if !self.change_mention(name, |mention| mention.workloads += 1) {
-                let mention = Mention { name: name.into(), workloads: 1, is_removed: false };
+                let mention = Mention { name: name.into(), workloads: 1, was_removed: false };
                 self.mentions.insert(key_of(name), &Arc::new(mention));
             }
         }
@@ -137,8 +135,8 @@ impl Policies {
     fn named<'a>(&'a self, name: &'a str, namespace: &str) -> Option<Selected<'a>> {
         let policy = name.split_once('/').and_then(|(of, name)| self.find(of, name));
         let Some(policy) = policy else {
-            let is_removed = self.mention_of(name).is_some_and(|mention| mention.is_removed);
-            return (!is_removed).then_some(Selected::NeverSeen(name));
+            let was_removed = self.mention_of(name).is_some_and(|mention| mention.was_removed);
+            return (!was_removed).then_some(Selected::NeverSeen(name));
         };
         let is_for_it_anyway = match policy.description().scope {
             PolicyScope::Global => true,
@@ -175,8 +173,8 @@ impl Policies {
         let Some(known) = self.mentions.remove(key, |mention| *mention.name == *name) else {
             return false;
         };
-        let Mention { ref name, workloads, is_removed } = *known;
-        let mut mention = Mention { name: name.clone(), workloads, is_removed };
+        let Mention { ref name, workloads, was_removed } = *known;
+        let mut mention = Mention { name: name.clone(), workloads, was_removed };
         change(&mut mention);
         if mention.workloads > 0 {
             self.mentions.insert(key, &Arc::new(mention));
@@ -193,8 +191,4 @@ fn key(namespace: &str, name: &str) -> u64 {
 
 fn half_key(text: &str) -> u64 {
     key_of(text) >> 32
-}
-
-fn full_name(namespace: &str, name: &str) -> String {
-    format!("{namespace}/{name}")
 }

@@ -114,3 +114,56 @@ fn issue(identity: &Identity) -> Arc<Credentials> {
     };
     Arc::new(Credentials::new(material, &Options::default()).unwrap())
 }
+
+#[test]
+fn policies_of_namespaces_and_by_name() {
+    let policy = |n: u8, scope| AuthorizationPolicy {
+        name: format!("p{n}").into(),
+        namespace: format!("ns{n}").into(),
+        scope,
+        action: PolicyAction::Deny,
+        rules: Vec::new(),
+        dry_run: false,
+    };
+    for scope in [PolicyScope::Namespace, PolicyScope::WorkloadSelector] {
+        let mut snapshot = mesh(
+            NAMES.map(|n| {
+                pod(&format!("web-{n}"), "").with(|pod| {
+                    pod.namespace = format!("ns{n}");
+                    pod.authorization_policies = vec![format!("ns{n}/p{n}")];
+                })
+            }),
+            [],
+        );
+        NAMES.for_each(|n| snapshot.upsert_policy(policy(n, scope)));
+        let of = |snapshot: &Snapshot, n: u8| -> Vec<String> {
+            let workload = snapshot.workload_by_uid(&format!("c1//Pod/shop/web-{n}")).unwrap();
+            let selected = snapshot.policies_selecting(workload);
+            selected
+                .map(|one| match one {
+                    Selected::Known(policy) => policy.description().name.to_string(),
+                    Selected::NeverSeen(name) => format!("{name}?"),
+                })
+                .collect()
+        };
+        for n in NAMES {
+            assert_eq!(
+                &*snapshot.policy(&format!("ns{n}"), &format!("p{n}")).unwrap().name,
+                format!("p{n}")
+            );
+            assert_eq!(of(&snapshot, n), [format!("p{n}")]);
+        }
+        for n in NAMES {
+            snapshot.remove_policy(&format!("ns{n}"), &format!("p{n}"));
+            assert_eq!(of(&snapshot, n), Vec::<String>::new(), "{n} was removed");
+            assert_eq!(snapshot.policies().count(), usize::from(NAMES.end - 1 - n));
+        }
+        snapshot.remove_workload("c1//Pod/shop/web-3");
+        let again = pod("web-3", "").with(|pod| {
+            pod.namespace = "ns3".to_owned();
+            pod.authorization_policies = vec!["ns3/p3".to_owned(), "ns4/p4".to_owned()];
+        });
+        upsert(&mut snapshot, again);
+        assert_eq!(of(&snapshot, 3), ["ns3/p3?"], "forgotten, but the one that is named still");
+    }
+}
