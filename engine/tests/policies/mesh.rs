@@ -122,13 +122,6 @@ impl Mesh {
         self.dial("web", OUTSIDE).await
     }
 
-    /// A connection for which the application is dialled, and does not answer. There must be a tunnel already.
-    pub(crate) async fn connect_unanswered(&self, from: &str) -> Call {
-        let call = self.connect(from).await;
-        self.answer_dials(false);
-        call
-    }
-
     /// Whether dials are answered from now on.
     pub(crate) fn answer_dials(&self, answered: bool) {
         let blackhole = if answered { 0 } else { 1_000_000 };
