@@ -80,19 +80,22 @@ const WANTED: &[(&str, u64)] = &[
 ];
 
 #[derive(Debug, Default)]
-pub(crate) struct Coverage(BTreeMap<&'static str, u64>);
+pub(crate) struct Coverage(BTreeMap<Met, u64>);
+
+/// Group, sign, what, whether it was true.
+type Met = (&'static str, &'static str, &'static str, bool);
 
 impl Coverage {
     pub(crate) fn count(&mut self, what: &'static str) {
-        *self.0.entry(what).or_default() += 1;
+        self.add(("", "", what, true));
     }
 
-    pub(crate) fn count_list(&mut self, what: &str, is_not: bool, is_true: bool) {
-        self.count_named("list: ", if is_not { "not " } else { "" }, what, is_true);
+    pub(crate) fn count_list(&mut self, what: &'static str, is_not: bool, is_true: bool) {
+        self.add(("list: ", if is_not { "not " } else { "" }, what, is_true));
     }
 
-    pub(crate) fn count_text(&mut self, kind: &str, is_true: bool) {
-        self.count_named("text: ", "", kind, is_true);
+    pub(crate) fn count_text(&mut self, kind: &'static str, is_true: bool) {
+        self.add(("text: ", "", kind, is_true));
     }
 
     pub(crate) fn count_range(&mut self, is_mapped: bool, is_v6: bool, is_true: bool) {
@@ -101,27 +104,30 @@ impl Coverage {
             (false, true) => "of IPv6",
             (false, false) => "of IPv4",
         };
-        self.count_named("range: ", "", family, is_true);
+        self.add(("range: ", "", family, is_true));
     }
 
     /// Fails unless everything was met often enough.
     pub(crate) fn check(&self, cases: u64) {
-        let found = |what: &str| self.0.get(what).copied().unwrap_or(0);
+        let name = |&(group, sign, what, is_true): &Met| {
+            format!("{group}{sign}{what}{}", if is_true { "" } else { ", false" })
+        };
+        let found: BTreeMap<String, u64> =
+            self.0.iter().map(|(met, count)| (name(met), *count)).collect();
         let rare: Vec<_> = WANTED
             .iter()
-            .map(|&(what, wanted)| (what, found(what), wanted * cases / 10_000))
+            .map(|&(what, wanted)| {
+                (what, found.get(what).copied().unwrap_or(0), wanted * cases / 10_000)
+            })
             .filter(|(_, found, wanted)| found < wanted)
             .collect();
         assert!(rare.is_empty(), "met too seldom (what, how often, wanted): {rare:#?}");
+        let wanted = |what: &&String| WANTED.iter().any(|(wanted, _)| wanted == what);
+        let more: Vec<_> = found.keys().filter(|what| !wanted(what)).collect();
+        assert!(more.is_empty(), "met, and not wanted: {more:?}");
     }
 
-    fn count_named(&mut self, group: &str, sign: &str, what: &str, is_true: bool) {
-        let end = if is_true { "" } else { ", false" };
-        let is_it = |(name, _): &&(&str, u64)| {
-            let rest = name.strip_prefix(group).and_then(|rest| rest.strip_prefix(sign));
-            rest.and_then(|rest| rest.strip_prefix(what)) == Some(end)
-        };
-        let (name, _) = WANTED.iter().find(is_it).expect("everything that is counted is wanted");
-        self.count(name);
+    fn add(&mut self, met: Met) {
+        *self.0.entry(met).or_default() += 1;
     }
 }

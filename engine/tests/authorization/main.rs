@@ -24,7 +24,7 @@ use self::{
 };
 
 /// Connections of one test run.
-const CASES: u64 = 120_000;
+const CASES: u64 = 100_000;
 /// Connections judged between two changes of the mesh.
 const CONNECTIONS_PER_CHANGE: u64 = 4;
 

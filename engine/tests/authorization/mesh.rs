@@ -46,6 +46,12 @@ impl Mesh {
         self.tombstones.retain(|name| is_named(&self.workloads, name));
         assert_eq!(before.policies().count(), count);
         assert_eq!(before.policies().next(), first.as_ref());
+        if random.one_in(8) {
+            self.check_names();
+        }
+    }
+
+    fn check_names(&self) {
         let told: BTreeSet<String> = self
             .snapshot
             .policies()
