@@ -41,6 +41,8 @@ def introduce(told, made):
     peer = wire.connect(told, made)
     if told.kind == "preface-only":
         peer.sendall(wire.PREFACE)
+    elif told.kind == "idle":
+        peer.sendall(wire.PREFACE + wire.EMPTY_SETTINGS)
     elif told.kind == "header-trickle":
         # The head of a HEADERS frame of a hundred bytes, which then come one by one.
         head = wire.frame(1, 4, 1, bytes(100))[:9]

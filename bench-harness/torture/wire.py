@@ -10,6 +10,8 @@ import socket
 import ssl
 import time
 
+import hpack
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 EMPTY_SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
@@ -131,3 +133,23 @@ class Reader:
                 self.goaway = int.from_bytes(payload[4:8], "big")
             frames.append((kind, flags, stream, payload))
         return frames
+
+
+def status(block):
+    """`:status` of a response that is the first of its connection, else of any that does not refer
+    to earlier ones."""
+    try:
+        fields = hpack.Decoder().decode(block)
+    except hpack.HPACKError:
+        return None
+    return dict(fields).get(":status")
+
+
+class Decoder:
+    """The responses of one connection, in order."""
+
+    def __init__(self):
+        self.decoder = hpack.Decoder()
+
+    def status(self, block):
+        return dict(self.decoder.decode(block)).get(":status")

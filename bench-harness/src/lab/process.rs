@@ -130,6 +130,11 @@ impl Process {
             .unwrap_or_default()
     }
 
+    /// Where it writes.
+    pub fn log_path(&self) -> &Path {
+        &self.log
+    }
+
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.try_wait(), Ok(None))

@@ -73,6 +73,12 @@ impl Plan {
         }
     }
 
+    /// Certificates of workloads live for so long.
+    pub(super) fn leaf_lifetime(mut self, lifetime: &str) -> Plan {
+        self.leaf_lifetime = lifetime.to_owned();
+        self
+    }
+
     /// What is logged.
     pub(super) fn log_level(mut self, level: &str) -> Plan {
         self.log_level = level.to_owned();

@@ -54,6 +54,11 @@ impl Load {
         Load::start(arena, trial, from, &format!("load-{from}-{to}"), &arguments)
     }
 
+    /// Waits until it says `text`.
+    pub(super) fn wait_for(&mut self, text: &str, patience: Duration) -> Result<()> {
+        self.process.wait_for_log(text, patience)
+    }
+
     /// Whether it is still under way.
     pub(super) fn is_running(&mut self) -> bool {
         self.process.is_running()

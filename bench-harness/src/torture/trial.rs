@@ -121,6 +121,16 @@ impl<'s> Trial<'s> {
         self.at_most(name, value, unit, limit);
     }
 
+    /// How many times as slow as on a quiet machine something is. The short form only tells it: there
+    /// the machine is not quiet either time.
+    pub(super) fn at_most_times(&mut self, name: &str, value: f64, limit: f64) {
+        if self.settings.short {
+            self.tell(name, value, "times");
+        } else {
+            self.at_most(name, value, "times", limit);
+        }
+    }
+
     /// A number that is told without a limit.
     pub(super) fn tell(&mut self, name: &str, value: f64, unit: &'static str) {
         let name = name.to_owned();

@@ -1,5 +1,6 @@
 //! RFC 9113 by its sentences: what a raw peer says, and what the machine must make of it.
 
+use std::io::Write;
 use std::time::Instant;
 
 use ringway_protocols::hbone::frame::{CLIENT_PREFACE, U31_MAX, flag, kind};
@@ -121,6 +122,7 @@ fn arrange(at: At) -> End {
 
 fn run(rows: Vec<(&str, &str, At, Vec<u8>, Want)>) {
     for (section, name, at, input, want) in rows {
+        write_down(&[section, name, &format!("{at:?}"), &hex(&input), &want.to_string()]);
         for slice_bytes in [usize::MAX, 1, 7] {
             let row = format!("§{section}: {name} ({at:?}, slices of {slice_bytes})");
             let mut end = arrange(at);
@@ -169,6 +171,31 @@ fn run(rows: Vec<(&str, &str, At, Vec<u8>, Want)>) {
             let ping = frame(kind::PING, 0, 0, b"ABCDEFGH");
             end.feed(&ping, slice_bytes, Instant::now()).expect(&row);
             assert_eq!(end.output(), frame(kind::PING, flag::ACK, 0, b"ABCDEFGH"), "{row}");
+        }
+    }
+}
+
+/// Appends a row to the file that `RINGWAY_CONFORMANCE_ROWS` names, for whoever says the same to a
+/// server over a socket (`scripts/torture B2`).
+fn write_down(row: &[&str]) {
+    let Some(path) = std::env::var_os("RINGWAY_CONFORMANCE_ROWS") else { return };
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+    // In one piece: the tests of this file run at the same time.
+    file.write_all(format!("{}\n", row.join("\t")).as_bytes()).unwrap();
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl std::fmt::Display for Want {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Want::Connection(code) => write!(f, "connection {}", code.0),
+            Want::Stream(stream, code) => write!(f, "stream {stream} {}", code.0),
+            Want::Status(stream, status) => write!(f, "status {stream} {status}"),
+            Want::Fine(_) => f.write_str("fine"),
+            Want::Answer(answer) => write!(f, "answer {}", hex(answer)),
         }
     }
 }

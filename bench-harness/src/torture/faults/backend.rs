@@ -59,7 +59,7 @@ pub(in super::super) fn backends(trial: &mut Trial<'_>) -> Result<()> {
     let told = load.finish(trial)?;
     trial.exactly("requests of others lost", told.lost(), "requests", 0);
     let times = told.number("p99_us") / quiet.number("p99_us").max(1.0);
-    trial.quickly("p99 of others over quiet", times, "times", 2.0);
+    trial.at_most_times("p99 of others over quiet", times, 2.0);
     arena.must_work()
 }
 

@@ -1,5 +1,13 @@
 //! Bad inputs tried.
 
 mod abuse;
+mod conformance;
+mod handshakes;
+mod matrix;
+mod sinks;
 
 pub(super) use self::abuse::abuse;
+pub(super) use self::conformance::conformance;
+pub(super) use self::handshakes::handshakes;
+pub(super) use self::matrix::matrix;
+pub(super) use self::sinks::sinks;

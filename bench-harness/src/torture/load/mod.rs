@@ -1,7 +1,13 @@
 //! Load held.
 
+mod churn;
 mod descriptors;
+mod idle;
 mod slow;
+mod tenants;
 
+pub(super) use self::churn::churn;
 pub(super) use self::descriptors::descriptors;
+pub(super) use self::idle::{idle, idle_tunnels};
 pub(super) use self::slow::slow;
+pub(super) use self::tenants::{noisy, starved};
