@@ -12,6 +12,7 @@
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -53,6 +54,8 @@ pub(super) struct Plan {
     log_level: String,
     /// What stands before the program on a host's command line.
     wrappers: Vec<(&'static str, Vec<String>)>,
+    environment: Vec<(String, String)>,
+    without: Option<&'static str>,
     documents: String,
     version: u32,
 }
@@ -68,6 +71,8 @@ impl Plan {
             drain_deadline: "5s".to_owned(),
             log_level: "info,access=off".to_owned(),
             wrappers: Vec::new(),
+            environment: Vec::new(),
+            without: None,
             documents: String::new(),
             version: 0,
         }
@@ -104,6 +109,18 @@ impl Plan {
         self
     }
 
+    /// Both proxies have this in their environment.
+    pub(super) fn environment(mut self, name: &str, value: &str) -> Plan {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// This pod is not in the mesh.
+    pub(super) fn without(mut self, pod: &'static str) -> Plan {
+        self.without = Some(pod);
+        self
+    }
+
     /// Further documents of the configuration.
     pub(super) fn documents(mut self, documents: &str) -> Plan {
         self.documents = documents.to_owned();
@@ -128,13 +145,13 @@ impl Plan {
                 self.reactor, self.drain_deadline, self.leaf_lifetime, self.log_level
             ));
             for (pod, place, _) in PODS {
-                if place == host && is_in_mesh(pod) {
+                if place == host && self.has(pod) {
                     let path = lab.namespace(pod).path().display();
                     text.push_str(&format!("  - {{name: {pod}, networkNamespace: {path}}}\n"));
                 }
             }
         }
-        for (pod, host, [a, b, c, d]) in PODS.into_iter().filter(|(pod, ..)| is_in_mesh(pod)) {
+        for (pod, host, [a, b, c, d]) in PODS.into_iter().filter(|(pod, ..)| self.has(pod)) {
             text.push_str(&format!(
                 "---\napiVersion: v1\nkind: Pod\n\
                  metadata: {{name: {pod}, labels: {{app: {pod}, version: \"{}\"}}}}\n\
@@ -162,7 +179,14 @@ impl Plan {
             }
             _ => Program::new(&self.ringway),
         };
-        program.arguments(["run", "--node", host, "--file"]).argument(file)
+        let program = program.arguments(["run", "--node", host, "--file"]).argument(file);
+        self.environment
+            .iter()
+            .fold(program, |program, (name, value)| program.environment(name, value))
+    }
+
+    fn has(&self, pod: &str) -> bool {
+        !matches!(pod, "stranger" | "legacy") && self.without != Some(pod)
     }
 }
 
@@ -270,6 +294,19 @@ impl Arena {
         self.lab.directory().join("ca")
     }
 
+    /// Takes the pod `neighbour` away as a host does, and starts another, `newcomer`, with its address.
+    /// Nobody tells the proxy.
+    pub(super) fn replace_neighbour(&mut self) -> Result<()> {
+        let index = PODS.iter().position(|(pod, ..)| *pod == "neighbour").context("it is there")?;
+        let (_, host, address) = PODS[index];
+        let mut ip = Command::new("ip");
+        // The hosts number the links of their pods in the order in which they were added.
+        ip.args(["-n", self.at(host).name(), "link", "del", &format!("pod{}", index + 1)]);
+        ensure!(ip.status()?.success(), "the neighbour's link cannot be taken away");
+        self.lab.remove("neighbour")?;
+        self.lab.add_pod(host, "newcomer", address.into())
+    }
+
     /// What both proxies were started with.
     pub(super) fn plan(&self) -> &Plan {
         &self.plan
@@ -370,10 +407,6 @@ pub(super) fn prepare(stream: &TcpStream) -> Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     Ok(stream.set_nodelay(true)?)
-}
-
-fn is_in_mesh(pod: &str) -> bool {
-    !matches!(pod, "stranger" | "legacy")
 }
 
 fn launch(plan: &Plan, lab: &Lab, host: &'static str) -> Result<Proxy> {

@@ -23,6 +23,24 @@ pub(super) fn simulation(trial: &mut Trial<'_>) -> Result<()> {
     Ok(())
 }
 
+/// U1: the engine's tests of network namespaces.
+pub(super) fn namespaces(trial: &mut Trial<'_>) -> Result<()> {
+    tests(trial, "U1", 3.0)
+}
+
+/// U3 and U4: the engine's tests of what a ring may do to a reactor.
+pub(super) fn overflow(trial: &mut Trial<'_>) -> Result<()> {
+    tests(trial, "U4", 5.0)
+}
+
+/// Tests that have passed, at least so many.
+fn tests(trial: &mut Trial<'_>, id: &str, least: f64) -> Result<()> {
+    let told = given(trial, id)?;
+    trial.exactly("runs of tests that failed", number(&told, "failures"), "runs", 0);
+    trial.at_least("tests passed", number(&told, "passed") as f64, "tests", least);
+    Ok(())
+}
+
 fn given(trial: &Trial<'_>, id: &str) -> Result<Value> {
     let told = trial.settings.given.get(id).cloned();
     told.ok_or_else(|| not_run(format!("nobody has told its outcome; scripts/torture {id} does")))

@@ -3,17 +3,21 @@
 mod abort;
 mod authority;
 mod backend;
+mod clock;
 mod death;
 mod log;
 mod network;
+mod reuse;
 mod revoke;
 mod swap;
 
 pub(super) use self::abort::aborts;
 pub(super) use self::authority::{authority_away, rotation};
 pub(super) use self::backend::{backends, half_open};
+pub(super) use self::clock::clock;
 pub(super) use self::death::kill;
 pub(super) use self::log::stuck_log;
 pub(super) use self::network::bad_network;
+pub(super) use self::reuse::reuse;
 pub(super) use self::revoke::revoke;
 pub(super) use self::swap::swaps;

@@ -41,7 +41,8 @@ const MOVES_PAYLOAD: &str = "window-stall";
 /// Runs the row.
 pub(in super::super) fn abuse(trial: &mut Trial<'_>) -> Result<()> {
     let mut arena = Arena::usual(trial)?;
-    attack(trial, &arena, "ping", "1").context("a first connection, for what is allocated once")?;
+    // For what is allocated once and kept for everybody.
+    attack(trial, &arena, "rapid-reset", FRAMES)?;
     what_it_costs(trial, &arena)?;
     what_others_feel(trial, &arena)?;
     arena.must_work()
