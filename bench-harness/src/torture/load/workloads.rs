@@ -9,7 +9,7 @@ use super::super::trial::Trial;
 use crate::measure;
 
 /// Changes before what is measured.
-const WARM_UP: u32 = 4;
+const WARM_UP: u32 = 2;
 /// Descriptors that may differ: a tunnel that is kept, a page that is being answered.
 const DESCRIPTORS_MORE: f64 = 5.0;
 /// What an allocator keeps, whatever the number of changes.
@@ -17,7 +17,7 @@ const MEMORY_MIB: f64 = 2.0;
 
 /// Runs the row.
 pub(in super::super) fn come_and_go(trial: &mut Trial<'_>) -> Result<()> {
-    let changes: u32 = trial.amount(20, 400);
+    let changes: u32 = trial.amount(6, 100);
     let mut arena = Arena::usual(trial)?;
     toggle(trial, &arena, WARM_UP)?;
     let before = Footprint::of(&arena)?;
