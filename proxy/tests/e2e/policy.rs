@@ -1,18 +1,21 @@
 //! Policies: who is let in, who is not, who is cut off, and what is told about it.
 
 use std::io::Read;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 
 use ringway_bench::lab::wait_until;
+use rustix::net;
 
 use crate::on_both_reactors;
 use crate::support::{
     Application, Mesh, PATIENCE, Proxy, Record, connect, dies_without_data, echo_once, exchange,
-    try_connect,
+    prepare, try_connect,
 };
 
 on_both_reactors! {
     nobody_gets_in_without_an_identity,
+    probes_of_the_host_get_in,
     permissive_lets_everybody_in,
     only_named_identities_get_in,
     a_namespace_is_kept_out,
@@ -76,6 +79,33 @@ fn nobody_gets_in_without_an_identity(reactor: &str) {
     assert_refused(&mesh, &server, "legacy", 8080);
     mesh.assert_works(8080);
     echo_once(mesh.at("server-2"), mesh.address("server", 8080)).unwrap();
+}
+
+/// A kubelet asks from an address that only its host has; it has no identity, and must be answered.
+fn probes_of_the_host_get_in(reactor: &str) {
+    let mesh = Mesh::start(reactor);
+    let _server = Application::echo(mesh.at("server"), 8080);
+    let host = mesh.at("host-b");
+    assert!(dies_without_data(try_connect(host, mesh.address("server", 8080))));
+    let probe = "169.254.7.127";
+    host.enter(|| Command::new("ip").args(["addr", "add", probe, "dev", "lo"]).status().unwrap())
+        .unwrap();
+    let mut stream = host
+        .enter(|| {
+            let socket = net::socket(net::AddressFamily::INET, net::SocketType::STREAM, None)?;
+            net::bind(&socket, &SocketAddr::new(probe.parse().unwrap(), 0))?;
+            net::connect(&socket, &mesh.address("server", 8080))?;
+            Ok::<_, rustix::io::Errno>(TcpStream::from(socket))
+        })
+        .unwrap()
+        .unwrap();
+    prepare(&stream);
+    exchange(&mut stream, b"are you well?").unwrap();
+    drop(stream);
+    // It goes to the application as it is: nobody was asked, and there is nothing to tell.
+    mesh.assert_works(8080);
+    mesh.b.record("another connection", |record| record.get("src.addr").starts_with("10.1.0.10:"));
+    assert_eq!(mesh.b.records(|record| record.get("src.addr").starts_with(probe)), 0);
 }
 
 fn permissive_lets_everybody_in(reactor: &str) {

@@ -14,13 +14,17 @@ mod selectors;
 mod services;
 mod workloads;
 
+use std::collections::BTreeSet;
+
 use ringway_engine::snapshot::{Settings, TunnelProtocol};
 
 use super::Diagnostics;
 use super::diagnostics::{Problem, Reporter};
 use super::documents::Documents;
 use super::mesh::MeshConfig;
+use super::node::NodeDocument;
 use super::node::config::NodeConfig;
+use super::world::World;
 use nodes::Nodes;
 use policies::Policies;
 use selectors::Selectors;
@@ -39,6 +43,8 @@ pub(crate) fn compile(
     duplicates::report(&objects, &local, &nodes, reporter);
 
     nodes.report_captured(&world, reporter);
+    let domains = trust_domains(&objects.nodes, &own, &world);
+    Policies::report_trust_domains(&objects.authorizations, &domains, reporter);
     let mut selectors = Selectors::new(&objects.services, &own.cluster_domain);
     let mut policies = Policies::new(
         &objects.authorizations,
@@ -73,6 +79,21 @@ pub(crate) fn compile(
     let snapshot = world.finish(settings(&own));
     let enrollments = nodes.into_enrollments(&snapshot);
     MeshConfig { node: own, snapshot, enrollments, warnings: Diagnostics::default() }
+}
+
+/// Of which somebody of this mesh is.
+fn trust_domains<'d>(
+    nodes: &'d [NodeDocument],
+    own: &'d NodeConfig,
+    world: &'d World,
+) -> BTreeSet<&'d str> {
+    let nodes = nodes.iter().map(|node| &*node.config.trust_domain);
+    let mut domains: BTreeSet<&str> = nodes.chain([&*own.trust_domain]).collect();
+    if world.local_in_mesh() > 0 {
+        let local = world.snapshot().workloads().filter(|each| world.describes(each));
+        domains.extend(local.map(|each| each.trust_domain()));
+    }
+    domains
 }
 
 fn settings(own: &NodeConfig) -> Settings {

@@ -111,7 +111,8 @@ impl<'o> MutualTlsModes<'o> {
         }
         for (number, (object, _)) in self.selecting.iter().enumerate() {
             if !self.selected.contains(&number) && !reporter.has_errors() {
-                let message = format!("the selector of `{}` selects no workload", object.name);
+                let message =
+                    format!("the selector of `{}` selects no workload of the mesh", object.name);
                 reporter.report(Problem::warning(object.place, message));
             }
         }

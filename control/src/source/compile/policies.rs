@@ -3,13 +3,14 @@
 //! A policy without a selector is for its namespace, or, in the root namespace, for the mesh; the data plane finds it
 //! by its scope. One with a selector is named by the workloads it selects, as is what the PeerAuthentications come to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use ringway_engine::snapshot::{AuthorizationPolicy, PolicyScope};
+use ringway_engine::snapshot::{AuthorizationPolicy, PolicyScope, TextMatch};
 
 use super::label_index::{EVERYWHERE, LabelIndex};
 use super::mutual_tls::MutualTlsModes;
+use crate::source::diagnostics::suggest::one_of;
 use crate::source::diagnostics::{Place, Problem, Reporter};
 use crate::source::objects::Template;
 use crate::source::security::{AuthorizationObject, PeerAuthenticationObject};
@@ -108,6 +109,26 @@ impl<'o> Policies<'o> {
         }
     }
 
+    /// Principals of a trust domain that nobody of this mesh is of match nobody.
+    pub(super) fn report_trust_domains(
+        authorizations: &[AuthorizationObject],
+        known: &BTreeSet<&str>,
+        reporter: &mut Reporter,
+    ) {
+        for AuthorizationObject { place, policy, .. } in authorizations {
+            let unknown = principals(policy).filter_map(trust_domain);
+            let unknown: BTreeSet<&str> = unknown.filter(|name| !known.contains(name)).collect();
+            for name in unknown {
+                let message = format!(
+                    "`{}` names the trust domain `{name}`, of which nobody is",
+                    policy.name
+                );
+                let help = format!("this mesh has {}", one_of(known.iter().copied()));
+                reporter.report(Problem::warning(*place, message).help(help));
+            }
+        }
+    }
+
     /// Workloads of a local file have the policies they name, and no labels by which they could be selected.
     pub(super) fn report_unreached(&self, world: &World, reporter: &mut Reporter) {
         let Some(place) = self.peer_authentication else { return };
@@ -126,5 +147,19 @@ impl<'o> Policies<'o> {
     pub(super) fn add(self, world: &mut World) {
         let all = self.policies.into_iter().chain(self.mutual_tls.into_policies());
         all.for_each(|policy| world.add_policy(policy));
+    }
+}
+
+fn principals(policy: &AuthorizationPolicy) -> impl Iterator<Item = &TextMatch> {
+    let clauses = policy.rules.iter().flat_map(|rule| &rule.clauses);
+    let matches = clauses.flat_map(|clause| &clause.matches);
+    matches.flat_map(|one| one.principals.iter().chain(&one.not_principals))
+}
+
+/// The part before the first `/`, where there is no wildcard in it.
+fn trust_domain(principal: &TextMatch) -> Option<&str> {
+    match principal {
+        TextMatch::Exact(text) | TextMatch::Prefix(text) => Some(text.split_once('/')?.0),
+        TextMatch::Suffix(_) | TextMatch::Presence => None,
     }
 }

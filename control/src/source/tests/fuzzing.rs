@@ -15,10 +15,13 @@ fn read(text: String) {
 }
 
 /// Texts that go far into the loader, to be damaged.
-const SEEDS: [&str; 5] = [
+const SEEDS: [&str; 8] = [
     include_str!("../../../../examples/two-services/mesh.yaml"),
     include_str!("../../../../examples/bookinfo/reviews.yaml"),
+    include_str!("../../../../examples/bookinfo/policies.yaml"),
     include_str!("local.yaml"),
+    include_str!("diagnostics/policy-warnings.yaml"),
+    include_str!("diagnostics/policy-wrong-rules.yaml"),
     include_str!("diagnostics/local-policy.yaml"),
     include_str!("diagnostics/everything-at-once.yaml"),
 ];

@@ -61,11 +61,11 @@ fn rules_become_clauses() {
         ("[{}]", vec![rule([])]),
         ("[{}, {}]", vec![rule([]), rule([])]),
         (
-            "[{from: [{source: {principals: ['*', 'a/*', '*/sa/b', cluster.local/ns/a/sa/b]}}]}]",
+            "[{from: [{source: {principals: ['*', 'cluster.local/*', '*/sa/b', cluster.local/ns/a/sa/b]}}]}]",
             source(|one| {
                 one.principals = vec![
                     TextMatch::Presence,
-                    TextMatch::Prefix("a/".into()),
+                    TextMatch::Prefix("cluster.local/".into()),
                     TextMatch::Suffix("/sa/b".into()),
                     exact("cluster.local/ns/a/sa/b"),
                 ];

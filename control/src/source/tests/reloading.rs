@@ -17,6 +17,12 @@ const MESH: &str = "
 ---
 {apiVersion: v1, kind: Service, metadata: {name: old}, spec: {clusterIP: 10.96.0.2}}
 ---
+{apiVersion: v1, kind: Namespace, metadata: {name: default, labels: {istio.io/dataplane-mode: ambient}}}
+---
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: web}, spec: {selector: {matchLabels: {app: web}}}}
+---
+{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: mesh, namespace: istio-system}, spec: {mtls: {mode: STRICT}}}
+---
 workloads:
 - {uid: local, name: local, namespace: default, workloadIps: [10.0.0.9], services: {}}
 ";
@@ -32,10 +38,12 @@ fn again(text: &str, previous: &Snapshot) -> Result<MeshConfig, Diagnostics> {
 /// Everything a snapshot says, in an order of its own.
 fn said(snapshot: &Snapshot) -> Vec<String> {
     let mut said: Vec<String> = snapshot.services().map(|service| format!("{service:?}")).collect();
+    said.extend(snapshot.policies().map(|policy| format!("{policy:?}")));
     for workload in snapshot.workloads() {
         let services: Vec<_> =
             workload.services().iter().map(|each| each.service.clone()).collect();
-        said.push(format!("{workload:?} {services:?} on {}", workload.node()));
+        let policies: Vec<&str> = workload.authorization_policies().collect();
+        said.push(format!("{workload:?} {services:?} on {}, {policies:?}", workload.node()));
     }
     for service in snapshot.services() {
         let mut uids: Vec<&str> =
@@ -55,6 +63,10 @@ fn what_did_not_change_is_the_same_thing() {
     for workload in before.workloads() {
         let other = after.workload_by_uid(workload.uid()).unwrap();
         assert!(Arc::ptr_eq(workload, other), "{workload:?} was made again");
+    }
+    for policy in before.policies() {
+        let other = after.policy(&policy.namespace, &policy.name).unwrap();
+        assert!(Arc::ptr_eq(policy, other), "{policy:?} was made again");
     }
     for service in before.services() {
         assert!(Arc::ptr_eq(service, after.service(&service.id).unwrap()), "{service:?}");
@@ -76,10 +88,17 @@ fn a_reload_means_what_a_start_would() {
     let empty = "{apiVersion: v1, kind: Namespace, metadata: {name: nobody}}";
     let ready = MESH
         .replace("}}, status", "}, annotations: {ambient.istio.io/redirection: enabled}}, status");
-    for from in [MESH, &changed, &relabelled, &ready, empty] {
+    let other_policies = MESH
+        .replace(
+            "name: web}, spec: {selector: {matchLabels",
+            "name: db}, spec: {action: DENY, selector: {matchLabels",
+        )
+        .replace("STRICT", "PERMISSIVE");
+    let texts = [MESH, &changed, &relabelled, &ready, &other_policies, empty];
+    for from in texts {
         let before = load(&sources(from), Some("host-a")).unwrap().snapshot;
         let was = said(&before);
-        for to in [MESH, &changed, &relabelled, &ready, empty] {
+        for to in texts {
             let after = again(to, &before).unwrap().snapshot;
             let want = load(&sources(to), Some("host-a")).unwrap().snapshot;
             assert_eq!(said(&after), said(&want), "from {from}\nto {to}");
