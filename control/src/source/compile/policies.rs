@@ -18,7 +18,8 @@ use crate::source::world::World;
 
 /// All policies of objects.
 pub(super) struct Policies<'o> {
-    policies: Vec<AuthorizationPolicy>,
+    authorizations: &'o [AuthorizationObject],
+    root_namespace: &'o str,
     selecting: Vec<Selecting<'o>>,
     index: LabelIndex<'o>,
     mutual_tls: MutualTlsModes<'o>,
@@ -43,14 +44,6 @@ impl<'o> Policies<'o> {
         root_namespace: &'o str,
         reporter: &mut Reporter,
     ) -> Policies<'o> {
-        let scoped = authorizations.iter().map(|object| {
-            let scope = match &object.selector {
-                Some(_) => PolicyScope::WorkloadSelector,
-                None if *object.policy.namespace == *root_namespace => PolicyScope::Global,
-                None => PolicyScope::Namespace,
-            };
-            AuthorizationPolicy { scope, ..object.policy.clone() }
-        });
         let selecting = || authorizations.iter().filter(|object| object.selector.is_some());
         let index = LabelIndex::new(selecting().filter_map(|object| {
             let namespace = &*object.policy.namespace;
@@ -58,7 +51,8 @@ impl<'o> Policies<'o> {
             Some((namespace, object.selector.as_ref()?))
         }));
         Policies {
-            policies: scoped.collect(),
+            authorizations,
+            root_namespace,
             selecting: selecting()
                 .map(|object| Selecting { object, in_mesh: false, outside: false })
                 .collect(),
@@ -145,8 +139,17 @@ impl<'o> Policies<'o> {
 
     /// Adds every policy.
     pub(super) fn add(self, world: &mut World) {
-        let all = self.policies.into_iter().chain(self.mutual_tls.into_policies());
-        all.for_each(|policy| world.add_policy(policy));
+        for object in self.authorizations {
+            let scope = match &object.selector {
+                Some(_) => PolicyScope::WorkloadSelector,
+                None if *object.policy.namespace == *self.root_namespace => PolicyScope::Global,
+                None => PolicyScope::Namespace,
+            };
+            world.add_policy(AuthorizationPolicy { scope, ..object.policy.clone() });
+        }
+        for policy in self.mutual_tls.into_policies() {
+            world.add_policy(policy);
+        }
     }
 }
 

@@ -131,41 +131,32 @@ impl Reading<'_> {
             let place = fields.value_place("key");
             let key = fields.required("key", nonempty)?;
             let mut read = PolicyMatch::default();
-            let both = match key {
-                "source.ip" => {
-                    (read.source_ips, read.not_source_ips) = values(&address, fields);
-                    true
-                }
+            match key {
+                "source.ip" => (read.source_ips, read.not_source_ips) = values(&address, fields),
                 "source.namespace" => {
                     (read.namespaces, read.not_namespaces) = values(&pattern, fields);
-                    true
                 }
                 "source.principal" => {
                     (read.principals, read.not_principals) = values(&principal, fields);
-                    true
                 }
                 "source.serviceAccount" => {
-                    (read.service_accounts, read.not_service_accounts) = values(
-                        &|value, reporter| service_account(value, namespace, reporter),
-                        fields,
-                    );
-                    true
+                    let account = |value: &Value, reporter: &mut Reporter| {
+                        service_account(value, namespace, reporter)
+                    };
+                    (read.service_accounts, read.not_service_accounts) = values(&account, fields);
                 }
                 "destination.ip" => {
                     (read.destination_ips, read.not_destination_ips) = values(&address, fields);
-                    true
                 }
                 "destination.port" => {
                     (read.destination_ports, read.not_destination_ports) = values(&port, fields);
-                    true
                 }
-                _ => false,
-            };
-            if !both {
-                values(&anything, fields);
-                match needs_application(key) {
-                    true => self.application.push((key.into(), place)),
-                    false => report_unknown_key(key, place, fields.reporter),
+                _ => {
+                    values(&anything, fields);
+                    match needs_application(key) {
+                        true => self.application.push((key.into(), place)),
+                        false => report_unknown_key(key, place, fields.reporter),
+                    }
                 }
             }
             if fields.value("values").is_none() && fields.value("notValues").is_none() {
