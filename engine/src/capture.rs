@@ -12,13 +12,18 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
+use rustix::io::Errno;
+
 use crate::{
+    accounts::{Account, AdmittedConnection, Limit},
     close::CloseReason,
     engine::OriginalSource,
     handover::Way,
+    handshakes::WorkloadHandshakes,
     inbound,
-    limits::DIAL_TIMEOUT,
+    limits::{ADMISSION_PAUSE, DIAL_TIMEOUT},
     outbound,
+    rate::Rate,
     runtime::{
         self, ConnectOptions, DetachedStream, ListenOptions, NetNamespace, Task, TcpListener,
         TcpStream,
@@ -32,6 +37,11 @@ use crate::{
 pub(crate) struct Pod {
     pub(crate) uid: Arc<str>,
     pub(crate) namespace: NetNamespace,
+    /// What the workload's traffic holds, on all shards.
+    pub(crate) account: Arc<Account>,
+    /// The handshakes of its tunnels that are in progress here.
+    pub(crate) handshakes: Rc<WorkloadHandshakes>,
+    rates: Rates,
     /// The workload's tunnels to its destinations.
     pub(crate) pool: Rc<Pool>,
     /// Whom it could not reach a moment ago.
@@ -41,6 +51,12 @@ pub(crate) struct Pod {
     /// Whether the application is dialled from the client's own address.
     transparent: bool,
     listeners: RefCell<Vec<Listening>>,
+}
+
+/// This shard's share of what a workload may begin each second.
+struct Rates {
+    connections: Rate,
+    handshakes: Rate,
 }
 
 /// One listener and the task that accepts from it, if one does already.
@@ -109,49 +125,110 @@ pub(crate) fn take_listeners(
 }
 
 /// Serves a connection that another shard accepted for this workload.
-pub(crate) fn take_over(shard: &Rc<Shard>, uid: &str, client: DetachedStream, from: SocketAddr) {
+pub(crate) fn take_over(
+    shard: &Rc<Shard>,
+    uid: &str,
+    client: DetachedStream,
+    from: SocketAddr,
+    admitted: AdmittedConnection,
+) {
     // Withdrawn meanwhile: dropping the socket closes the connection.
     let Some(pod) = shard.pod(uid) else { return };
-    runtime::spawn(outbound::serve(shard.clone(), pod, client.attach(), from));
+    runtime::spawn(outbound::serve(shard.clone(), pod, client.attach(), from, admitted));
 }
 
 async fn accept(shard: Rc<Shard>, pod: Rc<Pod>, way: Way, listener: Rc<TcpListener>) {
     loop {
+        // Before anything is accepted: who waits, waits in the kernel, and is nobody's to lose.
+        match way {
+            Way::Hbone => {
+                keep_rate(&pod, &pod.rates.handshakes, Limit::HandshakeRate).await;
+                make_room_for_handshake(&shard, &pod).await;
+            }
+            Way::Outbound | Way::InboundPlaintext => {
+                keep_rate(&pod, &pod.rates.connections, Limit::ConnectionRate).await;
+            }
+        }
         // Shortages and vanished peers are dealt with by the listener; an error is its end.
         let Ok((socket, from)) = listener.accept().await else { return };
         serve(&shard, &pod, way, socket, from);
     }
 }
 
+/// Waits until the workload may begin one more of these. Whoever comes behind waits in the kernel's queue.
+async fn keep_rate(pod: &Pod, rate: &Rate, limit: Limit) {
+    while let Err(free_at) = rate.take(runtime::now()) {
+        pod.account.refused(limit);
+        runtime::sleep_until(free_at).await;
+    }
+}
+
+/// Waits until one more handshake may begin, and has one that has waited for too long for its peer make room.
+async fn make_room_for_handshake(shard: &Shard, pod: &Pod) {
+    while let Err(limit) = shard.handshakes.room(&pod.handshakes) {
+        pod.account.refused(limit);
+        let now = runtime::now();
+        let cut = match limit {
+            Limit::HandshakesPerProcess => {
+                let most = shard.pods().into_iter().max_by_key(|pod| pod.handshakes.len());
+                most.is_some_and(|pod| pod.handshakes.cut_one(now))
+            }
+            _ => pod.handshakes.cut_one(now),
+        };
+        if cut {
+            return;
+        }
+        runtime::sleep(ADMISSION_PAUSE).await;
+    }
+}
+
 fn serve(shard: &Rc<Shard>, pod: &Rc<Pod>, way: Way, socket: TcpStream, from: SocketAddr) {
-    match way {
-        Way::Outbound => serve_outbound(shard, pod, socket, from),
-        Way::InboundPlaintext => {
-            runtime::spawn(inbound::serve_plaintext(shard.clone(), pod.clone(), socket, from));
+    let (shard, pod) = (shard.clone(), pod.clone());
+    // What is refused here has no record: it is counted, and a flood of it must not fill the log.
+    if let Way::Hbone = way {
+        match pod.account.admit_tunnel() {
+            Ok(admitted) => {
+                runtime::spawn(inbound::serve_tunnel(shard, pod, socket, from, admitted));
+            }
+            Err(_counted) => socket.abort(),
         }
-        Way::Hbone => {
-            runtime::spawn(inbound::serve_tunnel(shard.clone(), pod.clone(), socket, from));
+        return;
+    }
+    match (pod.account.admit_connection(), way) {
+        (Ok(admitted), Way::Outbound) => serve_outbound(&shard, &pod, socket, from, admitted),
+        (Ok(admitted), _) => {
+            runtime::spawn(inbound::serve_plaintext(shard, pod, socket, from, admitted));
         }
+        (Err(_counted), _) => socket.abort(),
     }
 }
 
 /// Serves the connection here, or hands it to the shard that is better placed, before its first byte.
-fn serve_outbound(shard: &Rc<Shard>, pod: &Rc<Pod>, client: TcpStream, from: SocketAddr) {
+fn serve_outbound(
+    shard: &Rc<Shard>,
+    pod: &Rc<Pod>,
+    client: TcpStream,
+    from: SocketAddr,
+    admitted: AdmittedConnection,
+) {
     let to = match client.original_destination() {
         Ok(destination) => shard.placement.place(&pod.uid, destination, runtime::now()),
         // Over already: its end is recorded where it was accepted.
         Err(_) => shard.id,
     };
     if to == shard.id {
-        runtime::spawn(outbound::serve(shard.clone(), pod.clone(), client, from));
+        runtime::spawn(outbound::serve(shard.clone(), pod.clone(), client, from, admitted));
         return;
     }
-    let command = Command::TakeOver { uid: pod.uid.clone(), client: client.detach(), from };
+    let client = client.detach();
+    let command = Command::TakeOver { uid: pod.uid.clone(), client, from, admitted };
     match shard.hand_over(to, command) {
         Ok(()) => {
             shard.telemetry.handed_over.fetch_add(1, Relaxed);
         }
-        Err(Command::TakeOver { uid, client, from }) => take_over(shard, &uid, client, from),
+        Err(Command::TakeOver { uid, client, from, admitted }) => {
+            take_over(shard, &uid, client, from, admitted);
+        }
         Err(_) => unreachable!("a mailbox gives back what it was given"),
     }
 }
@@ -169,7 +246,15 @@ impl Pod {
             OriginalSource::Always => true,
             OriginalSource::Auto => all_transparent,
         };
+        let (bounds, now) = (shard.accounts.bounds(), runtime::now());
+        let rate = |per_second| Rate::new(per_second, shard.shards(), now);
         Rc::new(Self {
+            account: shard.accounts.of(&uid),
+            handshakes: Rc::default(),
+            rates: Rates {
+                connections: rate(bounds.connection_rate_per_workload),
+                handshakes: rate(bounds.handshake_rate_per_workload),
+            },
             uid,
             namespace,
             pool: Rc::default(),
@@ -184,6 +269,7 @@ impl Pod {
     fn begin_accepting(self: &Rc<Self>, shard: &Rc<Shard>) {
         for Listening { way, listener, accepting } in &mut *self.listeners.borrow_mut() {
             accepting.get_or_insert_with(|| {
+                listener.count_refusals_in(self.account.descriptors_refused.clone());
                 runtime::spawn(accept(shard.clone(), self.clone(), *way, listener.clone()))
             });
         }
@@ -306,7 +392,12 @@ impl Pod {
             ..ConnectOptions::default()
         };
         TcpStream::connect(&self.namespace, &options, to).await.map_err(|error| {
+            let no_descriptors =
+                [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
             match error.kind() {
+                _ if no_descriptors.contains(&error.raw_os_error()) => {
+                    CloseReason::LimitReached(self.account.refused(Limit::Descriptors))
+                }
                 std::io::ErrorKind::TimedOut => CloseReason::DialTimedOut,
                 kind => CloseReason::DialFailed(kind),
             }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ringway_protocols::tls;
 
-use crate::decide::Refusal;
+use crate::{accounts::Limit, decide::Refusal};
 
 /// The one reason a connection ended with. `Display` is the text an operator finds in the access
 /// log's `error` field; a reason that is not a failure has none.
@@ -45,7 +45,7 @@ pub enum CloseReason {
     /// The peer broke HTTP/2 on the tunnel.
     Http2(String),
     /// A named bound was reached; the text names it.
-    LimitReached(&'static str),
+    LimitReached(Limit),
     /// The local workload is not known (yet) to this host.
     UnknownWorkload(String),
     /// The drain deadline passed while the connection was open.
@@ -144,7 +144,7 @@ impl fmt::Display for CloseReason {
             Self::TunnelLost(why) => write!(f, "the tunnel was lost: {why}"),
             Self::Distrusted(why) => write!(f, "connection closed: {why}"),
             Self::Http2(why) => write!(f, "http2 error: {why}"),
-            Self::LimitReached(limit) => write!(f, "limit reached: {limit}"),
+            Self::LimitReached(limit) => write!(f, "limit reached: {}", limit.name()),
             Self::UnknownWorkload(who) => {
                 write!(f, "failed to fetch information about local workload: {who}")
             }

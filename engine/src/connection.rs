@@ -24,7 +24,7 @@ use crate::{
     close::CloseReason,
     decide::{self, Facts, NextHop, Refusal, Route},
     handover::MovedConnection,
-    relay::{Observer, RelayState},
+    relay::RelayState,
     runtime::{self, TcpStream},
     shard::Shard,
     snapshot::{NamespacedHostname, Snapshot, Workload},
@@ -358,22 +358,9 @@ impl Connection {
             reason,
         }
     }
-}
 
-impl Observer for Connection {
-    fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        Connection::poll_cut(self, cx)
-    }
-
-    fn client_to_server(&self, bytes: usize) {
-        self.counters().client_to_server(bytes);
-    }
-
-    fn server_to_client(&self, bytes: usize) {
-        self.counters().server_to_client(bytes);
-    }
-
-    fn is_called_away(&self) -> bool {
+    /// Whether it is to go on in another process.
+    pub(crate) fn is_called_away(&self) -> bool {
         self.entry.movement.get() == Movement::CalledAway
     }
 }

@@ -16,18 +16,19 @@ use std::{
 };
 
 use crate::{
+    accounts::LimitReached,
     capture::EnrollError,
     connection::OpenConnection,
     drain::{DrainReport, Queues},
     handover::{ListeningWorkload, MovedConnection, Way},
-    limits::MAILBOX_MAX,
+    limits::{Limits, MAILBOX_MAX},
     placement::{Placement, PlacementTable, ShardId},
     publish::{Published, SnapshotReader},
     runtime::{
         self, Counters, MailReceiver, MailSender, NetNamespace, ReactorChoice, ReactorReport,
         Runtime, TcpListener, TrySendError, mailbox,
     },
-    shard::{Command, Shard},
+    shard::{Command, Common, Shard},
     snapshot::Snapshot,
     telemetry::Telemetry,
 };
@@ -85,6 +86,8 @@ pub struct EngineConfig {
     pub original_source: OriginalSource,
     /// Whether listeners take IPv6 too.
     pub ipv6: bool,
+    /// The bounds an operator has set.
+    pub limits: Limits,
 }
 
 impl EngineConfig {
@@ -110,6 +113,7 @@ impl Default for EngineConfig {
             application_mark: None,
             original_source: OriginalSource::default(),
             ipv6: true,
+            limits: Limits::default(),
         }
     }
 }
@@ -139,9 +143,8 @@ impl std::error::Error for StartError {}
 
 /// A running data plane.
 pub struct Engine {
-    config: Arc<EngineConfig>,
+    common: Common,
     published: Arc<Published>,
-    telemetry: Arc<Telemetry>,
     mailboxes: Vec<MailSender<Command>>,
     reports: Vec<ReactorReport>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -161,9 +164,8 @@ impl Engine {
         }
         let shards = config.cores.len();
         let mut engine = Self {
-            config: Arc::new(config),
+            common: Common::new(config),
             published: Published::new(snapshot),
-            telemetry: Arc::new(Telemetry::new()),
             mailboxes: Vec::new(),
             reports: Vec::new(),
             threads: Mutex::default(),
@@ -188,16 +190,15 @@ impl Engine {
         placement: Arc<PlacementTable>,
     ) -> Result<ReactorReport, StartError> {
         let id = ShardId(u16::try_from(index).unwrap_or(u16::MAX));
-        let core = self.config.cores[index];
-        let (config, published) = (self.config.clone(), self.published.clone());
-        let (telemetry, siblings) = (self.telemetry.clone(), self.mailboxes.clone());
+        let (common, published) = (self.common.clone(), self.published.clone());
+        let (core, siblings) = (common.config.cores[index], self.mailboxes.clone());
         let (started, start) = mpsc::channel();
         let body = move || {
-            if config.pin {
+            if common.config.pin {
                 // A refused pin costs speed, not function; the report below names the reactor anyway.
                 core_affinity::set_for_current(core_affinity::CoreId { id: core });
             }
-            let (runtime, report) = match Runtime::new(config.reactor) {
+            let (runtime, report) = match Runtime::new(common.config.reactor) {
                 Ok(made) => made,
                 Err(error) => {
                     let _ = started.send(Err(error.to_string()));
@@ -210,7 +211,7 @@ impl Engine {
                 let reader = SnapshotReader::new(published);
                 let placement = Placement::new(id, placement, crate::runtime::now());
                 let seed = crate::runtime::random();
-                let shard = Shard::new(id, config, reader, telemetry, placement, siblings, seed);
+                let shard = Shard::new(id, common, reader, placement, siblings, seed);
                 shard.run(mailbox).await;
             });
         };
@@ -233,7 +234,7 @@ impl Engine {
 
     /// How the engine runs.
     pub fn config(&self) -> &EngineConfig {
-        &self.config
+        &self.common.config
     }
 
     /// How many shards there are.
@@ -289,7 +290,12 @@ impl Engine {
 
     /// What the engine tells.
     pub fn telemetry(&self) -> &Arc<Telemetry> {
-        &self.telemetry
+        &self.common.telemetry
+    }
+
+    /// Every limit that a workload of this host has reached since it was enrolled.
+    pub fn limits_reached(&self) -> Vec<LimitReached> {
+        self.common.accounts.reached()
     }
 
     /// Every connection that is open now.
@@ -329,7 +335,7 @@ impl Engine {
         let ListeningWorkload { uid, namespace, sockets } = workload;
         let mut all_transparent = true;
         for (way, socket) in &sockets {
-            let address = self.config.listen_address(*way);
+            let address = self.common.config.listen_address(*way);
             let refuse = |error| EnrollError { port: address.port(), error };
             all_transparent &=
                 runtime::check_listener(socket, &namespace, address).map_err(refuse)?;

@@ -17,7 +17,7 @@ use std::{collections::BTreeSet, fmt, net::SocketAddr, os::fd::OwnedFd, rc::Rc, 
 use crate::{
     close::CloseReason,
     connection::{Connection, OpenSocket, Policed},
-    relay::{RelayState, Relayed, resume_plain},
+    relay::{Accounted, RelayState, Relayed, resume_plain},
     runtime::{self, DetachedStream, NetNamespace, TcpStream},
     shard::Shard,
     telemetry::{Direction, Reporter},
@@ -120,6 +120,7 @@ pub(crate) fn give_up(
 pub(crate) async fn resume(shard: Rc<Shard>, moved: Box<MovedConnection>) {
     let _open = OpenSocket::new(&shard, moved.reporter());
     let connection = Connection::resume(&shard, &moved);
+    let account = shard.accounts.of(&moved.workload);
     let allowed = may_go_on(&shard, &moved, &connection);
     let MovedConnection { client, server, state, .. } = *moved;
     let (client, server) = (client.attach(), server.attach());
@@ -129,7 +130,10 @@ pub(crate) async fn resume(shard: Rc<Shard>, moved: Box<MovedConnection>) {
         return connection.end(reason);
     }
     connection.set_movable();
-    match resume_plain(&client, &server, &shard.pipes, state, &connection).await {
+    let observer = Accounted::new(&connection, &account);
+    // It was admitted where it began: a bound that is lower here must not cut it.
+    let _admitted = account.admit_connection();
+    match resume_plain(&client, &server, &shard.pipes, state, observer).await {
         Relayed::Ended(reason) => connection.end(reason),
         Relayed::CalledAway(state) => give_up(&shard, connection, client, server, state),
     }

@@ -11,6 +11,7 @@ use ringway_protocols::{
 };
 
 use crate::{
+    accounts::{AdmittedConnection, AdmittedTunnel},
     capture::Pod,
     close::CloseReason,
     connect,
@@ -23,7 +24,7 @@ use crate::{
     shard::Shard,
     snapshot::{Service, Snapshot, Workload},
     telemetry::{Direction, Parties, Reporter, SecurityPolicy},
-    tunnel::{self, Recheck, Role, Tunnel, TunnelError, TunnelEvent, TunnelStream},
+    tunnel::{self, HandshakeError, Recheck, Role, Tunnel, TunnelError, TunnelEvent, TunnelStream},
 };
 
 /// Serves one connection to port 15008: a tunnel, and in it as many streams as its peer opens.
@@ -32,12 +33,13 @@ pub(crate) async fn serve_tunnel(
     pod: Rc<Pod>,
     socket: TcpStream,
     from: SocketAddr,
+    admitted: AdmittedTunnel,
 ) {
     let _open = OpenSocket::new(&shard, Reporter::Destination);
     // A connection that is over already shows in its handshake.
     let local = socket.local_addr().unwrap_or(from);
     // Boxed: a tunnel at rest must not carry the size of its handshake.
-    match Box::pin(secure(&shard, &pod, socket)).await {
+    match Box::pin(secure(&shard, &pod, socket, admitted)).await {
         Ok(tunnel) => {
             let _registered = pod.register(&tunnel);
             let peer = Rc::new(Peer {
@@ -47,6 +49,8 @@ pub(crate) async fn serve_tunnel(
             });
             serve_requests(&shard, &pod, &tunnel, &peer).await;
         }
+        // Counted already, as many times as there are.
+        Err(CloseReason::LimitReached(_)) => {}
         Err(reason) => early_end(&shard, &pod, from, local, reason),
     }
 }
@@ -62,17 +66,25 @@ async fn secure(
     shard: &Rc<Shard>,
     pod: &Pod,
     socket: TcpStream,
+    admitted: AdmittedTunnel,
 ) -> Result<Rc<Tunnel>, CloseReason> {
-    let _admitted =
-        shard.handshakes.admit().ok_or(CloseReason::LimitReached("handshakes in progress"))?;
+    let handshaking = shard.handshakes.begin(&pod.handshakes);
     let workload = shard.workload(&pod.uid).await?;
     let credentials = shard.credentials(workload.identity()).await?;
-    let machine = Handshake::server(&credentials).map_err(CloseReason::Handshake)?;
-    let secured =
-        tunnel::handshake(&socket, machine, &shard.handshakes).await.map_err(handshake_failed)?;
-    let tunnel = Tunnel::new(socket, secured.records, secured.received, Role::Server);
-    Recheck::watch(shard, &pod.uid, &credentials, &tunnel);
-    Ok(tunnel)
+    let machine = || Handshake::server(&credentials);
+    match tunnel::handshake(&socket, Role::Server, machine, &handshaking).await {
+        Ok(secured) => {
+            let tunnel = Tunnel::new(socket, secured, Role::Server, admitted);
+            Recheck::watch(shard, &pod.uid, &credentials, &tunnel);
+            Ok(tunnel)
+        }
+        Err(error) => {
+            if matches!(error, HandshakeError::CutForRoom | HandshakeError::TimedOut) {
+                socket.reset_on_close();
+            }
+            Err(handshake_failed(error))
+        }
+    }
 }
 
 async fn serve_requests(shard: &Rc<Shard>, pod: &Rc<Pod>, tunnel: &Rc<Tunnel>, peer: &Rc<Peer>) {
@@ -80,7 +92,15 @@ async fn serve_requests(shard: &Rc<Shard>, pod: &Rc<Pod>, tunnel: &Rc<Tunnel>, p
         match tunnel.next().await {
             TunnelEvent::Request(stream, request) => {
                 let (shard, pod, peer) = (shard.clone(), pod.clone(), peer.clone());
-                runtime::spawn(serve_stream(shard, pod, peer, stream, request));
+                match pod.account.admit_connection() {
+                    Ok(admitted) => {
+                        runtime::spawn(serve_stream(shard, pod, peer, stream, request, admitted));
+                    }
+                    // No record: it is counted, and a flood of it must not fill the log.
+                    Err(limit) => {
+                        tunnel.refuse(&stream, CloseReason::LimitReached(limit).status());
+                    }
+                }
             }
             TunnelEvent::Malformed(why) => {
                 let reason = CloseReason::MalformedConnect(why);
@@ -103,6 +123,7 @@ async fn serve_stream(
     peer: Rc<Peer>,
     stream: TunnelStream,
     request: Box<ConnectRequest>,
+    _admitted: AdmittedConnection,
 ) {
     let connection =
         Connection::begin(&shard, &pod.uid, Direction::Inbound, peer.address, peer.local);
@@ -221,6 +242,7 @@ pub(crate) async fn serve_plaintext(
     pod: Rc<Pod>,
     client: TcpStream,
     from: SocketAddr,
+    _admitted: AdmittedConnection,
 ) {
     let _open = OpenSocket::new(&shard, Reporter::Destination);
     // A connection that is over already went nowhere we can still name.
@@ -228,7 +250,7 @@ pub(crate) async fn serve_plaintext(
     let connection = Connection::begin(&shard, &pod.uid, Direction::Inbound, from, destination);
     let dialling = Box::pin(dial_plaintext(&shard, &pod, from, destination, &connection));
     let reason = match dialling.await {
-        Ok(server) => match relay_connection(&shard, &connection, &client, &server).await {
+        Ok(server) => match relay_connection(&shard, &pod, &connection, &client, &server).await {
             Relayed::Ended(reason) => reason,
             Relayed::CalledAway(state) => {
                 return handover::give_up(&shard, connection, client, server, state);
@@ -305,10 +327,10 @@ mod tests {
         fn bytes<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
             size_of::<F>()
         }
-        fn bytes4<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
-            size_of::<F>()
+        fn bytes6<A, B, C, D, E, F, G>(_: fn(A, B, C, D, E, F) -> G) -> usize {
+            size_of::<G>()
         }
-        let (stream, plain) = (bytes(super::serve_stream), bytes4(super::serve_plaintext));
+        let (stream, plain) = (bytes6(super::serve_stream), bytes(super::serve_plaintext));
         assert!(stream <= 400 && plain <= 640, "{stream} and {plain} bytes");
     }
 }

@@ -12,6 +12,7 @@
 //! snapshot, the telemetry cells, the placement table and the mailboxes. No lock is taken on the path
 //! of a connection.
 
+mod accounts;
 mod buffers;
 mod capture;
 pub mod close;
@@ -21,12 +22,14 @@ pub mod decide;
 mod drain;
 mod engine;
 mod handover;
+mod handshakes;
 mod hash;
 mod inbound;
 pub mod limits;
 mod outbound;
 mod placement;
 mod publish;
+mod rate;
 mod reach;
 mod rejudge;
 mod relay;
@@ -40,6 +43,7 @@ mod tries;
 mod tunnel;
 
 pub use self::{
+    accounts::{Limit, LimitReached},
     capture::EnrollError,
     connection::OpenConnection,
     drain::DrainReport,

@@ -7,6 +7,7 @@
 use std::{net::SocketAddr, pin::pin, rc::Rc, sync::Arc};
 
 use crate::{
+    accounts::AdmittedConnection,
     capture::Pod,
     close::CloseReason,
     connection::{Connection, Decided, OpenSocket},
@@ -23,7 +24,13 @@ use crate::{
 };
 
 /// Serves one captured connection from here to its record.
-pub(crate) async fn serve(shard: Rc<Shard>, pod: Rc<Pod>, client: TcpStream, from: SocketAddr) {
+pub(crate) async fn serve(
+    shard: Rc<Shard>,
+    pod: Rc<Pod>,
+    client: TcpStream,
+    from: SocketAddr,
+    _admitted: AdmittedConnection,
+) {
     let _open = OpenSocket::new(&shard, Reporter::Source);
     // A connection that is over already went nowhere we can still name.
     let destination = client.original_destination().unwrap_or(from);
@@ -32,7 +39,7 @@ pub(crate) async fn serve(shard: Rc<Shard>, pod: Rc<Pod>, client: TcpStream, fro
     // Boxed: a connection at rest must not carry the size of its beginning.
     let reason = match Box::pin(connect(&shard, &pod, destination, &connection)).await {
         Ok(Reached::Plain(server)) => {
-            match relay_connection(&shard, &connection, &client, &server).await {
+            match relay_connection(&shard, &pod, &connection, &client, &server).await {
                 Relayed::Ended(reason) => reason,
                 Relayed::CalledAway(state) => {
                     let client = Rc::into_inner(client).expect("only streams of tunnels share it");
@@ -156,7 +163,7 @@ mod tests {
     #[cfg(not(feature = "sim"))]
     #[test]
     fn the_future_of_a_connection_stays_small() {
-        fn bytes<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+        fn bytes<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
             size_of::<F>()
         }
         let bytes = bytes(super::serve);

@@ -8,6 +8,7 @@ use ringway_protocols::{
 };
 
 use crate::{
+    accounts::Limit,
     capture::Pod,
     close::CloseReason,
     connect,
@@ -107,18 +108,21 @@ async fn answer(stream: &TunnelStream) -> Result<(), Unanswered> {
 
 /// Dials a peer's HBONE port and shakes hands.
 async fn dial(shard: Rc<Shard>, pod: Rc<Pod>, key: TunnelKey) -> Result<Rc<Tunnel>, CloseReason> {
+    let admitted = pod.account.admit_tunnel().map_err(CloseReason::LimitReached)?;
     let credentials = shard.credentials(&key.source).await?;
     let socket = pod.dial(&shard, key.peer).await.map_err(|reason| match reason {
         CloseReason::DialTimedOut => CloseReason::TunnelDialTimedOut,
         other => other,
     })?;
-    let _admitted =
-        shard.handshakes.admit().ok_or(CloseReason::LimitReached("handshakes in progress"))?;
-    let machine = Handshake::client_to(&credentials, key.expected, key.peer.ip())
-        .map_err(|error| handshake_failed(HandshakeError::Tls(error)))?;
-    let secured =
-        tunnel::handshake(&socket, machine, &shard.handshakes).await.map_err(handshake_failed)?;
-    let tunnel = Tunnel::new(socket, secured.records, secured.received, Role::Client);
+    if let Err(limit) = shard.handshakes.room(&pod.handshakes) {
+        return Err(CloseReason::LimitReached(pod.account.refused(limit)));
+    }
+    let handshaking = shard.handshakes.begin_own(&pod.handshakes);
+    let machine = || Handshake::client_to(&credentials, key.expected, key.peer.ip());
+    let secured = tunnel::handshake(&socket, Role::Client, machine, &handshaking)
+        .await
+        .map_err(handshake_failed)?;
+    let tunnel = Tunnel::new(socket, secured, Role::Client, admitted);
     Recheck::watch(&shard, &pod.uid, &credentials, &tunnel);
     Ok(tunnel)
 }
@@ -129,5 +133,6 @@ pub(crate) fn handshake_failed(error: HandshakeError) -> CloseReason {
         HandshakeError::Tls(error) => CloseReason::Handshake(error),
         HandshakeError::TimedOut => CloseReason::HandshakeTimedOut,
         HandshakeError::Cut => CloseReason::HandshakeCut,
+        HandshakeError::CutForRoom => CloseReason::LimitReached(Limit::HandshakesPerWorkload),
     }
 }

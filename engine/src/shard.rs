@@ -18,19 +18,21 @@ use std::{
 use ringway_protocols::{identity::Identity, tls::Credentials};
 
 use crate::{
+    accounts::{Accounts, AdmittedConnection},
     capture::{self, EnrollError, Pod},
     close::CloseReason,
     connection::{ConnectionTable, OpenConnection},
     drain::{self, DrainReport, Queues},
     engine::EngineConfig,
     handover::{self, ListeningWorkload, MovedConnection, Way},
-    limits::{HANDSHAKE_STEPS_PER_TURN, PIPES_MAX, POLICY_TIMEOUT, WORKLOAD_TIMEOUT},
+    handshakes::Handshakes,
+    limits::{PIPES_MAX, POLICY_TIMEOUT, WORKLOAD_TIMEOUT},
     placement::{Placement, ShardId},
     publish::{HeldSnapshot, SnapshotReader},
     rejudge::{self, Rejudging},
     runtime::{
         self, Counters, DetachedStream, MailReceiver, MailSender, NetNamespace, PipePool,
-        TrySendError, TurnEnd,
+        TrySendError,
     },
     snapshot::{Snapshot, Workload},
     telemetry::{SeriesTable, Telemetry},
@@ -46,7 +48,12 @@ pub(crate) enum Command {
     /// A new snapshot was published; whoever waits for something in it looks again.
     Published,
     /// A connection another shard accepted and that is better served here.
-    TakeOver { uid: Arc<str>, client: DetachedStream, from: SocketAddr },
+    TakeOver {
+        uid: Arc<str>,
+        client: DetachedStream,
+        from: SocketAddr,
+        admitted: AdmittedConnection,
+    },
     /// Tell which connections are open.
     Describe { answer: mpsc::Sender<Vec<OpenConnection>> },
     /// Tell what the runtime has counted.
@@ -84,7 +91,8 @@ pub(crate) struct Shard {
     pub(crate) connections: ConnectionTable,
     pub(crate) series: SeriesTable,
     pub(crate) telemetry: Arc<Telemetry>,
-    pub(crate) handshakes: HandshakePace,
+    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) handshakes: Handshakes,
     pub(crate) placement: Placement,
     /// Judges tunnels that are open.
     pub(crate) recheck: Recheck,
@@ -101,23 +109,39 @@ pub(crate) struct Shard {
     pub(crate) moved: RefCell<Vec<MovedConnection>>,
 }
 
+/// What all shards have in common, beside the snapshot, the placement table and the mailboxes.
+#[derive(Clone)]
+pub(crate) struct Common {
+    pub(crate) config: Arc<EngineConfig>,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) accounts: Arc<Accounts>,
+}
+
+impl Common {
+    pub(crate) fn new(config: EngineConfig) -> Self {
+        let accounts = Accounts::new(&config.limits);
+        Self { config: Arc::new(config), telemetry: Arc::new(Telemetry::new()), accounts }
+    }
+}
+
 impl Shard {
     pub(crate) fn new(
         id: ShardId,
-        config: Arc<EngineConfig>,
+        common: Common,
         snapshot: SnapshotReader,
-        telemetry: Arc<Telemetry>,
         placement: Placement,
         siblings: Vec<MailSender<Command>>,
         seed: u64,
     ) -> Rc<Self> {
+        let Common { config, telemetry, accounts } = common;
         Rc::new(Self {
             id,
             config,
             connections: ConnectionTable::default(),
             series: SeriesTable::new(telemetry.clone(), placement.load().clone()),
             telemetry,
-            handshakes: HandshakePace::default(),
+            handshakes: Handshakes::new(accounts.bounds(), siblings.len()),
+            accounts,
             placement,
             recheck: Recheck::default(),
             pipes: PipePool::new(PIPES_MAX),
@@ -146,8 +170,8 @@ impl Shard {
                 }
                 // That it came is enough.
                 Command::Published => {}
-                Command::TakeOver { uid, client, from } => {
-                    capture::take_over(&self, &uid, client, from);
+                Command::TakeOver { uid, client, from, admitted } => {
+                    capture::take_over(&self, &uid, client, from, admitted);
                 }
                 Command::Describe { answer } => {
                     let _ = answer.send(self.connections.describe());
@@ -247,6 +271,11 @@ impl Shard {
         self.pods.borrow().values().cloned().collect()
     }
 
+    /// How many shards there are.
+    pub(crate) fn shards(&self) -> usize {
+        self.siblings.len()
+    }
+
     /// Gives a connection to another shard. Returns it when that shard's mailbox is full.
     pub(crate) fn hand_over(&self, to: ShardId, command: Command) -> Result<(), Command> {
         self.siblings[usize::from(to.0)].try_send(command).map_err(TrySendError::into_inner)
@@ -301,52 +330,5 @@ impl Shard {
             }
         });
         runtime::timeout(WORKLOAD_TIMEOUT, waiting).await.ok()
-    }
-}
-
-/// Lets at most [`HANDSHAKE_STEPS_PER_TURN`] handshake steps happen in one turn of the shard's loop, so
-/// that a storm of new peers does not delay the connections that are there.
-#[derive(Default)]
-pub(crate) struct HandshakePace {
-    this_turn: Rc<StepsThisTurn>,
-    in_progress: Rc<Cell<usize>>,
-}
-
-#[derive(Default)]
-struct StepsThisTurn(Cell<usize>);
-
-impl TurnEnd for StepsThisTurn {
-    fn turn_end(self: Rc<Self>) {
-        self.0.set(0);
-    }
-}
-
-impl HandshakePace {
-    /// Waits for this turn's, or a later turn's, next step.
-    pub(crate) async fn step(&self) {
-        while self.this_turn.0.get() >= HANDSHAKE_STEPS_PER_TURN {
-            runtime::yield_now().await;
-        }
-        if self.this_turn.0.replace(self.this_turn.0.get() + 1) == 0 {
-            runtime::at_turn_end(self.this_turn.clone());
-        }
-    }
-
-    /// Admits one more handshake, unless the shard has as many in progress as it may.
-    pub(crate) fn admit(&self) -> Option<AdmittedHandshake> {
-        if self.in_progress.get() >= crate::limits::HANDSHAKES_MAX {
-            return None;
-        }
-        self.in_progress.set(self.in_progress.get() + 1);
-        Some(AdmittedHandshake(self.in_progress.clone()))
-    }
-}
-
-/// A handshake in progress.
-pub(crate) struct AdmittedHandshake(Rc<Cell<usize>>);
-
-impl Drop for AdmittedHandshake {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
     }
 }

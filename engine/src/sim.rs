@@ -20,7 +20,7 @@ use crate::{
     placement::{Placement, PlacementTable, ShardId},
     publish::{Published, SnapshotReader},
     runtime::{self, MailSender, NetNamespace, Task, mailbox},
-    shard::{Command, Shard},
+    shard::{Command, Common, Shard},
     snapshot::Snapshot,
     telemetry::Telemetry,
 };
@@ -37,14 +37,14 @@ impl SimHost {
     /// Starts the host's shard as a task of the current runtime.
     pub fn start(snapshot: Snapshot, seed: u64) -> Self {
         let published = Published::new(snapshot);
-        let telemetry = Arc::new(Telemetry::new());
+        let common = Common::new(EngineConfig::default());
+        let telemetry = common.telemetry.clone();
         let (commands, mailbox) = mailbox(MAILBOX_MAX);
         let placement = Placement::new(ShardId(0), PlacementTable::new(1), runtime::now());
         let shard = Shard::new(
             ShardId(0),
-            Arc::new(EngineConfig::default()),
+            common,
             SnapshotReader::new(published.clone()),
-            telemetry.clone(),
             placement,
             vec![commands.clone()],
             seed,

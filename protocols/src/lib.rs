@@ -6,6 +6,7 @@
 //! **Invariant:** nothing in this crate opens a socket, reads a clock, starts a thread, logs, or uses `unsafe`.
 #![forbid(unsafe_code)]
 
+pub mod bounds;
 pub mod hbone;
 pub mod identity;
 pub mod proxy_protocol;

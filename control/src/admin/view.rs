@@ -121,6 +121,7 @@ impl Captured {
             ],
             dry_runs: telemetry.dry_run_totals(),
             shards: engine.runtime_counters().iter().map(ShardFacts::of).collect(),
+            limits_reached: engine.limits_reached(),
             records_lost: telemetry.records_lost(),
             log_lines_lost: log.lines_lost(),
         }

@@ -16,6 +16,7 @@ mod drain;
 mod enroller;
 mod error;
 mod host;
+mod limits;
 mod node;
 pub mod options;
 pub mod privileges;

@@ -1,5 +1,9 @@
 //! The effective settings as names and values, for `--print-config` and the configuration dump.
 
+use std::sync::OnceLock;
+
+use ringway_engine::limits::{AUTOMATIC, Limits};
+
 use crate::source::{Cores, LogFormat, Mode, NodeConfig, OriginalSource, Reactor, Redirect};
 
 /// One setting: its key in a Node document, and its value as it would be written there.
@@ -17,6 +21,15 @@ pub fn settings(node: &NodeConfig) -> Vec<Setting> {
         address.map_or_else(|| "none".to_owned(), |address| address.to_string())
     };
     let seconds = |duration: std::time::Duration| format!("{}s", duration.as_secs_f64());
+    let mut limits = node.limits.clone();
+    let limits = Limits::SETTINGS.iter().map(|setting| Setting {
+        name: limit_name(setting.key),
+        value: match *limits.value_mut(setting.key) {
+            AUTOMATIC => "auto".to_owned(),
+            value => value.to_string(),
+        },
+    });
+    let limits: Vec<_> = limits.collect();
     let rows = [
         ("name", node.name.to_string()),
         ("mode", mode(node.mode).to_owned()),
@@ -53,7 +66,17 @@ pub fn settings(node: &NodeConfig) -> Vec<Setting> {
         ("log.level", node.log.level.clone()),
         ("log.format", log_format(node.log.format).to_owned()),
     ];
-    rows.map(|(name, value)| Setting { name, value }).into()
+    rows.map(|(name, value)| Setting { name, value }).into_iter().chain(limits).collect()
+}
+
+/// Made once for each key there is.
+fn limit_name(key: &'static str) -> &'static str {
+    static NAMES: OnceLock<Vec<String>> = OnceLock::new();
+    let names = NAMES.get_or_init(|| {
+        Limits::SETTINGS.iter().map(|setting| format!("limits.{}", setting.key)).collect()
+    });
+    let name = names.iter().find(|name| name.strip_prefix("limits.") == Some(key));
+    name.map_or(key, String::as_str)
 }
 
 /// Settings that only a new start takes: those that differ between `old` and `new`.
@@ -144,6 +167,8 @@ mod tests {
         assert_eq!(value("cores"), "[0, 2]");
         assert_eq!(value("certificateAuthority.leafLifetime"), "86400s");
         assert_eq!(value("listen.admin"), "127.0.0.1:15000");
+        assert_eq!(value("limits.connectionsPerWorkload"), "auto");
+        assert_eq!(value("limits.tunnelsPerWorkload"), "16384");
     }
 
     #[test]

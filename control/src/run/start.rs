@@ -15,6 +15,7 @@ use super::cores::cores_of;
 use super::enroller::Enroller;
 use super::error::RunError;
 use super::host::Host;
+use super::limits;
 use super::node::Node;
 use super::options::RunOptions;
 use super::privileges::{self, NET_ADMIN, SYS_ADMIN};
@@ -110,6 +111,7 @@ pub(super) async fn start(
     let mut servers = listen(&mesh.node, &view, &log, &requests, &mut handed).await?;
     servers.control = listen_for_control(&options, &mesh.node, &mut handed);
     tokio::task::spawn_local(records::pump(Arc::clone(&engine), log.clone()));
+    tokio::task::spawn_local(limits::tell(Arc::clone(&engine)));
 
     let ledger = Ledger::open(&ledger_file(&options, &mesh.node));
     let host = Arc::new(Host::new(Arc::clone(&engine), redirect_options(&mesh.node), ledger));
@@ -201,6 +203,7 @@ fn engine_config(node: &NodeConfig) -> EngineConfig {
             ConfiguredSource::Never => OriginalSource::Never,
         },
         ipv6: node.ipv6,
+        limits: node.limits.clone(),
     }
 }
 

@@ -6,6 +6,7 @@
 //! There is no idle timeout: a quiet connection is a legitimate one. Dead peers are found by TCP
 //! keep-alive on every socket and by PING on every tunnel; drain and withdrawal cut what is left.
 
+mod accounted;
 mod plain;
 mod splice;
 
@@ -17,9 +18,11 @@ use std::{
 
 use ringway_protocols::hbone::LocalEnd;
 
+pub(crate) use self::accounted::Accounted;
 pub use self::plain::{DirectionState, Observer, RelayState, relay_plain};
 pub(crate) use self::plain::{Relayed, resume_plain};
 use crate::{
+    capture::Pod,
     close::CloseReason,
     connection::Connection,
     runtime::TcpStream,
@@ -55,12 +58,14 @@ impl ApplicationIs {
 /// Relays a decided connection between two plain sockets until it ends or is called away.
 pub(crate) fn relay_connection<'a>(
     shard: &'a Shard,
+    pod: &Pod,
     connection: &'a Connection,
     client: &'a TcpStream,
     server: &'a TcpStream,
 ) -> impl Future<Output = Relayed> + use<'a> {
     connection.set_movable();
-    resume_plain(client, server, &shard.pipes, RelayState::default(), connection)
+    let observer = Accounted::new(connection, &pod.account);
+    resume_plain(client, server, &shard.pipes, RelayState::default(), observer)
 }
 
 /// Relays between an application and its stream in a tunnel. The stream must be attached to the
@@ -130,6 +135,9 @@ impl Tunnelled<'_> {
                 Poll::Ready(self.application_is.reset_by_peer())
             }
             Poll::Ready(Received::ApplicationGone) => self.application_gone(),
+            Poll::Ready(Received::LimitReached(limit)) => {
+                self.abort_both(CloseReason::LimitReached(limit))
+            }
             Poll::Ready(Received::TunnelLost(error)) => {
                 self.application.reset_on_close();
                 Poll::Ready(error.reason())

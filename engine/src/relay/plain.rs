@@ -43,6 +43,40 @@ pub trait Observer {
     fn is_called_away(&self) -> bool {
         false
     }
+
+    /// So many bytes are held, in both directions, because whom they are for does not take them.
+    fn holds(&self, _bytes: usize) {}
+
+    /// How much may be read at once: what is not taken has to be held.
+    fn visit_bytes_max(&self) -> usize {
+        VISIT_BYTES_MAX
+    }
+}
+
+impl<O: Observer> Observer for &O {
+    fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        (**self).poll_cut(cx)
+    }
+
+    fn client_to_server(&self, bytes: usize) {
+        (**self).client_to_server(bytes);
+    }
+
+    fn server_to_client(&self, bytes: usize) {
+        (**self).server_to_client(bytes);
+    }
+
+    fn is_called_away(&self) -> bool {
+        (**self).is_called_away()
+    }
+
+    fn holds(&self, bytes: usize) {
+        (**self).holds(bytes);
+    }
+
+    fn visit_bytes_max(&self) -> usize {
+        (**self).visit_bytes_max()
+    }
 }
 
 /// What a relay holds that is not in its two sockets: whoever has this and the sockets can go on.
@@ -91,7 +125,7 @@ pub(crate) fn resume_plain<'a, O: Observer>(
     server: &'a TcpStream,
     pipes: &'a PipePool,
     state: RelayState,
-    observer: &'a O,
+    observer: O,
 ) -> impl Future<Output = Relayed> + use<'a, O> {
     let mut relay = Relay {
         upload: Direction::new(client, server, pipes, state.upload),
@@ -106,7 +140,7 @@ pub(crate) fn resume_plain<'a, O: Observer>(
 struct Relay<'a, O> {
     upload: Direction<'a>,
     download: Direction<'a>,
-    observer: &'a O,
+    observer: O,
 }
 
 impl<O: Observer> Relay<'_, O> {
@@ -120,9 +154,11 @@ impl<O: Observer> Relay<'_, O> {
                 _ => self.end(CloseReason::Broken),
             });
         }
-        let observer = self.observer;
-        let up = self.upload.poll(cx, |bytes| observer.client_to_server(bytes));
-        let down = self.download.poll(cx, |bytes| observer.server_to_client(bytes));
+        let observer = &self.observer;
+        let visit = observer.visit_bytes_max();
+        let up = self.upload.poll(cx, visit, |bytes| observer.client_to_server(bytes));
+        let down = self.download.poll(cx, visit, |bytes| observer.server_to_client(bytes));
+        observer.holds(self.upload.held_bytes() + self.download.held_bytes());
         let reason = match (up, down) {
             (Poll::Ready(Err(side)), _) => reset_by(side, Side::From),
             (_, Poll::Ready(Err(side))) => reset_by(side, Side::To),
@@ -209,10 +245,11 @@ impl<'a> Direction<'a> {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
+        visit_bytes_max: usize,
         mut moved: impl FnMut(usize),
     ) -> Poll<Result<(), Side>> {
         let ended = match &mut self.state {
-            State::Copying { .. } => match self.poll_copying(cx, &mut moved) {
+            State::Copying { .. } => match self.poll_copying(cx, visit_bytes_max, &mut moved) {
                 Ok(polled) => polled,
                 Err(side) => return Poll::Ready(Err(side)),
             },
@@ -238,9 +275,18 @@ impl<'a> Direction<'a> {
         Poll::Ready(self.to.shutdown_write().map_err(|_| Side::To))
     }
 
+    /// Bytes read that the other side has not taken.
+    fn held_bytes(&self) -> usize {
+        match &self.state {
+            State::Copying { held, taken, .. } => held.len() - taken,
+            State::Splicing(_) | State::Ended => 0,
+        }
+    }
+
     fn poll_copying(
         &mut self,
         cx: &mut Context<'_>,
+        visit_bytes_max: usize,
         moved: &mut impl FnMut(usize),
     ) -> Result<Poll<()>, Side> {
         let State::Copying { held, taken, bulk } = &mut self.state else {
@@ -275,7 +321,7 @@ impl<'a> Direction<'a> {
                 return Ok(Poll::Pending);
             }
             let copied = runtime::scratch(|scratch| {
-                copy_once(self.from, self.to, &mut scratch[..VISIT_BYTES_MAX], held)
+                copy_once(self.from, self.to, &mut scratch[..visit_bytes_max], held)
             })?;
             let Some(Copied { read, written }) = copied else { continue };
             moved(written);

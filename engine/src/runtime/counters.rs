@@ -32,6 +32,8 @@ pub struct Counters {
     pub accept_exhausted: u64,
     /// Pauses made because the descriptor reserve was reached before the limit.
     pub accept_reserve_pauses: u64,
+    /// Connections reset because only the descriptor reserve was left.
+    pub accept_refused: u64,
     /// Descriptors the kernel handed over after their listener had gone; closed.
     pub late_accepts_closed: u64,
     /// Sockets refused because they were not in the namespace asked for.

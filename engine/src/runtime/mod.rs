@@ -24,6 +24,7 @@
 //! * A task that panics loses its own connection and nothing else.
 
 mod counters;
+mod descriptors;
 mod executor;
 mod local;
 mod mailbox;
@@ -45,13 +46,13 @@ mod watched;
 mod wheel;
 
 pub use counters::{Counters, counters};
+pub use descriptors::{DESCRIPTOR_RESERVE, descriptors_max};
 pub use executor::{Runtime, RuntimeError, RuntimeOptions};
 pub use local::{TurnEnd, at_turn_end, random, spawn};
 pub use mailbox::{MailReceiver, MailSender, TrySendError, mailbox};
 pub use net::{
-    ConnectOptions, DESCRIPTOR_RESERVE, DetachedStream, KEEPALIVE, Keepalive, ListenOptions,
-    TcpListener, TcpStream, UdpOptions, UdpSocket, UnixListener, UnixSeqpacket, UnixStream,
-    check_listener,
+    ConnectOptions, DetachedStream, KEEPALIVE, Keepalive, ListenOptions, TcpListener, TcpStream,
+    UdpOptions, UdpSocket, UnixListener, UnixSeqpacket, UnixStream, check_listener,
 };
 pub use netns::NetNamespace;
 pub use reactor::{RING_OPERATIONS, ReactorChoice, ReactorKind, ReactorReport, RingSizes};

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with};
 
+use super::descriptors::unless_reserved;
 use super::net::{Stream, TcpStream};
 
 /// What a pipe is asked to hold. Pages count against `pipe-user-pages-soft` for processes without
@@ -92,6 +93,7 @@ impl Ends {
             return Ok(Ends::Simulated(VecDeque::new()));
         }
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let (read, write) = (unless_reserved(read)?, unless_reserved(write)?);
         let capacity_bytes = fcntl_setpipe_size(&write, PIPE_BYTES)
             .or_else(|_| rustix::pipe::fcntl_getpipe_size(&write))?;
         Ok(Ends::Kernel { read, write, capacity_bytes })

@@ -27,7 +27,7 @@ fn only_what_is_the_endpoints_fault_is_tried_elsewhere() {
         ("its policy says no", CloseReason::ConnectRefused(401), NotTheEndpoint),
         ("its policy forbids", CloseReason::ConnectRefused(403), NotTheEndpoint),
         ("we have no descriptor left", CloseReason::DialFailed(ErrorKind::Other), NotTheEndpoint),
-        ("we are at a bound", CloseReason::LimitReached("a bound"), NotTheEndpoint),
+        ("we are at a bound", CloseReason::LimitReached(crate::Limit::Descriptors), NotTheEndpoint),
         ("we have no certificate", CloseReason::IdentityUnavailable(String::new()), NotTheEndpoint),
         ("we are draining", CloseReason::Drained, NotTheEndpoint),
     ];

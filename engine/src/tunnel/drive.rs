@@ -82,8 +82,9 @@ impl Tunnel {
         // Once draining, nothing more happens by idleness.
         let idle_since = self.idle_since.get().filter(|_| !self.draining.get());
         let idle = idle_since.map(|since| since + self.idle_timeout.get());
+        let leave = self.leave_by.get().filter(|_| self.idle_since.get().is_some());
         let machine = self.core.borrow().machine.next_deadline();
-        [idle, machine]
+        [idle, leave, machine]
             .into_iter()
             .flatten()
             .min()
@@ -91,10 +92,14 @@ impl Tunnel {
     }
 
     /// Without streams, and none can come any more. A server whose tunnel is idle for too long asks the
-    /// client to leave first: it may be opening a stream right now.
+    /// client to leave first: it may be opening a stream right now. One that does not answer is not waited
+    /// for.
     fn is_over(self: &Rc<Self>) -> bool {
         let Some(since) = self.idle_since.get() else { return false };
         if self.core.borrow().machine.has_left() {
+            return true;
+        }
+        if self.leave_by.get().is_some_and(|leave_by| leave_by <= runtime::now()) {
             return true;
         }
         let idle = runtime::now() >= since + self.idle_timeout.get();

@@ -1,13 +1,16 @@
 //! Brings the TLS handshake of one socket to its end.
+//!
+//! A peer that dials and says nothing costs a socket and a task: the machine is made when its first bytes are there.
 
 use std::io;
 
 use ringway_protocols::tls::{self, Handshake, Progress, Records};
 
+use super::Role;
 use crate::{
+    handshakes::{CutForRoom, Handshaking},
     limits::{HANDSHAKE_RECEIVE_BYTES_MAX, HANDSHAKE_TIMEOUT},
     runtime::{self, TcpStream},
-    shard::HandshakePace,
 };
 
 /// Why a handshake did not come about.
@@ -19,6 +22,8 @@ pub(crate) enum HandshakeError {
     TimedOut,
     /// The peer closed, or its socket failed.
     Cut,
+    /// It had waited for its peer for too long while others wanted to begin.
+    CutForRoom,
 }
 
 /// Records of a finished handshake, and the bytes that came behind it.
@@ -30,13 +35,21 @@ pub(crate) struct Secured {
 /// Shakes hands over `socket`, within [`HANDSHAKE_TIMEOUT`], a few steps a turn of the shard's loop.
 pub(crate) async fn handshake(
     socket: &TcpStream,
-    machine: Handshake,
-    pace: &HandshakePace,
+    role: Role,
+    machine: impl FnOnce() -> Result<Handshake, tls::Error>,
+    handshaking: &Handshaking,
 ) -> Result<Secured, HandshakeError> {
-    // Boxed: a connection at rest must not carry the size of its handshake.
-    let shaking = Box::pin(shake_hands(socket, machine, pace));
-    match runtime::timeout(HANDSHAKE_TIMEOUT, shaking).await {
-        Ok(outcome) => outcome,
+    let shaking = async {
+        if role == Role::Server {
+            handshaking.peer(socket.readable()).await;
+        }
+        let machine = machine().map_err(HandshakeError::Tls)?;
+        // Boxed: one that has not begun must not carry the size of one that has.
+        Box::pin(shake_hands(socket, machine, handshaking)).await
+    };
+    match runtime::timeout(HANDSHAKE_TIMEOUT, handshaking.unless_cut(shaking)).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(CutForRoom)) => Err(HandshakeError::CutForRoom),
         Err(_elapsed) => Err(HandshakeError::TimedOut),
     }
 }
@@ -44,12 +57,12 @@ pub(crate) async fn handshake(
 async fn shake_hands(
     socket: &TcpStream,
     mut machine: Handshake,
-    pace: &HandshakePace,
+    handshaking: &Handshaking,
 ) -> Result<Secured, HandshakeError> {
     let mut received = Vec::new();
     let mut to_send = Vec::new();
     loop {
-        pace.step().await;
+        handshaking.step().await;
         let progress = machine.advance(&mut received, &mut to_send);
         send_all(socket, &mut to_send).await.map_err(|_| match &progress {
             // The alert could not be delivered; the reason for it is what matters.
@@ -57,7 +70,9 @@ async fn shake_hands(
             Ok(_) => HandshakeError::Cut,
         })?;
         match progress.map_err(HandshakeError::Tls)? {
-            Progress::NeedsInput => receive_some(socket, &mut received).await?,
+            Progress::NeedsInput => {
+                handshaking.peer(receive_some(socket, &mut received)).await?;
+            }
             Progress::Complete => {
                 let records = machine.finish().map_err(HandshakeError::Tls)?;
                 return Ok(Secured { records, received });

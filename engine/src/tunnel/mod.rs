@@ -44,14 +44,18 @@ use ringway_protocols::{
 use self::{bulk::BulkMeter, core::Core, outgoing::Outgoing, recheck::Watched, stream::StreamCell};
 pub(crate) use self::{
     error::TunnelError,
-    handshake::{HandshakeError, handshake},
+    handshake::{HandshakeError, Secured, handshake},
     pool::{Pool, TunnelKey},
     recheck::Recheck,
     stream::{Received, Sent, TunnelStream},
 };
 use crate::{
+    accounts::{AdmittedTunnel, HeldBytes},
     hash::FastHasher,
-    limits::{ENDING_TUNNEL_IDLE_TIMEOUT, STREAMS_PER_TUNNEL_MAX, TUNNEL_IDLE_TIMEOUT},
+    limits::{
+        ENDING_TUNNEL_IDLE_TIMEOUT, FIRST_STREAM_TIMEOUT, LEAVE_TIMEOUT, STREAMS_PER_TUNNEL_MAX,
+        TUNNEL_IDLE_TIMEOUT,
+    },
     runtime::{self, TcpStream},
 };
 
@@ -86,6 +90,8 @@ pub(crate) struct Tunnel {
     flush_due: Cell<bool>,
     role: Role,
     draining: Cell<bool>,
+    /// When the peer must have left, once it was asked to and there are no streams.
+    leave_by: Cell<Option<Instant>>,
     idle_timeout: Cell<Duration>,
     /// Since when the tunnel has no streams.
     idle_since: Cell<Option<Instant>>,
@@ -93,16 +99,20 @@ pub(crate) struct Tunnel {
     lost: RefCell<Option<TunnelError>>,
     /// So that who judges it again forgets the tunnel with its end.
     watched: OnceCell<Watched>,
+    /// What waits for the socket, at the workload's expense.
+    backlog_held: RefCell<HeldBytes>,
+    admitted: AdmittedTunnel,
 }
 
 impl Tunnel {
-    /// A tunnel over a socket whose TLS handshake is complete; `received` is what came behind it.
+    /// A tunnel over a socket whose TLS handshake is complete.
     pub(crate) fn new(
         socket: TcpStream,
-        records: Records,
-        received: Vec<u8>,
+        secured: Secured,
         role: Role,
+        admitted: AdmittedTunnel,
     ) -> Rc<Self> {
+        let Secured { records, received } = secured;
         let machine = match role {
             Role::Client => {
                 let streams_max = STREAMS_PER_TUNNEL_MAX as u32;
@@ -127,11 +137,17 @@ impl Tunnel {
             flush_due: Cell::new(false),
             role,
             draining: Cell::new(false),
-            idle_timeout: Cell::new(TUNNEL_IDLE_TIMEOUT),
+            leave_by: Cell::new(None),
+            idle_timeout: Cell::new(match role {
+                Role::Client => TUNNEL_IDLE_TIMEOUT,
+                Role::Server => FIRST_STREAM_TIMEOUT,
+            }),
             idle_since: Cell::new(Some(runtime::now())),
             bulk_until: Cell::new(None),
             lost: RefCell::default(),
             watched: OnceCell::new(),
+            backlog_held: RefCell::new(HeldBytes::none(admitted.account())),
+            admitted,
         });
         tunnel.flush_at_turn_end();
         tunnel
@@ -184,6 +200,7 @@ impl Tunnel {
     /// Takes no new streams; the tunnel ends when the open ones have.
     pub(crate) fn drain(self: &Rc<Self>) {
         if !self.draining.replace(true) {
+            self.leave_by.set(Some(runtime::now() + LEAVE_TIMEOUT));
             self.core.borrow_mut().machine.go_away(ErrorCode::NO_ERROR);
             self.flush_at_turn_end();
             self.wake_driver();

@@ -17,6 +17,7 @@ use ringway_protocols::{hbone::ConnectRequest, identity::Identity};
 
 use super::{Tunnel, TunnelStream};
 use crate::{
+    accounts::Limit,
     close::CloseReason,
     hash::FastHasher,
     limits::{STREAMS_PER_TUNNEL_MAX, TUNNELS_PER_DESTINATION_MAX},
@@ -132,7 +133,7 @@ impl Pool {
             return Ok(dial.clone());
         }
         if destination.tunnels.len() >= TUNNELS_PER_DESTINATION_MAX {
-            return Err(CloseReason::LimitReached("tunnels per destination"));
+            return Err(CloseReason::LimitReached(Limit::TunnelsPerDestination));
         }
         let state = Rc::new(Dial::default());
         destination.dial = Some(state.clone());

@@ -94,7 +94,7 @@ impl Tunnel {
                 if cell.meter.moved(gathered.payload_bytes, now) {
                     self.bulk_until.set(Some(now + BULK_WINDOW));
                 }
-                cell.deliver(slices, gathered.payload_bytes)
+                cell.deliver(slices, gathered.payload_bytes, self.admitted.account())
             }
             None => gathered.payload_bytes,
         };

@@ -5,21 +5,26 @@ use std::{io, rc::Rc};
 use ringway_protocols::hbone::{ErrorCode, StreamId};
 
 use super::{
-    Tunnel, TunnelError, TunnelStream,
+    Role, Tunnel, TunnelError, TunnelStream,
     core::Core,
     slots::{self, Slots},
     stream::StreamCell,
 };
 use crate::{
-    limits::{BULK_WINDOW, COALESCE_BYTES_MAX, TUNNEL_BACKLOG_BYTES_MAX},
+    limits::{
+        BULK_WINDOW, COALESCE_BYTES_MAX, LEAVE_TIMEOUT, TUNNEL_BACKLOG_BYTES_MAX,
+        TUNNEL_BACKLOG_BYTES_SCARCE, TUNNEL_IDLE_TIMEOUT,
+    },
     runtime::{self, TcpStream, TurnEnd},
 };
 
 impl Tunnel {
     pub(super) fn may_send(&self, id: StreamId) -> bool {
         let core = self.core.borrow();
-        core.outgoing.backlog_bytes() < TUNNEL_BACKLOG_BYTES_MAX
-            && core.machine.send_capacity(id) > 0
+        let backlog = core.outgoing.backlog_bytes();
+        let has_room = backlog < TUNNEL_BACKLOG_BYTES_SCARCE
+            || (backlog < TUNNEL_BACKLOG_BYTES_MAX && self.admitted.account().scarce().is_none());
+        has_room && core.machine.send_capacity(id) > 0
     }
 
     pub(super) fn wake_when_sendable(&self, id: StreamId) {
@@ -50,6 +55,7 @@ impl Tunnel {
             }
             Ok::<_, io::Error>((read, self.send_read(&mut core, id, slots, read)))
         });
+        self.account_backlog();
         let (read, outcome) = sent?;
         cell.reads_bulk.set(read >= slots::FIRST_PAYLOAD_BYTES);
         match outcome {
@@ -118,7 +124,11 @@ impl Tunnel {
         let mut streams = self.streams.borrow_mut();
         streams.remove(&id);
         if streams.is_empty() {
-            self.idle_since.set(Some(runtime::now()));
+            let now = runtime::now();
+            self.idle_since.set(Some(now));
+            if self.draining.get() {
+                self.leave_by.set(Some(now + LEAVE_TIMEOUT));
+            }
             drop(streams);
             self.wake_driver();
         }
@@ -128,6 +138,9 @@ impl Tunnel {
         let cell = StreamCell::new();
         self.streams.borrow_mut().insert(id, cell.clone());
         self.idle_since.set(None);
+        if self.role == Role::Server {
+            self.idle_timeout.set(TUNNEL_IDLE_TIMEOUT);
+        }
         TunnelStream::new(self.clone(), id, cell)
     }
 
@@ -144,12 +157,17 @@ impl Tunnel {
         let all_out =
             core.outgoing.flush(&self.socket).map_err(|error| TunnelError::Io(error.kind()))?;
         drop(core);
+        self.account_backlog();
         if all_out {
             self.wake_waiting();
         } else {
             self.wake_driver();
         }
         Ok(())
+    }
+
+    fn account_backlog(&self) {
+        self.backlog_held.borrow_mut().set(self.core.borrow().outgoing.backlog_bytes());
     }
 
     pub(super) fn has_backlog(&self) -> bool {

@@ -9,13 +9,19 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     io::{self, IoSlice},
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
 };
 
 use ringway_protocols::hbone::{ConnectResponse, ErrorCode, LocalEnd, StreamEnd, StreamId};
 
 use super::{Tunnel, TunnelError};
-use crate::{buffers, runtime::TcpStream, telemetry::ByteCounters};
+use crate::{
+    accounts::{Account, HeldBytes, Limit},
+    buffers,
+    runtime::TcpStream,
+    telemetry::ByteCounters,
+};
 
 /// A stream as its tunnel knows it.
 pub(super) struct StreamCell {
@@ -43,6 +49,8 @@ struct Sink {
 struct Backlog {
     bytes: Vec<u8>,
     taken: usize,
+    /// At whose expense.
+    held: Option<HeldBytes>,
 }
 
 /// How the peer's direction stands.
@@ -57,6 +65,8 @@ enum Incoming {
     Reset(ErrorCode),
     /// The application does not take bytes any more: writing to it failed.
     ApplicationGone,
+    /// The application does not take its bytes, and its workload may hold no more.
+    LimitReached(Limit),
     /// The tunnel broke.
     TunnelLost(TunnelError),
 }
@@ -76,7 +86,12 @@ impl StreamCell {
     }
 
     /// Takes bytes the peer sent. Returns for how many of them credit may go back at once.
-    pub(super) fn deliver(&self, slices: &[IoSlice<'_>], total: usize) -> usize {
+    pub(super) fn deliver(
+        &self,
+        slices: &[IoSlice<'_>],
+        total: usize,
+        account: &Arc<Account>,
+    ) -> usize {
         let mut backlog = self.backlog.borrow_mut();
         let written = match self.sink.get() {
             Some(sink) if backlog.is_empty() => match sink.application.try_writev(slices) {
@@ -93,8 +108,13 @@ impl StreamCell {
             _ => 0,
         };
         if written < total {
+            if let Some(limit) = account.scarce() {
+                drop(backlog);
+                self.end(Incoming::LimitReached(account.refused(limit)));
+                return total;
+            }
             let was_empty = backlog.is_empty();
-            backlog.keep(slices, written);
+            backlog.keep(slices, written, account);
             if was_empty {
                 self.wake();
             }
@@ -121,7 +141,10 @@ impl StreamCell {
     fn is_over(&self) -> bool {
         !matches!(
             *self.incoming.borrow(),
-            Incoming::Open | Incoming::Ended | Incoming::ApplicationGone
+            Incoming::Open
+                | Incoming::Ended
+                | Incoming::ApplicationGone
+                | Incoming::LimitReached(_)
         )
     }
 
@@ -165,7 +188,7 @@ impl Backlog {
         self.taken == self.bytes.len()
     }
 
-    fn keep(&mut self, slices: &[IoSlice<'_>], mut skip: usize) {
+    fn keep(&mut self, slices: &[IoSlice<'_>], mut skip: usize, account: &Arc<Account>) {
         if self.bytes.capacity() == 0 {
             self.bytes = buffers::take();
         }
@@ -174,9 +197,12 @@ impl Backlog {
             self.bytes.extend_from_slice(&slice[skipped..]);
             skip -= skipped;
         }
+        let bytes = self.bytes.len();
+        self.held.get_or_insert_with(|| HeldBytes::none(account)).set(bytes);
     }
 
     fn release(&mut self) {
+        self.held = None;
         self.taken = 0;
         buffers::give_back(std::mem::take(&mut self.bytes));
     }
@@ -201,6 +227,8 @@ pub(crate) enum Received {
     Reset(ErrorCode),
     /// The application aborted while the peer was still sending.
     ApplicationGone,
+    /// The application does not take its bytes, and its workload may hold no more.
+    LimitReached(Limit),
     /// The tunnel broke.
     TunnelLost(TunnelError),
 }
@@ -317,6 +345,7 @@ impl TunnelStream {
             Incoming::LetGo => Received::LetGo,
             Incoming::Reset(code) => Received::Reset(*code),
             Incoming::ApplicationGone => Received::ApplicationGone,
+            Incoming::LimitReached(limit) => Received::LimitReached(*limit),
             Incoming::TunnelLost(error) => Received::TunnelLost(error.clone()),
         };
         if self.received_end.get() && matches!(received, Received::End) {

@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::io::Read;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ringway_engine::runtime::{
@@ -105,9 +107,9 @@ fn no_descriptors_is_a_pause_and_no_spin(choice: ReactorChoice) {
         let before = counters();
         sleep(Duration::from_millis(400)).await;
         let after = counters();
-        // 5 + 10 + 20 + 40 + 80 + 100 + 100 ms make seven attempts; a spin makes a million.
+        // 5 + 10 + 20 + 40 + 50 + 50 … ms make eleven attempts; a spin makes a million.
         let attempts = after.accept_exhausted - before.accept_exhausted;
-        assert!((1..=12).contains(&attempts), "{attempts} attempts in 400 ms");
+        assert!((1..=20).contains(&attempts), "{attempts} attempts in 400 ms");
         // Every newcomer is an edge.
         let turns = after.turns - before.turns;
         assert!(turns < 3 * CLIENTS as u64, "{turns} turns");
@@ -126,9 +128,11 @@ fn no_descriptors_is_a_pause_and_no_spin(choice: ReactorChoice) {
 fn a_reserve_of_descriptors_is_kept(choice: ReactorChoice) {
     const CLIENTS: usize = 500;
     run_on(choice, async {
-        let limit = descriptors() + 3 * DESCRIPTOR_RESERVE as usize;
+        let limit = descriptors() + 4 * DESCRIPTOR_RESERVE as usize;
         let limited = Limited::to(limit);
         let (listener, address) = listen();
+        let refused = Arc::new(AtomicU64::new(0));
+        listener.count_refusals_in(refused.clone());
         let mut clients = super::children::clients(address, CLIENTS);
         let accepted = Rc::new(std::cell::RefCell::new(Vec::new()));
         let sink = accepted.clone();
@@ -146,15 +150,31 @@ fn a_reserve_of_descriptors_is_kept(choice: ReactorChoice) {
         let free = limit - descriptors();
         assert!(free >= DESCRIPTOR_RESERVE as usize / 2, "{free} left");
         assert!(accepted.borrow().len() > DESCRIPTOR_RESERVE as usize);
-        while accepted.borrow().len() < CLIENTS {
-            // Whoever leaves makes room for one that waits.
-            accepted.borrow_mut().retain(|_| false);
-            sleep(Duration::from_millis(20)).await;
-            if counters().accepted == CLIENTS as u64 {
-                break;
-            }
+        // Whoever finds no room is told so.
+        while counters().accepted + counters().accept_refused < CLIENTS as u64 {
+            sleep(Duration::from_millis(5)).await;
         }
-        assert_eq!(counters().accepted, CLIENTS as u64);
+        assert_eq!(refused.load(Ordering::Relaxed), counters().accept_refused);
+        // Dials have a reserve of their own, and get none of the other.
+        let mut dialled = Vec::new();
+        let refused = loop {
+            match dial(address).await {
+                Ok(stream) => dialled.push(stream),
+                Err(error) => break error.raw_os_error(),
+            }
+            assert!(dialled.len() <= 2 * DESCRIPTOR_RESERVE as usize, "they have no end");
+        };
+        assert_eq!(refused, Some(rustix::io::Errno::MFILE.raw_os_error()));
+        assert!(dialled.len() >= DESCRIPTOR_RESERVE as usize / 2, "{} dials", dialled.len());
+        drop(dialled);
+        // Whoever leaves makes room for the next.
+        let before = counters().accepted;
+        accepted.borrow_mut().clear();
+        let next = dial(address).await.expect("there is room again");
+        while counters().accepted == before {
+            sleep(Duration::from_millis(5)).await;
+        }
+        drop(next);
         server.abort();
         drop(limited);
         clients.kill().expect("still there");

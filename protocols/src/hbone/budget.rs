@@ -13,52 +13,65 @@ use std::time::{Duration, Instant};
 
 use super::error::{Abuse, Error};
 
-/// CONTINUATION frames in one header block. Our largest list is 64 KiB, five frames of the smallest
-/// maximum size.
-pub(super) const CONTINUATIONS_MAX: u32 = 8;
+crate::bounds! {
+    /// Our largest list is 64 KiB, five frames of the smallest maximum size.
+    pub(super) const CONTINUATIONS_MAX: u32 = 8;
+    Count per Tunnel: "GOAWAY with ENHANCE_YOUR_CALM"
 
-/// Settings in one SETTINGS frame. Nine are registered; the rest is room for greasing and
-/// experiments.
-pub(super) const SETTINGS_PER_FRAME_MAX: u32 = 64;
+    /// Settings in one SETTINGS frame. Nine are registered; the rest is room for greasing and experiments.
+    pub(super) const SETTINGS_PER_FRAME_MAX: u32 = 64;
+    Count per Tunnel: "GOAWAY with ENHANCE_YOUR_CALM"
 
-/// Answers that wait in the output queue because the peer does not read. A thousand RST_STREAMs are
-/// 13 KB.
-pub(super) const PROVOKED_OUTPUT_BYTES_MAX: usize = 64 * 1024;
+    /// Answers that wait in the output queue because the peer does not read. A thousand RST_STREAMs are 13 KB.
+    pub(super) const PROVOKED_OUTPUT_BYTES_MAX: usize = 64 * 1024;
+    Bytes per Tunnel: "GOAWAY with ENHANCE_YOUR_CALM"
 
-/// How long a connection may take to show its preface and SETTINGS.
-pub(super) const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+    /// How long a connection may take to show its preface and SETTINGS.
+    pub(super) const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+    Time per Tunnel: "the tunnel is closed"
 
-/// How long a header block may stay open. Nothing else can be received meanwhile.
-pub(super) const HEADER_BLOCK_TIMEOUT: Duration = Duration::from_secs(10);
+    /// How long a header block may stay open. Nothing else can be received meanwhile.
+    pub(super) const HEADER_BLOCK_TIMEOUT: Duration = Duration::from_secs(10);
+    Time per Tunnel: "the tunnel is closed"
 
-/// Streams whose end is remembered, so that a late frame is told from a wrong one. Must cover what
-/// can be in flight when a whole tunnel of streams ends at once; beyond it late frames get the
-/// benefit of the doubt.
-pub(super) const ENDED_STREAMS_REMEMBERED: usize = 64;
+    /// Streams whose end is remembered, so that a late frame is told from a wrong one. Must cover what can be in
+    /// flight when a whole tunnel of streams ends at once; beyond it late frames get the benefit of the doubt.
+    pub(super) const ENDED_STREAMS_REMEMBERED: usize = 64;
+    Count per Tunnel: "the oldest is forgotten"
 
-/// Streams that ended while bytes of theirs are still with the application, as a multiple of the
-/// open ones allowed. Each costs a map entry, so without a bound a peer could pile them up behind
-/// an application that does not read.
-pub(super) const ENDED_STREAMS_UNRELEASED_FACTOR: usize = 2;
+    /// Streams that ended while bytes of theirs are still with the application, as a multiple of the open ones
+    /// allowed. Each costs a map entry, so without a bound a peer could pile them up behind an application that does
+    /// not read.
+    pub(super) const ENDED_STREAMS_UNRELEASED_FACTOR: usize = 2;
+    Count per Tunnel: "REFUSED_STREAM"
 
-/// Buffers for split frames and header blocks above this are given back as soon as they are empty.
-pub(super) const BUFFER_BYTES_KEPT: usize = 1024;
+    /// Buffers for split frames and header blocks above this are given back as soon as they are empty.
+    pub(super) const BUFFER_BYTES_KEPT: usize = 1024;
+    Bytes per Tunnel: "the buffer is freed"
 
-/// Heap a connection may hold at the end of any call, for the largest settings that are used (a
-/// server's) and without counting what its own side queued (requests, responses, credit): a split
-/// header block, the two header tables, 600 stream entries, the queues. Asserted in the abuse
-/// tests.
-pub const RETAINED_BYTES_MAX: usize = 384 * 1024;
+    /// Heap the state machine of a tunnel may hold at the end of any call, for the largest settings that are used (a
+    /// server's) and without counting what its own side queued (requests, responses, credit): a split header block,
+    /// the two header tables, 600 stream entries, the queues.
+    pub const RETAINED_BYTES_MAX: usize = 384 * 1024;
+    Bytes per Tunnel: "GOAWAY with ENHANCE_YOUR_CALM"
+}
 
 /// One bucket.
-struct Limit {
-    abuse: Abuse,
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    /// What goes into it.
+    pub abuse: Abuse,
     /// Frames it takes at once.
-    burst: u16,
+    pub burst: u16,
     /// Frames a second it empties by.
-    per_second: u16,
+    pub per_second: u16,
     /// Units of useful work that pay for one frame more; `None` if nothing does.
-    price: Option<u32>,
+    pub price: Option<u32>,
+}
+
+/// The budget of each kind of frame that carries nothing, for the documentation.
+pub fn budgets() -> impl Iterator<Item = Limit> {
+    LIMITS.into_iter()
 }
 
 /// A DATA frame with payload, in either direction, is worth this many units…

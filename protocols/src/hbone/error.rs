@@ -207,6 +207,8 @@ pub enum Abuse {
     FramesOnClosedStreams,
     /// Answers provoked while the peer does not read them.
     UnreadAnswers,
+    /// More memory held for the peer than a tunnel may hold, whatever it is made of.
+    Memory,
 }
 
 impl fmt::Display for Abuse {
@@ -230,6 +232,7 @@ impl fmt::Display for Abuse {
             Self::WindowUpdates => "WINDOW_UPDATEs in tiny steps",
             Self::FramesOnClosedStreams => "too many frames for closed streams",
             Self::UnreadAnswers => "answers provoked without reading them",
+            Self::Memory => "more memory held than a tunnel may hold",
         })
     }
 }

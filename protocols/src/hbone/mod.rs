@@ -17,7 +17,7 @@
 //! **Invariant:** of HTTP there is exactly one method here, CONNECT. No request body, no push, no
 //! priorities, and no way to reach the headers of an application's own HTTP.
 
-mod budget;
+pub mod budget;
 mod code;
 mod connection;
 mod error;

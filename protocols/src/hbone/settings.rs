@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::budget::RETAINED_BYTES_MAX;
 use super::error::{Error, Misbehaviour};
 use super::frame::{
     self, FRAME_BYTES_DEFAULT, FRAME_BYTES_LIMIT, U31_MAX, WINDOW_BYTES_DEFAULT, setting,
@@ -22,6 +23,8 @@ pub struct Settings {
     /// Server: streams the client may have open. Client: streams we open, whatever the server
     /// allows.
     pub streams_max: u32,
+    /// Heap that may be held for the peer, but for what waits to be sent.
+    pub retained_bytes_max: usize,
     /// From the start, or from the last answer, to the next PING. Zero: none are sent.
     pub ping_interval: Duration,
     /// How long the peer may be silent after a PING.
@@ -42,6 +45,7 @@ impl Settings {
             frame_bytes_max: 1024 * 1024,
             header_list_bytes_max: 64 * 1024,
             streams_max: 200,
+            retained_bytes_max: RETAINED_BYTES_MAX,
             ping_interval: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(20),
         }

@@ -20,8 +20,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroize;
 
 use super::{
+    bounds::{CLIENT_CONFIGS_MAX, RECORDS_PER_KEY, SESSION_SERVERS_MAX, TICKETS_PER_SERVER},
     error::Error,
-    records::{RECORDS_PER_KEY, RecordLayer},
+    records::RecordLayer,
     revocation::RevocationLists,
     tickets::Tickets,
     trust::{Trust, Validity, system_time, validity},
@@ -31,12 +32,6 @@ use crate::identity::Identity;
 
 /// The one protocol inside our TLS.
 pub(super) const ALPN: &[u8] = b"h2";
-/// Sets of expected identities whose configuration is kept, so that their sessions can be resumed.
-const CLIENT_CONFIGS_MAX: usize = 1024;
-/// Servers whose sessions are kept, up to [`TICKETS_PER_SERVER`] each, about 1 KiB a ticket.
-const SESSION_SERVERS_MAX: usize = 256;
-/// What rustls' store keeps of one server.
-const TICKETS_PER_SERVER: usize = 8;
 
 /// What an identity proves itself with, as it comes from a certificate authority.
 pub struct Material {

@@ -18,6 +18,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::{
+    bounds::{HANDSHAKE_BYTES_MAX, PEER_CHAIN_BYTES_MAX},
     connection::{Connection, Step},
     credentials::{ALPN, Credentials},
     error::{Error, Misbehaviour},
@@ -29,12 +30,6 @@ use crate::identity::Identity;
 
 /// The name in our ClientHello's stead: none is sent and none is looked at.
 const SERVER_NAME: &str = "hbone.invalid";
-/// What a peer may send in one handshake. A chain of certificates is some KiB; what is behind the last
-/// message may come with it and does not count.
-const HANDSHAKE_BYTES_MAX: usize = 128 * 1024;
-/// What is kept of a peer's certificates for as long as the session lasts, so that it can be judged
-/// again: a longer chain is refused. Four certificates of RSA-4096 fit; ours take half a KiB.
-const PEER_CHAIN_BYTES_MAX: usize = 12 * 1024;
 
 /// A handshake in progress.
 pub struct Handshake {

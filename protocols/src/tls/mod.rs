@@ -11,6 +11,7 @@
 //! the first one. One that goes on is judged again by [`Records::judge_again`] when what its peer is judged
 //! by has changed.
 
+pub mod bounds;
 mod connection;
 mod credentials;
 mod error;

@@ -17,12 +17,12 @@ use rustls::{
     time_provider::TimeProvider,
 };
 
-use super::{error::Error, trust::system_time};
+use super::{
+    bounds::{LIFETIME_MAX, SESSION_BYTES_MAX},
+    error::Error,
+    trust::system_time,
+};
 
-/// How long a ticket is good for, if the certificate is (RFC 8446 §4.6.1 allows seven days).
-const LIFETIME_MAX: Duration = Duration::from_secs(12 * 60 * 60);
-/// The longest session that is made into a ticket. What makes one long is the client's chain.
-const SESSION_BYTES_MAX: usize = 8 * 1024;
 /// What the key is for.
 const PURPOSE: &[u8] = b"ringway session ticket";
 

@@ -309,6 +309,51 @@ fn a_hostile_server() {
     attack("GOAWAY", client(0), 8, Abuse::GoAways, |_| go_away(0, ErrorCode::NO_ERROR));
 }
 
+/// Whatever a peer makes us hold, there is one bound for the sum. It is lowered here, because nothing that is known
+/// reaches it.
+#[test]
+fn the_ledger_of_memory_ends_what_no_single_bound_sees() {
+    let settings = Settings { retained_bytes_max: 24 * 1024, ..Settings::server() };
+    let lowered = || {
+        let mut victim = Victim::new(End::server(settings, Instant::now()), Engine::Ready);
+        victim.end.feed(&client_hello(), 999, Instant::now()).unwrap();
+        victim.end.output();
+        victim
+    };
+    // A block in parts, each within every bound of its own.
+    let unfinished = |n| match n {
+        0 => frame(kind::HEADERS, 0, 1, &vec![0x82; 8_000]),
+        _ => frame(kind::CONTINUATION, 0, 1, &vec![0x82; 8_000]),
+    };
+    attack("parts of a block", lowered(), 4, Abuse::Memory, unfinished);
+    // One frame that comes byte by byte.
+    let whole = frame(kind::HEADERS, flag::END_HEADERS, 1, &vec![0x82; 60_000]);
+    let trickle = move |n: u32| whole[n as usize * 100..][..100].to_vec();
+    attack("a frame in pieces", lowered(), 400, Abuse::Memory, trickle);
+}
+
+#[test]
+fn a_frame_that_trickles_is_cut_at_its_deadline() {
+    let start = Instant::now();
+    let mut end = End::server(Settings::server(), start);
+    end.feed(&client_hello(), 999, start).unwrap();
+    let request = frame(kind::HEADERS, flag::END_HEADERS, 1, &[0x82; 100]);
+    let mut now = start;
+    let mut cut = None;
+    for byte in &request[..request.len() - 1] {
+        now += Duration::from_secs(1);
+        end.feed(&[*byte], 1, now).unwrap();
+        if end.machine.next_deadline().is_some_and(|deadline| deadline <= now) {
+            cut = end.machine.handle_timeout(now).err();
+        }
+        if cut.is_some() {
+            break;
+        }
+    }
+    assert_eq!(cut, Some(Error::PeerSilent(Silence::HeaderBlockUnfinished)));
+    assert!(now - start <= Duration::from_secs(20), "{:?}", now - start);
+}
+
 #[test]
 fn an_interactive_session_of_single_bytes_is_work() {
     let mut victim = Victim::server(Engine::Ready);

@@ -11,6 +11,7 @@ mod handover;
 mod hostile;
 mod interop;
 mod lifecycle;
+mod limits;
 mod modes;
 mod policy;
 mod traffic;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringway_engine::limits::Limits;
+
 /// The settings of one node. [`NodeConfig::default`] is what a Node document without any key would give.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
@@ -45,6 +47,8 @@ pub struct NodeConfig {
     pub original_source: OriginalSource,
     /// Whether to listen on IPv6 too.
     pub ipv6: bool,
+    /// The bounds that are not the defaults.
+    pub limits: Limits,
     /// The ports of the data plane, in every captured namespace.
     pub ports: Ports,
     /// The addresses of the process's own servers.
@@ -74,6 +78,7 @@ impl Default for NodeConfig {
             packet_mark: Mode::Shared.packet_mark(),
             original_source: OriginalSource::Auto,
             ipv6: true,
+            limits: Limits::default(),
             ports: Ports::default(),
             listen: Listen::default(),
             log: LogConfig::default(),

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use ringway_engine::limits::{AUTOMATIC, Limits};
 use ringway_protocols::identity::Identity;
 
 use self::captured::{CapturedWorkload, captured, report_shared_namespaces};
@@ -72,6 +73,7 @@ pub(crate) const SPEC_KEYS: &[&str] = &[
     "cores",
     "drainDeadline",
     "ipv6",
+    "limits",
     "listen",
     "locality",
     "log",
@@ -147,6 +149,7 @@ fn config(fields: &mut Fields<'_, '_>, directory: &Path, context: &mut Context) 
             .optional("originalSource", word(ORIGINAL_SOURCES))
             .unwrap_or(default.original_source),
         ipv6: fields.optional("ipv6", boolean).unwrap_or(default.ipv6),
+        limits: fields.optional("limits", limits).unwrap_or(default.limits),
         ports: fields.optional("ports", ports).unwrap_or(default.ports),
         listen: fields.optional("listen", listen).unwrap_or(default.listen),
         log: fields.optional("log", log).unwrap_or(default.log),
@@ -275,6 +278,23 @@ fn mark(value: &Value, reporter: &mut Reporter) -> Option<Option<u32>> {
         Content::Scalar(scalar) if &*scalar.text == "none" => Some(None),
         _ => integer(1..=u64::from(u32::MAX))(value, reporter).map(|mark| Some(mark as u32)),
     }
+}
+
+fn limits(value: &Value, reporter: &mut Reporter) -> Option<Limits> {
+    mapping("limits", value, reporter, |fields| {
+        let mut limits = Limits::default();
+        for setting in Limits::SETTINGS {
+            if let Some(given) = fields.optional(setting.key, integer(setting.range.clone())) {
+                *limits.value_mut(setting.key) = given;
+            }
+        }
+        let Limits { connections_per_process: all, connections_per_workload: one, .. } = limits;
+        if all != AUTOMATIC && one > all {
+            let message = "`connectionsPerWorkload` is more than `connectionsPerProcess`";
+            fields.reporter.report(Problem::error(fields.place("connectionsPerWorkload"), message));
+        }
+        limits
+    })
 }
 
 fn ports(value: &Value, reporter: &mut Reporter) -> Option<Ports> {

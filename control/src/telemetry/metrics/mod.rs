@@ -8,6 +8,7 @@ mod table;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use ringway_engine::LimitReached;
 use ringway_engine::runtime::Counters;
 use ringway_engine::telemetry::{PeerLabels, Reporter, TrafficLabels, TrafficTotals};
 
@@ -65,6 +66,8 @@ pub struct Facts {
     pub dry_runs: (u64, u64),
     /// What each shard counted.
     pub shards: Vec<ShardFacts>,
+    /// How often each workload reached each limit.
+    pub limits_reached: Vec<LimitReached>,
     /// Access records lost.
     pub records_lost: u64,
     /// Log lines lost.
@@ -225,6 +228,11 @@ fn render_metric(
         }
         "ringway_shard_wrong_namespace" => {
             by_shard(&mut family, facts, |shard| shard.wrong_namespace);
+        }
+        "ringway_limit_reached" => {
+            for reached in &facts.limits_reached {
+                family.sample([reached.limit.name(), &*reached.workload], reached.times);
+            }
         }
         "ringway_access_records_lost" => family.sample([], facts.records_lost),
         "ringway_log_lines_lost" => family.sample([], facts.log_lines_lost),

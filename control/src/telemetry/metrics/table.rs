@@ -211,6 +211,13 @@ pub const METRICS: &[Metric] = &[
         "Sockets refused because they were in another network namespace than asked for.",
     ),
     row(
+        "ringway_limit_reached",
+        Counter,
+        None,
+        &["limit", "workload"],
+        "How often traffic of a workload met a bound; `docs/limits.md` says what happened then.",
+    ),
+    row(
         "ringway_access_records_lost",
         Counter,
         None,

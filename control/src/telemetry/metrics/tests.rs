@@ -58,6 +58,11 @@ fn facts() -> Facts {
         sockets_open: [2, 1],
         workloads_active: 1,
         captures_started: 1,
+        limits_reached: vec![LimitReached {
+            limit: ringway_engine::Limit::ConnectionsPerWorkload,
+            workload: "c1//Pod/shop/web".into(),
+            times: 12,
+        }],
         process: ProcessFacts {
             open_descriptors: 40,
             descriptors_max: 1024,

@@ -1,25 +1,27 @@
 //! TCP listeners: accept without ever spinning, stopping or leaking.
 //!
 //! What can go wrong with an accept falls into three classes: the peer has gone (skipped), we are
-//! out of descriptors or memory (a pause, 5 ms doubling to 100 ms), or the listener itself is
-//! broken (told). Before the descriptors run out, a reserve is kept: the newest connection's
-//! descriptor number shows how full the table is, and within [`DESCRIPTOR_RESERVE`] of the limit
-//! new connections wait in the kernel's queue, so that dials, control plane and admin still get
-//! theirs. A multishot accept, which takes all that wait, is used only while there is room for a
+//! out of descriptors or memory (a pause, 5 ms doubling to 50 ms), or the listener itself is
+//! broken (told). Before the descriptors run out, a reserve is kept: within twice the
+//! [`DESCRIPTOR_RESERVE`](super::super::DESCRIPTOR_RESERVE) of the limit new connections are reset,
+//! so that their clients know, a few at a time between pauses, so that a storm of them costs next to
+//! nothing. A multishot accept, which takes all that wait, is used only while there is room for a
 //! full backlog above that.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with, sockopt};
-use rustix::process::{Resource, getrlimit};
 
+use super::super::descriptors::{accepts_max, is_reserved};
 use super::super::local::{self, Local};
 use super::super::netns::NetNamespace;
 use super::super::socket;
@@ -28,14 +30,14 @@ use super::super::watch::{Accepts, Watch};
 use super::super::watched::Watched;
 use super::{ListenOptions, TcpStream};
 
-/// Descriptors that accepting leaves to the rest of the process (a quarter of them at most).
-pub const DESCRIPTOR_RESERVE: u64 = 64;
 /// Connections one listener gives out per turn of its shard; then the others have theirs.
 const ACCEPTS_PER_TURN_MAX: u32 = 64;
 /// Assumed of listeners that others have made: the kernel's own upper bound, by default.
 const BACKLOG_UNKNOWN: u32 = 4096;
 const PAUSE_MIN: Duration = Duration::from_millis(5);
-const PAUSE_MAX: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+/// Connections reset between two pauses while only the reserve is left.
+const REFUSALS_PER_PAUSE_MAX: usize = 64;
 
 /// A listening socket of the kernel.
 #[derive(Debug)]
@@ -43,13 +45,15 @@ pub(super) struct KernelListener {
     io: Watched,
     transparent: bool,
     /// Where the descriptor table counts as full.
-    descriptors_max: u64,
+    accepts_max: u64,
     pause: Cell<Duration>,
     /// How full the descriptor table is: the number of the newest descriptor.
     newest: Cell<u64>,
     backlog: u64,
     turn: Cell<u64>,
     accepted_in_turn: Cell<u32>,
+    /// Where those are counted, too, that were reset to keep the reserve.
+    refusals: OnceCell<Arc<AtomicU64>>,
 }
 
 impl KernelListener {
@@ -86,19 +90,28 @@ impl KernelListener {
         KernelListener {
             io: Watched::with_watch(fd, Watch::listener()),
             transparent,
-            descriptors_max: descriptors_max(),
+            accepts_max: accepts_max(),
             pause: Cell::new(PAUSE_MIN),
             newest: Cell::new(newest),
             backlog: u64::from(backlog),
             turn: Cell::new(0),
             accepted_in_turn: Cell::new(0),
+            refusals: OnceCell::new(),
         }
+    }
+
+    pub(super) fn count_refusals_in(&self, counter: Arc<AtomicU64>) {
+        // The first to ask is the one whose listener it is.
+        let _ = self.refusals.set(counter);
     }
 
     pub(super) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         loop {
             self.keep_reserve().await;
             match poll_fn(|cx| self.poll_accept(cx)).await {
+                Ok((stream, _)) if is_reserved(self.newest.get(), self.accepts_max) => {
+                    self.refuse(stream);
+                }
                 Ok(accepted) => {
                     self.pause.set(PAUSE_MIN);
                     return Ok(accepted);
@@ -167,8 +180,11 @@ impl KernelListener {
             let Poll::Ready(accepted) = self.poll_next(&local, cx) else { return Poll::Pending };
             match accepted {
                 Ok(accepted) => {
-                    local.count(|counters| counters.accepted += 1);
-                    return Poll::Ready(Ok(self.admit(accepted)));
+                    let accepted = self.admit(accepted);
+                    if !is_reserved(self.newest.get(), self.accepts_max) {
+                        local.count(|counters| counters.accepted += 1);
+                    }
+                    return Poll::Ready(Ok(accepted));
                 }
                 Err(errno) if is_skipped(errno) => {
                     local.count(|counters| counters.accept_skipped += 1);
@@ -224,15 +240,41 @@ impl KernelListener {
         self.accepted_in_turn.get() <= ACCEPTS_PER_TURN_MAX
     }
 
-    /// Waits while the lowest free descriptor is one of the reserve.
+    /// While the lowest free descriptor is one of the reserve: resets those that wait, and rests.
     async fn keep_reserve(&self) {
-        while self.newest.get() >= self.descriptors_max {
+        while is_reserved(self.newest.get(), self.accepts_max) {
             self.newest.set(self.lowest_free());
-            if self.newest.get() < self.descriptors_max {
+            if !is_reserved(self.newest.get(), self.accepts_max) {
                 break;
             }
+            self.refuse_waiting();
             local::expect_current("accept").count(|counters| counters.accept_reserve_pauses += 1);
             self.rest().await;
+        }
+    }
+
+    fn refuse_waiting(&self) {
+        let local = local::expect_current("accept");
+        // A multishot accept would go on taking what there is.
+        if self.io.token().is_some() {
+            local.reactor.accepts(&local, self.io.token(), false);
+        }
+        for _ in 0..REFUSALS_PER_PAUSE_MAX {
+            let waiting = self.take_ready().unwrap_or_else(|| accept_now(self.io.as_fd()));
+            match waiting {
+                Ok((fd, _)) => self.refuse(TcpStream::from_fd(fd)),
+                Err(errno) if is_skipped(errno) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// The client learns at once that there is no room.
+    fn refuse(&self, stream: TcpStream) {
+        stream.abort();
+        local::expect_current("accept").count(|counters| counters.accept_refused += 1);
+        if let Some(counter) = self.refusals.get() {
+            counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -243,7 +285,7 @@ impl KernelListener {
 
     /// Whether all that may wait in the kernel could be taken at once.
     fn has_room(&self) -> bool {
-        self.newest.get().saturating_add(self.backlog) < self.descriptors_max
+        self.newest.get().saturating_add(self.backlog) < self.accepts_max
     }
 
     async fn rest(&self) {
@@ -288,9 +330,4 @@ fn is_skipped(errno: Errno) -> bool {
         Errno::TIMEDOUT,
     ];
     SKIPPED.contains(&errno)
-}
-
-fn descriptors_max() -> u64 {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    limit - DESCRIPTOR_RESERVE.min(limit / 4)
 }

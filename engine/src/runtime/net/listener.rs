@@ -3,6 +3,8 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use super::super::netns::NetNamespace;
 #[cfg(feature = "sim")]
@@ -118,6 +120,16 @@ impl TcpListener {
             Listener::Simulated(io) => {
                 io.accept().await.map(|(stream, peer)| (TcpStream::simulated(stream), peer))
             }
+        }
+    }
+
+    /// Counts in `counter`, too, the connections that are reset because only the descriptor reserve is left.
+    pub fn count_refusals_in(&self, counter: Arc<AtomicU64>) {
+        match &self.io {
+            Listener::Kernel(io) => io.count_refusals_in(counter),
+            // No descriptors, no reserve.
+            #[cfg(feature = "sim")]
+            Listener::Simulated(_) => drop(counter),
         }
     }
 

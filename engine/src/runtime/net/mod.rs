@@ -16,7 +16,6 @@ use std::time::Duration;
 
 pub(crate) use stream::Stream;
 
-pub use accept::DESCRIPTOR_RESERVE;
 pub use listener::{ListenOptions, TcpListener, check_listener};
 pub use tcp::{ConnectOptions, DetachedStream, TcpStream};
 pub use udp::{UdpOptions, UdpSocket};

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 
+use super::super::descriptors::unless_reserved;
 use super::super::netns::NetNamespace;
 use super::super::readiness::Readiness;
 #[cfg(feature = "sim")]
@@ -307,7 +308,7 @@ fn prepare(
     options: &ConnectOptions,
     destination: IpAddr,
 ) -> io::Result<(OwnedFd, bool)> {
-    let fd = socket::tcp(namespace, destination)?;
+    let fd = unless_reserved(socket::tcp(namespace, destination)?)?;
     sockopt::set_tcp_nodelay(&fd, true)?;
     socket::set_keepalive(&fd, options.keepalive)?;
     socket::set_mark(&fd, options.mark)?;

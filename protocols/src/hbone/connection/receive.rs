@@ -209,6 +209,7 @@ impl Connection {
         self.partial.extend_from_slice(&rest[..taken]);
         *cursor += taken;
         if self.partial.len() < wanted {
+            self.check_retained()?;
             return Ok(None);
         }
         self.reading = after_skipping(head.length as usize - wanted);
@@ -220,6 +221,13 @@ impl Connection {
         event
     }
 
+    /// What a peer makes us hold is bounded as a whole, whatever it is made of. What waits to be sent is bounded by
+    /// itself.
+    fn check_retained(&self) -> Result<(), Error> {
+        let held = self.retained_bytes() - self.output.retained_bytes();
+        if held > self.settings.retained_bytes_max { Err(Abuse::Memory.into()) } else { Ok(()) }
+    }
+
     /// Handles a frame whose payload (or as much of it as is wanted) is here.
     fn handle_frame(
         &mut self,
@@ -227,6 +235,7 @@ impl Connection {
         payload: &[u8],
         now: Instant,
     ) -> Result<Option<Event>, Error> {
+        self.check_retained()?;
         match head.kind {
             kind::HEADERS => self.handle_headers(head, payload, now),
             kind::CONTINUATION => self.handle_continuation(head, payload, now),

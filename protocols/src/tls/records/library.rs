@@ -5,14 +5,13 @@
 
 use super::{OpenedRecord, RECORD_HEADER_BYTES, RECORD_PLAINTEXT_BYTES_MAX, RECORD_TRAILER_BYTES};
 use crate::tls::{
+    bounds::HELD_BYTES_MAX,
     connection::{Ask, Connection, Step},
     error::{Error, Misbehaviour},
 };
 
 /// A record that carries an alert.
 const ALERT_RECORD_BYTES: usize = RECORD_HEADER_BYTES + 2 + RECORD_TRAILER_BYTES;
-/// More than this rustls does not hold back: a message in pieces.
-const HELD_BYTES_MAX: usize = 128 * 1024;
 
 /// See the module's text.
 pub(super) struct LibraryRecords {

@@ -23,6 +23,7 @@ use rustls::{
 
 use self::{library::LibraryRecords, own::OwnRecords};
 use super::{
+    bounds::{RECORDS_PER_KEY, RECORDS_WITHOUT_DATA_MAX},
     connection::Connection,
     credentials::Credentials,
     error::{Error, Misbehaviour},
@@ -41,12 +42,8 @@ pub const RECORD_PLAINTEXT_BYTES_MAX: usize = 16_384;
 const TAG_BYTES: usize = 16;
 /// What a peer may put into one record: plaintext, type, padding and tag (RFC 8446 §5.2).
 const CIPHERTEXT_BYTES_MAX: usize = RECORD_PLAINTEXT_BYTES_MAX + 256;
-/// Records sealed with one key before it is renewed: 2^22, or 64 GiB.
-pub(super) const RECORDS_PER_KEY: u64 = 1 << 22;
 /// What AES-GCM allows for one key (RFC 8446 §5.5): 2^24.5 records of full size.
 const RECORDS_PER_KEY_MAX: u64 = 23_726_566;
-/// Records in a row without data that a peer may send: tickets, key updates and empty ones.
-const RECORDS_WITHOUT_DATA_MAX: u32 = 64;
 const _: () = assert!(RECORDS_PER_KEY * 2 < RECORDS_PER_KEY_MAX);
 
 const APPLICATION_DATA: u8 = 23;

@@ -15,12 +15,10 @@ use super::{
     RECORD_TRAILER_BYTES, RECORDS_PER_KEY_MAX, TAG_BYTES, Terms,
 };
 use crate::tls::{
+    bounds::MESSAGE_BYTES_MAX,
     connection::Connection,
     error::{Error, Misbehaviour},
 };
-
-/// The longest message behind the handshake that is put together from several records: a ticket.
-const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;

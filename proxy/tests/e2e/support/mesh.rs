@@ -56,6 +56,7 @@ pub(crate) struct MeshBuilder {
     other_root: bool,
     impostor: bool,
     descriptors: Option<u32>,
+    limits: String,
     redirect: String,
     dedicated: bool,
     permissive: bool,
@@ -93,6 +94,7 @@ impl Mesh {
             other_root: false,
             impostor: false,
             descriptors: None,
+            limits: "{}".to_owned(),
             redirect: "auto".to_owned(),
             dedicated: false,
             permissive: false,
@@ -208,6 +210,12 @@ impl MeshBuilder {
         self
     }
 
+    /// `limits` of both Node documents.
+    pub(crate) fn limits(mut self, limits: &str) -> MeshBuilder {
+        self.limits = limits.to_owned();
+        self
+    }
+
     pub(crate) fn redirect(mut self, how: &str) -> MeshBuilder {
         self.redirect = how.to_owned();
         self
@@ -264,8 +272,12 @@ impl MeshBuilder {
             text.push_str(&format!(
                 "---\napiVersion: ringway.dev/v1alpha1\nkind: Node\nmetadata:\n  name: {host}\n\
                  spec:\n  reactor: {}\n  pinCores: false\n  drainDeadline: {}\n  redirect: {}\n  \
-                 certificateAuthority:\n    directory: {authority}\n    leafLifetime: {}\n",
-                self.reactor, self.drain_deadline, self.redirect, self.leaf_lifetime
+                 limits: {}\n  certificateAuthority:\n    directory: {authority}\n    leafLifetime: {}\n",
+                self.reactor,
+                self.drain_deadline,
+                self.redirect,
+                self.limits,
+                self.leaf_lifetime
             ));
             text.push_str(&self.workloads(lab, host));
         }

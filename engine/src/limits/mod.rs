@@ -1,0 +1,274 @@
+//! Every bound of the data plane, in one place: what may grow, how far, what happens there, and why.
+//!
+//! What an operator may want to change is in [`Limits`]; everything else is a constant here. The bounds of the
+//! wire protocols (frames, header lists, handshakes) stand beside their state machines in
+//! `ringway_protocols::{hbone::budget, tls::bounds}` and are listed with these. [`documentation`] makes
+//! `docs/limits.md` out of all of them.
+
+mod configured;
+mod page;
+
+use std::time::Duration;
+
+pub(crate) use self::configured::Bounds;
+pub use self::{
+    configured::{AUTOMATIC, Limits, Setting},
+    page::documentation,
+};
+
+ringway_protocols::bounds! {
+    /// A TCP dial, to a peer's HBONE port or to the application, is given up after this long.
+    pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+    Time per Stream: "the connection is reset, or its request answered 503"
+
+    /// How long a peer's HBONE port that refuses is tried again: its host may be enrolling the workload right now, or
+    /// restarting.
+    pub const HBONE_REFUSED_PATIENCE: Duration = Duration::from_secs(2);
+    Time per Destination: "the connections that wait for the tunnel are reset"
+
+    /// The pause between two such tries.
+    pub const HBONE_REFUSED_PAUSE: Duration = Duration::from_millis(50);
+    Time per Destination: "the next try"
+
+    /// How long an endpoint may be silent before another one is tried, if there is one: long enough for one lost SYN
+    /// (sent again after one second), short against any client's own patience.
+    pub const ENDPOINT_PATIENCE: Duration = Duration::from_secs(2);
+    Time per Stream: "another endpoint is tried beside it"
+
+    /// Endpoints one connection tries. With one in three gone this leaves one connection in 27, and those gone are
+    /// remembered.
+    pub const ENDPOINT_TRIES_MAX: usize = 3;
+    Count per Stream: "the connection is reset"
+
+    /// How long a connection may have waited for an endpoint that answers.
+    pub const ENDPOINT_TRIES_TIME: Duration = Duration::from_secs(15);
+    Time per Stream: "no further endpoint is tried"
+
+    /// An endpoint that could not be reached is avoided for this long, as long as there is another.
+    pub const UNREACHABLE_TIME: Duration = Duration::from_secs(5);
+    Time per Workload: "one connection tries it"
+
+    /// An endpoint that nobody has tried again for this much longer is forgotten.
+    pub const UNREACHABLE_MEMORY_TIME: Duration = Duration::from_secs(60);
+    Time per Workload: "it counts as reachable"
+
+    /// Unreachable endpoints one workload remembers on one shard.
+    pub const UNREACHABLE_MAX: usize = 32;
+    Count per Workload: "the oldest is forgotten, and found out again"
+
+    /// A TLS handshake is cut after this long, so that silent peers cannot pile up.
+    pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+    Time per Tunnel: "the connection is reset"
+
+    /// A peer that has opened a tunnel to a workload here has a connection to carry: one that opens no stream for this
+    /// long only holds what the tunnel costs.
+    pub const FIRST_STREAM_TIMEOUT: Duration = Duration::from_secs(5);
+    Time per Tunnel: "the tunnel is asked to end, and cut after `LEAVE_TIMEOUT`"
+
+    /// How long a peer that was asked to end an idle tunnel may take to leave.
+    pub const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+    Time per Tunnel: "the tunnel is closed"
+
+    /// How long an opened stream waits for the CONNECT answer: the peer dials the application for up to `DIAL_TIMEOUT`
+    /// before it answers, so this must be longer.
+    pub const CONNECT_RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
+    Time per Stream: "the connection is reset"
+
+    /// How long a new connection waits for its own workload or its certificate to become known.
+    pub const WORKLOAD_TIMEOUT: Duration = Duration::from_secs(5);
+    Time per Stream: "the connection is reset, or its request answered 503"
+
+    /// How long a connection waits for a policy that its workload names and nobody has told us of: the workload may have
+    /// been told a moment earlier.
+    pub const POLICY_TIMEOUT: Duration = Duration::from_secs(1);
+    Time per Stream: "the connection is refused"
+
+    /// Envoy waypoints advertise 100 and ztunnel never uses more.
+    pub const STREAMS_PER_TUNNEL_MAX: usize = 100;
+    Count per Tunnel: "one more tunnel is opened"
+
+    /// Tunnels from one shard to one destination. With 100 streams each this carries 102,400 connections.
+    pub const TUNNELS_PER_DESTINATION_MAX: usize = 1024;
+    Count per Destination: "the new connection is reset"
+
+    /// Tunnels that are still being dialled: a storm of connections opens tunnels at the pace at which handshakes
+    /// complete, not one for each.
+    pub const DIALS_PER_DESTINATION_MAX: usize = 1;
+    Count per Destination: "the connection waits for the dial that is under way"
+
+    /// A tunnel without streams is kept this long for the next connection.
+    pub const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+    Time per Tunnel: "the tunnel ends in order"
+
+    /// The same once the workload or the whole process is ending: just long enough for a connection that is being
+    /// opened in it.
+    pub const ENDING_TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_millis(50);
+    Time per Tunnel: "the tunnel ends in order"
+
+    /// How often the certificates of open tunnels are held against the clock although none is known to be due: the clock
+    /// itself may be set. Below the five seconds in which a tunnel must be cut after its end.
+    pub const TUNNEL_RECHECK_INTERVAL: Duration = Duration::from_secs(4);
+    Time per Shard: "the tunnels are judged again"
+
+    /// A tunnel takes no new streams for about this long before a certificate of it ends, or for a tenth of what the
+    /// certificate had left, if that is less.
+    pub const TUNNEL_FAREWELL_MAX: Duration = Duration::from_secs(10 * 60);
+    Time per Tunnel: "one more tunnel is opened"
+
+    /// How long a tunnel may be without a certificate of its own identity. A workload that is withdrawn loses both, and
+    /// its connections end by that.
+    pub const IDENTITY_GONE_PATIENCE: Duration = Duration::from_secs(1);
+    Time per Tunnel: "the tunnel is cut"
+
+    /// Tunnels that are judged again in one turn of the shard's loop. Nearly always that is comparing some names; where
+    /// signatures are verified it takes up to 0.5 ms each.
+    pub const RECHECKED_PER_TURN: usize = 8;
+    Count per Shard: "the next turn goes on"
+
+    /// A tunnel on which one stream moved this much within `BULK_WINDOW` carries bulk.
+    pub const BULK_BYTES: u64 = 1 << 20;
+    Bytes per Stream: "the tunnel gets no new streams while it lasts"
+
+    /// The window in which `BULK_BYTES` are counted.
+    pub const BULK_WINDOW: Duration = Duration::from_millis(100);
+    Time per Stream: "counting begins anew"
+
+    /// Streams to one destination from which on it counts as busy, while its home shard has much to do.
+    pub const BUSY_STREAMS: usize = 8;
+    Count per Destination: "every shard opens its own tunnel to it"
+
+    /// The same while its home shard has little to do. Streams that share a tunnel share records, writes and wake-ups:
+    /// 64 connections cost a fifth less on one shard than on two.
+    pub const BUSY_STREAMS_WHEN_QUIET: usize = 64;
+    Count per Destination: "every shard opens its own tunnel to it"
+
+    /// A step of a handshake costs up to 0.35 ms, the longest thing a shard does; a turn of its own costs next to
+    /// nothing beside that.
+    pub const HANDSHAKE_STEPS_PER_TURN: usize = 1;
+    Count per Shard: "the handshake waits for a later turn; workloads take turns"
+
+    /// A handshake that has waited less than this for its peer is left alone, however many there are: an honest peer
+    /// at the other end of the world answers in less.
+    pub const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(1);
+    Time per Tunnel: "it may be cut to make room for another"
+
+    /// How often accepting looks for room again while it holds back.
+    pub const ADMISSION_PAUSE: Duration = Duration::from_millis(10);
+    Time per Workload: "it looks again"
+
+    /// Bytes of a handshake a peer may send before its records are dealt with.
+    pub const HANDSHAKE_RECEIVE_BYTES_MAX: usize = 64 * 1024;
+    Bytes per Tunnel: "the handshake is not read further"
+
+    /// Sealed bytes a tunnel holds while its socket takes no more.
+    pub const TUNNEL_BACKLOG_BYTES_MAX: usize = 512 * 1024;
+    Bytes per Tunnel: "its streams stop reading their applications"
+
+    /// The same while its workload's buffers are used up: one record and a bit, so that every tunnel goes on.
+    pub const TUNNEL_BACKLOG_BYTES_SCARCE: usize = 20 * 1024;
+    Bytes per Tunnel: "its streams stop reading their applications"
+
+    /// Bytes one visit to a connection may move before the next connection's turn.
+    pub const VISIT_BYTES_MAX: usize = 256 * 1024;
+    Bytes per Stream: "the next connection's turn"
+
+    /// A message up to this size is copied into the tunnel's shared record, so that the frames of many small streams
+    /// leave in one record and one write; a larger one is sealed where it was read.
+    pub const COALESCE_BYTES_MAX: usize = 4096;
+    Bytes per Stream: "the message is sealed where it was read"
+
+    /// A read of a plain direction from this size on is one of bulk. A relay that keeps up with its sender seldom finds
+    /// more at once.
+    pub const BULK_READ_BYTES_MIN: usize = 32 * 1024;
+    Bytes per Stream: "the read counts as one of bulk"
+
+    /// Bytes of bulk in a row after which a plain direction changes to splicing.
+    pub const SPLICE_AFTER_BYTES: usize = 512 * 1024;
+    Bytes per Stream: "the direction is spliced"
+
+    /// Pipes one shard splices through at a time. Pages in pipes count against a bound of the system, 64 MiB per user
+    /// by default.
+    pub const PIPES_MAX: usize = 32;
+    Count per Shard: "a direction that finds none goes on copying"
+
+    /// More than a second of the busiest host.
+    pub const ACCESS_RECORDS_MAX: usize = 16_384;
+    Count per Process: "records are lost, and counted"
+
+    /// Distinct label sets one shard keeps counters for.
+    pub const SERIES_MAX: usize = 20_000;
+    Count per Shard: "a connection is counted under the label set in which every name is `unknown`"
+
+    /// Messages waiting for one shard (commands from control, connections handed over by others).
+    pub const MAILBOX_MAX: usize = 1024;
+    Count per Shard: "a connection stays where it was accepted; control tries again"
+
+    /// Open connections that are judged again, after a change of policies, before the shard's other work has its turn: a
+    /// fraction of a millisecond.
+    pub const JUDGED_PER_SLICE: usize = 256;
+    Count per Shard: "the other work has its turn"
+
+    /// Outcomes of policies on dry run waiting to be written.
+    pub const DRY_RUN_RECORDS_MAX: usize = 1024;
+    Count per Process: "they are counted only"
+
+    /// A new process that was started to take over says hello within this time, or it is none that can.
+    pub const HANDOVER_HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+    Time per Process: "the new process is ended, and the old one goes on"
+
+    /// A new process is ready to take over within this time after its hello: the largest configurations load in a few
+    /// seconds.
+    pub const HANDOVER_READY_TIMEOUT: Duration = Duration::from_secs(30);
+    Time per Process: "the new process is ended, and the old one goes on"
+
+    /// Every other answer between the two processes of a hand-over comes within this time.
+    pub const HANDOVER_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+    Time per Process: "the hand-over fails"
+
+    /// How soon the old process looks again for connections that can be moved, while there are none.
+    pub const HANDOVER_LOOK_INTERVAL: Duration = Duration::from_millis(10);
+    Time per Process: "it looks again"
+
+    /// Live connections of one shard that are between two processes at a time: few, so that none waits long for the
+    /// others.
+    pub const HANDOVER_CONNECTIONS_MAX: usize = 32;
+    Count per Shard: "the others follow"
+
+    /// Descriptors of one frame between the two processes; the kernel takes 253 at a time.
+    pub const HANDOVER_DESCRIPTORS_MAX: usize = 250;
+    Count per Process: "the others follow in another frame"
+
+    /// Text of one frame between the two processes: a configuration that came by standard input is the longest.
+    pub const HANDOVER_TEXT_BYTES_MAX: usize = 64 << 20;
+    Bytes per Process: "the hand-over fails"
+
+    /// Bytes that relays hold of the connections in one frame. One connection holds at most a pipe and a visit for each
+    /// direction.
+    pub const HANDOVER_RAW_BYTES_MAX: usize = 8 << 20;
+    Bytes per Process: "the hand-over fails"
+
+    /// Spare buffers one shard keeps for tunnels that have something to send.
+    pub const SPARE_BUFFERS_MAX: usize = 64;
+    Count per Shard: "the buffer is freed"
+
+    /// A spare buffer larger than this is given back to the allocator instead of being kept.
+    pub const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+    Bytes per Shard: "the buffer is freed"
+}
+
+// What must hold between them.
+const _: () = assert!(CONNECT_RESPONSE_TIMEOUT.as_secs() > DIAL_TIMEOUT.as_secs());
+const _: () = assert!(ENDPOINT_PATIENCE.as_secs() < DIAL_TIMEOUT.as_secs());
+const _: () = assert!(POLICY_TIMEOUT.as_secs() < WORKLOAD_TIMEOUT.as_secs());
+const _: () = assert!(
+    WORKLOAD_TIMEOUT.as_secs() + POLICY_TIMEOUT.as_secs() < CONNECT_RESPONSE_TIMEOUT.as_secs()
+);
+const _: () = assert!(BUSY_STREAMS < BUSY_STREAMS_WHEN_QUIET);
+// The table of destinations counts no further.
+const _: () = assert!(BUSY_STREAMS_WHEN_QUIET <= u8::MAX as usize);
+const _: () = assert!(COALESCE_BYTES_MAX < 16 * 1024);
+const _: () = assert!(SPLICE_AFTER_BYTES > VISIT_BYTES_MAX);
+const _: () = assert!(2 * HANDOVER_CONNECTIONS_MAX <= HANDOVER_DESCRIPTORS_MAX);
+const _: () = assert!(2 * ((1 << 20) + VISIT_BYTES_MAX) <= HANDOVER_RAW_BYTES_MAX);
+const _: () = assert!(TUNNEL_BACKLOG_BYTES_SCARCE < TUNNEL_BACKLOG_BYTES_MAX);
+const _: () = assert!(HANDSHAKE_PATIENCE.as_secs() < HANDSHAKE_TIMEOUT.as_secs());
