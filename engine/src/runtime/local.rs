@@ -16,9 +16,8 @@ use std::time::{Duration, Instant};
 use super::counters::Counters;
 use super::random::Random;
 use super::reactor::Reactor;
-use super::ready::{Ready, Tenant, TenantId};
 use super::remote::Remote;
-use super::task::{BoxedFuture, Running, Task, TaskEnd, TaskKey, TaskWaker, Tasks};
+use super::task::{Running, Task, TaskEnd, TaskKey, TaskWaker, Tasks};
 use super::wheel::Wheel;
 
 thread_local! {
@@ -31,15 +30,9 @@ thread_local! {
 /// Outside of a runtime.
 pub fn spawn(future: impl Future<Output = ()> + 'static) -> Task {
     let local = expect_current("spawn");
-    local.spawn(local.ready.current.get(), Box::pin(future))
-}
-
-/// Runs `future` on this shard as a task of `tenant`'s, and so whatever it spawns.
-///
-/// # Panics
-/// Outside of a runtime.
-pub fn spawn_for(tenant: &Tenant, future: impl Future<Output = ()> + 'static) -> Task {
-    expect_current("spawn").spawn(tenant.id(), Box::pin(future))
+    let key = local.tasks.borrow_mut().insert(Box::pin(future), &local.remote);
+    local.schedule(key);
+    Task::new(local.id(), key)
 }
 
 /// Something to be done once per turn, after the tasks and before the wait.
@@ -79,7 +72,7 @@ pub(crate) struct Local {
     now: Cell<Instant>,
     random: RefCell<Random>,
     main_ready: Cell<bool>,
-    pub(super) ready: Ready,
+    ready: RefCell<Vec<TaskKey>>,
     polling: RefCell<Vec<TaskKey>>,
     fired: RefCell<Vec<Waker>>,
     hooks: RefCell<Vec<Rc<dyn TurnEnd>>>,
@@ -88,7 +81,7 @@ pub(crate) struct Local {
 impl Local {
     pub(crate) fn new(remote: Arc<Remote>, reactor: Reactor, now: Instant, seed: u64) -> Local {
         Local {
-            main: Arc::new(TaskWaker::new(TaskKey::MAIN, remote.clone(), TenantId::default())),
+            main: Arc::new(TaskWaker::new(TaskKey::MAIN, remote.clone())),
             remote,
             tasks: RefCell::default(),
             timers: RefCell::new(Wheel::new(now)),
@@ -99,7 +92,7 @@ impl Local {
             now: Cell::new(now),
             random: RefCell::new(Random::new(seed)),
             main_ready: Cell::new(false),
-            ready: Ready::default(),
+            ready: RefCell::default(),
             polling: RefCell::default(),
             fired: RefCell::default(),
             hooks: RefCell::default(),
@@ -124,18 +117,12 @@ impl Local {
     }
 
     /// Queues a task whose place in the ready queue the caller has claimed.
-    pub(crate) fn push_ready(&self, tenant: TenantId, key: TaskKey) {
+    pub(crate) fn push_ready(&self, key: TaskKey) {
         if key == TaskKey::MAIN {
             self.main_ready.set(true);
         } else {
-            self.ready.push(tenant, key);
+            self.ready.borrow_mut().push(key);
         }
-    }
-
-    fn spawn(&self, tenant: TenantId, future: BoxedFuture) -> Task {
-        let key = self.tasks.borrow_mut().insert(future, &self.remote, tenant);
-        self.schedule(key);
-        Task::new(self.id(), key)
     }
 
     pub(crate) fn take_main_ready(&self) -> bool {
@@ -147,28 +134,26 @@ impl Local {
     }
 
     fn schedule(&self, key: TaskKey) {
-        let tasks = self.tasks.borrow();
-        if let Some(handle) = tasks.handle(key).filter(|handle| handle.claim()) {
-            self.push_ready(handle.tenant(), key);
+        let claimed = self.tasks.borrow().handle(key).is_some_and(|handle| handle.claim());
+        if claimed {
+            self.push_ready(key);
         }
     }
 
-    /// Polls tasks that are ready now, some of each tenant; what they wake has its turn next.
+    /// Polls the tasks that are ready now; what they wake has its turn next.
     pub(crate) fn poll_tasks(&self) {
         self.count(|counters| counters.turns += 1);
         let mut polling = self.polling.take();
-        self.ready.take_turn(&mut polling);
+        std::mem::swap(&mut polling, &mut *self.ready.borrow_mut());
         self.reactor.order_turn(&mut polling);
         for key in polling.drain(..) {
             self.poll_task(key);
         }
-        self.ready.current.set(TenantId::default());
         self.polling.replace(polling);
     }
 
     fn poll_task(&self, key: TaskKey) {
-        let Some((mut running, tenant)) = self.tasks.borrow_mut().begin(key) else { return };
-        self.ready.current.set(tenant);
+        let Some(mut running) = self.tasks.borrow_mut().begin(key) else { return };
         self.count(|counters| counters.polls += 1);
         let poll = catch_unwind(AssertUnwindSafe(|| {
             running.future.as_mut().poll(&mut Context::from_waker(&running.waker))
@@ -227,8 +212,9 @@ impl Local {
 
     /// Looks at the reactor, waiting only when nothing is ready, and makes ready what is due.
     pub(crate) fn wait(&self) {
-        let busy =
-            self.main_ready.get() || !self.ready.is_empty() || !self.hooks.borrow().is_empty();
+        let busy = self.main_ready.get()
+            || !self.ready.borrow().is_empty()
+            || !self.hooks.borrow().is_empty();
         let mut timeout = Some(Duration::ZERO);
         if !busy && self.remote.may_wait() {
             self.count(|counters| counters.waits += 1);
@@ -248,7 +234,7 @@ impl Local {
             if key == TaskKey::MAIN {
                 self.main.taken_from_injector();
                 if self.main.claim() {
-                    self.push_ready(TenantId::default(), key);
+                    self.push_ready(key);
                 }
                 continue;
             }
