@@ -10,6 +10,7 @@
 //!
 //! * `closed_ms`: until the last record of a cut connection was written;
 //! * `told_ms`: until the last of bob's streams was reset at his end;
+//! * `shard_cpu_ms`: what of that the shard's thread was running, for a machine that has other things to do;
 //! * `quiet_ms`, `unrelated_ms`, `judged_ms`, `cut_ms`: alice's slowest answer before, and within each step.
 
 mod application;
@@ -61,10 +62,11 @@ fn main() {
     mesh.publish(|snapshot| snapshot.upsert_policy(deny("shop", "nobody")));
     let judged = alice.slowest_of(Duration::from_millis(500));
 
-    let (began, began_at) = (Instant::now(), SystemTime::now());
+    let (began, began_at, used) = (Instant::now(), SystemTime::now(), shard_cpu());
     mesh.publish(|snapshot| snapshot.upsert_policy(deny("shop", "bob")));
     peers.iter_mut().for_each(|peer| peer.wait_for_resets(STREAMS_PER_TUNNEL));
     let told = began.elapsed();
+    let cpu = shard_cpu().saturating_sub(used);
     let closed = last_record(&mesh.engine, peers.len() * STREAMS_PER_TUNNEL)
         .duration_since(began_at)
         .expect("cut after it was published");
@@ -74,16 +76,29 @@ fn main() {
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     println!(
         "{{\"id\":\"G4\",\"reactor\":\"{reactor}\",\"connections\":{},\"closed_ms\":{:.1},\
-         \"told_ms\":{:.1},\"quiet_ms\":{:.1},\"unrelated_ms\":{:.1},\"judged_ms\":{:.1},\
+         \"told_ms\":{:.1},\"shard_cpu_ms\":{:.1},\"quiet_ms\":{:.1},\"unrelated_ms\":{:.1},\"judged_ms\":{:.1},\
          \"cut_ms\":{:.1}}}",
         peers.len() * STREAMS_PER_TUNNEL,
         ms(closed),
         ms(told),
+        ms(cpu),
         ms(quiet),
         ms(unrelated),
         ms(judged),
         ms(cut),
     );
+}
+
+/// How long the shard's thread has been running.
+fn shard_cpu() -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("proc is mounted");
+    let ran = tasks.filter_map(Result::ok).find_map(|task| {
+        let name = std::fs::read_to_string(task.path().join("comm")).ok()?;
+        let times = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        let nanoseconds = times.split(' ').next()?.parse().ok()?;
+        (name.trim() == "shard-0").then_some(nanoseconds)
+    });
+    Duration::from_nanos(ran.expect("the shard has a thread"))
 }
 
 /// When the last of so many cut connections ended.
