@@ -86,6 +86,8 @@ pub(crate) struct Policed {
     pub(crate) port: u16,
 }
 
+const _: () = assert!(size_of::<OnceCell<Policed>>() <= 24, "every connection carries it");
+
 struct Counted {
     decided: Decided,
     counters: Rc<ByteCounters>,

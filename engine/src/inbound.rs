@@ -18,6 +18,7 @@ use crate::{
     connection::{Connection, Decided, OpenSocket, Policed},
     decide::{self, InboundTarget},
     handover,
+    parting::Parting,
     reach::handshake_failed,
     relay::{ApplicationIs, Relayed, relay_connection, relay_tunnelled, write_all},
     runtime::{self, TcpStream},
@@ -131,7 +132,10 @@ async fn serve_stream(
     let accepting = Box::pin(accept(&shard, &pod, &peer, &stream, request, &connection));
     let reason = match accepting.await {
         Ok(application) => {
-            relay_tunnelled(&application, &stream, ApplicationIs::Server, &connection).await
+            let reason =
+                relay_tunnelled(&application, &stream, ApplicationIs::Server, &connection).await;
+            part_with(&shard, application, &reason);
+            reason
         }
         Err(reason) => {
             stream.tunnel().refuse(&stream, reason.status());
@@ -251,7 +255,10 @@ pub(crate) async fn serve_plaintext(
     let dialling = Box::pin(dial_plaintext(&shard, &pod, from, destination, &connection));
     let reason = match dialling.await {
         Ok(server) => match relay_connection(&shard, &pod, &connection, &client, &server).await {
-            Relayed::Ended(reason) => reason,
+            Relayed::Ended(reason) => {
+                part_with(&shard, Rc::new(server), &reason);
+                reason
+            }
             Relayed::CalledAway(state) => {
                 return handover::give_up(&shard, connection, client, server, state);
             }
@@ -262,6 +269,13 @@ pub(crate) async fn serve_plaintext(
         }
     };
     connection.end(reason);
+}
+
+/// Closes the application's socket: in its turn, when many connections are cut at once.
+fn part_with(shard: &Rc<Shard>, application: Rc<TcpStream>, reason: &CloseReason) {
+    if matches!(reason, CloseReason::PolicyChanged(_)) {
+        Parting::close(shard, application);
+    }
 }
 
 async fn dial_plaintext(

@@ -27,6 +27,7 @@ mod hash;
 mod inbound;
 pub mod limits;
 mod outbound;
+mod parting;
 mod placement;
 mod publish;
 mod rate;

@@ -168,15 +168,6 @@ ringway_protocols::bounds! {
     pub const TUNNEL_BACKLOG_BYTES_SCARCE: usize = 20 * 1024;
     Bytes per Tunnel: "its streams stop reading their applications"
 
-    /// Tasks of one workload that are polled before the next workload's turn. More than one, because tasks of one
-    /// workload often share a tunnel, and what they send in one turn leaves in one write.
-    pub const TENANT_TASKS_MAX: usize = 8;
-    Count per Workload: "the next workload's turn"
-
-    /// Tasks of one turn of a shard's loop.
-    pub const TASKS_PER_TURN_MAX: usize = 128;
-    Count per Shard: "the reactor is asked who else is ready; the rest goes on in the next turn"
-
     /// Bytes one visit to a connection may move before the next connection's turn.
     pub const VISIT_BYTES_MAX: usize = 256 * 1024;
     Bytes per Stream: "the next connection's turn"
@@ -215,6 +206,11 @@ ringway_protocols::bounds! {
     /// Open connections that are judged again, after a change of policies, before the shard's other work has its turn: a
     /// fraction of a millisecond.
     pub const JUDGED_PER_SLICE: usize = 256;
+    Count per Shard: "the other work has its turn"
+
+    /// Sockets that are closed, when policies have cut many connections at once, before the shard's other work has its
+    /// turn: half a millisecond.
+    pub const CLOSED_PER_SLICE: usize = 64;
     Count per Shard: "the other work has its turn"
 
     /// Outcomes of policies on dry run waiting to be written.
