@@ -72,6 +72,15 @@ pub(super) fn not_run(reason: impl Into<String>) -> anyhow::Error {
     NotRun(reason.into()).into()
 }
 
+/// Ends a row whose tool is not installed here.
+pub(super) fn need(program: &str, package: &str) -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|folder| folder.join(program).exists()) {
+        return Ok(());
+    }
+    Err(not_run(format!("{program} is not installed; Debian: apt-get install {package}")))
+}
+
 /// One number of a row and what it is held against.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Check {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::super::arena::{Arena, PATIENCE, SERVED};
 use super::super::traffic::Load;
-use super::super::trial::Trial;
+use super::super::trial::{Trial, need};
 
 /// A port that swallows what is sent to it, and one on which nobody listens.
 const BLACK_HOLE: u16 = 8095;
@@ -126,10 +126,10 @@ fn ask(stream: &mut std::net::TcpStream) -> Result<()> {
 
 /// Changes the packet filter of a namespace.
 pub(super) fn nft(arena: &Arena, place: &str, script: &str) -> Result<()> {
+    need("nft", "nftables")?;
     let mut command = Command::new("nft");
     command.arg(script).stdin(Stdio::null()).stderr(Stdio::piped());
-    let output = arena.at(place).enter(|| command.output())?;
-    let output = output.map_err(|_| super::super::trial::not_run("nft is not installed"))?;
+    let output = arena.at(place).enter(|| command.output())??;
     let error = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "nft {script}: {}", error.trim());
     Ok(())

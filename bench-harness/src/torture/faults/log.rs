@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use super::super::arena::{Arena, Plan};
 use super::super::traffic::Load;
-use super::super::trial::Trial;
+use super::super::trial::{Trial, need};
 
 /// How the log is stuck, and the shell that sticks it.
 const WAYS: [(&str, &str); 2] = [
@@ -15,6 +15,7 @@ const WAYS: [(&str, &str); 2] = [
 
 /// Runs the row.
 pub(in super::super) fn stuck_log(trial: &mut Trial<'_>) -> Result<()> {
+    need("bash", "bash")?;
     let seconds = trial.amount(4.0, 60.0);
     for (way, script) in WAYS {
         let shell = ["bash", "-c", script, "stuck"];

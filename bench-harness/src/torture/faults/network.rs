@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::super::arena::{Arena, PATIENCE};
 use super::super::traffic::last_json;
-use super::super::trial::{Trial, not_run};
+use super::super::trial::{Trial, need, not_run};
 use super::backend::nft;
 use crate::lab::Program;
 
@@ -107,12 +107,13 @@ fn lose(arena: &Arena) -> Result<()> {
 }
 
 fn narrow(arena: &Arena) -> Result<()> {
+    need("tc", "iproute2")?;
     for device in ["to-host-a", "to-host-b"] {
         let mut tc = Command::new("tc");
         tc.args(["qdisc", "add", "dev", device, "root", "tbf", "rate", "10mbit"]);
         tc.args(["burst", "32kbit", "latency", "400ms"]);
         let output = arena.lab.wire().enter(|| tc.output())?;
-        let output = output.map_err(|_| not_run("tc is not installed"))?;
+        let output = output?;
         let error = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() {
             return Err(not_run(format!("tc cannot make a narrow link here: {}", error.trim())));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::super::arena::{Arena, PATIENCE, SERVED};
-use super::super::trial::Trial;
+use super::super::trial::{Trial, need};
 use crate::measure;
 
 const AT_A_TIME: usize = 8;
@@ -23,6 +23,7 @@ const NOISE_MIB: f64 = 1.0;
 
 /// Runs the row.
 pub(in super::super) fn churn(trial: &mut Trial<'_>) -> Result<()> {
+    need("ss", "iproute2")?;
     let count: u64 = trial.amount(4_000, 200_000);
     let mut arena = Arena::usual(trial)?;
     churn_through(trial, &arena, WARM_UP)?;

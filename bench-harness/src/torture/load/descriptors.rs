@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use socket2::SockAddr;
 
 use super::super::arena::{Arena, PATIENCE, Plan, SERVED};
-use super::super::trial::Trial;
+use super::super::trial::{Trial, need};
 use crate::http::get_from;
 use crate::lab::wait_until;
 use crate::measure;
@@ -22,6 +22,7 @@ const LIVE: usize = 10;
 
 /// Runs the row.
 pub(in super::super) fn descriptors(trial: &mut Trial<'_>) -> Result<()> {
+    need("prlimit", "util-linux")?;
     let limit = format!("--nofile={DESCRIPTORS}:{DESCRIPTORS}");
     let plan = Plan::new(trial.settings).wrapped("host-a", &["prlimit", &limit]);
     let mut arena = Arena::start(plan)?;

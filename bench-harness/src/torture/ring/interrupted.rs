@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::super::Reactor;
 use super::super::arena::{Arena, PATIENCE};
 use super::super::traffic::Load;
-use super::super::trial::{Trial, not_run};
+use super::super::trial::{Trial, need, not_run};
 use crate::lab::Program;
 
 /// What the kernel may answer without it being anybody's fault. Every so many calls does.
@@ -16,9 +16,7 @@ const EVERY: u32 = 20;
 
 /// Runs the row.
 pub(in super::super) fn interrupted(trial: &mut Trial<'_>) -> Result<()> {
-    if std::process::Command::new("strace").arg("-V").output().is_err() {
-        return Err(not_run("strace is not installed"));
-    }
+    need("strace", "strace")?;
     let call = match trial.settings.reactor {
         Reactor::Ring => "io_uring_enter",
         Reactor::Epoll => "epoll_pwait2,epoll_wait,epoll_pwait",

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 
 use super::super::arena::{Arena, Plan};
 use super::super::traffic::Load;
-use super::super::trial::{Trial, not_run};
+use super::super::trial::{Trial, need};
 
 /// Ready within this time, in seconds.
 const READY_SECONDS: f64 = 1.0;
@@ -22,9 +22,8 @@ pub(in super::super) fn refused(trial: &mut Trial<'_>) -> Result<()> {
 
 /// Runs U6: without the capability to lock what it likes, and little or nothing it may lock.
 pub(in super::super) fn memlock(trial: &mut Trial<'_>) -> Result<()> {
-    if std::process::Command::new("setpriv").arg("--version").output().is_err() {
-        return Err(not_run("setpriv is not installed; it comes with util-linux"));
-    }
+    need("setpriv", "util-linux")?;
+    need("prlimit", "util-linux")?;
     for (name, bytes) in [("0", 0), ("64 KiB", 65_536), ("1 MiB", 1 << 20), ("8 MiB", 8 << 20)] {
         let limit = format!("--memlock={bytes}:{bytes}");
         let without = ["--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"];
