@@ -42,7 +42,9 @@ def introduce(told, made):
     if told.kind == "preface-only":
         peer.sendall(wire.PREFACE)
     elif told.kind == "idle":
-        peer.sendall(wire.PREFACE + wire.EMPTY_SETTINGS)
+        # Without a stream it would be asked to leave.
+        block = wire.connect_block(f"{wire.address(told)[0]}:8080")
+        peer.sendall(wire.PREFACE + wire.EMPTY_SETTINGS + wire.frame(1, 4, 1, block))
     elif told.kind == "header-trickle":
         # The head of a HEADERS frame of a hundred bytes, which then come one by one.
         head = wire.frame(1, 4, 1, bytes(100))[:9]

@@ -37,7 +37,7 @@ fn hold(trial: &Trial<'_>, arena: &Arena, name: &str, count: u32) -> Result<Load
     Ok(load)
 }
 
-/// Runs L1b: tunnels without a stream, and how fast their handshakes were.
+/// Runs L1b: tunnels with one stream that says nothing, and how fast their handshakes were.
 pub(in super::super) fn idle_tunnels(trial: &mut Trial<'_>) -> Result<()> {
     let peers = trial.amount(500, 5000);
     let mut arena = Arena::usual(trial)?;
