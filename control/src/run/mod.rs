@@ -15,6 +15,7 @@ mod cores;
 mod drain;
 mod enroller;
 mod error;
+mod handover;
 mod host;
 mod limits;
 mod node;
@@ -26,7 +27,7 @@ mod servers;
 pub mod settings;
 mod signals;
 mod start;
-mod succession;
+
 mod systemd;
 
 pub use self::error::RunError;

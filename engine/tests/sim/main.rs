@@ -6,7 +6,7 @@
 //!
 //! * what arrives is a prefix of what was sent, and all of it where the connection ended in order: no byte
 //!   is lost, invented, doubled or crossed between connections, and no abort looks like an end;
-//! * every captured connection ends in exactly one record;
+//! * every captured connection ends in exactly one record, also those that were moved, as to another process;
 //! * nothing is left: no socket, no task, no panic.
 //!
 //! The other modules are about one thing each, and draw its circumstances from seeds, too:
@@ -24,7 +24,10 @@ use std::{
     net::{IpAddr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -56,6 +59,9 @@ const SEEDS: u64 = 200;
 const CONNECTIONS: usize = 6;
 /// The most one side sends on a connection.
 const BYTES_MAX: u64 = 100_000;
+
+/// Connections that were moved, over all seeds.
+static MOVED: AtomicUsize = AtomicUsize::new(0);
 
 const PORT: u16 = 8080;
 const VIP: &str = "10.96.0.1";
@@ -102,6 +108,7 @@ fn whatever_the_network_does_bytes_and_records_are_right() {
             met.foreign_sources,
         ];
         assert!(every_kind.iter().all(|&count| count > 0), "{met:?}");
+        assert!(MOVED.load(Ordering::Relaxed) > seeds.len(), "hardly a connection was moved");
     }
     println!("{} seeds, {met:?}", seeds.len());
 }
@@ -150,7 +157,10 @@ async fn play(world: World, seed: u64, authority: &Authority) {
         })
         .collect();
     for client in clients {
-        client.await;
+        while !client.is_finished() {
+            mesh.move_some().await;
+            sleep(Duration::from_millis(random() % 10)).await;
+        }
     }
     // The end is to be judged, not the patience: whatever is still under way may arrive.
     world.set_options(WorldOptions::calm());
@@ -192,6 +202,16 @@ impl Mesh {
         for ((name, _, host), namespace) in PODS.iter().zip(&self.namespaces) {
             self.hosts[*host].enroll(&uid(name), namespace).await.expect("free ports");
             world.redirect(namespace, true);
+        }
+    }
+
+    /// Has live plain connections change from one process to the next, which here is the same one.
+    async fn move_some(&self) {
+        let pods = Arc::new(PODS.iter().map(|(name, ..)| uid(name).into()).collect());
+        for host in &self.hosts {
+            let moved = host.call_away(&pods, 1 + random() as usize % 4).await;
+            MOVED.fetch_add(moved.len(), Ordering::Relaxed);
+            moved.into_iter().for_each(|connection| host.resume(connection));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,7 +16,7 @@ use rustix::process::Signal;
 
 use crate::on_both_reactors;
 use crate::support::{
-    Application, Mesh, PATIENCE, connect, echo_once, exchange, http_get, is_timeout,
+    Application, Mesh, PATIENCE, connect, echo_once, exchange, http_get, is_timeout, notify_socket,
 };
 
 on_both_reactors! {
@@ -29,6 +30,8 @@ on_both_reactors! {
     every_listener_is_served_by_more_and_by_fewer_shards,
     rules_and_servers_stay_where_they_are,
     a_process_that_took_over_drains_and_cleans_up_like_any_other,
+    the_service_manager_hears_who_the_main_process_is,
+    a_stop_during_a_hand_over_ends_both,
     a_new_process_that_is_killed_while_it_serves_loses_no_connection_it_was_not_given,
 }
 
@@ -392,6 +395,41 @@ fn a_process_that_took_over_drains_and_cleans_up_like_any_other(reactor: &str) {
     assert!(control_sockets(&mesh).is_empty());
     // No rules are left: what is opened now goes direct.
     mesh.assert_works(8080);
+}
+
+fn the_service_manager_hears_who_the_main_process_is(reactor: &str) {
+    let mut mesh = Mesh::with(reactor).service_manager().start();
+    let manager = UnixDatagram::bind(notify_socket(&mesh.lab)).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut buffer = [0; 256];
+    let mut hear = || {
+        loop {
+            let length = manager.recv(&mut buffer).unwrap();
+            // Signs of life come from both hosts, at any moment.
+            if &buffer[..length] != b"WATCHDOG=1" {
+                return String::from_utf8_lossy(&buffer[..length]).into_owned();
+            }
+        }
+    };
+    let mut old = mesh.a.hand_over();
+    ends_in_order(&mut old);
+    // Nothing about an end: the service goes on, with another main process.
+    let main = hear();
+    assert!(main.starts_with(&format!("MAINPID={}\n", mesh.a.process.id())), "{main}");
+    assert!(hear().starts_with("READY=1"));
+    mesh.a.stop();
+    assert!(hear().starts_with("STOPPING=1"));
+}
+
+fn a_stop_during_a_hand_over_ends_both(reactor: &str) {
+    let mut mesh = Mesh::start(reactor);
+    mesh.replace_program_by_script("echo $$ > \"$5.pid\"; exec sleep 1000");
+    mesh.a.process.signal(Signal::USR2).unwrap();
+    let file = mesh.file().with_extension("yaml.pid");
+    let pid = || std::fs::read_to_string(&file).unwrap_or_default().trim().to_owned();
+    wait_until("the new process runs", PATIENCE, || !pid().is_empty()).unwrap();
+    mesh.a.stop();
+    assert!(!Path::new("/proc").join(pid()).exists(), "it was left behind");
 }
 
 fn a_new_process_that_is_killed_while_it_serves_loses_no_connection_it_was_not_given(

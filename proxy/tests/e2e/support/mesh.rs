@@ -62,6 +62,7 @@ pub(crate) struct MeshBuilder {
     permissive: bool,
     policies: String,
     cores: Option<u32>,
+    service_manager: bool,
 }
 
 /// Two hosts and their proxies, running.
@@ -100,6 +101,7 @@ impl Mesh {
             permissive: false,
             policies: String::new(),
             cores: None,
+            service_manager: false,
         }
     }
 
@@ -218,6 +220,12 @@ impl MeshBuilder {
 
     pub(crate) fn redirect(mut self, how: &str) -> MeshBuilder {
         self.redirect = how.to_owned();
+        self
+    }
+
+    /// The proxies tell a service manager, at [`notify_socket`].
+    pub(crate) fn service_manager(mut self) -> MeshBuilder {
+        self.service_manager = true;
         self
     }
 
@@ -359,6 +367,10 @@ impl MeshBuilder {
             Some(cores) => program.environment("RINGWAY_CORES", cores.to_string()),
             None => program,
         };
+        let program = match self.service_manager {
+            true => program.environment("NOTIFY_SOCKET", notify_socket(lab)),
+            false => program,
+        };
         let place = match (self.dedicated, host) {
             (false, host) => host,
             (true, "host-a") => "client",
@@ -367,6 +379,11 @@ impl MeshBuilder {
         let process = lab.start(place, &format!("ringway-{host}"), &program).unwrap();
         Proxy { process, host: place.to_owned() }
     }
+}
+
+/// Where proxies with a service manager expect it.
+pub(crate) fn notify_socket(lab: &Lab) -> PathBuf {
+    lab.directory().join("notify")
 }
 
 /// The program of a laboratory's proxies.

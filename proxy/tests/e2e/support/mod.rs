@@ -12,7 +12,7 @@ use ringway_bench::lab::Namespace;
 pub(crate) use ringway_bench::observe::{Metrics, Record};
 
 pub(crate) use self::application::Application;
-pub(crate) use self::mesh::{Mesh, Proxy, SERVICE};
+pub(crate) use self::mesh::{Mesh, Proxy, SERVICE, notify_socket};
 
 /// No wait for anything that must happen is longer than this; it is long because the machine that
 /// runs the tests may be busy.
