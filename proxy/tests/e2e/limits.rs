@@ -19,6 +19,7 @@ on_both_reactors! {
     at_the_descriptor_limit_all_that_is_there_goes_on,
     a_workload_at_its_bound_is_refused_and_its_neighbour_is_not,
     silent_handshakes_make_room_for_honest_ones,
+    slow_handshakes_cost_little_and_are_cut,
     tunnels_beyond_the_bound_are_reset,
     who_opens_a_tunnel_for_nothing_is_cut,
     who_does_not_read_is_cut_before_memory_runs_out,
@@ -113,6 +114,38 @@ fn silent_handshakes_make_room_for_honest_ones(reactor: &str) {
     // It needs a tunnel of its own, behind all those.
     echo_once(mesh.at("neighbour"), mesh.address("server", 8080)).unwrap();
     assert!(reached(&mesh, &mesh.b, "handshakesPerWorkload") > 0.0);
+}
+
+/// Half of them say nothing, half begin a ClientHello.
+fn slow_handshakes_cost_little_and_are_cut(reactor: &str) {
+    const SLOW: u64 = 1000;
+    const HELD_BYTES_MAX: u64 = 8 * 1024;
+    let mesh = Mesh::start(reactor);
+    let _echo = Application::echo(mesh.at("server"), 8080);
+    mesh.assert_works(8080);
+    let id = mesh.b.process.id();
+    let resident = || measure::memory(id).unwrap().resident_bytes;
+    let descriptors = || measure::descriptors(id).unwrap() as u64;
+    let (memory_before, descriptors_before) = (resident(), descriptors());
+    let slow: Vec<_> = (0..SLOW)
+        .map(|n| {
+            let mut stream = connect(mesh.at("stranger"), mesh.address("server", 15008));
+            if n % 2 == 0 {
+                stream.write_all(&[22, 3, 1, 2, 0, 1]).unwrap();
+            }
+            stream
+        })
+        .collect();
+    let open = || descriptors().saturating_sub(descriptors_before);
+    wait_until("all are accepted", PATIENCE, || open() >= SLOW * 9 / 10).unwrap();
+    let held = resident().saturating_sub(memory_before) / SLOW;
+    println!("{held} bytes for each slow handshake");
+    assert!(held <= HELD_BYTES_MAX, "{held} bytes for each");
+    // It needs a tunnel of its own beside them.
+    echo_once(mesh.at("neighbour"), mesh.address("server", 8080)).unwrap();
+    // Each has ten seconds.
+    wait_until("all are cut", PATIENCE, || open() < SLOW / 10).unwrap();
+    drop(slow);
 }
 
 fn tunnels_beyond_the_bound_are_reset(reactor: &str) {
