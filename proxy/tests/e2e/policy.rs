@@ -23,6 +23,7 @@ on_both_reactors! {
     a_port_can_be_open_and_another_not,
     a_dry_run_is_told_and_decides_nothing,
     a_policy_cuts_live_connections,
+    closing_the_mesh_cuts_who_has_no_identity,
     removing_a_policy_reopens,
     a_bad_policy_keeps_the_old_ones,
     a_dangling_name_of_a_policy_changes_nothing,
@@ -229,6 +230,22 @@ fn no_neighbours() -> String {
 fn assert_cut(stream: &mut TcpStream) {
     let error = stream.read(&mut [0; 1]).expect_err("a cut is no clean end");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+/// No policy changes by it: workloads name another one.
+fn closing_the_mesh_cuts_who_has_no_identity(reactor: &str) {
+    let mesh = Mesh::with(reactor).permissive().start();
+    let server = Application::echo(mesh.at("server"), 8080);
+    let mut open = ["client", "stranger"].map(|from| {
+        let mut stream = connect(mesh.at(from), mesh.address("server", 8080));
+        exchange(&mut stream, b"before it is closed").unwrap();
+        stream
+    });
+    mesh.rewrite(&Mesh::with(reactor).configuration(&mesh.lab));
+    assert_cut(&mut open[1]);
+    assert_eq!(refusal_of(&mesh.b, "10.1.0.99:").get("policy"), STRICT);
+    exchange(&mut open[0], b"after it is closed").unwrap();
+    assert_refused(&mesh, &server, "stranger", 8080);
 }
 
 fn removing_a_policy_reopens(reactor: &str) {
