@@ -64,6 +64,7 @@ impl Host {
                 Ok((file, held)) => Done::Enrolled(enrollment, file, held),
                 Err(error) => Done::Failed(enrollment, error),
             },
+            Job::Replace(enrollment, held) => self.replace(enrollment, held),
             Job::Withdraw(uid, held) => {
                 self.withdraw(&uid, held);
                 Done::Withdrawn(uid)
@@ -169,6 +170,28 @@ impl Host {
                 self.engine.withdraw(uid);
                 note(self.ledger().forget(uid));
                 Err(error.to_string())
+            }
+        }
+    }
+
+    /// The rules stay: what the workload opens while nobody listens is refused, and does not go out in the clear.
+    fn replace(&self, enrollment: WorkloadEnrollment, held: Held) -> Done<Held> {
+        let uid = &enrollment.uid;
+        self.engine.withdraw(uid);
+        let enrolled = open(&enrollment.network_namespace).and_then(|(path, namespace)| {
+            let file = NamespaceFile::at(&path).ok();
+            let enrolled = self.engine.enroll(Arc::clone(uid), namespace);
+            enrolled.map(|()| file).map_err(|error| error.to_string())
+        });
+        match enrolled {
+            Ok(file) => {
+                let identity = enrollment.identity.to_string();
+                tracing::info!(workload = &**uid, identity, "workload captured as somebody else");
+                Done::Enrolled(enrollment, file, held)
+            }
+            Err(error) => {
+                self.remove(uid, held);
+                Done::Failed(enrollment, error)
             }
         }
     }

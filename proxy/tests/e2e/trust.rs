@@ -162,8 +162,14 @@ fn a_workload_that_becomes_somebody_else_keeps_nothing_open(reactor: &str) {
     mesh.a.record("it is told", |r| says(r, "outbound", "another identity"));
     assert_counted(&mesh.a, &mesh, "IDENTITY_ERROR");
     exchange(&mut bystander, b"after").unwrap();
-    echo_once(mesh.at("client"), to).unwrap();
+    // For a moment nobody listens; what is opened then is refused.
+    wait_until("it is captured as somebody else", PATIENCE, || {
+        echo_once(mesh.at("client"), to).is_ok()
+    })
+    .unwrap();
     mesh.b.record("the new identity", |r| {
         r.get("src.identity") == "spiffe://cluster.local/ns/default/sa/other"
     });
+    // And it does not go out in the clear: the mesh is closed, and has refused nobody.
+    assert_eq!(mesh.b.records(|r| !r.get("policy").is_empty()), 0);
 }

@@ -3,8 +3,8 @@
 //! ```text
 //!              wanted            done                    not wanted, or its namespace is another one
 //!   (unknown) ───────▶ Waiting ─────▶ Working ─▶ Up ────────────────────────▶ Working ─▶ Waiting or gone
-//!                        ▲   failed: pause, doubling │
-//!                        └───────────────────────────┘
+//!                        ▲   failed: pause, doubling │  ▲ somebody else in the same namespace │
+//!                        └───────────────────────────┘  └─────────────────────────────────────┘
 //! ```
 //!
 //! A plain machine: it hands out jobs and is told how they ended. One workload that fails holds up no other.
@@ -58,6 +58,8 @@ enum Known<H> {
 pub(super) enum Job<H> {
     /// Begin to capture.
     Enroll(WorkloadEnrollment),
+    /// Capture it as what it is now, in the same namespace. Nothing may pass beside it meanwhile.
+    Replace(WorkloadEnrollment, H),
     /// End it.
     Withdraw(Arc<str>, H),
 }
@@ -118,22 +120,30 @@ impl<H> Enroller<H> {
         now: Instant,
         identify: impl Fn(&NetworkNamespace) -> Option<NamespaceFile>,
     ) -> Option<Job<H>> {
-        let Self { wanted, known, .. } = self;
+        let Self { wanted, known, stopped, .. } = self;
         // What is to end goes first: it may stand in the way of what begins.
         let ending = known.iter().find_map(|(uid, known)| match known {
             Known::Up { enrollment, file, .. } => {
-                let same = wanted.get(uid) == Some(enrollment)
-                    && identify(&enrollment.network_namespace) == *file;
-                (!same).then(|| Arc::clone(uid))
+                let is_there = identify(&enrollment.network_namespace) == *file;
+                let next = wanted.get(uid).filter(|next| {
+                    is_there && next.network_namespace == enrollment.network_namespace
+                });
+                (next != Some(enrollment)).then(|| (Arc::clone(uid), next.cloned()))
             }
             _ => None,
         });
-        if let Some(uid) = ending {
+        if let Some((uid, next)) = ending {
             let working = Known::Working { failures: 0, error: None };
             let Some(Known::Up { held, .. }) = known.insert(Arc::clone(&uid), working) else {
                 unreachable!("it was up a moment ago, and nobody else has it");
             };
-            return Some(Job::Withdraw(uid, held));
+            return Some(match next {
+                Some(next) => {
+                    *stopped += 1;
+                    Job::Replace(next, held)
+                }
+                None => Job::Withdraw(uid, held),
+            });
         }
         known.iter_mut().find_map(|(uid, state)| match state {
             Known::Waiting { due, failures, error } if *due <= now => {

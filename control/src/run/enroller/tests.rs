@@ -27,6 +27,10 @@ fn work(enroller: &mut Enroller<()>, now: Instant) -> Vec<String> {
                 log.push(format!("+{}", one.uid));
                 Done::Enrolled(one, None, ())
             }
+            Job::Replace(one, ()) => {
+                log.push(format!("={}", one.uid));
+                Done::Enrolled(one, None, ())
+            }
             Job::Withdraw(uid, ()) => {
                 log.push(format!("-{uid}"));
                 Done::Withdrawn(uid)
@@ -47,6 +51,29 @@ fn only_what_changed_is_touched_and_what_goes_goes_first() {
     assert_eq!(work(&mut enroller, now), [""; 0]);
     assert_eq!(enroller.counts(), (5, 2));
     assert_eq!(enroller.held().count(), 3);
+}
+
+fn as_somebody_else(one: WorkloadEnrollment) -> WorkloadEnrollment {
+    let identity = Identity::new("cluster.local", "shop", "other").unwrap();
+    WorkloadEnrollment { identity, ..one }
+}
+
+/// Ending first would open it for a moment: what it says would go out in the clear.
+#[test]
+fn a_workload_that_becomes_somebody_else_stays_captured() {
+    let (mut enroller, now) = (Enroller::default(), Instant::now());
+    enroller.want(vec![enrollment("a", "/a")], now);
+    assert_eq!(work(&mut enroller, now), ["+a"]);
+    enroller.want(vec![as_somebody_else(enrollment("a", "/a"))], now);
+    assert_eq!(work(&mut enroller, now), ["=a"]);
+    assert_eq!(work(&mut enroller, now), [""; 0]);
+    assert_eq!((enroller.counts(), enroller.held().count()), ((2, 1), 1));
+    enroller.want(vec![as_somebody_else(enrollment("a", "/b"))], now);
+    assert_eq!(
+        work(&mut enroller, now),
+        ["-a", "+a"],
+        "in another namespace it is another capture"
+    );
 }
 
 #[test]
@@ -121,7 +148,7 @@ proptest! {
         let (mut enroller, mut now) = (Enroller::<()>::default(), Instant::now());
         let mut open: Vec<Job<()>> = Vec::new();
         let uid = |job: &Job<()>| match job {
-            Job::Enroll(one) => Arc::clone(&one.uid),
+            Job::Enroll(one) | Job::Replace(one, ()) => Arc::clone(&one.uid),
             Job::Withdraw(uid, ()) => Arc::clone(uid),
         };
         let mut wanted = Vec::new();
@@ -130,7 +157,10 @@ proptest! {
                 0 => {
                     wanted = (0..4)
                         .filter(|bit| set & 1 << bit != 0)
-                        .map(|bit| enrollment(&format!("w{bit}"), &format!("/{}", set % 2)))
+                        .map(|bit| {
+                            let one = enrollment(&format!("w{bit}"), &format!("/{}", set % 2));
+                            if set & 4 == 0 { one } else { as_somebody_else(one) }
+                        })
                         .collect();
                     enroller.want(wanted.clone(), now);
                 }
@@ -143,8 +173,12 @@ proptest! {
                 _ => {
                     if let Some(job) = open.pop() {
                         let done = match job {
-                            Job::Enroll(one) if fails => Done::Failed(one, "no".to_owned()),
-                            Job::Enroll(one) => Done::Enrolled(one, None, ()),
+                            Job::Enroll(one) | Job::Replace(one, ()) if fails => {
+                                Done::Failed(one, "no".to_owned())
+                            }
+                            Job::Enroll(one) | Job::Replace(one, ()) => {
+                                Done::Enrolled(one, None, ())
+                            }
                             Job::Withdraw(uid, ()) => Done::Withdrawn(uid),
                         };
                         enroller.done(done, now);
@@ -154,7 +188,7 @@ proptest! {
         }
         for job in open {
             let done = match job {
-                Job::Enroll(one) => Done::Enrolled(one, None, ()),
+                Job::Enroll(one) | Job::Replace(one, ()) => Done::Enrolled(one, None, ()),
                 Job::Withdraw(uid, ()) => Done::Withdrawn(uid),
             };
             enroller.done(done, now);
