@@ -26,7 +26,7 @@ use crate::{
     rate::Rate,
     runtime::{
         self, ConnectOptions, DetachedStream, ListenOptions, NetNamespace, Task, TcpListener,
-        TcpStream,
+        TcpStream, Tenant,
     },
     shard::{Command, Shard},
     tries::Unreachable,
@@ -42,6 +42,8 @@ pub(crate) struct Pod {
     /// The handshakes of its tunnels that are in progress here.
     pub(crate) handshakes: Rc<WorkloadHandshakes>,
     rates: Rates,
+    /// Its tasks on this shard.
+    tenant: Tenant,
     /// The workload's tunnels to its destinations.
     pub(crate) pool: Rc<Pool>,
     /// Whom it could not reach a moment ago.
@@ -134,7 +136,8 @@ pub(crate) fn take_over(
 ) {
     // Withdrawn meanwhile: dropping the socket closes the connection.
     let Some(pod) = shard.pod(uid) else { return };
-    runtime::spawn(outbound::serve(shard.clone(), pod, client.attach(), from, admitted));
+    let serving = outbound::serve(shard.clone(), pod.clone(), client.attach(), from, admitted);
+    runtime::spawn_for(&pod.tenant, serving);
 }
 
 async fn accept(shard: Rc<Shard>, pod: Rc<Pod>, way: Way, listener: Rc<TcpListener>) {
@@ -255,6 +258,7 @@ impl Pod {
                 connections: rate(bounds.connection_rate_per_workload),
                 handshakes: rate(bounds.handshake_rate_per_workload),
             },
+            tenant: Tenant::new(),
             uid,
             namespace,
             pool: Rc::default(),
@@ -270,7 +274,9 @@ impl Pod {
         for Listening { way, listener, accepting } in &mut *self.listeners.borrow_mut() {
             accepting.get_or_insert_with(|| {
                 listener.count_refusals_in(self.account.descriptors_refused.clone());
-                runtime::spawn(accept(shard.clone(), self.clone(), *way, listener.clone()))
+                let accepting = accept(shard.clone(), self.clone(), *way, listener.clone());
+                // What the listener's task spawns is the workload's, too.
+                runtime::spawn_for(&self.tenant, accepting)
             });
         }
     }

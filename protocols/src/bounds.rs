@@ -1,6 +1,6 @@
 //! How a bound is written down: once, as a constant together with what people want to know of it.
 //!
-//! [`bounds!`](crate::bounds) declares constants as usual and, beside them, `TABLE`, from which the page of limits in
+//! [`bounds!`](macro@crate::bounds) declares constants as usual and, beside them, `TABLE`, from which the page of limits in
 //! `docs/` is made. The doc comment of a constant is the reason for its value.
 
 use std::fmt;
@@ -84,7 +84,7 @@ pub struct Bound {
     pub reason: &'static str,
 }
 
-/// Declares constants that are bounds, and `TABLE` with a [`Bound`](crate::bounds::Bound) for each.
+/// Declares constants that are bounds, and `TABLE` with a `Bound` for each.
 ///
 /// ```
 /// ringway_protocols::bounds! {

@@ -168,6 +168,15 @@ ringway_protocols::bounds! {
     pub const TUNNEL_BACKLOG_BYTES_SCARCE: usize = 20 * 1024;
     Bytes per Tunnel: "its streams stop reading their applications"
 
+    /// Tasks of one workload that are polled before the next workload's turn. More than one, because tasks of one
+    /// workload often share a tunnel, and what they send in one turn leaves in one write.
+    pub const TENANT_TASKS_MAX: usize = 8;
+    Count per Workload: "the next workload's turn"
+
+    /// Tasks of one turn of a shard's loop.
+    pub const TASKS_PER_TURN_MAX: usize = 128;
+    Count per Shard: "the reactor is asked who else is ready; the rest goes on in the next turn"
+
     /// Bytes one visit to a connection may move before the next connection's turn.
     pub const VISIT_BYTES_MAX: usize = 256 * 1024;
     Bytes per Stream: "the next connection's turn"

@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 use super::counters::Counters;
 use super::random::Random;
 use super::reactor::Reactor;
+use super::ready::{Ready, Tenant, TenantId};
 use super::remote::Remote;
-use super::task::{Running, Task, TaskEnd, TaskKey, TaskWaker, Tasks};
+use super::task::{BoxedFuture, Running, Task, TaskEnd, TaskKey, TaskWaker, Tasks};
 use super::wheel::Wheel;
 
 thread_local! {
@@ -30,9 +31,15 @@ thread_local! {
 /// Outside of a runtime.
 pub fn spawn(future: impl Future<Output = ()> + 'static) -> Task {
     let local = expect_current("spawn");
-    let key = local.tasks.borrow_mut().insert(Box::pin(future), &local.remote);
-    local.schedule(key);
-    Task::new(local.id(), key)
+    local.spawn(local.ready.current.get(), Box::pin(future))
+}
+
+/// Runs `future` on this shard as a task of `tenant`'s, and so whatever it spawns.
+///
+/// # Panics
+/// Outside of a runtime.
+pub fn spawn_for(tenant: &Tenant, future: impl Future<Output = ()> + 'static) -> Task {
+    expect_current("spawn").spawn(tenant.id(), Box::pin(future))
 }
 
 /// Something to be done once per turn, after the tasks and before the wait.
@@ -72,7 +79,7 @@ pub(crate) struct Local {
     now: Cell<Instant>,
     random: RefCell<Random>,
     main_ready: Cell<bool>,
-    ready: RefCell<Vec<TaskKey>>,
+    pub(super) ready: Ready,
     polling: RefCell<Vec<TaskKey>>,
     fired: RefCell<Vec<Waker>>,
     hooks: RefCell<Vec<Rc<dyn TurnEnd>>>,
@@ -81,7 +88,7 @@ pub(crate) struct Local {
 impl Local {
     pub(crate) fn new(remote: Arc<Remote>, reactor: Reactor, now: Instant, seed: u64) -> Local {
         Local {
-            main: Arc::new(TaskWaker::new(TaskKey::MAIN, remote.clone())),
+            main: Arc::new(TaskWaker::new(TaskKey::MAIN, remote.clone(), TenantId::default())),
             remote,
             tasks: RefCell::default(),
             timers: RefCell::new(Wheel::new(now)),
@@ -92,7 +99,7 @@ impl Local {
             now: Cell::new(now),
             random: RefCell::new(Random::new(seed)),
             main_ready: Cell::new(false),
-            ready: RefCell::default(),
+            ready: Ready::default(),
             polling: RefCell::default(),
             fired: RefCell::default(),
             hooks: RefCell::default(),
@@ -117,12 +124,18 @@ impl Local {
     }
 
     /// Queues a task whose place in the ready queue the caller has claimed.
-    pub(crate) fn push_ready(&self, key: TaskKey) {
+    pub(crate) fn push_ready(&self, tenant: TenantId, key: TaskKey) {
         if key == TaskKey::MAIN {
             self.main_ready.set(true);
         } else {
-            self.ready.borrow_mut().push(key);
+            self.ready.push(tenant, key);
         }
+    }
+
+    fn spawn(&self, tenant: TenantId, future: BoxedFuture) -> Task {
+        let key = self.tasks.borrow_mut().insert(future, &self.remote, tenant);
+        self.schedule(key);
+        Task::new(self.id(), key)
     }
 
     pub(crate) fn take_main_ready(&self) -> bool {
@@ -134,26 +147,28 @@ impl Local {
     }
 
     fn schedule(&self, key: TaskKey) {
-        let claimed = self.tasks.borrow().handle(key).is_some_and(|handle| handle.claim());
-        if claimed {
-            self.push_ready(key);
+        let tasks = self.tasks.borrow();
+        if let Some(handle) = tasks.handle(key).filter(|handle| handle.claim()) {
+            self.push_ready(handle.tenant(), key);
         }
     }
 
-    /// Polls the tasks that are ready now; what they wake has its turn next.
+    /// Polls tasks that are ready now, some of each tenant; what they wake has its turn next.
     pub(crate) fn poll_tasks(&self) {
         self.count(|counters| counters.turns += 1);
         let mut polling = self.polling.take();
-        std::mem::swap(&mut polling, &mut *self.ready.borrow_mut());
+        self.ready.take_turn(&mut polling);
         self.reactor.order_turn(&mut polling);
         for key in polling.drain(..) {
             self.poll_task(key);
         }
+        self.ready.current.set(TenantId::default());
         self.polling.replace(polling);
     }
 
     fn poll_task(&self, key: TaskKey) {
-        let Some(mut running) = self.tasks.borrow_mut().begin(key) else { return };
+        let Some((mut running, tenant)) = self.tasks.borrow_mut().begin(key) else { return };
+        self.ready.current.set(tenant);
         self.count(|counters| counters.polls += 1);
         let poll = catch_unwind(AssertUnwindSafe(|| {
             running.future.as_mut().poll(&mut Context::from_waker(&running.waker))
@@ -212,9 +227,8 @@ impl Local {
 
     /// Looks at the reactor, waiting only when nothing is ready, and makes ready what is due.
     pub(crate) fn wait(&self) {
-        let busy = self.main_ready.get()
-            || !self.ready.borrow().is_empty()
-            || !self.hooks.borrow().is_empty();
+        let busy =
+            self.main_ready.get() || !self.ready.is_empty() || !self.hooks.borrow().is_empty();
         let mut timeout = Some(Duration::ZERO);
         if !busy && self.remote.may_wait() {
             self.count(|counters| counters.waits += 1);
@@ -234,7 +248,7 @@ impl Local {
             if key == TaskKey::MAIN {
                 self.main.taken_from_injector();
                 if self.main.claim() {
-                    self.push_ready(key);
+                    self.push_ready(TenantId::default(), key);
                 }
                 continue;
             }

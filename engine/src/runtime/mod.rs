@@ -33,6 +33,7 @@ mod netns;
 mod random;
 mod reactor;
 mod readiness;
+mod ready;
 mod remote;
 mod scratch;
 #[cfg(feature = "sim")]
@@ -48,7 +49,7 @@ mod wheel;
 pub use counters::{Counters, counters};
 pub use descriptors::{DESCRIPTOR_RESERVE, descriptors_max};
 pub use executor::{Runtime, RuntimeError, RuntimeOptions};
-pub use local::{TurnEnd, at_turn_end, random, spawn};
+pub use local::{TurnEnd, at_turn_end, random, spawn, spawn_for};
 pub use mailbox::{MailReceiver, MailSender, TrySendError, mailbox};
 pub use net::{
     ConnectOptions, DetachedStream, KEEPALIVE, Keepalive, ListenOptions, TcpListener, TcpStream,
@@ -56,6 +57,7 @@ pub use net::{
 };
 pub use netns::NetNamespace;
 pub use reactor::{RING_OPERATIONS, ReactorChoice, ReactorKind, ReactorReport, RingSizes};
+pub use ready::Tenant;
 pub use scratch::{SCRATCH_BYTES, scratch};
 #[cfg(feature = "sim")]
 pub use sim::{FaultsMet, World, WorldOptions};

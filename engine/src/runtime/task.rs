@@ -22,6 +22,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use slab::Slab;
 
 use super::local;
+use super::ready::TenantId;
 use super::remote::Remote;
 
 /// How a task ended.
@@ -105,6 +106,7 @@ impl TaskKey {
 #[derive(Debug)]
 pub(crate) struct TaskWaker {
     key: TaskKey,
+    tenant: TenantId,
     remote: Arc<Remote>,
     /// In the ready queue. Touched by the task's own thread only.
     queued: AtomicBool,
@@ -113,9 +115,13 @@ pub(crate) struct TaskWaker {
 }
 
 impl TaskWaker {
-    pub(crate) fn new(key: TaskKey, remote: Arc<Remote>) -> TaskWaker {
+    pub(crate) fn new(key: TaskKey, remote: Arc<Remote>, tenant: TenantId) -> TaskWaker {
         let (queued, injected) = (AtomicBool::new(false), AtomicBool::new(false));
-        TaskWaker { key, remote, queued, injected }
+        TaskWaker { key, tenant, remote, queued, injected }
+    }
+
+    pub(crate) fn tenant(&self) -> TenantId {
+        self.tenant
     }
 
     /// Claims the one place in the ready queue; `false` when it is taken.
@@ -147,7 +153,7 @@ impl Wake for TaskWaker {
     fn wake_by_ref(self: &Arc<Self>) {
         if let Some(local) = local::current_if(self.remote.id()) {
             if self.claim() {
-                local.push_ready(self.key);
+                local.push_ready(self.tenant, self.key);
             }
         } else if !self.injected.swap(true, Ordering::AcqRel) {
             self.remote.inject(self.key);
@@ -155,7 +161,7 @@ impl Wake for TaskWaker {
     }
 }
 
-type BoxedFuture = Pin<Box<dyn Future<Output = ()>>>;
+pub(crate) type BoxedFuture = Pin<Box<dyn Future<Output = ()>>>;
 
 /// A task's future with its waker, out of the slab for the time of a poll.
 pub(crate) struct Running {
@@ -187,12 +193,17 @@ enum State {
 }
 
 impl Tasks {
-    pub(crate) fn insert(&mut self, future: BoxedFuture, remote: &Arc<Remote>) -> TaskKey {
+    pub(crate) fn insert(
+        &mut self,
+        future: BoxedFuture,
+        remote: &Arc<Remote>,
+        tenant: TenantId,
+    ) -> TaskKey {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let vacant = self.slab.vacant_entry();
         let key = TaskKey { index: vacant.key() as u32, generation };
-        let handle = Arc::new(TaskWaker::new(key, remote.clone()));
+        let handle = Arc::new(TaskWaker::new(key, remote.clone(), tenant));
         let waker = Waker::from(handle.clone());
         let state = State::Waiting(Running { future, waker });
         vacant.insert(Entry { generation, state, held: true, handle, joiner: None });
@@ -209,12 +220,13 @@ impl Tasks {
         self.entry(key).map(|entry| &entry.handle)
     }
 
-    /// Takes a task out to be polled.
-    pub(crate) fn begin(&mut self, key: TaskKey) -> Option<Running> {
+    /// Takes a task out to be polled, and tells whose it is.
+    pub(crate) fn begin(&mut self, key: TaskKey) -> Option<(Running, TenantId)> {
         let entry = self.entry_mut(key)?;
         entry.handle.released();
+        let tenant = entry.handle.tenant();
         match std::mem::replace(&mut entry.state, State::Running { aborted: false }) {
-            State::Waiting(running) => Some(running),
+            State::Waiting(running) => Some((running, tenant)),
             other => {
                 entry.state = other;
                 None

@@ -7,8 +7,8 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use ringway_engine::runtime::{
-    ReactorChoice, Runtime, TaskEnd, TrySendError, TurnEnd, at_turn_end, counters, mailbox, now,
-    scratch, sleep, spawn, timeout, yield_now,
+    ReactorChoice, Runtime, TaskEnd, Tenant, TrySendError, TurnEnd, at_turn_end, counters, mailbox,
+    now, scratch, sleep, spawn, spawn_for, timeout, yield_now,
 };
 
 use super::harness::Case;
@@ -22,6 +22,7 @@ pub(crate) fn cases(choice: ReactorChoice, name: impl Fn(&str) -> String) -> Vec
         case("a_task_may_abort_itself", a_task_may_abort_itself),
         case("a_turn_polls_what_was_ready_at_its_start", a_turn_polls_what_was_ready_at_its_start),
         case("the_reactor_is_seen_while_tasks_are_busy", the_reactor_is_seen_while_tasks_are_busy),
+        case("a_tenant_with_many_busy_tasks_does_not_delay_another", a_busy_tenant),
         case("turn_end_comes_after_the_tasks_and_once", turn_end_comes_after_the_tasks_and_once),
         case("timers_fire_in_order_and_never_early", timers_fire_in_order_and_never_early),
         case("a_timeout_cuts_and_a_dropped_sleep_is_gone", a_timeout_cuts),
@@ -43,6 +44,41 @@ fn a_task_tells_how_it_ended(choice: ReactorChoice) {
         let late = spawn(async { sleep(Duration::from_millis(5)).await });
         assert!(!late.is_finished());
         assert_eq!(late.await, TaskEnd::Completed);
+    });
+}
+
+/// One tenant has two thousand tasks that are always ready, another has one: it has its turn in every turn.
+fn a_busy_tenant(choice: ReactorChoice) {
+    const BUSY: usize = 2000;
+    const STEPS: u64 = 20;
+    run_on(choice, async {
+        let (busy, quiet) = (Tenant::new(), Tenant::new());
+        let tasks: Vec<_> = (0..BUSY)
+            .map(|_| {
+                spawn_for(&busy, async {
+                    loop {
+                        yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        yield_now().await;
+        let before = counters();
+        let steps = spawn_for(&quiet, async {
+            // What a task spawns is its tenant's.
+            let inner = spawn(async {
+                for _ in 0..STEPS {
+                    yield_now().await;
+                }
+            });
+            inner.await;
+        });
+        steps.await;
+        let turns = counters().turns - before.turns;
+        let polls = counters().polls - before.polls;
+        assert!(turns <= STEPS + 10, "{turns} turns for {STEPS} steps");
+        assert!(polls < 20 * BUSY as u64 / 4, "{polls} polls of others for {STEPS} steps");
+        tasks.iter().for_each(ringway_engine::runtime::Task::abort);
     });
 }
 
