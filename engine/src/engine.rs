@@ -21,6 +21,7 @@ use crate::{
     connection::OpenConnection,
     drain::{DrainReport, Queues},
     handover::{ListeningWorkload, MovedConnection, Way},
+    hook::ShardHook,
     limits::{Limits, MAILBOX_MAX},
     placement::{Placement, PlacementTable, ShardId},
     publish::{Published, SnapshotReader},
@@ -88,6 +89,8 @@ pub struct EngineConfig {
     pub ipv6: bool,
     /// The bounds an operator has set.
     pub limits: Limits,
+    /// What each shard's thread does once its reactor is made, such as giving up what it does not need.
+    pub on_start: Option<ShardHook>,
 }
 
 impl EngineConfig {
@@ -114,6 +117,7 @@ impl Default for EngineConfig {
             original_source: OriginalSource::default(),
             ipv6: true,
             limits: Limits::default(),
+            on_start: None,
         }
     }
 }
@@ -206,6 +210,16 @@ impl Engine {
                 }
             };
             ringway_protocols::tls::warm_up();
+            // Found now: afterwards the thread may not be able to open a file.
+            if let Err(error) = NetNamespace::current() {
+                let _ =
+                    started.send(Err(format!("cannot find the own network namespace: {error}")));
+                return;
+            }
+            if let Some(Err(why)) = common.config.on_start.as_ref().map(ShardHook::run) {
+                let _ = started.send(Err(why));
+                return;
+            }
             let _ = started.send(Ok(report));
             runtime.block_on(async move {
                 let reader = SnapshotReader::new(published);

@@ -24,6 +24,7 @@ mod engine;
 mod handover;
 mod handshakes;
 mod hash;
+mod hook;
 mod inbound;
 pub mod limits;
 mod outbound;
@@ -50,5 +51,6 @@ pub use self::{
     drain::DrainReport,
     engine::{Engine, EngineConfig, OriginalSource, PACKET_MARK, Ports, StartError},
     handover::{ListeningWorkload, MovedConnection, Way},
+    hook::ShardHook,
     relay::{DirectionState, Observer, RelayState, relay_plain},
 };

@@ -64,7 +64,7 @@ impl From<ringway_control::run::RunError> for Failure {
                 Exit::Data
             }
             RunError::Override(_) => Exit::Usage,
-            RunError::Privileges(_) => Exit::Permission,
+            RunError::Privileges(_) | RunError::Hardening(_) => Exit::Permission,
             RunError::Authority(_)
             | RunError::Engine(_)
             | RunError::Listen { .. }

@@ -105,7 +105,7 @@ impl Captured {
             reactors: engine
                 .reactor_reports()
                 .iter()
-                .map(|report| report.kind().to_string())
+                .map(|report| (report.kind().to_string(), report.reason().to_owned()))
                 .collect(),
             snapshot_generation: snapshot.generation(),
             workloads: snapshot.workload_count(),

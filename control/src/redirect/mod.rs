@@ -20,6 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 pub use self::ledger::Ledger;
 pub use self::policy::{APPLICATION_MARK, RedirectMode, RedirectOptions};
 pub use self::tool::ToolError;
+pub(crate) use self::tool::is_installed as tool_is_installed;
 
 use self::policy::Family;
 

@@ -76,7 +76,7 @@ pub(super) fn inside<T: Send>(
 }
 
 /// Whether `tool` is installed.
-pub(super) fn is_installed(tool: &'static str) -> bool {
+pub(crate) fn is_installed(tool: &'static str) -> bool {
     find(tool).is_some()
 }
 

@@ -26,6 +26,8 @@ pub enum RunError {
     Authority(CaError),
     /// The revocation lists cannot be used.
     Revocation(RevocationError),
+    /// Something that was required to be given up could not be.
+    Hardening(Vec<String>),
     /// The engine cannot start.
     Engine(StartError),
     /// A server cannot listen.
@@ -63,6 +65,11 @@ impl std::fmt::Display for RunError {
                 write!(f, "the certificate authority cannot be used: {error}")
             }
             Self::Revocation(error) => error.fmt(f),
+            Self::Hardening(undone) => write!(
+                f,
+                "`hardening: required`, and this could not be done: {}; allow it, or write `hardening: auto`",
+                undone.join(", ")
+            ),
             Self::Engine(error) => error.fmt(f),
             Self::Listen { server, address, error } => {
                 write!(f, "the {server} server cannot listen on {address}: {error}")?;

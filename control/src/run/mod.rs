@@ -1,8 +1,8 @@
 //! The control thread: everything between the command line and the engine.
 //!
 //! ```text
-//!   load ─▶ log ─▶ privileges ─▶ authority ─▶ leaves ─▶ engine ─▶ servers ─▶ workloads ─▶ serve … ─▶ drain
-//!                                                                                              └▶ hand-over ─▶ drain
+//!   load ─▶ hardening ─▶ log ─▶ privileges ─▶ authority ─▶ leaves ─▶ engine ─▶ servers ─▶ workloads ─▶ serve … ─▶ drain
+//!                                                                                                            └▶ hand-over ─▶ drain
 //! ```
 //!
 //! One thread, one story: [`run`] starts it all in this order, `Node::serve` waits for what
@@ -16,6 +16,7 @@ mod drain;
 mod enroller;
 mod error;
 mod handover;
+mod hardening;
 mod host;
 mod limits;
 mod node;
@@ -62,9 +63,12 @@ pub fn run(options: RunOptions) -> Result<Ending, RunError> {
     let standard_input = inherited.as_mut().and_then(|inherited| inherited.standard_input.take());
     let options = RunOptions { sources: hold_stdin(options.sources, standard_input)?, ..options };
     // Before the first load, so that what changes in between is not missed.
-    let watcher = source::Watcher::new(&options.sources).map_err(RunError::System)?;
+    let before = source::Glimpse::of(&options.sources);
     let mesh = load(&options.sources, options.node.as_deref(), &options.overrides)?;
-    let prepared = start::prepare(options, mesh)?;
+    // Before there is another thread: all of them inherit it.
+    let hardened = hardening::harden(&mesh.node, &places(&options, &mesh))?;
+    let watcher = source::Watcher::since(&options.sources, before).map_err(RunError::System)?;
+    let prepared = start::prepare(options, mesh, hardened)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -79,6 +83,24 @@ pub fn run(options: RunOptions) -> Result<Ending, RunError> {
     runtime.shutdown_background();
     log.flush();
     ended
+}
+
+/// Where a run reads and writes.
+fn places(options: &RunOptions, mesh: &MeshConfig) -> hardening::Places {
+    let authority = &mesh.node.certificate_authority;
+    let sources = options.sources.iter().filter_map(|source| match source {
+        Source::Path(path) => Some(path.clone()),
+        Source::Stdin | Source::Text { .. } => None,
+    });
+    let namespaces = mesh.enrollments.iter().filter_map(|one| match &one.network_namespace {
+        source::NetworkNamespace::Path(path) => Some(path.clone()),
+        source::NetworkNamespace::Own => None,
+    });
+    let lists = authority.revocation_lists.iter().cloned();
+    hardening::Places {
+        read: sources.chain(namespaces).chain(lists).collect(),
+        written: vec![authority.directory.clone(), options.state_directory.clone()],
+    }
 }
 
 /// Reads the configuration as `run` would: the files, and over them what is given elsewhere.

@@ -4,7 +4,9 @@ use std::sync::OnceLock;
 
 use ringway_engine::limits::{AUTOMATIC, Limits};
 
-use crate::source::{Cores, LogFormat, Mode, NodeConfig, OriginalSource, Reactor, Redirect};
+use crate::source::{
+    Cores, Hardening, LogFormat, Mode, NodeConfig, OriginalSource, Reactor, Redirect,
+};
 
 /// One setting: its key in a Node document, and its value as it would be written there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +55,7 @@ pub fn settings(node: &NodeConfig) -> Vec<Setting> {
         ),
         ("sessionResumption", node.session_resumption.to_string()),
         ("drainDeadline", seconds(node.drain_deadline)),
+        ("hardening", hardening(node.hardening).to_owned()),
         ("redirect", redirect(node.redirect).to_owned()),
         ("packetMark", node.packet_mark.map_or_else(|| "none".to_owned(), |mark| mark.to_string())),
         ("originalSource", original_source(node.original_source).to_owned()),
@@ -125,6 +128,14 @@ fn reactor(reactor: Reactor) -> &'static str {
         Reactor::Auto => "auto",
         Reactor::Ring => "ring",
         Reactor::Epoll => "epoll",
+    }
+}
+
+fn hardening(hardening: Hardening) -> &'static str {
+    match hardening {
+        Hardening::Auto => "auto",
+        Hardening::Off => "off",
+        Hardening::Required => "required",
     }
 }
 

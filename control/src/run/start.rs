@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use ringway_engine::runtime::ReactorChoice;
-use ringway_engine::{Engine, EngineConfig, OriginalSource, PACKET_MARK, Ports};
+use ringway_engine::{Engine, EngineConfig, OriginalSource, PACKET_MARK, Ports, ShardHook};
 use ringway_protocols::tls;
 
 use super::cores::cores_of;
 use super::enroller::Enroller;
 use super::error::RunError;
+use super::hardening::Hardened;
 use super::host::Host;
 use super::limits;
 use super::node::Node;
@@ -45,10 +46,15 @@ pub(super) struct Prepared {
     mesh: MeshConfig,
     ca: EmbeddedCa,
     revocation: Revocation,
+    hardened: Hardened,
 }
 
 /// The log, what the process is allowed, and the certificate authority.
-pub(super) fn prepare(options: RunOptions, mesh: MeshConfig) -> Result<Prepared, RunError> {
+pub(super) fn prepare(
+    options: RunOptions,
+    mesh: MeshConfig,
+    hardened: Hardened,
+) -> Result<Prepared, RunError> {
     let log = start_log(&mesh.node)?;
     tracing::info!(
         version = options.version.version,
@@ -59,6 +65,7 @@ pub(super) fn prepare(options: RunOptions, mesh: MeshConfig) -> Result<Prepared,
     for warning in mesh.warnings.iter() {
         tracing::warn!("{}:{}: {}", warning.file(), warning.line(), warning.message());
     }
+    hardened.log();
     match privileges::raise_descriptor_limit() {
         Ok(limit) => tracing::debug!(limit, "descriptor limit raised"),
         Err(error) => tracing::warn!(%error, "the descriptor limit could not be raised"),
@@ -72,7 +79,7 @@ pub(super) fn prepare(options: RunOptions, mesh: MeshConfig) -> Result<Prepared,
     let ca = EmbeddedCa::open(&authority.directory, ca_options, SystemTime::now())
         .map_err(RunError::Authority)?;
     let revocation = Revocation::open(ca.revocation_list(), &authority.revocation_lists)?;
-    Ok(Prepared { log, options, mesh, ca, revocation })
+    Ok(Prepared { log, options, mesh, ca, revocation, hardened })
 }
 
 /// Leaves, engine, servers; the workloads follow while it serves.
@@ -83,7 +90,7 @@ pub(super) async fn start(
     launch: Launch,
     inherited: Option<Inheritance>,
 ) -> Result<Node, RunError> {
-    let Prepared { log, options, mesh, ca, revocation } = prepared;
+    let Prepared { log, options, mesh, ca, revocation, hardened } = prepared;
     let requests = Requests::new().map_err(RunError::System)?;
     let readiness = Readiness::default();
     readiness.set_step("proxy", true);
@@ -95,10 +102,14 @@ pub(super) async fn start(
     let identities = mesh.enrollments.iter().map(|one| &one.identity);
     store.keep(identities, SystemTime::now());
 
-    let config = engine_config(&mesh.node);
+    let on_start = hardened.shards();
+    let config = EngineConfig { on_start: on_start.clone(), ..engine_config(&mesh.node) };
     let snapshot = mesh.snapshot.clone().with_generation(1);
     let engine = Arc::new(Engine::start(config, snapshot).map_err(RunError::Engine)?);
     log_reactors(&engine);
+    for why in on_start.iter().flat_map(ShardHook::failures) {
+        tracing::warn!(why, "shards are not hardened");
+    }
 
     let view = Rc::new(View::new(
         Arc::clone(&engine),
@@ -204,6 +215,7 @@ fn engine_config(node: &NodeConfig) -> EngineConfig {
         },
         ipv6: node.ipv6,
         limits: node.limits.clone(),
+        on_start: None,
     }
 }
 

@@ -32,10 +32,10 @@ use ringway_engine::snapshot::Snapshot;
 pub use diagnostics::{Diagnostic, Diagnostics, PROBLEMS_MAX, Severity};
 pub use mesh::{EnrollmentChanges, MeshConfig, NetworkNamespace, WorkloadEnrollment};
 pub use node::config::{
-    CertificateAuthorityConfig, Cores, Listen, LogConfig, LogFormat, Mode, NodeConfig,
+    CertificateAuthorityConfig, Cores, Hardening, Listen, LogConfig, LogFormat, Mode, NodeConfig,
     OriginalSource, Ports, Reactor, Redirect,
 };
-pub use watch::{POLL_INTERVAL, QUIET, QUIET_DEADLINE, Watcher};
+pub use watch::{Glimpse, POLL_INTERVAL, QUIET, QUIET_DEADLINE, Watcher};
 
 pub(crate) use diagnostics::suggest::did_you_mean;
 

@@ -40,6 +40,26 @@ pub struct Watcher {
     events: Sender<Event>,
 }
 
+/// What the files of some sources look like, for a [`Watcher`] that begins later: it takes a thread, and a load that
+/// comes first may want to be alone.
+#[derive(Debug)]
+pub struct Glimpse(Marks);
+
+impl Glimpse {
+    /// What they look like now.
+    pub fn of(sources: &[Source]) -> Glimpse {
+        Glimpse(marks(&paths_of(sources)))
+    }
+}
+
+fn paths_of(sources: &[Source]) -> Vec<PathBuf> {
+    let path = |source: &Source| match source {
+        Source::Path(path) => Some(path.clone()),
+        Source::Stdin | Source::Text { .. } => None,
+    };
+    sources.iter().filter_map(path).collect()
+}
+
 enum Event {
     SomethingHappened,
     Stop,
@@ -51,14 +71,20 @@ impl Watcher {
     /// # Errors
     /// When no thread can be started.
     pub fn new(sources: &[Source]) -> io::Result<Watcher> {
-        let paths = sources.iter().filter_map(|source| match source {
-            Source::Path(path) => Some(path.clone()),
-            Source::Stdin | Source::Text { .. } => None,
-        });
+        Watcher::since(sources, Glimpse::of(sources))
+    }
+
+    /// Watches from now on, and tells what has changed since `before`.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn since(sources: &[Source], before: Glimpse) -> io::Result<Watcher> {
         let (events, received) = channel();
         let (told, changes) = mpsc::channel(1);
-        let mut watch = Watch::new(paths.collect(), events.clone(), told);
+        let mut watch = Watch::new(paths_of(sources), events.clone(), told, before.0);
         watch.refresh();
+        // The first look is at once.
+        let _held = events.send(Event::SomethingHappened);
         let name = thread::Builder::new().name("config-watch".into());
         name.spawn(move || watch.run(&received))?;
         Ok(Watcher { changes, events })
@@ -124,8 +150,12 @@ impl FileMark {
 }
 
 impl Watch {
-    fn new(paths: Vec<PathBuf>, events: Sender<Event>, told: mpsc::Sender<()>) -> Watch {
-        let seen = marks(&paths);
+    fn new(
+        paths: Vec<PathBuf>,
+        events: Sender<Event>,
+        told: mpsc::Sender<()>,
+        seen: Marks,
+    ) -> Watch {
         let handler = move |event: notify::Result<notify::Event>| {
             if event.map_or(true, |event| may_change(event.kind)) {
                 let _gone = events.send(Event::SomethingHappened);

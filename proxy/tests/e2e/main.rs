@@ -6,6 +6,7 @@
 mod support;
 
 mod closing;
+mod confined;
 mod endpoints;
 mod handover;
 mod hostile;

@@ -147,7 +147,7 @@ impl Authority {
         roots_pem: Option<&[u8]>,
     ) -> Result<Self, AuthorityError> {
         let mut chain = parse_certificates(certificates_pem)?;
-        let key = parse_key(key_pem)?;
+        let mut key = parse_key(key_pem)?;
         let given_roots = roots_pem.map(parse_certificates).transpose()?;
         let (not_before, not_after) = check_signer(&chain[0], &key)?;
 
@@ -161,6 +161,8 @@ impl Authority {
                 vec![last.clone()]
             }
         };
+        // It signs with what the cryptography library holds; the form in which it could be copied is not needed.
+        key.zeroize();
         let certificate = chain[0].clone();
         // Peers hold the root themselves: it is not sent.
         chain.retain(|certificate| !roots.contains(certificate));

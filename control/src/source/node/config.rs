@@ -38,6 +38,8 @@ pub struct NodeConfig {
     pub session_resumption: bool,
     /// How long open connections may go on after the process was told to stop.
     pub drain_deadline: Duration,
+    /// Whether the process gives up what it does not need.
+    pub hardening: Hardening,
     /// How connections of workloads come to Ringway.
     pub redirect: Redirect,
     /// Put on every packet of Ringway's own sockets in a workload's namespace, so that it is not captured again.
@@ -74,6 +76,7 @@ impl Default for NodeConfig {
             certificate_authority: CertificateAuthorityConfig::default(),
             session_resumption: true,
             drain_deadline: Duration::from_secs(5),
+            hardening: Hardening::Auto,
             redirect: Redirect::Auto,
             packet_mark: Mode::Shared.packet_mark(),
             original_source: OriginalSource::Auto,
@@ -126,6 +129,17 @@ pub enum Reactor {
     Ring,
     /// epoll.
     Epoll,
+}
+
+/// Whether the process gives up what it does not need: capabilities, system calls, core files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hardening {
+    /// What can be given up is; the rest is told.
+    Auto,
+    /// Nothing is.
+    Off,
+    /// Everything is, or the process does not start.
+    Required,
 }
 
 /// How connections of workloads come to Ringway.

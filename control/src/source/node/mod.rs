@@ -12,7 +12,7 @@ use ringway_protocols::identity::Identity;
 
 use self::captured::{CapturedWorkload, captured, report_shared_namespaces};
 use self::config::{
-    CertificateAuthorityConfig, Cores, Listen, LogConfig, LogFormat, Mode, NodeConfig,
+    CertificateAuthorityConfig, Cores, Hardening, Listen, LogConfig, LogFormat, Mode, NodeConfig,
     OriginalSource, Ports, Reactor, Redirect,
 };
 use crate::source::diagnostics::{Place, Problem, Reporter};
@@ -72,6 +72,7 @@ pub(crate) const SPEC_KEYS: &[&str] = &[
     "clusterDomain",
     "cores",
     "drainDeadline",
+    "hardening",
     "ipv6",
     "limits",
     "listen",
@@ -143,6 +144,7 @@ fn config(fields: &mut Fields<'_, '_>, directory: &Path, context: &mut Context) 
         drain_deadline: fields
             .optional("drainDeadline", bounded(Duration::ZERO, DRAIN_DEADLINE_MAX))
             .unwrap_or(default.drain_deadline),
+        hardening: fields.optional("hardening", word(HARDENINGS)).unwrap_or(default.hardening),
         redirect: fields.optional("redirect", word(REDIRECTS)).unwrap_or(default.redirect),
         packet_mark: fields.optional("packetMark", mark).unwrap_or(mode.packet_mark()),
         original_source: fields
@@ -160,6 +162,9 @@ const MODES: &[(&str, Mode)] = &[("shared", Mode::Shared), ("dedicated", Mode::D
 
 const REACTORS: &[(&str, Reactor)] =
     &[("auto", Reactor::Auto), ("ring", Reactor::Ring), ("epoll", Reactor::Epoll)];
+
+const HARDENINGS: &[(&str, Hardening)] =
+    &[("auto", Hardening::Auto), ("off", Hardening::Off), ("required", Hardening::Required)];
 
 const REDIRECTS: &[(&str, Redirect)] = &[
     ("auto", Redirect::Auto),

@@ -42,8 +42,8 @@ pub struct Facts {
     pub version: String,
     /// The commit we were built from.
     pub revision: String,
-    /// What each shard waits on.
-    pub reactors: Vec<String>,
+    /// What each shard waits on, and why.
+    pub reactors: Vec<(String, String)>,
     /// The generation that is published.
     pub snapshot_generation: u64,
     /// Workloads known.
@@ -182,8 +182,8 @@ fn render_metric(
         "process_start_time_seconds" => family.sample([], facts.process.start_time_seconds),
         "ringway_build" => family.sample([known(&facts.version), known(&facts.revision)], 1),
         "ringway_reactor" => {
-            for (shard, reactor) in facts.reactors.iter().enumerate() {
-                family.sample([shard.to_string().as_str(), reactor], 1);
+            for (shard, (reactor, reason)) in facts.reactors.iter().enumerate() {
+                family.sample([shard.to_string().as_str(), reactor, reason], 1);
             }
         }
         "ringway_snapshot_generation" => family.sample([], facts.snapshot_generation),

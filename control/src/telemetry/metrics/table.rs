@@ -106,8 +106,8 @@ pub const METRICS: &[Metric] = &[
         "ringway_reactor",
         Gauge,
         None,
-        &["shard", "reactor"],
-        "1 for each shard; what it waits on.",
+        &["shard", "reactor", "reason"],
+        "1 for each shard; what it waits on, and why.",
     ),
     row(
         "ringway_snapshot_generation",

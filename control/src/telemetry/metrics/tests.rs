@@ -72,7 +72,10 @@ fn facts() -> Facts {
         },
         version: "0.1.0".to_owned(),
         revision: "abc".to_owned(),
-        reactors: vec!["ring".to_owned(), "epoll".to_owned()],
+        reactors: vec![
+            ("ring".to_owned(), "deferred task run".to_owned()),
+            ("epoll".to_owned(), "as configured".to_owned()),
+        ],
         snapshot_generation: 7,
         workloads: 2,
         services: 1,

@@ -55,8 +55,10 @@ pub(crate) struct MeshBuilder {
     late: bool,
     other_root: bool,
     impostor: bool,
-    descriptors: Option<u32>,
     limits: String,
+    /// What the proxies are started by.
+    wrapper: Vec<String>,
+    hardening: String,
     redirect: String,
     dedicated: bool,
     permissive: bool,
@@ -94,8 +96,9 @@ impl Mesh {
             late: false,
             other_root: false,
             impostor: false,
-            descriptors: None,
             limits: "{}".to_owned(),
+            wrapper: Vec::new(),
+            hardening: "auto".to_owned(),
             redirect: "auto".to_owned(),
             dedicated: false,
             permissive: false,
@@ -207,8 +210,18 @@ impl MeshBuilder {
     }
 
     /// The proxies may open this many descriptors.
-    pub(crate) fn descriptors(mut self, most: u32) -> MeshBuilder {
-        self.descriptors = Some(most);
+    pub(crate) fn descriptors(self, most: u32) -> MeshBuilder {
+        self.wrapper(&["prlimit", &format!("--nofile={most}:{most}")])
+    }
+
+    /// The proxies are started by this command, which becomes them.
+    pub(crate) fn wrapper(mut self, command: &[&str]) -> MeshBuilder {
+        self.wrapper = command.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    pub(crate) fn hardening(mut self, how: &str) -> MeshBuilder {
+        self.hardening = how.to_owned();
         self
     }
 
@@ -279,10 +292,11 @@ impl MeshBuilder {
             let authority = if host == "host-b" && self.other_root { "other-ca" } else { "ca" };
             text.push_str(&format!(
                 "---\napiVersion: ringway.dev/v1alpha1\nkind: Node\nmetadata:\n  name: {host}\n\
-                 spec:\n  reactor: {}\n  pinCores: false\n  drainDeadline: {}\n  redirect: {}\n  \
+                 spec:\n  reactor: {}\n  pinCores: false\n  drainDeadline: {}\n  hardening: {}\n  redirect: {}\n  \
                  limits: {}\n  certificateAuthority:\n    directory: {authority}\n    leafLifetime: {}\n",
                 self.reactor,
                 self.drain_deadline,
+                self.hardening,
                 self.redirect,
                 self.limits,
                 self.leaf_lifetime
@@ -356,10 +370,10 @@ impl MeshBuilder {
         if !ringway.exists() {
             std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_ringway"), &ringway).unwrap();
         }
-        let program = match self.descriptors {
-            Some(most) => Program::new("prlimit")
-                .argument(format!("--nofile={most}:{most}"))
-                .argument(ringway),
+        let program = match self.wrapper.split_first() {
+            Some((command, arguments)) => {
+                Program::new(command).arguments(arguments).argument(ringway)
+            }
             None => Program::new(ringway),
         };
         let program = program.arguments(["run", "--node", host, "--file"]).argument(&file);

@@ -369,6 +369,16 @@ mod tests {
         );
     }
 
+    #[test]
+    fn the_documented_operations_are_those_that_are_allowed() {
+        let text = include_str!("../../../../../docs/security.md");
+        let (_, behind) = text.split_once("<!-- ring-operations -->").expect("the list begins");
+        let (list, _) = behind.split_once("<!-- /ring-operations -->").expect("the list ends");
+        let documented: Vec<&str> =
+            list.trim().split(", ").map(|name| name.trim_matches('`')).collect();
+        assert_eq!(documented, RING_OPERATIONS.map(|(_, name)| name));
+    }
+
     /// A kernel that grants the best tier grants the others, too: each must pass the same test.
     #[test]
     fn every_tier_passes_the_self_test() {

@@ -1,0 +1,187 @@
+//! Which system calls there are for the process, and for its shards.
+//!
+//! Lists of what is allowed. Everything else answers ENOSYS, as a kernel does that does not know the call: libraries
+//! then take the older way that they have for old kernels. The kernel keeps a bitmap of calls that are always allowed, so
+//! the length of a list costs nothing.
+//!
+//! The list of the process is published for container runtimes as `deploy/seccomp/ringway.json`, which a test holds
+//! against it. It lets rings be made, because a process that hands over starts its successor, which makes its own.
+
+use libc::c_long;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+
+/// A system call: the name of its number, and its number here.
+type Call = (&'static str, c_long);
+
+macro_rules! calls {
+    ($($number:ident)*) => { &[$((stringify!($number), libc::$number)),*] };
+}
+
+/// What a shard does once its ring is made: sockets, memory, time, and entering a namespace. It starts no
+/// program, opens no file, makes no ring and looks into no other process.
+const SHARD: &[Call] = calls! {
+    SYS_read SYS_write SYS_readv SYS_writev SYS_close SYS_fcntl SYS_ioctl SYS_dup SYS_dup3 SYS_fstat
+    SYS_pipe2 SYS_splice SYS_tee
+    SYS_socket SYS_socketpair SYS_bind SYS_listen SYS_accept SYS_accept4 SYS_connect SYS_getsockname
+    SYS_getpeername SYS_getsockopt SYS_setsockopt SYS_sendto SYS_recvfrom SYS_sendmsg SYS_recvmsg
+    SYS_sendmmsg SYS_recvmmsg SYS_shutdown SYS_setns
+    SYS_epoll_ctl SYS_epoll_pwait SYS_epoll_pwait2 SYS_ppoll SYS_eventfd2 SYS_io_uring_enter
+    SYS_timerfd_settime
+    SYS_mmap SYS_munmap SYS_mremap SYS_mprotect SYS_madvise SYS_brk SYS_get_mempolicy SYS_mbind
+    SYS_futex SYS_futex_waitv SYS_membarrier SYS_set_robust_list SYS_rseq SYS_sched_yield
+    SYS_sched_getaffinity SYS_getcpu SYS_clock_gettime SYS_clock_getres SYS_clock_nanosleep SYS_nanosleep
+    SYS_gettimeofday SYS_getrandom SYS_getrusage SYS_prlimit64 SYS_getpid SYS_gettid SYS_prctl
+    SYS_rt_sigaction SYS_rt_sigprocmask SYS_rt_sigreturn SYS_sigaltstack SYS_restart_syscall SYS_tgkill
+    SYS_exit SYS_exit_group
+};
+
+/// Older calls that only some architectures have.
+#[cfg(target_arch = "x86_64")]
+const SHARD_OLDER: &[Call] = calls! { SYS_poll SYS_epoll_wait };
+#[cfg(not(target_arch = "x86_64"))]
+const SHARD_OLDER: &[Call] = &[];
+
+/// What the control thread, its helpers and the tools they start (nft, iptables-restore, a successor) do besides.
+/// What is missing on purpose: looking into and tracing other processes, mounting, new namespaces, kernel modules, BPF,
+/// performance events, keys, clocks, device nodes, another root directory.
+const PROCESS: &[Call] = calls! {
+    SYS_openat SYS_openat2 SYS_close_range SYS_pread64 SYS_pwrite64 SYS_preadv SYS_pwritev SYS_preadv2
+    SYS_pwritev2 SYS_lseek SYS_newfstatat SYS_statx SYS_statfs SYS_fstatfs SYS_faccessat SYS_faccessat2
+    SYS_readlinkat SYS_getdents64 SYS_getcwd SYS_chdir SYS_fchdir SYS_renameat SYS_renameat2 SYS_unlinkat
+    SYS_mkdirat SYS_linkat SYS_symlinkat SYS_fchmod SYS_fchmodat SYS_fchmodat2 SYS_fchown SYS_fchownat
+    SYS_umask SYS_ftruncate SYS_truncate SYS_fallocate SYS_fsync SYS_fdatasync SYS_sync_file_range SYS_flock
+    SYS_utimensat SYS_fadvise64 SYS_copy_file_range SYS_sendfile SYS_vmsplice SYS_memfd_create
+    SYS_getxattr SYS_lgetxattr SYS_fgetxattr SYS_inotify_init1 SYS_inotify_add_watch SYS_inotify_rm_watch
+    SYS_pselect6 SYS_epoll_create1 SYS_timerfd_create SYS_timerfd_gettime SYS_signalfd4
+    SYS_io_uring_setup SYS_io_uring_register
+    SYS_mincore SYS_msync SYS_mlock SYS_mlock2 SYS_munlock SYS_set_mempolicy SYS_pkey_alloc SYS_pkey_free
+    SYS_pkey_mprotect
+    SYS_clone SYS_clone3 SYS_execve SYS_execveat SYS_wait4 SYS_waitid SYS_kill SYS_tkill SYS_pidfd_open
+    SYS_pidfd_send_signal SYS_getppid SYS_getpgid SYS_setpgid SYS_getsid SYS_setsid SYS_getuid SYS_geteuid
+    SYS_getgid SYS_getegid SYS_getresuid SYS_getresgid SYS_getgroups SYS_setuid SYS_setgid SYS_setresuid
+    SYS_setresgid SYS_setgroups SYS_capget SYS_capset SYS_seccomp SYS_set_tid_address SYS_get_robust_list
+    SYS_sched_setaffinity SYS_sched_getparam SYS_sched_getscheduler SYS_sched_getattr
+    SYS_sched_get_priority_max SYS_sched_get_priority_min SYS_getpriority SYS_setpriority
+    SYS_getrlimit SYS_setrlimit SYS_times SYS_sysinfo SYS_uname
+    SYS_rt_sigpending SYS_rt_sigsuspend SYS_rt_sigtimedwait SYS_rt_sigqueueinfo SYS_getitimer SYS_setitimer
+    SYS_timer_create SYS_timer_settime SYS_timer_gettime SYS_timer_getoverrun SYS_timer_delete
+};
+
+#[cfg(target_arch = "x86_64")]
+const PROCESS_OLDER: &[Call] = calls! {
+    SYS_open SYS_creat SYS_stat SYS_lstat SYS_access SYS_readlink SYS_getdents SYS_rename SYS_unlink SYS_mkdir
+    SYS_rmdir SYS_link SYS_symlink SYS_chmod SYS_chown SYS_lchown SYS_dup2 SYS_pipe SYS_inotify_init
+    SYS_select SYS_epoll_create SYS_eventfd SYS_signalfd SYS_fork SYS_vfork SYS_getpgrp SYS_pause SYS_alarm
+    SYS_time SYS_arch_prctl
+};
+#[cfg(not(target_arch = "x86_64"))]
+const PROCESS_OLDER: &[Call] = &[];
+
+/// Everything the process may call.
+pub(super) fn process_calls() -> Vec<Call> {
+    [PROCESS, PROCESS_OLDER, SHARD, SHARD_OLDER].concat()
+}
+
+/// Everything a shard may call once its ring is made.
+pub(super) fn shard_calls() -> Vec<Call> {
+    [SHARD, SHARD_OLDER].concat()
+}
+
+/// Allows this thread, and those it will make, these calls only.
+pub(super) fn restrict(calls: &[Call]) -> Result<(), String> {
+    let architecture = std::env::consts::ARCH.try_into();
+    let architecture = architecture.map_err(|_| "no filter for this architecture".to_owned())?;
+    let filter = SeccompFilter::new(
+        calls.iter().map(|(_, number)| (*number, Vec::new())).collect(),
+        SeccompAction::Errno(libc::ENOSYS as u32),
+        SeccompAction::Allow,
+        architecture,
+    );
+    let program: BpfProgram =
+        filter.and_then(TryInto::try_into).map_err(|error| error.to_string())?;
+    apply_filter(&program).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn no_call_is_listed_twice() {
+        let calls = process_calls();
+        let different: BTreeSet<_> = calls.iter().collect();
+        assert_eq!(different.len(), calls.len());
+    }
+
+    #[test]
+    fn a_shard_cannot_leave_its_work() {
+        let out_of_place = [
+            "SYS_execve",
+            "SYS_clone",
+            "SYS_openat",
+            "SYS_io_uring_setup",
+            "SYS_io_uring_register",
+            "SYS_kill",
+            "SYS_unlinkat",
+            "SYS_memfd_create",
+        ];
+        let calls = shard_calls();
+        for name in out_of_place {
+            assert!(calls.iter().all(|(call, _)| *call != name), "{name}");
+        }
+    }
+
+    #[test]
+    fn nobody_traces_mounts_or_loads_modules() {
+        let never = [
+            libc::SYS_ptrace,
+            libc::SYS_process_vm_readv,
+            libc::SYS_process_vm_writev,
+            libc::SYS_mount,
+            libc::SYS_umount2,
+            libc::SYS_pivot_root,
+            libc::SYS_chroot,
+            libc::SYS_unshare,
+            libc::SYS_bpf,
+            libc::SYS_perf_event_open,
+            libc::SYS_init_module,
+            libc::SYS_finit_module,
+            libc::SYS_kexec_load,
+            libc::SYS_keyctl,
+            libc::SYS_mknodat,
+            libc::SYS_userfaultfd,
+            libc::SYS_open_by_handle_at,
+            libc::SYS_clock_settime,
+            libc::SYS_reboot,
+            libc::SYS_pidfd_getfd,
+        ];
+        for (name, number) in process_calls() {
+            assert!(!never.contains(&number), "{name}");
+        }
+    }
+
+    /// The profile in `deploy/` is this list, in the form container runtimes read. Written anew with
+    /// `UPDATE_PROFILE=1`.
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn the_published_profile_is_the_list() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/seccomp/ringway.json");
+        let mut names: Vec<_> =
+            process_calls().iter().map(|(name, _)| &name["SYS_".len()..]).collect();
+        names.sort_unstable();
+        let profile = serde_json::json!({
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "defaultErrnoRet": libc::ENOSYS,
+            "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
+            "syscalls": [{ "names": names, "action": "SCMP_ACT_ALLOW" }],
+        });
+        let text = serde_json::to_string_pretty(&profile).unwrap() + "\n";
+        if std::env::var_os("UPDATE_PROFILE").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    }
+}
