@@ -23,7 +23,7 @@ const DENY: &str = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPo
 
 /// Runs the row.
 pub(in super::super) fn revoke(trial: &mut Trial<'_>) -> Result<()> {
-    let wanted: usize = trial.amount(1_000, 8_000);
+    let wanted: usize = trial.amount(1_000, 10_000);
     let mut arena = Arena::usual(trial)?;
     let to = arena.address("server", SERVED);
     let mut held = Vec::new();
