@@ -40,6 +40,7 @@ mod shard;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod snapshot;
+mod sync;
 pub mod telemetry;
 mod tries;
 mod tunnel;

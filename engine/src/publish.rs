@@ -8,15 +8,15 @@ use std::{
     cell::{Cell, RefCell},
     ops::Deref,
     rc::Rc,
+};
+
+use crate::{
+    snapshot::Snapshot,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, ArcSwap, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
-
-use arc_swap::ArcSwap;
-
-use crate::snapshot::Snapshot;
 
 /// The place where the current snapshot lies.
 pub(crate) struct Published {

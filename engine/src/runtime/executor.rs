@@ -8,15 +8,15 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
-
-use rustix::event::{EventfdFlags, eventfd};
 
 use super::local::{self, Local};
 use super::reactor::{Reactor, ReactorChoice, ReactorReport, RingSizes};
 use super::remote::Remote;
 #[cfg(feature = "sim")]
 use super::sim::World;
+use super::wakeup::Wakeup;
 
 /// A single-threaded runtime. It belongs to the thread that made it.
 ///
@@ -81,10 +81,9 @@ impl Runtime {
     pub fn with_options(
         options: &RuntimeOptions,
     ) -> Result<(Runtime, ReactorReport), RuntimeError> {
-        let wakeup = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|errno| RuntimeError::Setup(errno.into()))?;
+        let wakeup = Wakeup::new().map_err(RuntimeError::Setup)?;
         let (reactor, report) = Reactor::choose(options, &wakeup)?;
-        let remote = Remote::new(wakeup);
+        let remote = Remote::new(next_id(), wakeup);
         let seed = RandomState::new().hash_one(remote.id());
         Ok((Runtime::start(remote, reactor, seed), report))
     }
@@ -92,8 +91,8 @@ impl Runtime {
     /// Makes a runtime that lives in a simulated world.
     #[cfg(feature = "sim")]
     pub(crate) fn in_world(world: &World) -> Runtime {
-        let wakeup = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-        let remote = Remote::new(wakeup.expect("a descriptor for wake-ups"));
+        let wakeup = Wakeup::new().expect("a descriptor for wake-ups");
+        let remote = Remote::new(next_id(), wakeup);
         Runtime::start(remote, Reactor::Sim(world.clone()), world.seed_of_runtime())
     }
 
@@ -132,6 +131,12 @@ impl Runtime {
     pub fn tasks(&self) -> usize {
         self.local.tasks.borrow().alive()
     }
+}
+
+/// Tells runtimes apart for as long as the process lives.
+fn next_id() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl fmt::Debug for Runtime {

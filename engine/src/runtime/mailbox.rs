@@ -5,11 +5,10 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::task::{Context, Poll, Waker};
 
-use crossbeam_queue::ArrayQueue;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use crate::sync::{Arc, ArrayQueue};
 
 /// Makes a mailbox for `capacity` messages.
 ///

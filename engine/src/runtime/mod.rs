@@ -42,6 +42,8 @@ mod socket;
 mod splice;
 mod task;
 mod time;
+mod waker;
+mod wakeup;
 mod watch;
 mod watched;
 mod wheel;

@@ -1,12 +1,10 @@
 //! How other threads reach a shard: an injector of tasks to be polled, and an eventfd that ends its
 //! wait.
 
-use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
-
-use crossbeam_queue::SegQueue;
-
-use super::task::TaskKey;
+use super::waker::TaskKey;
+use super::wakeup::Wakeup;
+use crate::sync::SegQueue;
+use crate::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// The part of a runtime that other threads may touch.
 #[derive(Debug)]
@@ -15,13 +13,11 @@ pub(crate) struct Remote {
     injector: SegQueue<TaskKey>,
     /// The shard is about to wait, or waits: it must be woken.
     waiting: AtomicBool,
-    wakeup: OwnedFd,
+    wakeup: Wakeup,
 }
 
 impl Remote {
-    pub(crate) fn new(wakeup: OwnedFd) -> Remote {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn new(id: u32, wakeup: Wakeup) -> Remote {
         Remote { id, injector: SegQueue::new(), waiting: AtomicBool::new(false), wakeup }
     }
 
@@ -35,9 +31,7 @@ impl Remote {
         // Either this sees `waiting`, or the shard's last look at the injector sees the key.
         fence(Ordering::SeqCst);
         if self.waiting.load(Ordering::Relaxed) && self.waiting.swap(false, Ordering::AcqRel) {
-            // Nobody reads the eventfd: every write is an edge. It could only fail by being full,
-            // after 2^64-2 wake-ups.
-            let _ = rustix::io::write(&self.wakeup, &1_u64.to_ne_bytes());
+            self.wakeup.wake();
         }
     }
 

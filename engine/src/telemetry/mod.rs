@@ -7,6 +7,7 @@
 mod dry_run;
 mod labels;
 mod record;
+mod records;
 mod series;
 
 use std::{
@@ -19,6 +20,7 @@ use std::{
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
 
+use self::records::Records;
 pub use self::{
     dry_run::DryRunRecord,
     labels::{PeerLabels, Reporter, SecurityPolicy, ServiceLabels, TrafficLabels},
@@ -36,9 +38,7 @@ pub struct Telemetry {
     /// Every series any shard ever opened.
     series: SegQueue<Arc<Series>>,
     known: std::sync::Mutex<Vec<Arc<Series>>>,
-    /// Boxed: the queue's slots are all there from the start.
-    records: ArrayQueue<Box<AccessRecord>>,
-    records_lost: AtomicU64,
+    records: Records<AccessRecord>,
     sockets_open: [AtomicI64; 2],
     /// Connections that were handed to another shard before their first byte.
     pub(crate) handed_over: AtomicU64,
@@ -54,8 +54,7 @@ impl Telemetry {
         Self {
             series: SegQueue::new(),
             known: std::sync::Mutex::default(),
-            records: ArrayQueue::new(ACCESS_RECORDS_MAX),
-            records_lost: AtomicU64::new(0),
+            records: Records::new(ACCESS_RECORDS_MAX),
             sockets_open: Default::default(),
             handed_over: AtomicU64::new(0),
             at_another_endpoint: AtomicU64::new(0),
@@ -83,12 +82,12 @@ impl Telemetry {
 
     /// The oldest record nobody has taken yet.
     pub fn next_record(&self) -> Option<AccessRecord> {
-        self.records.pop().map(|record| *record)
+        self.records.take()
     }
 
     /// Records that were lost because nobody took them in time.
     pub fn records_lost(&self) -> u64 {
-        self.records_lost.load(Relaxed)
+        self.records.lost()
     }
 
     /// Connections that were handed to another shard before their first byte.
@@ -123,9 +122,7 @@ impl Telemetry {
     }
 
     pub(crate) fn record(&self, record: AccessRecord) {
-        if self.records.push(Box::new(record)).is_err() {
-            self.records_lost.fetch_add(1, Relaxed);
-        }
+        self.records.leave(record);
     }
 
     pub(crate) fn socket_opened(&self, reporter: Reporter) {

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use slab::Slab;
 
 use super::super::readiness::Readiness;
+use super::super::wakeup::Wakeup;
 use super::super::watch::{Token, Watch};
 
 /// Events taken per wait; more are delivered by the next one, which then does not wait.
@@ -37,7 +38,7 @@ struct Slot {
 }
 
 impl Epoll {
-    pub(super) fn new(wakeup: &OwnedFd) -> io::Result<Epoll> {
+    pub(super) fn new(wakeup: &Wakeup) -> io::Result<Epoll> {
         let fd = epoll::create(CreateFlags::CLOEXEC)?;
         let edge = EventFlags::IN | EventFlags::ET;
         epoll::add(&fd, wakeup, EventData::new_u64(WAKEUP), edge)?;

@@ -24,6 +24,7 @@ use super::local::Local;
 #[cfg(feature = "sim")]
 use super::sim::World;
 use super::task::TaskKey;
+use super::wakeup::Wakeup;
 use super::watch::{Token, Watch};
 
 /// Which reactor a runtime shall have.
@@ -108,7 +109,7 @@ impl Reactor {
     /// Makes the reactor that `options` ask for; `wakeup` is the eventfd other threads write to.
     pub(crate) fn choose(
         options: &RuntimeOptions,
-        wakeup: &OwnedFd,
+        wakeup: &Wakeup,
     ) -> Result<(Reactor, ReactorReport), RuntimeError> {
         let refused = match options.reactor {
             ReactorChoice::Epoll => "asked for".to_owned(),

@@ -29,7 +29,7 @@ mod slot;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,7 @@ pub use self::setup::RING_OPERATIONS;
 use self::slot::{Name, Operation, Owner, Phase, Slot, Slots};
 use super::super::local::Local;
 use super::super::readiness::Readiness;
+use super::super::wakeup::Wakeup;
 use super::super::watch::{Accepts, Token, Watch};
 use super::RingSizes;
 
@@ -73,7 +74,7 @@ fn adopt(result: i32) -> OwnedFd {
 
 impl Ring {
     /// A ring, and how it was got; or why there is none.
-    pub(super) fn new(sizes: RingSizes, wakeup: &OwnedFd) -> Result<(Ring, String), String> {
+    pub(super) fn new(sizes: RingSizes, wakeup: &Wakeup) -> Result<(Ring, String), String> {
         let granted = setup::obtain(sizes)?;
         let (queue, multishot_accept) = granted.ring;
         let ring = Ring {
@@ -83,7 +84,7 @@ impl Ring {
             completions: RefCell::default(),
             queued: RefCell::default(),
             multishot_accept,
-            wakeup: wakeup.as_raw_fd(),
+            wakeup: wakeup.as_fd().as_raw_fd(),
             wakeup_armed: Cell::new(false),
         };
         Ok((ring, granted.story))

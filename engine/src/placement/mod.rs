@@ -7,16 +7,19 @@
 //!
 //! An established connection never moves.
 
+mod count;
+
 use std::{
     cell::RefCell,
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
+use self::count::StreamCount;
 use crate::limits::{BUSY_STREAMS, BUSY_STREAMS_WHEN_QUIET};
 
 /// A shard's number.
@@ -37,14 +40,14 @@ pub(crate) struct PlacementTable {
     /// What each shard has done so far.
     loads: Box<[Arc<Load>]>,
     /// Streams each destination has on its home shard, at most 255.
-    destinations: Box<[AtomicU8]>,
+    destinations: Box<[StreamCount]>,
 }
 
 impl PlacementTable {
     pub(crate) fn new(shards: usize) -> Arc<Self> {
         Arc::new(Self {
             loads: (0..shards).map(|_| Arc::default()).collect(),
-            destinations: (0..DESTINATION_SLOTS).map(|_| AtomicU8::new(0)).collect(),
+            destinations: (0..DESTINATION_SLOTS).map(|_| StreamCount::default()).collect(),
         })
     }
 }
@@ -96,7 +99,7 @@ impl Placement {
             return idle;
         }
         let key = key(source, destination);
-        let streams = usize::from(self.slot(key).load(Relaxed));
+        let streams = usize::from(self.slot(key).get());
         let home = self.home(key);
         let rate = self.sampled.borrow().bytes_per_second[usize::from(home.0)];
         let busy = if rate < LOAD_BYTES_MIN { BUSY_STREAMS_WHEN_QUIET } else { BUSY_STREAMS };
@@ -106,9 +109,7 @@ impl Placement {
     /// Counts a connection from `source` to `destination` for as long as the guard lives.
     pub(crate) fn count(&self, source: &str, destination: SocketAddr) -> Placed {
         let key = key(source, destination);
-        // Saturating: a destination with 255 streams is as busy as it gets.
-        let counted =
-            self.slot(key).fetch_update(Relaxed, Relaxed, |streams| streams.checked_add(1)).is_ok();
+        let counted = self.slot(key).add();
         Placed { table: self.table.clone(), slot: counted.then(|| slot_of(key)) }
     }
 
@@ -133,7 +134,7 @@ impl Placement {
         ShardId((0..shards).max_by_key(score).unwrap_or(self.id.0))
     }
 
-    fn slot(&self, key: u64) -> &AtomicU8 {
+    fn slot(&self, key: u64) -> &StreamCount {
         &self.table.destinations[slot_of(key)]
     }
 }
@@ -164,7 +165,7 @@ pub(crate) struct Placed {
 impl Drop for Placed {
     fn drop(&mut self) {
         if let Some(slot) = self.slot {
-            self.table.destinations[slot].fetch_sub(1, Relaxed);
+            self.table.destinations[slot].remove();
         }
     }
 }
