@@ -53,6 +53,8 @@ pub(crate) struct Pod {
     /// Whether the application is dialled from the client's own address.
     transparent: bool,
     listeners: RefCell<Vec<Listening>>,
+    #[cfg(feature = "sim")]
+    _alive: crate::alive::Alive,
 }
 
 /// This shard's share of what a workload may begin each second.
@@ -266,6 +268,8 @@ impl Pod {
             server_tunnels: RefCell::default(),
             transparent,
             listeners: RefCell::new(listeners),
+            #[cfg(feature = "sim")]
+            _alive: crate::alive::Alive::new("enrolled workload"),
         })
     }
 
@@ -354,8 +358,12 @@ impl Pod {
         !self.server_tunnels.borrow().is_empty() || !self.pool.is_empty()
     }
 
-    /// Keeps a peer's tunnel in sight for as long as the guard lives.
+    /// Keeps a peer's tunnel in sight for as long as the guard lives. One whose handshake outlasted the
+    /// capture takes no streams.
     pub(crate) fn register(self: &Rc<Self>, tunnel: &Rc<Tunnel>) -> Registered {
+        if self.pool.is_ending() {
+            tunnel.drain();
+        }
         self.server_tunnels.borrow_mut().push(tunnel.clone());
         Registered { pod: self.clone(), tunnel: tunnel.clone() }
     }

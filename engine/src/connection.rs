@@ -55,6 +55,8 @@ pub(crate) struct Entry {
     /// Boxed, like whatever most connections never have.
     cut: RefCell<Option<Box<CloseReason>>>,
     waker: RefCell<Option<Waker>>,
+    #[cfg(feature = "sim")]
+    _alive: crate::alive::Alive,
 }
 
 /// Whether a connection can go to another process.
@@ -129,6 +131,8 @@ impl Connection {
             policed: OnceCell::new(),
             cut: RefCell::default(),
             waker: RefCell::default(),
+            #[cfg(feature = "sim")]
+            _alive: crate::alive::Alive::new("connection"),
         });
         let slot = shard.connections.add(entry.clone());
         Self {

@@ -13,6 +13,8 @@
 //! of a connection.
 
 mod accounts;
+#[cfg(feature = "sim")]
+mod alive;
 mod buffers;
 mod capture;
 pub mod close;

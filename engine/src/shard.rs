@@ -109,6 +109,8 @@ pub(crate) struct Shard {
     random: Cell<u64>,
     /// Connections that were called away and nobody has fetched yet.
     pub(crate) moved: RefCell<Vec<MovedConnection>>,
+    #[cfg(feature = "sim")]
+    _alive: crate::alive::Alive,
 }
 
 /// What all shards have in common, beside the snapshot, the placement table and the mailboxes.
@@ -155,6 +157,8 @@ impl Shard {
             siblings,
             random: Cell::new(seed | 1),
             moved: RefCell::default(),
+            #[cfg(feature = "sim")]
+            _alive: crate::alive::Alive::new("shard"),
         })
     }
 

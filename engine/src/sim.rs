@@ -5,6 +5,7 @@
 //! core.
 
 use std::{
+    cell::RefCell,
     collections::BTreeSet,
     sync::{
         Arc,
@@ -14,7 +15,7 @@ use std::{
 };
 
 use crate::{
-    DrainReport, EngineConfig, EnrollError, MovedConnection,
+    DrainReport, EngineConfig, EnrollError, MovedConnection, OpenConnection,
     drain::Queues,
     limits::MAILBOX_MAX,
     placement::{Placement, PlacementTable, ShardId},
@@ -25,12 +26,18 @@ use crate::{
     telemetry::Telemetry,
 };
 
+/// What is alive on this thread of what a host is made of, and how many. Nothing may be once the runtime of
+/// a simulated run has been dropped.
+pub fn alive() -> Vec<(&'static str, usize)> {
+    crate::alive::alive()
+}
+
 /// One simulated host, running in the current runtime.
 pub struct SimHost {
     published: Arc<Published>,
     telemetry: Arc<Telemetry>,
     commands: MailSender<Command>,
-    shard: Task,
+    shard: RefCell<Option<Task>>,
 }
 
 impl SimHost {
@@ -50,7 +57,7 @@ impl SimHost {
             seed,
         );
         let shard = runtime::spawn(shard.run(mailbox));
-        Self { published, telemetry, commands, shard }
+        Self { published, telemetry, commands, shard: RefCell::new(Some(shard)) }
     }
 
     /// Makes `snapshot` the one that every decision from now on is made on.
@@ -94,9 +101,17 @@ impl SimHost {
     }
 
     /// Ends the host's shard.
-    pub async fn stop(self) {
-        self.tell(Command::Stop);
-        self.shard.await;
+    pub async fn stop(&self) {
+        let shard = self.shard.take();
+        if let Some(shard) = shard {
+            self.tell(Command::Stop);
+            shard.await;
+        }
+    }
+
+    /// The connections that are open.
+    pub async fn connections(&self) -> Vec<OpenConnection> {
+        self.ask(|answer| Command::Describe { answer }).await
     }
 
     /// What the host tells.

@@ -262,6 +262,10 @@ impl Local {
     fn fire_timers(&self) {
         let mut fired = self.fired.take();
         self.timers.borrow_mut().advance(self.now(), &mut fired);
+        #[cfg(feature = "sim")]
+        if matches!(self.reactor, Reactor::Sim(_)) {
+            assert!(!self.timers.borrow().is_late(), "a timer is set in the past");
+        }
         fired.drain(..).for_each(Waker::wake);
         self.fired.replace(fired);
     }

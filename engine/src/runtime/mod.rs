@@ -62,7 +62,7 @@ pub use reactor::{RING_OPERATIONS, ReactorChoice, ReactorKind, ReactorReport, Ri
 pub use ready::Tenant;
 pub use scratch::{SCRATCH_BYTES, scratch};
 #[cfg(feature = "sim")]
-pub use sim::{FaultsMet, World, WorldOptions};
+pub use sim::{FaultsMet, WALL_CLOCK_START, World, WorldOptions};
 pub use splice::{Pipe, PipePool, splice_in, splice_out};
 pub use task::{Task, TaskEnd};
 pub use time::{Elapsed, Sleep, Timeout, YieldNow, now, sleep, sleep_until, timeout, yield_now};

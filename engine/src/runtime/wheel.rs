@@ -114,6 +114,18 @@ impl Wheel {
         self.elapsed = self.elapsed.max(now);
     }
 
+    /// Timers that are set.
+    #[cfg(feature = "sim")]
+    pub(crate) fn set(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// Whether a timer that is due was left behind: it would never fire, or for ever.
+    #[cfg(feature = "sim")]
+    pub(crate) fn is_late(&self) -> bool {
+        self.timers.iter().any(|(_, timer)| timer.due <= self.elapsed)
+    }
+
     /// The latest moment by which [`advance`](Wheel::advance) must be called again.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.next_slot().map(|(_, _, at)| self.base + Duration::from_millis(at))

@@ -102,6 +102,8 @@ pub(crate) struct Tunnel {
     /// What waits for the socket, at the workload's expense.
     backlog_held: RefCell<HeldBytes>,
     admitted: AdmittedTunnel,
+    #[cfg(feature = "sim")]
+    _alive: crate::alive::Alive,
 }
 
 impl Tunnel {
@@ -148,6 +150,8 @@ impl Tunnel {
             watched: OnceCell::new(),
             backlog_held: RefCell::new(HeldBytes::none(admitted.account())),
             admitted,
+            #[cfg(feature = "sim")]
+            _alive: crate::alive::Alive::new("tunnel"),
         });
         tunnel.flush_at_turn_end();
         tunnel

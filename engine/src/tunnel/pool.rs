@@ -85,6 +85,11 @@ impl Pool {
         self.destinations.borrow().is_empty()
     }
 
+    /// Whether [`Pool::end`] was called.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.get()
+    }
+
     /// Every tunnel, there or yet to come, ends as soon as it has no streams.
     pub(crate) fn end(&self) {
         self.ending.set(true);

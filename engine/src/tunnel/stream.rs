@@ -36,6 +36,8 @@ pub(super) struct StreamCell {
     pub(super) meter: super::BulkMeter,
     /// Whether the last read from the application filled what it was offered.
     pub(super) reads_bulk: Cell<bool>,
+    #[cfg(feature = "sim")]
+    _alive: crate::alive::Alive,
 }
 
 /// Where bytes from the peer go, and what counts them.
@@ -82,6 +84,8 @@ impl StreamCell {
             sent_end: Cell::new(false),
             meter: super::BulkMeter::default(),
             reads_bulk: Cell::new(false),
+            #[cfg(feature = "sim")]
+            _alive: crate::alive::Alive::new("stream"),
         })
     }
 

@@ -10,7 +10,11 @@ use ringway_engine::{
     telemetry::{AccessRecord, Direction},
 };
 
-use super::{Authority, Mesh, PODS, VIP, ip, pattern, read_to_end, serve, uid, write_all};
+use crate::{
+    applications::{Tally, pattern, read_to_end, request, serve, write_all},
+    authority::Authority,
+    mesh::{Mesh, PODS, VIP, ip},
+};
 
 /// Seeds, each of which draws how b1 goes.
 const SEEDS: u64 = 60;
@@ -54,17 +58,17 @@ fn a_service_outlives_its_endpoints() {
 
 async fn play(world: World, seed: u64, gone: Gone, authority: &Authority) -> u64 {
     let mesh = Mesh::new(&world, seed, authority);
-    for ((name, _, host), namespace) in PODS.iter().zip(&mesh.namespaces) {
-        if *name != "b1" || gone != Gone::NotEnrolled {
-            mesh.hosts[*host].enroll(&uid(name), namespace).await.expect("free ports");
-            world.redirect(namespace, true);
+    let tally = Rc::<Tally>::default();
+    for (name, ..) in PODS {
+        if name != "b1" || gone != Gone::NotEnrolled {
+            mesh.enroll_one(name).await;
         }
     }
     let b1 = mesh.namespace("b1").clone();
     if gone != Gone::NoApplication {
-        spawn(serve(b1.clone()));
+        spawn(serve(mesh.clone(), b1.clone(), tally.clone()));
     }
-    spawn(serve(mesh.namespace("b2").clone()));
+    spawn(serve(mesh.clone(), mesh.namespace("b2").clone(), tally.clone()));
     if gone == Gone::NeverThere {
         world.unplug(&b1);
     }
@@ -78,11 +82,8 @@ async fn play(world: World, seed: u64, gone: Gone, authority: &Authority) -> u64
     }
     match gone {
         Gone::Unplugged => world.unplug(&b1),
-        Gone::Withdrawn => {
-            // First the mesh is told nothing: the endpoint is still in everybody's snapshot.
-            mesh.hosts[1].withdraw(&uid("b1")).await;
-            world.redirect(&b1, false);
-        }
+        // The mesh is told nothing: the endpoint is still in everybody's snapshot.
+        Gone::Withdrawn => mesh.withdraw_one("b1").await,
         _ => {}
     }
     let clients: Vec<_> = (0..CLIENTS)
@@ -94,7 +95,7 @@ async fn play(world: World, seed: u64, gone: Gone, authority: &Authority) -> u64
     assert_eq!(answered.get(), 2 * CLIENTS * CONNECTIONS, "seed {seed}, {gone:?}");
     check_records(&mesh.hosts[0], seed, gone);
     let retries = mesh.hosts[0].telemetry().retries_at_another_endpoint();
-    for host in mesh.hosts {
+    for host in &mesh.hosts {
         host.drain(Duration::from_secs(30)).await;
         host.stop().await;
     }
@@ -138,11 +139,7 @@ async fn ask(from: &NetNamespace) {
     let to = (ip(VIP), 80).into();
     let stream = TcpStream::connect(from, &ConnectOptions::default(), to).await.expect("captured");
     let (seed, up, down) = (random(), random() % 2000, random() % 2000);
-    let mut request = Vec::new();
-    for number in [seed, up, down] {
-        request.extend_from_slice(&number.to_be_bytes());
-    }
-    request.extend((0..up).map(|at| pattern(seed, at)));
+    let request = request(seed, up, down, Duration::ZERO, true);
     write_all(&stream, &request).await.expect("a service that is there");
     stream.shutdown_write().expect("a service that is there");
     let (bytes, ended) = read_to_end(&stream).await;

@@ -313,7 +313,6 @@ impl Network {
             return;
         }
         if self.random.chance(self.options.lose) {
-            self.met.lost += 1;
             return self.lose(id.connection);
         }
         if self.random.chance(self.options.reset) {

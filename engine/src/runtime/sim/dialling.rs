@@ -1,6 +1,6 @@
 //! Dials: where the rules of the namespaces lead them, and how they are answered.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
@@ -40,7 +40,11 @@ pub(super) struct Target {
 
 impl Network {
     /// Sends a dial on its way.
-    pub(super) fn dial(&mut self, dial: Dial) -> Result<(EndId, Rc<Watch>), ErrorKind> {
+    pub(super) fn dial(&mut self, dial: Dial) -> io::Result<(EndId, Rc<Watch>)> {
+        if self.random.chance(self.options.shortage) {
+            self.met.dials_short += 1;
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
         let source = self.source_of(&dial).ok_or(ErrorKind::NetworkUnreachable)?;
         let namespace = &mut self.namespaces[dial.namespace];
         let port = namespace.next_port;

@@ -100,6 +100,7 @@ impl Network {
         if std::mem::replace(&mut connection.lost, true) {
             return;
         }
+        self.met.lost += 1;
         for side in [CLIENT, SERVER] {
             let end = &self.connections[&id].ends[side];
             let waiting = end.in_flight > 0 || !end.outgoing.is_empty() || end.ending;

@@ -24,7 +24,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use self::network::Network;
 pub use self::options::{FaultsMet, WorldOptions};
@@ -36,6 +36,9 @@ use super::reactor::Reactor;
 use super::readiness::Readiness;
 use super::task::TaskKey;
 use super::watch::Watch;
+
+/// When every world begins, in Unix time.
+pub const WALL_CLOCK_START: Duration = Duration::from_secs(1_900_000_000);
 
 /// The virtual cost of one turn of the loop, so that a busy shard does not stop the clock.
 const TURN: Duration = Duration::from_micros(1);
@@ -106,6 +109,28 @@ impl World {
         self.network.borrow_mut().unplug(index);
     }
 
+    /// Joins a namespace to the network again; what was cut stays cut.
+    ///
+    /// # Panics
+    /// When the namespace is not of this world.
+    pub fn plug_in(&self, namespace: &NetNamespace) {
+        let index = self.index_of(namespace);
+        self.network.borrow_mut().plug_in(index);
+    }
+
+    /// What the wall clock says: [`WALL_CLOCK_START`] and what has passed since, if nobody has set it.
+    pub fn wall_clock(&self) -> SystemTime {
+        let network = self.network.borrow();
+        let right = SystemTime::UNIX_EPOCH + WALL_CLOCK_START + network.clock;
+        let wrong_by = Duration::from_secs(network.wall_clock_error.unsigned_abs());
+        if network.wall_clock_error < 0 { right - wrong_by } else { right + wrong_by }
+    }
+
+    /// Sets the wall clock so many seconds before, or behind, what it should say.
+    pub fn set_wall_clock(&self, seconds_ahead: i64) {
+        self.network.borrow_mut().wall_clock_error = seconds_ahead;
+    }
+
     /// Changes the faults from now on, as for a calm end.
     pub fn set_options(&self, options: WorldOptions) {
         self.network.borrow_mut().options = options;
@@ -125,6 +150,14 @@ impl World {
     /// Virtual time since the world began.
     pub fn elapsed(&self) -> Duration {
         self.network.borrow().clock
+    }
+
+    /// Timers that are set in the running runtime.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub fn timers_set(&self) -> usize {
+        local::expect_current("timers_set").timers.borrow().set()
     }
 
     /// A fingerprint of everything that happened, bytes by their number only: equal for equal runs.

@@ -23,6 +23,8 @@ pub(crate) struct Network {
     pub(super) met: FaultsMet,
     pub(super) start: Instant,
     pub(super) clock: Duration,
+    /// How many seconds the wall clock is ahead.
+    pub(super) wall_clock_error: i64,
     pub(super) digest: u64,
     pub(super) connections: BTreeMap<u64, Connection>,
     /// To be told when the borrow ends.
@@ -100,6 +102,7 @@ impl Network {
             met: FaultsMet::default(),
             start: Instant::now(),
             clock: Duration::ZERO,
+            wall_clock_error: 0,
             // FNV-1a's start.
             digest: 0xcbf2_9ce4_8422_2325,
             connections: BTreeMap::new(),
@@ -142,6 +145,10 @@ impl Network {
         for connection in cut {
             self.lose(connection);
         }
+    }
+
+    pub(super) fn plug_in(&mut self, namespace: usize) {
+        self.namespaces[namespace].unplugged = false;
     }
 
     pub(super) fn next_event(&self) -> Option<Duration> {
@@ -243,6 +250,14 @@ impl Network {
             all.any(|(_, other)| other.namespace == namespace && other.address.port() == port)
         };
         (20_000..32_000).find(|port| !taken(*port)).expect("not that many listeners")
+    }
+
+    /// Whether the process has no descriptor for the connection that waits.
+    pub(super) fn is_short(&mut self, listener: usize) -> bool {
+        let short =
+            !self.listeners[listener].queue.is_empty() && self.random.chance(self.options.shortage);
+        self.met.accepts_short += u64::from(short);
+        short
     }
 
     /// The next connection of a listener's queue.

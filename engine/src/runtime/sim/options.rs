@@ -26,6 +26,8 @@ pub struct WorldOptions {
     pub blackhole: u32,
     /// An arriving segment that never arrives, nor anything after it, in either direction.
     pub lose: u32,
+    /// An accept, or a dial, for which the process has no descriptor left.
+    pub shortage: u32,
     /// Tasks of a turn are polled in any order.
     pub shuffle_tasks: bool,
     /// The mark that redirection lets pass, and the bits of it that count.
@@ -48,6 +50,7 @@ impl WorldOptions {
             refuse: 0,
             blackhole: 0,
             lose: 0,
+            shortage: 0,
             shuffle_tasks: true,
             mark: 0x539,
         }
@@ -70,6 +73,7 @@ impl WorldOptions {
             refuse: drawn(1_000, 50_000),
             blackhole: drawn(1_000, 20_000),
             lose: drawn(100, 5_000),
+            shortage: drawn(1_000, 30_000),
             ..calm
         };
         let tiny = random.within(0..=3) == 0;
@@ -92,8 +96,12 @@ pub struct FaultsMet {
     pub refused: u64,
     /// Dials that were never answered.
     pub blackholed: u64,
-    /// Connections that died without a word.
+    /// Connections that died without a word, by chance or because a namespace was unplugged.
     pub lost: u64,
+    /// Accepts that found no descriptor left.
+    pub accepts_short: u64,
+    /// Dials that found no descriptor left.
+    pub dials_short: u64,
     /// Dials that a full accept queue turned away for a while.
     pub queue_full: u64,
     /// Dials captured on their way out of a pod.

@@ -6,13 +6,19 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
+use super::super::local;
 use super::super::net::{ConnectOptions, ListenOptions};
 use super::super::readiness::Readiness;
+use super::super::time::sleep;
 use super::super::watch::Watch;
 use super::connection::{Custody, EndId};
 use super::dialling::Dial;
 use super::{SimNamespace, World};
+
+/// How long an accept that found no descriptor left waits before the next.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(5);
 
 /// A simulated connection.
 #[derive(Debug)]
@@ -252,14 +258,28 @@ impl SimListener {
     }
 
     pub(crate) async fn accept(&self) -> io::Result<(SimStream, SocketAddr)> {
-        poll_fn(|cx| match self.try_accept() {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.watch.wait_readable(cx);
-                Poll::Pending
+        loop {
+            // A shortage is a pause, as on the kernel's listeners.
+            while self.world.network.borrow_mut().is_short(self.index) {
+                local::expect_current("accept").count(|counters| counters.accept_exhausted += 1);
+                sleep(SHORTAGE_PAUSE).await;
             }
-            accepted => Poll::Ready(accepted),
+            match self.try_accept() {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable().await,
+                accepted => return accepted,
+            }
+        }
+    }
+
+    async fn readable(&self) {
+        poll_fn(|cx| {
+            if self.watch.is_readable() {
+                return Poll::Ready(());
+            }
+            self.watch.wait_readable(cx);
+            Poll::Pending
         })
-        .await
+        .await;
     }
 }
 
