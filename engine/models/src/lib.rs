@@ -1,7 +1,7 @@
 //! Exhaustive models of what Ringway's threads share.
 //!
-//! The files under test are the engine's own, compiled here against [`sync`]: atomics, queues and counts
-//! of which [loom] tries every order that the memory model allows, with up to three preemptions. Each
+//! The files under test are the engine's own, compiled here against `sync`: atomics, queues and counts
+//! of which [loom](https://docs.rs/loom) tries every order that the memory model allows, with up to three preemptions. Each
 //! model is a small story that two or three threads tell together, and what must hold in every telling.
 //!
 //! | file | what is shown |
