@@ -28,6 +28,7 @@ use crate::{
     runtime::{self, TcpStream},
     shard::Shard,
     snapshot::{NamespacedHostname, Snapshot, Workload},
+    spike,
     telemetry::{
         AccessRecord, ByteCounters, Direction, Parties, RecordParty, Reporter, SecurityPolicy,
     },
@@ -135,6 +136,7 @@ impl Connection {
             _alive: crate::alive::Alive::new("connection"),
         });
         let slot = shard.connections.add(entry.clone());
+        spike::grew(shard);
         Self {
             shard: shard.clone(),
             slot,

@@ -91,6 +91,9 @@ pub struct EngineConfig {
     pub limits: Limits,
     /// What each shard's thread does once its reactor is made, such as giving up what it does not need.
     pub on_start: Option<ShardHook>,
+    /// Has the allocator give back what the calling thread has freed; called by a shard most of whose connections
+    /// have gone.
+    pub collect: Option<fn()>,
 }
 
 impl EngineConfig {
@@ -118,6 +121,7 @@ impl Default for EngineConfig {
             ipv6: true,
             limits: Limits::default(),
             on_start: None,
+            collect: None,
         }
     }
 }

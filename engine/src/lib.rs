@@ -42,6 +42,7 @@ mod shard;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod snapshot;
+mod spike;
 mod sync;
 pub mod telemetry;
 mod tries;

@@ -36,6 +36,7 @@ use crate::{
         TrySendError,
     },
     snapshot::{Snapshot, Workload},
+    spike::Spike,
     telemetry::{SeriesTable, Telemetry},
     tunnel::Recheck,
 };
@@ -95,6 +96,7 @@ pub(crate) struct Shard {
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) handshakes: Handshakes,
     pub(crate) placement: Placement,
+    pub(crate) spike: Spike,
     /// Judges tunnels that are open.
     pub(crate) recheck: Recheck,
     /// Pipes for plain connections that carry bulk.
@@ -142,6 +144,7 @@ impl Shard {
             id,
             config,
             connections: ConnectionTable::default(),
+            spike: Spike::default(),
             series: SeriesTable::new(telemetry.clone(), placement.load().clone()),
             telemetry,
             handshakes: Handshakes::new(accounts.bounds(), siblings.len()),

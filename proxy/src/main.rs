@@ -1,5 +1,6 @@
 //! `ringway`: the program. The command line is read here and handed to one file per verb.
 
+mod allocator;
 mod cli;
 mod exit;
 mod output;
@@ -12,10 +13,6 @@ use clap::{CommandFactory, FromArgMatches};
 
 use crate::cli::{Cli, Verb};
 use crate::exit::{Exit, Failure};
-
-/// Small, fast for many threads, and gives memory back to the system.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let matches = match Cli::command().try_get_matches() {

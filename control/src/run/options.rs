@@ -26,6 +26,8 @@ pub struct RunOptions {
     pub state_directory: PathBuf,
     /// What runs.
     pub version: VersionInfo,
+    /// Has the allocator give back what the calling thread has freed.
+    pub collect: Option<fn()>,
 }
 
 /// Settings that are given elsewhere than in the configuration, and win over it, also after a reload.

@@ -103,7 +103,11 @@ pub(super) async fn start(
     store.keep(identities, SystemTime::now());
 
     let on_start = hardened.shards();
-    let config = EngineConfig { on_start: on_start.clone(), ..engine_config(&mesh.node) };
+    let config = EngineConfig {
+        on_start: on_start.clone(),
+        collect: options.collect,
+        ..engine_config(&mesh.node)
+    };
     let snapshot = mesh.snapshot.clone().with_generation(1);
     let engine = Arc::new(Engine::start(config, snapshot).map_err(RunError::Engine)?);
     log_reactors(&engine);
@@ -216,6 +220,7 @@ fn engine_config(node: &NodeConfig) -> EngineConfig {
         ipv6: node.ipv6,
         limits: node.limits.clone(),
         on_start: None,
+        collect: None,
     }
 }
 

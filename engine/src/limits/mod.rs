@@ -56,6 +56,15 @@ ringway_protocols::bounds! {
     pub const UNREACHABLE_MAX: usize = 32;
     Count per Workload: "the oldest is forgotten, and found out again"
 
+    /// Connections on one shard from which on it looks whether they have gone, to give their memory back: below it
+    /// there is less than a MiB to give.
+    pub const SPIKE_CONNECTIONS_MIN: usize = 256;
+    Count per Shard: "the shard looks every `SPIKE_LOOK_INTERVAL`"
+
+    /// How often it looks. Giving back costs a few milliseconds, and half of the connections must have gone.
+    pub const SPIKE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+    Time per Shard: "freed memory is given back to the system"
+
     /// A TLS handshake is cut after this long, so that silent peers cannot pile up.
     pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
     Time per Tunnel: "the connection is reset"

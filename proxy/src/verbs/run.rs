@@ -8,6 +8,7 @@ use ringway_control::source::{self, Mode, NodeConfig};
 use serde_json::{Value, json};
 
 use super::{node, sources, version};
+use crate::allocator;
 use crate::cli::{LogFormat, Reactor, Redirect, RunArguments};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
@@ -21,6 +22,7 @@ pub(crate) fn run(arguments: &RunArguments, given: &ArgMatches) -> Result<Exit, 
         overrides: overrides(arguments, &istio)?,
         state_directory: arguments.state_directory.clone(),
         version: version::info(),
+        collect: Some(allocator::collect),
     };
     if arguments.print_config {
         print_config(&options, arguments.output, given, &istio)?;
