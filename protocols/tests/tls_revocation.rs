@@ -157,7 +157,7 @@ fn lists_shut_out_those_they_name_and_nobody_else() {
     let namesake = Authority::root("root");
     //  name                              signer    client's lists, server's lists            client, server
     type Row<'r> = (&'static str, &'r Authority, Vec<Vec<u8>>, Vec<Vec<u8>>, bool, bool);
-    let rows: [Row<'_>; 11] = [
+    let rows: [Row<'_>; 13] = [
         ("no list", &root, vec![], vec![], true, true),
         ("an empty list", &root, vec![root.revoke(&[])], vec![root.revoke(&[])], true, true),
         ("others are listed", &root, vec![root.revoke(&[3])], vec![root.revoke(&[3])], true, true),
@@ -173,6 +173,22 @@ fn lists_shut_out_those_they_name_and_nobody_else() {
         ),
         ("the intermediate is listed", &middle, vec![root.revoke(&[50])], vec![], false, true),
         ("its list names the leaf", &middle, vec![middle.revoke(&[2])], vec![], false, true),
+        (
+            "an old copy of the list before the new",
+            &root,
+            vec![root.revoke(&[3]), root.revoke(&[2, 3])],
+            vec![],
+            false,
+            true,
+        ),
+        (
+            "an old copy of the list behind the new",
+            &root,
+            vec![root.revoke(&[2, 3]), root.revoke(&[3])],
+            vec![],
+            false,
+            true,
+        ),
         ("a namesake's list alone", &root, vec![namesake.revoke(&[])], vec![], false, true),
         (
             "a namesake's list before the genuine",

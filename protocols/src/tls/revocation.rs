@@ -66,6 +66,13 @@ impl RevocationLists {
         self.lists.iter().collect()
     }
 
+    /// Whether two lists are issued in one name.
+    pub(super) fn has_namesakes(&self) -> bool {
+        let mut issuers: Vec<&[u8]> = self.lists.iter().map(CertRevocationList::issuer).collect();
+        issuers.sort_unstable();
+        issuers.windows(2).any(|pair| pair[0] == pair[1])
+    }
+
     /// Those that are issued in the name of an issuer of this chain.
     pub(super) fn named<'l>(
         &'l self,

@@ -77,6 +77,9 @@ impl Trust {
         let path = Path { trust: self, leaf, intermediates, now, role };
         match path.verify(&self.revocation.all()) {
             Err(error) if is_of_another_key(&error) => path.verify_list_by_list(error),
+            Ok(()) if self.revocation.has_namesakes() => {
+                path.verify_list_by_list(webpki::Error::InvalidCrlSignatureForPublicKey)
+            }
             verdict => verdict,
         }
         .map_err(refused)
@@ -172,8 +175,8 @@ impl Path<'_> {
         .map(|_| ())
     }
 
-    /// Of several lists in one issuer's name, as there are when its key was renewed and its name was not,
-    /// webpki asks the first. So each is asked alone: revoked is what any genuine list says, and of
+    /// Of several lists in one issuer's name, as there are when its key was renewed and its name was not, or when an
+    /// old copy of a list lies beside it, webpki asks the first. So each is asked alone: revoked is what any genuine list says, and of
     /// every issuer that has lists one must be genuine.
     fn verify_list_by_list(&self, of_another_key: webpki::Error) -> Result<(), webpki::Error> {
         let mut chain = vec![self.leaf.clone()];
