@@ -179,6 +179,13 @@ impl Account {
         Ok(AdmittedConnection(self.clone()))
     }
 
+    /// Counts a connection that was admitted where it began: a bound that is lower here must not cut it.
+    pub(crate) fn admit_moved_connection(self: &Arc<Self>) -> AdmittedConnection {
+        self.connections.fetch_add(1, Relaxed);
+        self.process.connections.fetch_add(1, Relaxed);
+        AdmittedConnection(self.clone())
+    }
+
     /// Admits one more tunnel, of either role.
     ///
     /// # Errors

@@ -139,7 +139,7 @@ pub(crate) fn take_over(
     // Withdrawn meanwhile: dropping the socket closes the connection.
     let Some(pod) = shard.pod(uid) else { return };
     let serving = outbound::serve(shard.clone(), pod.clone(), client.attach(), from, admitted);
-    runtime::spawn_for(&pod.tenant, serving);
+    pod.spawn(serving);
 }
 
 async fn accept(shard: Rc<Shard>, pod: Rc<Pod>, way: Way, listener: Rc<TcpListener>) {
@@ -351,6 +351,11 @@ impl Pod {
             }
         }
         self.end_tunnels();
+    }
+
+    /// Runs `future` in the workload's turns.
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + 'static) -> Task {
+        runtime::spawn_for(&self.tenant, future)
     }
 
     /// Whether a tunnel of either role is still there.

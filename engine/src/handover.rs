@@ -116,11 +116,22 @@ pub(crate) fn give_up(
     shard.moved.borrow_mut().push(connection.move_out(client, server, state));
 }
 
-/// Goes on with a connection of another process.
-pub(crate) async fn resume(shard: Rc<Shard>, moved: Box<MovedConnection>) {
+/// Goes on with a connection of another process, in its workload's turns.
+pub(crate) fn go_on(shard: &Rc<Shard>, moved: Box<MovedConnection>) {
+    let pod = shard.pod(&moved.workload);
+    let resuming = resume(shard.clone(), moved);
+    match pod {
+        Some(pod) => pod.spawn(resuming),
+        None => runtime::spawn_for_shard(resuming),
+    };
+}
+
+async fn resume(shard: Rc<Shard>, moved: Box<MovedConnection>) {
     let _open = OpenSocket::new(&shard, moved.reporter());
     let connection = Connection::resume(&shard, &moved);
     let account = shard.accounts.of(&moved.workload);
+    // A policy that is on its way lets it go on, as it did where it came from.
+    shard.policies(&moved.workload).await;
     let allowed = may_go_on(&shard, &moved, &connection);
     let MovedConnection { client, server, state, .. } = *moved;
     let (client, server) = (client.attach(), server.attach());
@@ -131,8 +142,7 @@ pub(crate) async fn resume(shard: Rc<Shard>, moved: Box<MovedConnection>) {
     }
     connection.set_movable();
     let observer = Accounted::new(&connection, &account);
-    // It was admitted where it began: a bound that is lower here must not cut it.
-    let _admitted = account.admit_connection();
+    let _admitted = account.admit_moved_connection();
     match resume_plain(&client, &server, &shard.pipes, state, observer).await {
         Relayed::Ended(reason) => connection.end(reason),
         Relayed::CalledAway(state) => give_up(&shard, connection, client, server, state),
@@ -149,7 +159,12 @@ fn may_go_on(
         // Withdrawn while the connection was on its way.
         return Err(CloseReason::Withdrawn);
     }
-    let Some(port) = moved.application_port else { return Ok(()) };
+    let port = match (moved.direction, moved.application_port) {
+        (Direction::Outbound, _) => return Ok(()),
+        (Direction::Inbound, Some(port)) => port,
+        // Nobody can be asked about it, so it does not go on.
+        (Direction::Inbound, None) => return Err(CloseReason::Broken),
+    };
     let snapshot = shard.snapshot();
     let local = snapshot
         .workload_by_uid(&moved.workload)

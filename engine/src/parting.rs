@@ -27,7 +27,7 @@ impl Parting {
     pub(crate) fn close(shard: &Rc<Shard>, socket: Rc<TcpStream>) {
         shard.parting.sockets.borrow_mut().push_back(socket);
         if !shard.parting.is_running.replace(true) {
-            runtime::spawn(close_all(shard.clone()));
+            runtime::spawn_for_shard(close_all(shard.clone()));
         }
     }
 

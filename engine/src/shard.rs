@@ -215,7 +215,7 @@ impl Shard {
                     });
                 }
                 Command::Resume { moved } => {
-                    runtime::spawn(handover::resume(self.clone(), moved));
+                    handover::go_on(&self, moved);
                 }
                 Command::Drain { deadline, queues, answer } => {
                     let shard = self.clone();

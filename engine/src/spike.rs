@@ -40,7 +40,7 @@ impl Spike {
 /// A connection was opened.
 pub(crate) fn grew(shard: &Rc<Shard>) {
     if shard.spike.grew(shard.connections.len()) {
-        runtime::spawn(watch(shard.clone()));
+        runtime::spawn_for_shard(watch(shard.clone()));
     }
 }
 

@@ -42,6 +42,14 @@ pub fn spawn_for(tenant: &Tenant, future: impl Future<Output = ()> + 'static) ->
     expect_current("spawn").spawn(tenant.id(), Box::pin(future))
 }
 
+/// Runs `future` as a task of the shard's own, whoever's task it is that asks.
+///
+/// # Panics
+/// Outside of a runtime.
+pub fn spawn_for_shard(future: impl Future<Output = ()> + 'static) -> Task {
+    expect_current("spawn").spawn(TenantId::default(), Box::pin(future))
+}
+
 /// Something to be done once per turn, after the tasks and before the wait.
 pub trait TurnEnd {
     /// Called once for each [`at_turn_end`].

@@ -51,7 +51,7 @@ mod wheel;
 pub use counters::{Counters, counters};
 pub use descriptors::{DESCRIPTOR_RESERVE, descriptors_max};
 pub use executor::{Runtime, RuntimeError, RuntimeOptions};
-pub use local::{TurnEnd, at_turn_end, random, spawn, spawn_for};
+pub use local::{TurnEnd, at_turn_end, random, spawn, spawn_for, spawn_for_shard};
 pub use mailbox::{MailReceiver, MailSender, TrySendError, mailbox};
 pub use net::{
     ConnectOptions, DetachedStream, KEEPALIVE, Keepalive, ListenOptions, TcpListener, TcpStream,

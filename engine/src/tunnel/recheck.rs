@@ -71,6 +71,8 @@ struct Entry {
     farewell_said: bool,
     /// When the first of the two certificates ends, and what is said then.
     ends: SystemTime,
+    /// It was cut, and is here until the last of its streams lets go of it.
+    end_said: bool,
     whose: Distrust,
 }
 
@@ -110,7 +112,7 @@ impl Recheck {
         if recheck.running.replace(true) {
             recheck.wake();
         } else {
-            runtime::spawn(keep_checking(shard.clone()));
+            runtime::spawn_for_shard(keep_checking(shard.clone()));
         }
     }
 
@@ -276,10 +278,11 @@ impl Owner {
         for (_, entry) in self.tunnels.borrow_mut().iter_mut() {
             let end = now > entry.ends;
             let farewell = now >= entry.farewell && !entry.farewell_said;
-            if !end && !farewell {
+            if entry.end_said || (!end && !farewell) {
                 continue;
             }
             entry.farewell_said = true;
+            entry.end_said = end;
             if let Some(tunnel) = entry.tunnel.upgrade() {
                 due.push((tunnel, if end { Due::End(entry.whose) } else { Due::Farewell }));
             }
@@ -289,7 +292,8 @@ impl Owner {
 
     fn next_date(&self, now: SystemTime) -> Duration {
         let tunnels = self.tunnels.borrow();
-        let dates = tunnels.iter().map(|(_, entry)| match entry.farewell_said {
+        let waiting = tunnels.iter().filter(|(_, entry)| !entry.end_said);
+        let dates = waiting.map(|(_, entry)| match entry.farewell_said {
             // A certificate is good to the end of its last second.
             true => entry.ends + Duration::from_millis(1),
             false => entry.farewell,
@@ -309,7 +313,14 @@ impl Entry {
         };
         let left = credentials.now().and_then(|now| ends.duration_since(now).ok());
         let farewell = ends - farewell(left.unwrap_or_default(), random);
-        Self { tunnel: Rc::downgrade(tunnel), farewell, farewell_said: false, ends, whose }
+        Self {
+            tunnel: Rc::downgrade(tunnel),
+            farewell,
+            farewell_said: false,
+            ends,
+            end_said: false,
+            whose,
+        }
     }
 }
 
