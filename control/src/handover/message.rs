@@ -39,6 +39,9 @@ pub(crate) enum Message {
         servers: Vec<String>,
         /// What is redirected and how: where it is the same for the successor, the rules stay as they are.
         redirect: String,
+        /// Which filter of system calls the successor has with its birth: it must not put the same on top of it, because
+        /// the kernel takes a few of them only.
+        call_filter: Option<u64>,
     },
     /// What belongs to one workload: a descriptor of its network namespace, then one for each way. A workload with
     /// many shards takes several of these.

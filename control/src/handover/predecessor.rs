@@ -42,6 +42,8 @@ pub(crate) struct Estate {
     pub(crate) workloads: Vec<(ListeningWorkload, Option<String>)>,
     /// What is redirected and how.
     pub(crate) redirect: String,
+    /// The filter of system calls in force, which the successor is born with.
+    pub(crate) call_filter: Option<u64>,
 }
 
 /// A successor that is ready and does not serve yet. Dropped, it is ended.
@@ -227,10 +229,11 @@ impl Heir {
     }
 
     fn say_everything(&self, estate: Estate) -> io::Result<()> {
-        let Estate { standard_input, servers, workloads, redirect } = estate;
+        let Estate { standard_input, servers, workloads, redirect, call_filter } = estate;
         let (names, sockets): (Vec<_>, Vec<_>) = servers.into_iter().unzip();
         let servers = names.into_iter().map(str::to_owned).collect();
-        Message::Inheritance { standard_input, servers, redirect }.send(&self.channel, &sockets)?;
+        Message::Inheritance { standard_input, servers, redirect, call_filter }
+            .send(&self.channel, &sockets)?;
         for (workload, tool) in workloads {
             let ListeningWorkload { uid, namespace, mut sockets } = workload;
             while !sockets.is_empty() {
@@ -310,6 +313,7 @@ mod tests {
             servers: Vec::new(),
             workloads: Vec::new(),
             redirect: String::new(),
+            call_filter: None,
         }
     }
 

@@ -29,6 +29,8 @@ pub(crate) struct Inheritance {
     pub(crate) workloads: BTreeMap<Arc<str>, InheritedWorkload>,
     /// What is redirected and how.
     pub(crate) redirect: String,
+    /// The filter of system calls that this process has with its birth.
+    pub(crate) call_filter: Option<u64>,
     /// For what follows.
     pub(crate) predecessor: Predecessor,
 }
@@ -72,20 +74,22 @@ impl Inheritance {
     fn ask(channel: Channel, version: &str) -> io::Result<Self> {
         channel.set_patience(Some(GATHERING_PATIENCE))?;
         Message::Hello { protocol: PROTOCOL, version: version.to_owned() }.send(&channel, &[])?;
-        let (standard_input, names, redirect, descriptors) = match Message::receive(&channel)? {
-            (Message::Inheritance { standard_input, servers, redirect }, frame) => {
-                (standard_input, servers, redirect, frame.descriptors)
-            }
-            (Message::Refused { why }, _) => return Err(io::Error::other(why)),
-            (other, _) => return Err(unexpected(&other)),
-        };
+        let (standard_input, names, redirect, call_filter, descriptors) =
+            match Message::receive(&channel)? {
+                (
+                    Message::Inheritance { standard_input, servers, redirect, call_filter },
+                    frame,
+                ) => (standard_input, servers, redirect, call_filter, frame.descriptors),
+                (Message::Refused { why }, _) => return Err(io::Error::other(why)),
+                (other, _) => return Err(unexpected(&other)),
+            };
         if names.len() != descriptors.len() {
             return Err(invalid("each server has one descriptor"));
         }
         let servers = names.into_iter().zip(descriptors).collect();
         let workloads = receive_workloads(&channel)?;
         let predecessor = Predecessor { channel };
-        Ok(Self { standard_input, servers, workloads, redirect, predecessor })
+        Ok(Self { standard_input, servers, workloads, redirect, call_filter, predecessor })
     }
 }
 
@@ -201,6 +205,7 @@ mod tests {
             standard_input: Some("text".to_owned()),
             servers: servers.iter().map(|&name| name.to_owned()).collect(),
             redirect: "as ever".to_owned(),
+            call_filter: Some(7),
         }
     }
 

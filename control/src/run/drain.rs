@@ -19,6 +19,9 @@ use super::records;
 /// Captures that are under way when the end comes may finish, but not for longer.
 const JOBS_PATIENCE: Duration = Duration::from_secs(10);
 
+/// What the shards may take to cut what is open when the end is to come at once.
+const CUT_PATIENCE: Duration = Duration::from_secs(1);
+
 impl Node {
     /// Ends in order, or at once when it is asked for again.
     pub(super) async fn drain(mut self, who: &str, mut jobs: JoinSet<Done<Held>>) -> Ending {
@@ -32,7 +35,7 @@ impl Node {
 
         tokio::select! {
             finished = finish(&mut jobs) => finished.into_iter().for_each(|done| self.job_ended(done)),
-            who = self.requests.stop() => return self.end_at_once(who),
+            who = self.requests.stop() => return self.end_at_once(who).await,
         }
 
         let held = self.enroller.take_held();
@@ -50,7 +53,7 @@ impl Node {
         });
         tokio::select! {
             report = drained => tell(&report.unwrap_or_default()),
-            who = self.requests.stop() => return self.end_at_once(who),
+            who = self.requests.stop() => return self.end_at_once(who).await,
         }
         self.servers.remove_control();
         self.servers.stop().await;
@@ -59,8 +62,14 @@ impl Node {
         Ending::Drained
     }
 
-    pub(super) fn end_at_once(&self, who: &str) -> Ending {
+    pub(super) async fn end_at_once(&self, who: &str) -> Ending {
         tracing::warn!(asked_by = who, "asked again: ending at once");
+        let engine = Arc::clone(&self.engine);
+        let cutting = tokio::task::spawn_blocking(move || engine.drain(Duration::ZERO));
+        // What was open did not end in order, and must not look as if it had.
+        if let Ok(Ok(report)) = tokio::time::timeout(CUT_PATIENCE, cutting).await {
+            tell(&report);
+        }
         self.write_records();
         Ending::Forced
     }

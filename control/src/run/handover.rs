@@ -154,6 +154,7 @@ impl Node {
             servers: self.servers.sockets()?,
             workloads: Vec::new(),
             redirect: self.host.redirects(),
+            call_filter: self.call_filter,
         })
     }
 
@@ -203,7 +204,7 @@ impl Node {
                 tracing::info!(moved, "live connections were moved");
                 tell(&report);
             }
-            who = self.requests.stop() => return self.end_at_once(who),
+            who = self.requests.stop() => return self.end_at_once(who).await,
         }
         self.write_records();
         tracing::info!("ended");

@@ -66,7 +66,8 @@ pub fn run(options: RunOptions) -> Result<Ending, RunError> {
     let before = source::Glimpse::of(&options.sources);
     let mesh = load(&options.sources, options.node.as_deref(), &options.overrides)?;
     // Before there is another thread: all of them inherit it.
-    let hardened = hardening::harden(&mesh.node, &places(&options, &mesh))?;
+    let inherited_filter = inherited.as_ref().and_then(|inherited| inherited.call_filter);
+    let hardened = hardening::harden(&mesh.node, &places(&options, &mesh), inherited_filter)?;
     let watcher = source::Watcher::since(&options.sources, before).map_err(RunError::System)?;
     let prepared = start::prepare(options, mesh, hardened)?;
 

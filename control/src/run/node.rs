@@ -47,6 +47,8 @@ pub(super) struct Node {
     pub(super) log: Log,
     pub(super) engine: Arc<Engine>,
     pub(super) host: Arc<Host>,
+    /// The filter of system calls in force; a successor is born with it.
+    pub(super) call_filter: Option<u64>,
     pub(super) ca: EmbeddedCa,
     pub(super) revocation: Revocation,
     pub(super) store: IdentityStore,

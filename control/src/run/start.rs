@@ -136,6 +136,7 @@ pub(super) async fn start(
         log,
         engine,
         host,
+        call_filter: hardened.call_filter(),
         ca,
         revocation,
         store,

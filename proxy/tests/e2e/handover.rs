@@ -16,7 +16,8 @@ use rustix::process::Signal;
 
 use crate::on_both_reactors;
 use crate::support::{
-    Application, Mesh, PATIENCE, connect, echo_once, exchange, http_get, is_timeout, notify_socket,
+    Application, Mesh, PATIENCE, Proxy, connect, echo_once, exchange, http_get, is_timeout,
+    notify_socket,
 };
 
 on_both_reactors! {
@@ -46,6 +47,7 @@ fn no_new_connection_fails_during_three_hand_overs(reactor: &str) {
         let setting = mesh.at(pod).enter(|| std::fs::read_to_string(path)).unwrap().unwrap();
         assert_eq!(setting.trim(), "0");
     }
+    let filters = call_filters(&mesh.a);
     let stop = AtomicBool::new(false);
     let (made, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     // In a tunnel, past the mesh, and from outside of it.
@@ -82,6 +84,15 @@ fn no_new_connection_fails_during_three_hand_overs(reactor: &str) {
         }
     });
     assert_eq!(failed.load(Ordering::Relaxed), 0, "of {}", made.load(Ordering::Relaxed));
+    // The kernel takes a few dozen filters on top of each other: no hand-over may add to them.
+    assert_eq!(call_filters(&mesh.a), filters);
+}
+
+/// How many filters of system calls the process's first thread has.
+fn call_filters(proxy: &Proxy) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.process.id())).unwrap();
+    let count = status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:"));
+    count.unwrap().trim().parse().unwrap()
 }
 
 fn live_plain_connections_survive_two_hand_overs(reactor: &str) {

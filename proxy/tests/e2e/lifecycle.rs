@@ -17,6 +17,7 @@ use crate::support::{Application, Mesh, PATIENCE, connect, echo_once, exchange, 
 on_both_reactors! {
     an_open_connection_outlives_the_signal_to_stop,
     the_drain_deadline_ends_what_is_left,
+    asked_twice_it_ends_at_once_and_what_is_open_is_cut,
     a_reload_adds_a_running_workload_without_a_failed_request,
     a_reload_takes_a_workload_away,
     open_connections_survive_enrolment_and_withdrawal,
@@ -63,6 +64,20 @@ fn the_drain_deadline_ends_what_is_left(reactor: &str) {
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     let cut = mesh.a.record("the connection that was cut", |r| !r.get("error").is_empty());
     assert!(cut.get("error").contains("drain"), "{cut:?}");
+}
+
+fn asked_twice_it_ends_at_once_and_what_is_open_is_cut(reactor: &str) {
+    let mut mesh = Mesh::with(reactor).drain_deadline("1m").start();
+    let _echo = Application::echo(mesh.at("server"), 8080);
+    let mut stream = connect(mesh.at("client"), mesh.address("server", 8080));
+    exchange(&mut stream, b"before").unwrap();
+    mesh.a.process.signal(rustix::process::Signal::TERM).unwrap();
+    mesh.a.wait_for_log("draining");
+    mesh.a.process.signal(rustix::process::Signal::TERM).unwrap();
+    let error = stream.read(&mut [0; 1]).expect_err("a cut is no clean end");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(mesh.a.process.wait(PATIENCE).unwrap().code(), Some(130));
+    assert_eq!(mesh.a.records(|record| record.get("error").contains("drain")), 1);
 }
 
 fn a_reload_adds_a_running_workload_without_a_failed_request(reactor: &str) {

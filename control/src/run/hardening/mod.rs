@@ -32,6 +32,7 @@ pub(super) struct Hardened {
     /// Says why something is kept that one would not expect.
     notes: Vec<String>,
     shards: Option<ShardHook>,
+    call_filter: Option<u64>,
 }
 
 /// What has to be reachable afterwards.
@@ -43,12 +44,18 @@ pub(super) struct Places {
     pub(super) written: Vec<PathBuf>,
 }
 
-/// Gives up what `node` does not need. Call it while there is one thread.
+/// Gives up what `node` does not need. Call it while there is one thread. A filter of system calls that was inherited is
+/// not put in again.
 ///
 /// # Errors
 /// [`RunError::Hardening`], when it is required and something could not be done.
-pub(super) fn harden(node: &NodeConfig, places: &Places) -> Result<Hardened, RunError> {
-    let mut hardened = Hardened::default();
+pub(super) fn harden(
+    node: &NodeConfig,
+    places: &Places,
+    inherited_filter: Option<u64>,
+) -> Result<Hardened, RunError> {
+    // What is inherited stays in force, wanted or not, and is passed on.
+    let mut hardened = Hardened { call_filter: inherited_filter, ..Hardened::default() };
     if node.hardening == Hardening::Off {
         return Ok(hardened);
     }
@@ -60,7 +67,12 @@ pub(super) fn harden(node: &NodeConfig, places: &Places) -> Result<Hardened, Run
     let kept = capabilities::names(sets);
     hardened.step(&format!("capabilities {kept}"), capabilities::restrict(sets));
     hardened.step("no new privileges", rustix::thread::set_no_new_privs(true));
-    hardened.step("system calls", seccomp::restrict(&seccomp::process_calls()));
+    let calls = seccomp::process_calls();
+    let filter = seccomp::fingerprint(&calls);
+    let in_force = inherited_filter == Some(filter) && seccomp::is_in_force();
+    let restricted = if in_force { Ok(()) } else { seccomp::restrict(&calls) };
+    hardened.call_filter = restricted.is_ok().then_some(filter).or(inherited_filter);
+    hardened.step("system calls", restricted);
     hardened.shards = Some(ShardHook::new(move || {
         capabilities::restrict_thread(capabilities::of_shards(sets))
             .map_err(|error| format!("a shard's capabilities: {error}"))?;
@@ -82,6 +94,11 @@ impl Hardened {
             Ok(()) => self.done.push(what.to_owned()),
             Err(error) => self.undone.push(format!("{what} ({error})")),
         }
+    }
+
+    /// The filter of system calls in force.
+    pub(super) fn call_filter(&self) -> Option<u64> {
+        self.call_filter
     }
 
     /// What each shard does once its ring is made.

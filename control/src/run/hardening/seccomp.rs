@@ -41,7 +41,7 @@ const SHARD_OLDER: &[Call] = calls! { SYS_poll SYS_epoll_wait };
 #[cfg(not(target_arch = "x86_64"))]
 const SHARD_OLDER: &[Call] = &[];
 
-/// What the control thread, its helpers and the tools they start (nft, iptables-restore, a successor) do besides.
+/// What the control thread, its workers and the tools they start (nft, iptables-restore, a successor) do besides.
 /// What is missing on purpose: looking into and tracing other processes, mounting, new namespaces, kernel modules, BPF,
 /// performance events, keys, clocks, device nodes, another root directory.
 const PROCESS: &[Call] = calls! {
@@ -85,6 +85,25 @@ pub(super) fn process_calls() -> Vec<Call> {
 /// Everything a shard may call once its ring is made.
 pub(super) fn shard_calls() -> Vec<Call> {
     [SHARD, SHARD_OLDER].concat()
+}
+
+/// Stands for the filter that allows these calls.
+pub(super) fn fingerprint(calls: &[Call]) -> u64 {
+    let mut numbers: Vec<i64> = calls.iter().map(|(_, number)| *number).collect();
+    numbers.sort_unstable();
+    // FNV-1a: the same in every build, for a successor may be of another one.
+    numbers
+        .iter()
+        .flat_map(|number| number.to_le_bytes())
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+}
+
+/// Whether this process has a filter at all.
+pub(super) fn is_in_force() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "2"]))
 }
 
 /// Allows this thread, and those it will make, these calls only.
