@@ -48,7 +48,7 @@ pub struct Torture {
     #[arg(value_name = "ROW")]
     rows: Vec<String>,
     /// The form for every change: fewer repetitions, only rows that need no quiet machine, and
-    /// limits of speed four times as wide.
+    /// limits of speed eight times as wide.
     #[arg(long)]
     short: bool,
     /// What the proxies wait with.

@@ -35,8 +35,8 @@ pub(in super::super) fn descriptors(trial: &mut Trial<'_>) -> Result<()> {
     let id = arena.a.process.id();
     let held = knock(&arena)?;
     wait_until("its descriptors are used up", PATIENCE, || {
-        // Some are kept back for dials and the process's own servers.
-        measure::descriptors(id).is_ok_and(|used| used >= DESCRIPTORS * 3 / 4)
+        // A quarter each is kept back for dials and for the process's own servers.
+        measure::descriptors(id).is_ok_and(|used| used >= DESCRIPTORS / 2)
     })?;
     let hold = Duration::from_secs(trial.amount(10, 60));
     let (began, processor, lines) =
