@@ -73,7 +73,8 @@ impl Run {
         // What can be held depends on it.
         subject::allow_descriptors()?;
         let plan = self.plan()?;
-        let out = self.out.clone().unwrap_or_else(|| self.folder());
+        let out =
+            self.out.clone().unwrap_or_else(|| manifest::results_folder(&self.what.join("-")));
         let bench = Bench::build(&std::env::current_exe()?, &self.congestion_control, stop.clone())
             .context(if rustix::process::geteuid().is_root() {
                 "cannot build the bench"
@@ -156,19 +157,5 @@ impl Run {
 
     fn seconds(&self) -> f64 {
         self.seconds.unwrap_or(if self.is_full() { 5.0 } else { 1.0 })
-    }
-
-    /// `results/<date>-<name>-<machine>`, with a number where that is taken.
-    fn folder(&self) -> PathBuf {
-        let now = time::OffsetDateTime::now_utc();
-        let name = self.what.join("-");
-        let first = format!("results/{}-{name}-{}", now.date(), manifest::machine_name());
-        let mut folder = PathBuf::from(&first);
-        let mut number = 2;
-        while folder.exists() {
-            folder = PathBuf::from(format!("{first}-{number}"));
-            number += 1;
-        }
-        folder
     }
 }

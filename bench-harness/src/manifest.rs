@@ -90,6 +90,19 @@ pub fn at_end(manifest: &mut Value, complete: bool) {
     manifest["end"] = output("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]).into();
 }
 
+/// `results/<date>-<name>-<machine>`, with a number where that is taken.
+pub fn results_folder(name: &str) -> PathBuf {
+    let now = time::OffsetDateTime::now_utc();
+    let first = format!("results/{}-{name}-{}", now.date(), machine_name());
+    let mut folder = PathBuf::from(&first);
+    let mut number = 2;
+    while folder.exists() {
+        folder = PathBuf::from(format!("{first}-{number}"));
+        number += 1;
+    }
+    folder
+}
+
 /// The machine's name in folders of results.
 pub fn machine_name() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

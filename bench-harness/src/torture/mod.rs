@@ -104,7 +104,7 @@ impl Torture {
         }
         let stop = stop_flag()?;
         allow_descriptors()?;
-        let out = self.out.clone().unwrap_or_else(|| record::folder("torture"));
+        let out = self.out.clone().unwrap_or_else(|| crate::manifest::results_folder("torture"));
         let mut records = Records::create(&out)?;
         let settings = self.settings(stop.clone())?;
         records.start(&settings, &rows)?;

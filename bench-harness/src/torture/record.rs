@@ -179,19 +179,6 @@ impl Records {
     }
 }
 
-/// `results/<date>-<name>-<machine>`, with a number where that is taken.
-pub(super) fn folder(name: &str) -> PathBuf {
-    let now = time::OffsetDateTime::now_utc();
-    let first = format!("results/{}-{name}-{}", now.date(), manifest::machine_name());
-    let mut folder = PathBuf::from(&first);
-    let mut number = 2;
-    while folder.exists() {
-        folder = PathBuf::from(format!("{first}-{number}"));
-        number += 1;
-    }
-    folder
-}
-
 /// The commit that was tried, and whether files differ from it.
 fn commit() -> String {
     let changed = !manifest::output("git", &["status", "--porcelain", "-uno"]).is_empty();

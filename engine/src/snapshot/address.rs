@@ -74,6 +74,17 @@ impl Cidr {
         self.length
     }
 
+    /// The same range; one of IPv4 addresses mapped into IPv6 is the range of the addresses they map.
+    pub fn canonical(self) -> Cidr {
+        const MAPPED_BITS: u8 = 96;
+        match self.first.to_canonical() {
+            first @ IpAddr::V4(_) if self.first.is_ipv6() && self.length >= MAPPED_BITS => {
+                Cidr { first, length: self.length - MAPPED_BITS }
+            }
+            _ => self,
+        }
+    }
+
     /// Whether `ip` lies in the range.
     pub fn contains(&self, ip: IpAddr) -> bool {
         self.first.is_ipv4() == ip.is_ipv4() && Cidr::new(ip, self.length) == Some(*self)

@@ -23,6 +23,8 @@ pub const REVOCATION_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub struct RevocationLists {
     lists: Vec<CertRevocationList<'static>>,
     bytes: usize,
+    /// Two lists are issued in one name.
+    has_namesakes: bool,
 }
 
 impl RevocationLists {
@@ -47,7 +49,9 @@ impl RevocationLists {
             }
             let list = OwnedCertRevocationList::from_der(der)
                 .map_err(|error| Error::Revocation(format!("not a usable CRL: {error}")))?;
-            read.lists.push(list.into());
+            let list: CertRevocationList<'static> = list.into();
+            read.has_namesakes |= read.lists.iter().any(|other| other.issuer() == list.issuer());
+            read.lists.push(list);
         }
         Ok(read)
     }
@@ -68,9 +72,7 @@ impl RevocationLists {
 
     /// Whether two lists are issued in one name.
     pub(super) fn has_namesakes(&self) -> bool {
-        let mut issuers: Vec<&[u8]> = self.lists.iter().map(CertRevocationList::issuer).collect();
-        issuers.sort_unstable();
-        issuers.windows(2).any(|pair| pair[0] == pair[1])
+        self.has_namesakes
     }
 
     /// Those that are issued in the name of an issuer of this chain.

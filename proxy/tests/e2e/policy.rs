@@ -1,6 +1,5 @@
 //! Policies: who is let in, who is not, who is cut off, and what is told about it.
 
-use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
@@ -9,8 +8,8 @@ use rustix::net;
 
 use crate::on_both_reactors;
 use crate::support::{
-    Application, Mesh, PATIENCE, Proxy, Record, connect, dies_without_data, echo_once, exchange,
-    prepare, try_connect,
+    Application, Mesh, PATIENCE, Proxy, Record, assert_cut, connect, dies_without_data, echo_once,
+    exchange, prepare, try_connect,
 };
 
 on_both_reactors! {
@@ -224,12 +223,6 @@ fn no_neighbours() -> String {
         "  action: DENY\n  rules:\n  - from: [{source: {notPrincipals: ['*']}}]\n  \
          - from: [{source: {serviceAccounts: [neighbour]}}]\n",
     )
-}
-
-/// A cut is no clean end.
-fn assert_cut(stream: &mut TcpStream) {
-    let error = stream.read(&mut [0; 1]).expect_err("a cut is no clean end");
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
 /// No policy changes by it: workloads name another one.

@@ -10,7 +10,7 @@ use ringway_bench::pattern::{self, Digest};
 
 use crate::on_both_reactors;
 use crate::support::{
-    Application, Mesh, PATIENCE, SERVICE, connect, echo_once, exchange, http_get,
+    Application, CLIENT, Mesh, PATIENCE, SERVER, SERVICE, connect, echo_once, exchange, http_get,
 };
 
 on_both_reactors! {
@@ -27,9 +27,6 @@ on_both_reactors! {
     what_was_in_flight_is_told_apart,
     short_connections_do_not_collide,
 }
-
-const CLIENT: &str = "spiffe://cluster.local/ns/default/sa/client";
-const SERVER: &str = "spiffe://cluster.local/ns/default/sa/server";
 
 fn http_goes_across_hosts(reactor: &str) {
     let mesh = Mesh::start(reactor);

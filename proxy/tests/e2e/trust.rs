@@ -1,6 +1,5 @@
 //! Certificates that stop being good while connections run on them: revoked, expired, without a root.
 
-use std::io::Read;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -10,7 +9,8 @@ use ringway_bench::lab::{Namespace, wait_until};
 
 use crate::on_both_reactors;
 use crate::support::{
-    Application, Mesh, PATIENCE, Proxy, Record, connect, echo_once, exchange, http_get,
+    Application, CLIENT, Mesh, PATIENCE, Proxy, Record, SERVER, assert_cut, connect, echo_once,
+    exchange, http_get,
 };
 
 on_both_reactors! {
@@ -20,9 +20,6 @@ on_both_reactors! {
     a_connection_ends_with_its_certificate_and_new_ones_never_fail,
     a_workload_that_becomes_somebody_else_keeps_nothing_open,
 }
-
-const CLIENT: &str = "spiffe://cluster.local/ns/default/sa/client";
-const SERVER: &str = "spiffe://cluster.local/ns/default/sa/server";
 
 /// The serial number of the leaf that this host's proxy has for an identity.
 fn serial(host: &Namespace, identity: &str) -> String {
@@ -40,13 +37,6 @@ fn ca(mesh: &Mesh, arguments: &[&str]) {
     command.args(["ca", "--directory"]).arg(mesh.lab.directory().join("ca")).args(arguments);
     let ran = command.output().unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-}
-
-/// Fails unless the connection was aborted: what is cut must not look as if it had ended.
-fn assert_cut(stream: &mut std::net::TcpStream) {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let error = stream.read(&mut [0; 1]).expect_err("it was cut, not ended");
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
 }
 
 fn says(record: &Record, direction: &str, text: &str) -> bool {

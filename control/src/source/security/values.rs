@@ -105,14 +105,7 @@ pub(crate) fn range(value: &Value, reporter: &mut Reporter) -> Option<Cidr> {
 
 /// Addresses of clients are never IPv4 addresses mapped into IPv6, so ranges of them must not be either.
 fn cidr(range: IpNet) -> Option<Cidr> {
-    const MAPPED_BITS: u8 = 96;
-    let (ip, length) = (range.network(), range.prefix_len());
-    match ip.to_canonical() {
-        IpAddr::V4(mapped) if ip.is_ipv6() && length >= MAPPED_BITS => {
-            Cidr::new(IpAddr::V4(mapped), length - MAPPED_BITS)
-        }
-        _ => Cidr::new(ip, length),
-    }
+    Cidr::new(range.network(), range.prefix_len()).map(Cidr::canonical)
 }
 
 /// A port in quotes: Istio has texts here.

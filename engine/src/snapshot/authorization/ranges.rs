@@ -16,14 +16,15 @@ impl AddressSet {
     /// The addresses of `ranges`. One of mapped IPv4 addresses is the range of the addresses they map.
     pub(super) fn of(ranges: &[Cidr]) -> AddressSet {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for range in ranges {
-            match (range.first(), range.first().to_canonical()) {
-                (IpAddr::V4(first), _) => v4.push(run_v4(first.to_bits(), range.length())),
-                (IpAddr::V6(_), IpAddr::V4(first)) if range.length() >= 96 => {
-                    v4.push(run_v4(first.to_bits(), range.length() - 96));
+        for range in ranges.iter().map(|range| range.canonical()) {
+            let length = u32::from(range.length());
+            match range.first() {
+                IpAddr::V4(first) => {
+                    let rest = u32::MAX.checked_shr(length).unwrap_or(0);
+                    v4.push((first.to_bits(), first.to_bits() | rest));
                 }
-                (IpAddr::V6(first), _) => {
-                    let rest = u128::MAX.checked_shr(range.length().into()).unwrap_or(0);
+                IpAddr::V6(first) => {
+                    let rest = u128::MAX.checked_shr(length).unwrap_or(0);
                     v6.push((first.to_bits(), first.to_bits() | rest));
                 }
             }
@@ -38,10 +39,6 @@ impl AddressSet {
             IpAddr::V6(ip) => is_in(&self.v6, ip.to_bits()),
         }
     }
-}
-
-fn run_v4(first: u32, length: u8) -> (u32, u32) {
-    (first, first | u32::MAX.checked_shr(length.into()).unwrap_or(0))
 }
 
 /// Ranges lie within each other or apart; of those within each other the widest is kept.

@@ -18,6 +18,12 @@ pub(crate) use self::mesh::{Mesh, Proxy, SERVICE, notify_socket};
 /// runs the tests may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Who the test mesh's `client` is.
+pub(crate) const CLIENT: &str = "spiffe://cluster.local/ns/default/sa/client";
+
+/// Who its `server` is.
+pub(crate) const SERVER: &str = "spiffe://cluster.local/ns/default/sa/server";
+
 /// Makes every test twice: with the ring reactor and with the epoll reactor.
 #[macro_export]
 macro_rules! on_both_reactors {
@@ -29,6 +35,13 @@ macro_rules! on_both_reactors {
             $(#[test] fn $name() { super::$name("epoll") })*
         }
     };
+}
+
+/// Fails unless the connection was aborted: what is cut must not look as if it had ended.
+pub(crate) fn assert_cut(stream: &mut TcpStream) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let error = stream.read(&mut [0; 1]).expect_err("a cut is no clean end");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
 }
 
 /// Connects from inside `from`, with deadlines on reads and writes.
