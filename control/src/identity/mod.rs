@@ -1,13 +1,15 @@
 //! Who the workloads of this host are, and the proof of it.
 //!
 //! [`embedded_ca`] is the certificate authority for meshes that have no other; [`store`] keeps one valid leaf for
-//! every enrolled identity and renews it long before it expires; [`revocation`] reads the lists of certificates that
-//! are not accepted any more; [`certificate`] describes certificates to people.
+//! every enrolled identity and renews it long before it expires; `private_key` reads and writes
+//! keys and leaves no copy; [`revocation`] reads the lists of certificates that are not accepted any more;
+//! [`certificate`] describes certificates to people.
 //!
 //! **Invariant:** the private key of a workload is made in this process and is never written anywhere.
 
 pub mod certificate;
 pub mod embedded_ca;
+pub(crate) mod private_key;
 pub mod revocation;
 pub mod store;
 

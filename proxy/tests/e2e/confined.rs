@@ -157,7 +157,9 @@ fn no_key_stands_in_memory_in_a_form_to_copy(reactor: &str) {
     let der = root.secret_pkcs8_der();
     let at = der.windows(7).position(|window| KEY_IN_DER.contains(&window)).unwrap() + 7;
     let scalar = &der[at..at + 32];
-    let base64 = file.lines().nth(1).unwrap().as_bytes();
+    // Of a block that was given back the allocator overwrites the beginning: any of its lines would tell the key.
+    let lines: Vec<&str> = file.lines().filter(|line| !line.starts_with("-----")).collect();
+    assert!(lines.len() > 1, "{} lines", lines.len());
     for proxy in [&mesh.a, &mesh.b] {
         let memory = memory(proxy);
         let megabytes = memory.iter().map(Vec::len).sum::<usize>() >> 20;
@@ -167,7 +169,9 @@ fn no_key_stands_in_memory_in_a_form_to_copy(reactor: &str) {
         for prefix in KEY_IN_DER {
             assert_eq!(count(&memory, prefix), 0, "a key in DER");
         }
-        assert_eq!(count(&memory, base64), 0, "the root's key in PEM");
+        for line in &lines {
+            assert_eq!(count(&memory, line.as_bytes()), 0, "the root's key in PEM");
+        }
         assert_eq!(count(&memory, scalar), 0, "the root's key as a number, as files have it");
         let reversed: Vec<u8> = scalar.iter().rev().copied().collect();
         println!("the root's scalar as aws-lc has it: {}", count(&memory, &reversed));

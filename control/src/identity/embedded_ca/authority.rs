@@ -15,9 +15,9 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
-use crate::identity::certificate;
+use crate::identity::{certificate, private_key};
 
 /// How far back a certificate's first moment lies, so that a peer whose clock is behind accepts it.
 const BACKDATE_MAX: Duration = Duration::from_secs(300);
@@ -99,7 +99,7 @@ pub struct AuthorityPem {
     /// The certificate (and, for an intermediate, what leads to the root).
     pub certificates: String,
     /// The private key, PKCS#8.
-    pub key: zeroize::Zeroizing<String>,
+    pub key: Zeroizing<String>,
     /// The roots, if they are not in `certificates`.
     pub roots: Option<String>,
 }
@@ -114,15 +114,13 @@ impl Authority {
         lifetime: Duration,
     ) -> Result<AuthorityPem, AuthorityError> {
         let key = KeyPair::generate().map_err(signing)?;
-        let mut key_pem = key.serialize_pem();
-        let made = Self::root_for(key, now, lifetime);
-        let pem = made.map(|certificate| AuthorityPem {
+        let key_pem = private_key::to_pem(key.serialized_der());
+        let certificate = Self::root_for(key, now, lifetime)?;
+        Ok(AuthorityPem {
             certificates: certificate::to_pem(&certificate),
-            key: zeroize::Zeroizing::new(std::mem::take(&mut key_pem)),
+            key: key_pem,
             roots: None,
-        });
-        key_pem.zeroize();
-        pem
+        })
     }
 
     /// Makes the root certificate for a key that lost its own: same name, same key, new dates.
@@ -311,10 +309,9 @@ fn parse_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Author
 }
 
 fn parse_key(pem: &[u8]) -> Result<KeyPair, AuthorityError> {
-    let mut der = PrivateKeyDer::from_pem_slice(pem).map_err(|_| AuthorityError::NoKey)?;
-    let key = KeyPair::try_from(&der);
-    der.zeroize();
-    key.map_err(|error| AuthorityError::UnusableKey(error.to_string()))
+    let der = private_key::from_pem(pem).ok_or(AuthorityError::NoKey)?;
+    let key = PrivateKeyDer::try_from(&**der).map_err(|_| AuthorityError::NoKey)?;
+    KeyPair::try_from(&key).map_err(|error| AuthorityError::UnusableKey(error.to_string()))
 }
 
 /// That `certificate` may sign and `key` is its key. Returns its validity.
