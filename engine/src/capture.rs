@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use crate::{
     accounts::{Account, AdmittedConnection, Limit},
     close::CloseReason,
-    engine::OriginalSource,
+    config::OriginalSource,
     handover::Way,
     handshakes::WorkloadHandshakes,
     inbound,

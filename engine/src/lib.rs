@@ -18,6 +18,7 @@ mod alive;
 mod buffers;
 mod capture;
 pub mod close;
+mod config;
 mod connect;
 mod connection;
 pub mod decide;
@@ -51,9 +52,10 @@ mod tunnel;
 pub use self::{
     accounts::{Limit, LimitReached},
     capture::EnrollError,
+    config::{EngineConfig, OriginalSource, PACKET_MARK, Ports},
     connection::OpenConnection,
     drain::DrainReport,
-    engine::{Engine, EngineConfig, OriginalSource, PACKET_MARK, Ports, StartError},
+    engine::{Engine, StartError},
     handover::{ListeningWorkload, MovedConnection, Way},
     hook::ShardHook,
     relay::{DirectionState, Observer, RelayState, relay_plain},
