@@ -263,7 +263,7 @@ impl Pod {
             tenant: Tenant::new(),
             uid,
             namespace,
-            pool: Rc::default(),
+            pool: Rc::new(Pool::new(shard.config.tunnels.streams_max)),
             unreachable: Unreachable::default(),
             server_tunnels: RefCell::default(),
             transparent,
@@ -408,7 +408,8 @@ impl Pod {
             source,
             source_required: shard.config.original_source == OriginalSource::Always,
             timeout: Some(DIAL_TIMEOUT),
-            ..ConnectOptions::default()
+            keepalive: shard.config.keepalive,
+            user_timeout: shard.config.user_timeout,
         };
         TcpStream::connect(&self.namespace, &options, to).await.map_err(|error| {
             let no_descriptors =
@@ -441,6 +442,8 @@ fn listen(shard: &Shard, namespace: &NetNamespace, way: Way) -> Result<Listening
     let options = ListenOptions {
         mark: shard.config.packet_mark,
         transparent: shard.config.original_source != OriginalSource::Never,
+        keepalive: shard.config.keepalive,
+        user_timeout: shard.config.user_timeout,
         ..ListenOptions::default()
     };
     let address = shard.config.listen_address(way);

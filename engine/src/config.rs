@@ -1,12 +1,14 @@
 //! How the engine runs: what control tells it once, at its start.
 
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr, ops::RangeInclusive, time::Duration};
+
+use ringway_protocols::hbone::Settings;
 
 use crate::{
     handover::Way,
     hook::ShardHook,
-    limits::Limits,
-    runtime::{ReactorChoice, TcpListener},
+    limits::{Limits, STREAMS_PER_TUNNEL_MAX, TUNNEL_IDLE_TIMEOUT},
+    runtime::{KEEPALIVE, Keepalive, ReactorChoice, TcpListener},
 };
 
 /// Whether applications see their clients' own addresses.
@@ -30,11 +32,13 @@ pub struct Ports {
     pub inbound_plaintext: u16,
     /// Peers' tunnels come in here.
     pub hbone: u16,
+    /// Where SOCKS5 is spoken, on loopback, if it is at all.
+    pub socks5: u16,
 }
 
 impl Default for Ports {
     fn default() -> Self {
-        Self { outbound: 15001, inbound_plaintext: 15006, hbone: 15008 }
+        Self { outbound: 15001, inbound_plaintext: 15006, hbone: 15008, socks5: 15080 }
     }
 }
 
@@ -62,6 +66,16 @@ pub struct EngineConfig {
     pub original_source: OriginalSource,
     /// Whether listeners take IPv6 too.
     pub ipv6: bool,
+    /// See [`TunnelOptions`].
+    pub tunnels: TunnelOptions,
+    /// Keepalive of every TCP connection; none: dead peers of idle plain connections are not found.
+    pub keepalive: Option<Keepalive>,
+    /// How long what was sent may stay unacknowledged (`TCP_USER_TIMEOUT`); none: what the system says.
+    pub user_timeout: Option<Duration>,
+    /// Whether an answer to CONNECT says whose it is, and what peers say of themselves in theirs is told.
+    pub response_baggage: bool,
+    /// Whether workloads may also ask for connections by SOCKS5, on [`Ports::socks5`].
+    pub socks5: bool,
     /// The bounds an operator has set.
     pub limits: Limits,
     /// What each shard's thread does once its reactor is made, such as giving up what it does not need.
@@ -94,9 +108,122 @@ impl Default for EngineConfig {
             application_mark: None,
             original_source: OriginalSource::default(),
             ipv6: true,
+            tunnels: TunnelOptions::default(),
+            keepalive: Some(KEEPALIVE),
+            user_timeout: None,
+            response_baggage: true,
+            socks5: false,
             limits: Limits::default(),
             on_start: None,
             collect: None,
+        }
+    }
+}
+
+/// What tunnels ask of their peers, and how they are shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelOptions {
+    /// What a peer may send on a stream before the application takes it, in bytes.
+    pub stream_window_bytes: u32,
+    /// The same for all streams of a tunnel together. Four times the stream's by default, so that an application which
+    /// reads one stream only after another cannot stall both.
+    pub connection_window_bytes: u32,
+    /// The longest HTTP/2 frame we take, in bytes.
+    pub frame_bytes_max: u32,
+    /// Connections that share one tunnel. Envoy waypoints allow 100.
+    pub streams_max: u16,
+    /// How long a tunnel without streams is kept for the next connection.
+    pub idle_timeout: Duration,
+}
+
+impl TunnelOptions {
+    /// What a window may be: at least what a peer may assume before it has heard of ours (RFC 9113 §6.9.2).
+    pub const WINDOW_BYTES: RangeInclusive<u32> = 65_535..=(1 << 31) - 1;
+    /// What the longest frame may be (RFC 9113 §6.5.2).
+    pub const FRAME_BYTES: RangeInclusive<u32> = 16_384..=(1 << 24) - 1;
+
+    /// Whether all of it can be asked of a peer.
+    ///
+    /// # Errors
+    /// What cannot, and what could.
+    pub fn check(&self) -> Result<(), OutOfRange> {
+        let in_range = |what, value, range: &RangeInclusive<u32>| {
+            let (least, most) = (*range.start(), *range.end());
+            if range.contains(&value) {
+                Ok(())
+            } else {
+                Err(OutOfRange { what, value, least, most })
+            }
+        };
+        in_range("stream window", self.stream_window_bytes, &Self::WINDOW_BYTES)?;
+        in_range("connection window", self.connection_window_bytes, &Self::WINDOW_BYTES)?;
+        in_range("frame size", self.frame_bytes_max, &Self::FRAME_BYTES)?;
+        in_range("number of streams of a tunnel", self.streams_max.into(), &(1..=65_535))
+    }
+
+    /// As HTTP/2 settings of the side that `defaults` are of.
+    pub(crate) fn settings(&self, defaults: Settings) -> Settings {
+        Settings {
+            stream_window_bytes: self.stream_window_bytes,
+            connection_window_bytes: self.connection_window_bytes,
+            frame_bytes_max: self.frame_bytes_max,
+            ..defaults
+        }
+    }
+}
+
+impl Default for TunnelOptions {
+    fn default() -> Self {
+        let settings = Settings::client();
+        Self {
+            stream_window_bytes: settings.stream_window_bytes,
+            connection_window_bytes: settings.connection_window_bytes,
+            frame_bytes_max: settings.frame_bytes_max,
+            streams_max: STREAMS_PER_TUNNEL_MAX,
+            idle_timeout: TUNNEL_IDLE_TIMEOUT,
+        }
+    }
+}
+
+/// A number that HTTP/2 has no room for, or that would leave nothing to work with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutOfRange {
+    what: &'static str,
+    value: u32,
+    least: u32,
+    most: u32,
+}
+
+impl fmt::Display for OutOfRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, value, least, most } = self;
+        write!(f, "the {what} {value} is out of range: it must be between {least} and {most}")
+    }
+}
+
+impl std::error::Error for OutOfRange {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_http2_has_no_room_for_is_refused() {
+        let options = TunnelOptions::default;
+        assert_eq!(options().check(), Ok(()));
+        //  what                                                                    told
+        let rows = [
+            (TunnelOptions { stream_window_bytes: 65_534, ..options() }, "stream window 65534"),
+            (
+                TunnelOptions { connection_window_bytes: 1 << 31, ..options() },
+                "connection window 2147483648",
+            ),
+            (TunnelOptions { frame_bytes_max: 1 << 24, ..options() }, "frame size 16777216"),
+            (TunnelOptions { streams_max: 0, ..options() }, "number of streams of a tunnel 0"),
+        ];
+        for (options, told) in rows {
+            let error = options.check().expect_err(told).to_string();
+            assert!(error.starts_with(&format!("the {told} is out of range")), "{error}");
         }
     }
 }

@@ -37,8 +37,9 @@ pub(crate) fn request(
 }
 
 /// The 200 of the workload `local`.
-pub(crate) fn response(local: &Workload) -> ConnectResponse {
-    ConnectResponse { status: 200, baggage: Some(baggage(local)) }
+pub(crate) fn response(shard: &Shard, local: &Workload) -> ConnectResponse {
+    let baggage = shard.config.response_baggage.then(|| baggage(local));
+    ConnectResponse { status: 200, baggage }
 }
 
 /// The workload a request comes from: by the peer's address, unless the request says that the address

@@ -17,7 +17,7 @@ use std::{
 use crate::{
     accounts::LimitReached,
     capture::EnrollError,
-    config::EngineConfig,
+    config::{EngineConfig, OutOfRange},
     connection::OpenConnection,
     drain::{DrainReport, Queues},
     handover::{ListeningWorkload, MovedConnection, Way},
@@ -39,6 +39,8 @@ use crate::{
 pub enum StartError {
     /// No core was given.
     NoCores,
+    /// What is asked of tunnels cannot be.
+    Tunnels(OutOfRange),
     /// A shard's thread could not be made.
     Thread(std::io::Error),
     /// A shard's runtime could not be made; the text says why and what to do.
@@ -49,6 +51,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoCores => f.write_str("no cores are configured: name at least one"),
+            Self::Tunnels(error) => write!(f, "{error}"),
             Self::Thread(error) => write!(f, "cannot start a shard's thread: {error}"),
             Self::Runtime(why) => f.write_str(why),
         }
@@ -78,6 +81,7 @@ impl Engine {
         if config.cores.is_empty() {
             return Err(StartError::NoCores);
         }
+        config.tunnels.check().map_err(StartError::Tunnels)?;
         let shards = config.cores.len();
         let mut engine = Self {
             common: Common::new(config),

@@ -75,7 +75,8 @@ async fn secure(
     let machine = || Handshake::server(&credentials);
     match tunnel::handshake(&socket, Role::Server, machine, &handshaking).await {
         Ok(secured) => {
-            let tunnel = Tunnel::new(socket, secured, Role::Server, admitted);
+            let tunnel =
+                Tunnel::new(socket, secured, Role::Server, &shard.config.tunnels, admitted);
             Recheck::watch(shard, &pod.uid, &credentials, &tunnel);
             Ok(tunnel)
         }
@@ -159,7 +160,7 @@ async fn accept(
     let dialling =
         pod.dial_application(shard, target.as_client.then(|| peer.address.ip()), target.address);
     let application = Rc::new(connection.unless_cut(dialling).await??);
-    stream.tunnel().accept(stream, &connect::response(&local));
+    stream.tunnel().accept(stream, &connect::response(shard, &local));
     if let Some(announced) = target.proxy_protocol {
         let mut header = Vec::new();
         let identity = peer.identity.as_deref().map(ToString::to_string);

@@ -52,7 +52,7 @@ mod tunnel;
 pub use self::{
     accounts::{Limit, LimitReached},
     capture::EnrollError,
-    config::{EngineConfig, OriginalSource, PACKET_MARK, Ports},
+    config::{EngineConfig, OriginalSource, OutOfRange, PACKET_MARK, Ports, TunnelOptions},
     connection::OpenConnection,
     drain::DrainReport,
     engine::{Engine, StartError},

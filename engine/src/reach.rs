@@ -122,7 +122,7 @@ async fn dial(shard: Rc<Shard>, pod: Rc<Pod>, key: TunnelKey) -> Result<Rc<Tunne
     let secured = tunnel::handshake(&socket, Role::Client, machine, &handshaking)
         .await
         .map_err(handshake_failed)?;
-    let tunnel = Tunnel::new(socket, secured, Role::Client, admitted);
+    let tunnel = Tunnel::new(socket, secured, Role::Client, &shard.config.tunnels, admitted);
     Recheck::watch(&shard, &pod.uid, &credentials, &tunnel);
     Ok(tunnel)
 }

@@ -209,6 +209,7 @@ fn engine_config(node: &NodeConfig) -> EngineConfig {
             outbound: node.ports.outbound,
             inbound_plaintext: node.ports.inbound,
             hbone: node.ports.tunnel,
+            ..Ports::default()
         },
         packet_mark: packet_mark(node),
         // Rules of somebody else's, such as Istio's, know these dials by the mark of all packets.
@@ -220,8 +221,7 @@ fn engine_config(node: &NodeConfig) -> EngineConfig {
         },
         ipv6: node.ipv6,
         limits: node.limits.clone(),
-        on_start: None,
-        collect: None,
+        ..EngineConfig::default()
     }
 }
 

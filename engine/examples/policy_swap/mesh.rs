@@ -45,7 +45,7 @@ impl Mesh {
         let [outbound, inbound_plaintext, hbone] = free_ports();
         let config = EngineConfig {
             reactor,
-            ports: Ports { outbound, inbound_plaintext, hbone },
+            ports: Ports { outbound, inbound_plaintext, hbone, ..Ports::default() },
             packet_mark: None,
             original_source: OriginalSource::Never,
             ipv6: false,

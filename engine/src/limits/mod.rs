@@ -93,7 +93,7 @@ ringway_protocols::bounds! {
     Time per Stream: "the connection is refused"
 
     /// Envoy waypoints advertise 100 and ztunnel never uses more.
-    pub const STREAMS_PER_TUNNEL_MAX: usize = 100;
+    pub const STREAMS_PER_TUNNEL_MAX: u16 = 100;
     Count per Tunnel: "one more tunnel is opened"
 
     /// Tunnels from one shard to one destination. With 100 streams each this carries 102,400 connections.

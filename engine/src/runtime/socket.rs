@@ -8,6 +8,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -144,6 +145,13 @@ pub(crate) fn set_keepalive(fd: &OwnedFd, keepalive: Option<Keepalive>) -> io::R
     Ok(())
 }
 
+/// How long what was sent may stay unacknowledged; on a listener it is inherited like keepalive.
+pub(crate) fn set_user_timeout(fd: &OwnedFd, timeout: Option<Duration>) -> io::Result<()> {
+    let Some(timeout) = timeout else { return Ok(()) };
+    let milliseconds = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+    Ok(sockopt::set_tcp_user_timeout(fd, milliseconds)?)
+}
+
 /// Lets a socket use addresses that are not the host's own.
 pub(crate) fn set_transparent(fd: &OwnedFd) -> io::Result<()> {
     let socket = SockRef::from(fd);
@@ -189,7 +197,7 @@ const FOREIGN_PORT_TRIES: usize = 16;
 
 /// Resets the connection on close, instead of ending it.
 pub(crate) fn set_abort_on_close(fd: impl AsFd) -> io::Result<()> {
-    Ok(sockopt::set_socket_linger(fd, Some(std::time::Duration::ZERO))?)
+    Ok(sockopt::set_socket_linger(fd, Some(Duration::ZERO))?)
 }
 
 /// Where a redirected connection wanted to go: IPv4, IPv6, or nowhere else than here.

@@ -51,11 +51,9 @@ pub(crate) use self::{
 };
 use crate::{
     accounts::{AdmittedTunnel, HeldBytes},
+    config::TunnelOptions,
     hash::FastHasher,
-    limits::{
-        ENDING_TUNNEL_IDLE_TIMEOUT, FIRST_STREAM_TIMEOUT, LEAVE_TIMEOUT, STREAMS_PER_TUNNEL_MAX,
-        TUNNEL_IDLE_TIMEOUT,
-    },
+    limits::{ENDING_TUNNEL_IDLE_TIMEOUT, FIRST_STREAM_TIMEOUT, LEAVE_TIMEOUT},
     runtime::{self, TcpStream},
 };
 
@@ -112,16 +110,19 @@ impl Tunnel {
         socket: TcpStream,
         secured: Secured,
         role: Role,
+        options: &TunnelOptions,
         admitted: AdmittedTunnel,
     ) -> Rc<Self> {
         let Secured { records, received } = secured;
         let machine = match role {
             Role::Client => {
-                let streams_max = STREAMS_PER_TUNNEL_MAX as u32;
-                let settings = Settings { streams_max, ..Settings::client() };
+                let streams_max = options.streams_max.into();
+                let settings = Settings { streams_max, ..options.settings(Settings::client()) };
                 Connection::client(settings, runtime::now())
             }
-            Role::Server => Connection::server(Settings::server(), runtime::now()),
+            Role::Server => {
+                Connection::server(options.settings(Settings::server()), runtime::now())
+            }
         };
         let tunnel = Rc::new(Self {
             socket,
@@ -141,7 +142,7 @@ impl Tunnel {
             draining: Cell::new(false),
             leave_by: Cell::new(None),
             idle_timeout: Cell::new(match role {
-                Role::Client => TUNNEL_IDLE_TIMEOUT,
+                Role::Client => options.idle_timeout,
                 Role::Server => FIRST_STREAM_TIMEOUT,
             }),
             idle_since: Cell::new(Some(runtime::now())),

@@ -17,10 +17,7 @@ use ringway_protocols::{hbone::ConnectRequest, identity::Identity};
 
 use super::{Tunnel, TunnelStream};
 use crate::{
-    accounts::Limit,
-    close::CloseReason,
-    hash::FastHasher,
-    limits::{STREAMS_PER_TUNNEL_MAX, TUNNELS_PER_DESTINATION_MAX},
+    accounts::Limit, close::CloseReason, hash::FastHasher, limits::TUNNELS_PER_DESTINATION_MAX,
     runtime,
 };
 
@@ -36,8 +33,8 @@ pub(crate) struct TunnelKey {
 }
 
 /// See the module's text.
-#[derive(Default)]
 pub(crate) struct Pool {
+    streams_max: usize,
     destinations: RefCell<HashMap<TunnelKey, Destination, FastHasher>>,
     ending: Cell<bool>,
 }
@@ -56,6 +53,12 @@ struct Dial {
 }
 
 impl Pool {
+    /// An empty one, so many of whose connections share a tunnel.
+    pub(crate) fn new(streams_max: u16) -> Self {
+        let streams_max = streams_max.into();
+        Self { streams_max, destinations: RefCell::default(), ending: Cell::new(false) }
+    }
+
     /// Opens a stream to `key`'s destination, in a tunnel that is there or in one that `dial` makes; not
     /// in `refused_by`, which has just refused it.
     ///
@@ -108,9 +111,8 @@ impl Pool {
             let destinations = self.destinations.borrow();
             let destination = destinations.get(key)?;
             let may_grow = destination.tunnels.len() < TUNNELS_PER_DESTINATION_MAX;
-            let has_room = |tunnel: &&Rc<Tunnel>| {
-                tunnel.can_open() && tunnel.streams() < STREAMS_PER_TUNNEL_MAX
-            };
+            let has_room =
+                |tunnel: &&Rc<Tunnel>| tunnel.can_open() && tunnel.streams() < self.streams_max;
             // The fullest with room, so that tunnels which are no longer needed run empty.
             destination
                 .tunnels

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ringway_engine::close::CloseReason;
 use ringway_engine::runtime::{
-    ConnectOptions, KEEPALIVE, ListenOptions, PipePool, ReactorChoice, Runtime, TaskEnd,
+    ConnectOptions, KEEPALIVE, Keepalive, ListenOptions, PipePool, ReactorChoice, Runtime, TaskEnd,
     TcpListener, TcpStream, mailbox, scratch, sleep, spawn, splice_in, splice_out, timeout,
     yield_now,
 };
@@ -33,6 +33,10 @@ pub(crate) fn cases(choice: ReactorChoice, name: impl Fn(&str) -> String) -> Vec
         case("a_refused_dial_says_so", a_refused_dial_says_so),
         case("a_dial_without_an_answer_times_out", a_dial_without_an_answer_times_out),
         case("every_connection_has_its_options", every_connection_has_its_options),
+        case(
+            "connections_have_the_options_that_were_asked_for",
+            connections_have_the_options_that_were_asked_for,
+        ),
         case("addresses_are_canonical", addresses_are_canonical),
         case("a_connection_moves_to_another_shard", a_connection_moves_to_another_shard),
         case("splicing_moves_every_byte", splicing_moves_every_byte),
@@ -256,6 +260,27 @@ fn every_connection_has_its_options(choice: ReactorChoice) {
             assert_eq!(sockopt::tcp_keepidle(&fd).expect("asked"), KEEPALIVE.idle, "{end}");
             assert_eq!(sockopt::tcp_keepintvl(&fd).expect("asked"), KEEPALIVE.interval, "{end}");
             assert_eq!(sockopt::tcp_keepcnt(&fd).expect("asked"), KEEPALIVE.probes, "{end}");
+        }
+    });
+}
+
+fn connections_have_the_options_that_were_asked_for(choice: ReactorChoice) {
+    run_on(choice, async {
+        let keepalive =
+            Keepalive { idle: Duration::from_secs(7), interval: Duration::from_secs(3), probes: 2 };
+        let (keepalive, user_timeout) = (Some(keepalive), Some(keepalive.patience()));
+        let options = ListenOptions { keepalive, user_timeout, ..ListenOptions::default() };
+        let listener = TcpListener::bind(&here(), local(0), &options).expect("a listener");
+        let options = ConnectOptions { keepalive, user_timeout, ..ConnectOptions::default() };
+        let address = listener.local_addr().expect("bound");
+        let near = TcpStream::connect(&here(), &options, address).await.expect("dialled");
+        let (far, _) = listener.accept().await.expect("accepted");
+        for (end, stream) in [("dialled", near), ("accepted", far)] {
+            let fd = stream.into_fd().expect("a real socket");
+            assert_eq!(sockopt::tcp_user_timeout(&fd).expect("asked"), 13_000, "{end}");
+            let idle = sockopt::tcp_keepidle(&fd).expect("asked");
+            assert_eq!(idle, Duration::from_secs(7), "{end}");
+            assert_eq!(sockopt::tcp_keepcnt(&fd).expect("asked"), 2, "{end}");
         }
     });
 }

@@ -73,6 +73,7 @@ impl KernelListener {
         // Linux hands these down to every accepted connection.
         socket::set_mark(&fd, options.mark)?;
         socket::set_keepalive(&fd, options.keepalive)?;
+        socket::set_user_timeout(&fd, options.user_timeout)?;
         sockopt::set_tcp_nodelay(&fd, true)?;
         let transparent = options.transparent && socket::set_transparent(&fd).is_ok();
         rustix::net::bind(&fd, &address)?;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use super::super::netns::NetNamespace;
 #[cfg(feature = "sim")]
@@ -26,6 +27,8 @@ pub struct ListenOptions {
     pub backlog: u32,
     /// Keepalive of the accepted connections.
     pub keepalive: Option<Keepalive>,
+    /// How long what was sent may stay unacknowledged (`TCP_USER_TIMEOUT`).
+    pub user_timeout: Option<Duration>,
 }
 
 impl Default for ListenOptions {
@@ -36,6 +39,7 @@ impl Default for ListenOptions {
             transparent: false,
             backlog: 1024,
             keepalive: Some(KEEPALIVE),
+            user_timeout: None,
         }
     }
 }

@@ -32,6 +32,13 @@ pub struct Keepalive {
     pub probes: u32,
 }
 
+impl Keepalive {
+    /// How long a peer may be silent at most before it is declared dead.
+    pub fn patience(&self) -> Duration {
+        self.idle + self.interval * self.probes
+    }
+}
+
 /// What every TCP connection gets unless told otherwise, as in the other ambient data planes.
 pub const KEEPALIVE: Keepalive =
     Keepalive { idle: Duration::from_secs(180), interval: Duration::from_secs(180), probes: 9 };

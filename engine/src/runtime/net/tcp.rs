@@ -36,6 +36,8 @@ pub struct ConnectOptions {
     pub timeout: Option<Duration>,
     /// Keepalive of the connection.
     pub keepalive: Option<Keepalive>,
+    /// How long what was sent may stay unacknowledged (`TCP_USER_TIMEOUT`).
+    pub user_timeout: Option<Duration>,
 }
 
 impl Default for ConnectOptions {
@@ -46,6 +48,7 @@ impl Default for ConnectOptions {
             source_required: false,
             timeout: None,
             keepalive: Some(KEEPALIVE),
+            user_timeout: None,
         }
     }
 }
@@ -311,6 +314,7 @@ fn prepare(
     let fd = unless_reserved(socket::tcp(namespace, destination)?)?;
     sockopt::set_tcp_nodelay(&fd, true)?;
     socket::set_keepalive(&fd, options.keepalive)?;
+    socket::set_user_timeout(&fd, options.user_timeout)?;
     socket::set_mark(&fd, options.mark)?;
     let Some(source) = options.source else { return Ok((fd, false)) };
     match socket::bind_foreign(&fd, source) {
