@@ -6,6 +6,7 @@ pub mod handover;
 pub mod identity;
 pub mod policy;
 pub mod profile;
+pub mod proto;
 pub mod redirect;
 pub mod run;
 pub mod source;
