@@ -29,6 +29,7 @@ use crate::{
         TcpStream, Tenant,
     },
     shard::{Command, Shard},
+    snapshot::WorkloadKey,
     tries::Unreachable,
     tunnel::{Pool, Tunnel},
 };
@@ -36,6 +37,8 @@ use crate::{
 /// An enrolled workload on one shard.
 pub(crate) struct Pod {
     pub(crate) uid: Arc<str>,
+    /// Which workload it is.
+    pub(crate) workload: WorkloadKey,
     pub(crate) namespace: NetNamespace,
     /// What the workload's traffic holds, on all shards.
     pub(crate) account: Arc<Account>,
@@ -98,6 +101,7 @@ impl std::error::Error for EnrollError {
 pub(crate) fn enroll(
     shard: &Rc<Shard>,
     uid: Arc<str>,
+    workload: WorkloadKey,
     namespace: NetNamespace,
 ) -> Result<Rc<Pod>, EnrollError> {
     let bound = Way::ALL.map(|way| listen(shard, &namespace, way));
@@ -106,7 +110,7 @@ pub(crate) fn enroll(
         listeners.push(listener?);
     }
     let all_transparent = listeners.iter().all(|listening| listening.listener.is_transparent());
-    let pod = Pod::new(shard, uid, namespace, all_transparent, listeners);
+    let pod = Pod::new(shard, uid, workload, namespace, all_transparent, listeners);
     pod.begin_accepting(shard);
     Ok(pod)
 }
@@ -125,7 +129,9 @@ pub(crate) fn take_listeners(
         listener: Rc::new(TcpListener::from_fd(socket)),
         accepting: None,
     });
-    Pod::new(shard, uid, namespace, all_transparent, listeners.collect())
+    // Only a process that knows its workloads by uid hands over.
+    let workload = WorkloadKey::Uid(uid.clone());
+    Pod::new(shard, uid, workload, namespace, all_transparent, listeners.collect())
 }
 
 /// Serves a connection that another shard accepted for this workload.
@@ -242,6 +248,7 @@ impl Pod {
     fn new(
         shard: &Shard,
         uid: Arc<str>,
+        workload: WorkloadKey,
         namespace: NetNamespace,
         all_transparent: bool,
         listeners: Vec<Listening>,
@@ -262,6 +269,7 @@ impl Pod {
             },
             tenant: Tenant::new(),
             uid,
+            workload,
             namespace,
             pool: Rc::new(Pool::new(shard.config.tunnels.streams_max)),
             unreachable: Unreachable::default(),

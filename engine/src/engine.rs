@@ -30,7 +30,7 @@ use crate::{
         TrySendError, mailbox,
     },
     shard::{Command, Common, Shard},
-    snapshot::Snapshot,
+    snapshot::{Snapshot, WorkloadKey},
     telemetry::Telemetry,
 };
 
@@ -186,13 +186,28 @@ impl Engine {
         self.published.current()
     }
 
-    /// Begins to capture a workload. When this returns, every listener is bound on every shard.
+    /// Begins to capture the workload of this uid. When this returns, every listener is bound on every shard.
     ///
     /// # Errors
     /// When a port cannot be bound on some shard; then nothing is captured.
     pub fn enroll(&self, uid: Arc<str>, namespace: NetNamespace) -> Result<(), EnrollError> {
+        self.enroll_pod(uid.clone(), WorkloadKey::Uid(uid), namespace)
+    }
+
+    /// The same for a pod that has a uid of its own. Which workload it is, is asked for each connection: until
+    /// a snapshot tells, nothing of it is served.
+    ///
+    /// # Errors
+    /// As [`enroll`](Engine::enroll).
+    pub fn enroll_pod(
+        &self,
+        uid: Arc<str>,
+        workload: WorkloadKey,
+        namespace: NetNamespace,
+    ) -> Result<(), EnrollError> {
         let answers = self.ask(|answer| Command::Enroll {
             uid: uid.clone(),
+            workload: workload.clone(),
             namespace: namespace.clone(),
             answer,
         });

@@ -130,8 +130,10 @@ async fn resume(shard: Rc<Shard>, moved: Box<MovedConnection>) {
     let _open = OpenSocket::new(&shard, moved.reporter());
     let connection = Connection::resume(&shard, &moved);
     let account = shard.accounts.of(&moved.workload);
-    // A policy that is on its way lets it go on, as it did where it came from.
-    shard.policies(&moved.workload).await;
+    if let Some(pod) = shard.pod(&moved.workload) {
+        // A policy that is on its way lets it go on, as it did where it came from.
+        shard.policies(&pod.workload).await;
+    }
     let allowed = may_go_on(&shard, &moved, &connection);
     let MovedConnection { client, server, state, .. } = *moved;
     let (client, server) = (client.attach(), server.attach());
@@ -155,10 +157,8 @@ fn may_go_on(
     moved: &MovedConnection,
     connection: &Connection,
 ) -> Result<(), CloseReason> {
-    if shard.pod(&moved.workload).is_none() {
-        // Withdrawn while the connection was on its way.
-        return Err(CloseReason::Withdrawn);
-    }
+    // Withdrawn while the connection was on its way.
+    let pod = shard.pod(&moved.workload).ok_or(CloseReason::Withdrawn)?;
     let port = match (moved.direction, moved.application_port) {
         (Direction::Outbound, _) => return Ok(()),
         (Direction::Inbound, Some(port)) => port,
@@ -167,8 +167,8 @@ fn may_go_on(
     };
     let snapshot = shard.snapshot();
     let local = snapshot
-        .workload_by_uid(&moved.workload)
-        .ok_or_else(|| CloseReason::UnknownWorkload(moved.workload.to_string()))?;
+        .workload_of(&pod.workload)
+        .ok_or_else(|| CloseReason::UnknownWorkload(pod.workload.to_string()))?;
     let policed = Policed { identity: None, port };
     connection.authorize(&snapshot, local, policed).map_err(CloseReason::Refused)
 }

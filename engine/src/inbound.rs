@@ -70,14 +70,14 @@ async fn secure(
     admitted: AdmittedTunnel,
 ) -> Result<Rc<Tunnel>, CloseReason> {
     let handshaking = shard.handshakes.begin(&pod.handshakes);
-    let workload = shard.workload(&pod.uid).await?;
+    let workload = shard.workload(&pod.workload).await?;
     let credentials = shard.credentials(workload.identity()).await?;
     let machine = || Handshake::server(&credentials);
     match tunnel::handshake(&socket, Role::Server, machine, &handshaking).await {
         Ok(secured) => {
             let tunnel =
                 Tunnel::new(socket, secured, Role::Server, &shard.config.tunnels, admitted);
-            Recheck::watch(shard, &pod.uid, &credentials, &tunnel);
+            Recheck::watch(shard, pod, &credentials, &tunnel);
             Ok(tunnel)
         }
         Err(error) => {
@@ -175,8 +175,8 @@ async fn accept(
 
 /// Waits a while for control to learn of the workload and of the policies it names.
 async fn known(shard: &Shard, pod: &Pod) -> Result<(), CloseReason> {
-    shard.workload(&pod.uid).await?;
-    shard.policies(&pod.uid).await;
+    shard.workload(&pod.workload).await?;
+    shard.policies(&pod.workload).await;
     Ok(())
 }
 
@@ -203,8 +203,8 @@ fn decide_stream(
 }
 
 fn local<'a>(snapshot: &'a Snapshot, pod: &Pod) -> Result<&'a Arc<Workload>, CloseReason> {
-    let unknown = || CloseReason::UnknownWorkload(pod.uid.to_string());
-    snapshot.workload_by_uid(&pod.uid).ok_or_else(unknown)
+    let unknown = || CloseReason::UnknownWorkload(pod.workload.to_string());
+    snapshot.workload_of(&pod.workload).ok_or_else(unknown)
 }
 
 fn parties_of(

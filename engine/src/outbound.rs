@@ -68,7 +68,7 @@ async fn connect(
     destination: SocketAddr,
     connection: &Connection,
 ) -> Result<Reached, CloseReason> {
-    let source = shard.workload(&pod.uid).await?;
+    let source = shard.workload(&pod.workload).await?;
     let client = connection.source();
     let call = Call { shard, pod, source: &source, client, destination };
     let mut tries = Tries::new(&call);

@@ -123,7 +123,7 @@ async fn dial(shard: Rc<Shard>, pod: Rc<Pod>, key: TunnelKey) -> Result<Rc<Tunne
         .await
         .map_err(handshake_failed)?;
     let tunnel = Tunnel::new(socket, secured, Role::Client, &shard.config.tunnels, admitted);
-    Recheck::watch(&shard, &pod.uid, &credentials, &tunnel);
+    Recheck::watch(&shard, &pod, &credentials, &tunnel);
     Ok(tunnel)
 }
 

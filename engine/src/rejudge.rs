@@ -63,8 +63,8 @@ impl Rejudging {
 pub(crate) fn snapshot_changed(shard: &Rc<Shard>, before: &HeldSnapshot, now: &HeldSnapshot) {
     for pod in shard.pods() {
         // One that is gone is cut when it is withdrawn, and not before.
-        let Some(workload) = now.workload_by_uid(&pod.uid) else { continue };
-        let former = before.workload_by_uid(&pod.uid);
+        let Some(workload) = now.workload_of(&pod.workload) else { continue };
+        let former = before.workload_of(&pod.workload);
         if !former.is_some_and(|former| now.judges_alike(workload, before, former)) {
             shard.rejudging.due.borrow_mut().insert(pod.uid.clone());
             await_policies(shard, &pod.uid, now.knows_policies_of(workload));
@@ -118,7 +118,7 @@ fn judge(shard: &Shard, pods: &BTreeSet<Arc<str>>, asked: &JudgedAgain<'_>) -> O
         return None;
     }
     let snapshot = shard.snapshot();
-    let workload = snapshot.workload_by_uid(asked.pod())?;
+    let workload = snapshot.workload_of(&shard.pod(asked.pod())?.workload)?;
     let refusal = asked.authorize(&snapshot, workload).err()?;
     let is_borne = matches!(refusal, Refusal::UnknownPolicy { .. })
         && is_awaited(&shard.rejudging, asked.pod());

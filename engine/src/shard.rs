@@ -35,7 +35,7 @@ use crate::{
         self, Counters, DetachedStream, MailReceiver, MailSender, NetNamespace, PipePool,
         TrySendError,
     },
-    snapshot::{Snapshot, Workload},
+    snapshot::{Snapshot, Workload, WorkloadKey},
     spike::Spike,
     telemetry::{SeriesTable, Telemetry},
     tunnel::Recheck,
@@ -44,7 +44,12 @@ use crate::{
 /// What a shard is told.
 pub(crate) enum Command {
     /// Begin capturing a workload; the answer comes when every listener is bound.
-    Enroll { uid: Arc<str>, namespace: NetNamespace, answer: mpsc::Sender<Result<(), EnrollError>> },
+    Enroll {
+        uid: Arc<str>,
+        workload: WorkloadKey,
+        namespace: NetNamespace,
+        answer: mpsc::Sender<Result<(), EnrollError>>,
+    },
     /// Stop capturing a workload and cut its connections.
     Withdraw { uid: Arc<str>, answer: mpsc::Sender<()> },
     /// A new snapshot was published; whoever waits for something in it looks again.
@@ -170,9 +175,9 @@ impl Shard {
         loop {
             let Some(command) = mailbox.recv().await else { return };
             match command {
-                Command::Enroll { uid, namespace, answer } => {
+                Command::Enroll { uid, workload, namespace, answer } => {
                     // Whoever asked may have given up waiting.
-                    let _ = answer.send(self.enroll(uid, namespace));
+                    let _ = answer.send(self.enroll(uid, workload, namespace));
                 }
                 Command::Withdraw { uid, answer } => {
                     self.withdraw(&uid);
@@ -235,11 +240,11 @@ impl Shard {
         self.snapshot.current()
     }
 
-    /// The workload with this uid, waiting a while for control to learn of it.
-    pub(crate) async fn workload(&self, uid: &Arc<str>) -> Result<Arc<Workload>, CloseReason> {
-        self.wait_for(|snapshot| snapshot.workload_by_uid(uid).cloned())
+    /// The workload that a pod is, waiting a while for control to learn of it.
+    pub(crate) async fn workload(&self, key: &WorkloadKey) -> Result<Arc<Workload>, CloseReason> {
+        self.wait_for(|snapshot| snapshot.workload_of(key).cloned())
             .await
-            .ok_or_else(|| CloseReason::UnknownWorkload(uid.to_string()))
+            .ok_or_else(|| CloseReason::UnknownWorkload(key.to_string()))
     }
 
     /// The credentials of this identity, waiting a while for control to get them.
@@ -254,9 +259,9 @@ impl Shard {
 
     /// Waits a while until every policy that the workload names is known. Whether they are is for the decision to
     /// say.
-    pub(crate) async fn policies(&self, uid: &Arc<str>) {
+    pub(crate) async fn policies(&self, key: &WorkloadKey) {
         let are_known = |snapshot: &Snapshot| {
-            let workload = snapshot.workload_by_uid(uid);
+            let workload = snapshot.workload_of(key);
             workload.is_none_or(|workload| snapshot.knows_policies_of(workload)).then_some(())
         };
         // In time or not, the decision is made on what is known then.
@@ -291,8 +296,13 @@ impl Shard {
         self.siblings[usize::from(to.0)].try_send(command).map_err(TrySendError::into_inner)
     }
 
-    fn enroll(self: &Rc<Self>, uid: Arc<str>, namespace: NetNamespace) -> Result<(), EnrollError> {
-        let pod = capture::enroll(self, uid.clone(), namespace)?;
+    fn enroll(
+        self: &Rc<Self>,
+        uid: Arc<str>,
+        workload: WorkloadKey,
+        namespace: NetNamespace,
+    ) -> Result<(), EnrollError> {
+        let pod = capture::enroll(self, uid.clone(), workload, namespace)?;
         if let Some(old) = self.pods.borrow_mut().insert(uid, pod) {
             old.stop(self);
         }

@@ -22,7 +22,7 @@ use crate::{
     publish::{Published, SnapshotReader},
     runtime::{self, MailSender, NetNamespace, Task, mailbox},
     shard::{Command, Common, Shard},
-    snapshot::Snapshot,
+    snapshot::{Snapshot, WorkloadKey},
     telemetry::Telemetry,
 };
 
@@ -71,8 +71,21 @@ impl SimHost {
     /// # Errors
     /// When a port cannot be bound.
     pub async fn enroll(&self, uid: &str, namespace: &NetNamespace) -> Result<(), EnrollError> {
+        self.enroll_pod(uid, WorkloadKey::Uid(uid.into()), namespace).await
+    }
+
+    /// As [`Engine::enroll_pod`](crate::Engine::enroll_pod).
+    ///
+    /// # Errors
+    /// When a port cannot be bound.
+    pub async fn enroll_pod(
+        &self,
+        uid: &str,
+        workload: WorkloadKey,
+        namespace: &NetNamespace,
+    ) -> Result<(), EnrollError> {
         let (uid, namespace) = (uid.into(), namespace.clone());
-        self.ask(|answer| Command::Enroll { uid, namespace, answer }).await
+        self.ask(|answer| Command::Enroll { uid, workload, namespace, answer }).await
     }
 
     /// Stops capturing a workload and cuts its connections.

@@ -29,6 +29,7 @@ impl Snapshot {
         if !workload.hostname().is_empty() {
             self.workloads_by_hostname.insert(hostname_key(&workload), &workload);
         }
+        self.add_local(&workload);
         for (index, membership) in workload.services().iter().enumerate() {
             self.change_endpoints(&membership.service, |endpoints| {
                 endpoints.insert(&workload, index as u32);
@@ -46,6 +47,7 @@ impl Snapshot {
         if !workload.hostname().is_empty() {
             self.workloads_by_hostname.remove_value(hostname_key(&workload), &workload);
         }
+        self.remove_local(&workload);
         for membership in workload.services() {
             self.change_endpoints(&membership.service, |endpoints| endpoints.remove(&workload));
         }

@@ -30,6 +30,7 @@ impl Snapshot {
         footprint += self.workloads.footprint_beside(&older.workloads);
         footprint += self.workloads_by_address.footprint_beside(&older.workloads_by_address);
         footprint += self.workloads_by_hostname.footprint_beside(&older.workloads_by_hostname);
+        footprint += self.locals.footprint_beside(&older.locals);
         footprint += self.resolutions.footprint_beside(&older.resolutions);
         footprint += self.services.footprint_beside(&older.services);
         footprint += self.services_by_vip.footprint_beside(&older.services_by_vip);

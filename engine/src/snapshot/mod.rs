@@ -19,6 +19,7 @@ mod endpoints;
 mod footprint;
 mod index;
 mod interner;
+mod local;
 mod policy;
 mod question;
 mod service;
@@ -45,6 +46,7 @@ pub use self::description::{
 pub(crate) use self::endpoints::{Endpoint, Endpoints};
 pub use self::footprint::Footprint;
 pub use self::interner::Interner;
+pub use self::local::{LocalName, Locals, WorkloadKey};
 pub use self::policy::{
     AuthorizationPolicy, PolicyAction, PolicyClause, PolicyMatch, PolicyRule, PolicyScope,
     ServiceAccountMatch, TextMatch,
@@ -71,6 +73,8 @@ pub struct Snapshot {
     workloads: Index<Workload>,
     workloads_by_address: Index<Workload>,
     workloads_by_hostname: Index<Workload>,
+    /// Those of this host, by what a node agent calls them.
+    locals: Index<Workload>,
     resolutions: Index<Resolution>,
 
     services: Index<Service>,
@@ -101,6 +105,7 @@ impl Snapshot {
             workloads: Index::default(),
             workloads_by_address: Index::default(),
             workloads_by_hostname: Index::default(),
+            locals: Index::default(),
             resolutions: Index::default(),
             services: Index::default(),
             services_by_vip: Index::default(),
@@ -130,7 +135,11 @@ impl Snapshot {
 
     /// Tells this process about itself.
     pub fn set_settings(&mut self, settings: Settings) {
+        let same_locals = self.settings.locals == settings.locals;
         self.settings = Arc::new(settings);
+        if !same_locals {
+            self.find_locals();
+        }
     }
 }
 

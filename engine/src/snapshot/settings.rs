@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
+use super::local::Locals;
+
 /// The facts about this process that decisions depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The network this process is on; empty for the only one.
     pub network: Arc<str>,
+    /// Whose workloads the pods of this host may be.
+    pub locals: Locals,
     /// The port of every proxy's HBONE service.
     pub hbone_port: u16,
     /// Ports of ours on which we must never call ourselves.
@@ -21,6 +25,7 @@ impl Settings {
     pub fn new(network: impl Into<Arc<str>>) -> Settings {
         Settings {
             network: network.into(),
+            locals: Locals::Nobody,
             hbone_port: 15008,
             own_ports: vec![15001, 15006, 15008],
             application_tunnel_over_loopback: true,

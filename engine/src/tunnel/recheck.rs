@@ -29,13 +29,14 @@ use slab::Slab;
 
 use super::{Tunnel, TunnelError};
 use crate::{
+    capture::Pod,
     close::Distrust,
     limits::{
         IDENTITY_GONE_PATIENCE, RECHECKED_PER_TURN, TUNNEL_FAREWELL_MAX, TUNNEL_RECHECK_INTERVAL,
     },
     runtime,
     shard::Shard,
-    snapshot::Snapshot,
+    snapshot::{Snapshot, WorkloadKey},
 };
 
 /// The tunnels of a shard, by whose they are.
@@ -50,12 +51,12 @@ pub(crate) struct Recheck {
     waker: RefCell<Option<Waker>>,
 }
 
-/// By workload and identity.
+/// By pod and identity.
 type Owners = BTreeMap<(Arc<str>, Identity), Rc<Owner>>;
 
-/// A workload with one of its identities; it has one at a time, and tunnels that may be older.
+/// A pod with one of its identities; it has one at a time, and tunnels that may be older.
 struct Owner {
-    uid: Arc<str>,
+    workload: WorkloadKey,
     identity: Identity,
     tunnels: RefCell<Slab<Entry>>,
     /// The credentials that its tunnels were last judged by.
@@ -89,17 +90,17 @@ impl Drop for Watched {
 }
 
 impl Recheck {
-    /// Keeps a tunnel in sight that workload `uid` has with `credentials`; if others are in force by now, it is
+    /// Keeps a tunnel in sight that `pod` has with `credentials`; if others are in force by now, it is
     /// judged by those at once.
     pub(crate) fn watch(
         shard: &Rc<Shard>,
-        uid: &Arc<str>,
+        pod: &Pod,
         credentials: &Arc<Credentials>,
         tunnel: &Rc<Tunnel>,
     ) {
         let recheck = &shard.recheck;
         let identity = credentials.identity();
-        let owner = recheck.owner(uid, identity, credentials);
+        let owner = recheck.owner(pod, identity, credentials);
         let entry = Entry::new(tunnel, credentials, shard.random());
         let slot = owner.tunnels.borrow_mut().insert(entry);
         let watched = Watched { owner, slot };
@@ -129,16 +130,11 @@ impl Recheck {
         }
     }
 
-    fn owner(
-        &self,
-        uid: &Arc<str>,
-        identity: &Identity,
-        credentials: &Arc<Credentials>,
-    ) -> Rc<Owner> {
+    fn owner(&self, pod: &Pod, identity: &Identity, credentials: &Arc<Credentials>) -> Rc<Owner> {
         let mut owners = self.owners.borrow_mut();
-        let owner = owners.entry((uid.clone(), identity.clone())).or_insert_with(|| {
+        let owner = owners.entry((pod.uid.clone(), identity.clone())).or_insert_with(|| {
             Rc::new(Owner {
-                uid: uid.clone(),
+                workload: pod.workload.clone(),
                 identity: identity.clone(),
                 tunnels: RefCell::default(),
                 judged_by: RefCell::new(Arc::downgrade(credentials)),
@@ -246,7 +242,7 @@ enum Due {
 impl Owner {
     /// The credentials by which the tunnels are to be judged, if they have not been yet.
     fn news(&self, snapshot: &Snapshot) -> Option<Arc<Credentials>> {
-        let workload = snapshot.workload_by_uid(&self.uid);
+        let workload = snapshot.workload_of(&self.workload);
         if workload.is_some_and(|workload| *workload.identity() != self.identity) {
             self.cut_all(Distrust::OwnIdentityChanged);
             return None;

@@ -16,8 +16,9 @@ use ringway_engine::{
     runtime::{NetNamespace, World},
     sim::SimHost,
     snapshot::{
-        AuthorizationPolicy, Interner, Membership, NamespacedHostname, NetworkAddress, PortMapping,
-        Service, ServicePort, Snapshot, TunnelProtocol, Workload, WorkloadDescription,
+        AuthorizationPolicy, Interner, LocalName, Locals, Membership, NamespacedHostname,
+        NetworkAddress, PortMapping, Service, ServicePort, Settings, Snapshot, TunnelProtocol,
+        Workload, WorkloadDescription, WorkloadKey,
     },
 };
 use ringway_protocols::{identity::Identity, tls::Credentials};
@@ -98,7 +99,12 @@ impl Mesh {
 
     pub(crate) async fn enroll_one(&self, name: &'static str) {
         let (host, namespace) = (host_of(name), self.namespace(name));
-        self.hosts[host].enroll(&uid(name), namespace).await.expect("free ports");
+        // Half of the pods are known by uid, half by what a node agent calls them.
+        let key = match name.ends_with('1') {
+            true => WorkloadKey::Uid(uid(name).into()),
+            false => WorkloadKey::Local(LocalName::new(NAMESPACE, name, name).into()),
+        };
+        self.hosts[host].enroll_pod(&uid(name), key, namespace).await.expect("free ports");
         self.world.redirect(namespace, true);
         self.captured.borrow_mut().insert(name);
         self.remember();
@@ -159,6 +165,7 @@ fn snapshot(
     generation: u64,
 ) -> Snapshot {
     let mut snapshot = Snapshot::new("");
+    snapshot.set_settings(Settings { locals: Locals::Everybody, ..Settings::new("") });
     let mut interner = Interner::new();
     let web = NamespacedHostname::new(NAMESPACE, "web.shop.svc.cluster.local");
     for (name, address, on) in PODS {
