@@ -8,6 +8,7 @@
 //!
 //! DATA with even one byte of payload is useful work and has no bucket: the machine copies nothing
 //! and keeps nothing per frame, and an application that writes single bytes makes just such frames.
+//! Only where the peer's window made the frame small, it counts by its bytes alone.
 
 use std::time::{Duration, Instant};
 
@@ -159,6 +160,13 @@ impl Budget {
     pub(crate) fn earn(&mut self, payload_bytes: usize) {
         let stretches = (payload_bytes as u32).div_ceil(BYTES_PER_WORK);
         self.units = UNITS_MAX.min(self.units + stretches * UNITS_PER_DATA_FRAME);
+    }
+
+    /// Books payload that filled the peer's window to its end. Such a frame is as small as the peer wants it, so it
+    /// is worth its bytes and no more: a window that opens byte by byte does not pay for itself.
+    pub(crate) fn earn_cut_short(&mut self, payload_bytes: usize) {
+        let units = payload_bytes as u32 / (BYTES_PER_WORK / UNITS_PER_DATA_FRAME);
+        self.units = UNITS_MAX.min(self.units + units);
     }
 
     /// A stream that was opened in earnest pays for the WINDOW_UPDATE that belongs to it.

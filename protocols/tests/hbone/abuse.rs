@@ -26,6 +26,8 @@ enum Engine {
     Unread,
     /// Answers every request with 503.
     Refusing,
+    /// The application fills whatever window stream 1 has.
+    Talking,
 }
 
 struct Victim {
@@ -70,6 +72,9 @@ impl Victim {
                 }
             }
         }
+        if self.engine == Engine::Talking {
+            self.talk();
+        }
         let retained = self.end.machine.retained_bytes();
         assert!(retained <= RETAINED_BYTES_MAX, "{retained} bytes are held");
         if self.engine != Engine::Unread {
@@ -77,6 +82,20 @@ impl Victim {
         }
         self.end.received.clear();
         result
+    }
+}
+
+impl Victim {
+    fn talk(&mut self) {
+        let machine = &mut self.end.machine;
+        let stream = StreamId(1);
+        loop {
+            let bytes = machine.send_capacity(stream).min(machine.peer_frame_bytes_max());
+            if bytes == 0 {
+                return;
+            }
+            machine.data_header(stream, bytes, false);
+        }
     }
 }
 
@@ -202,11 +221,31 @@ fn window_floods() {
     attack("drip", server(), 400, Abuse::WindowUpdates, |_| window_update(0, 1));
     let drip = |n| on_stream_one(n, window_update(1, 1));
     attack("drip on a stream", server(), 410, Abuse::WindowUpdates, drip);
+    // Each lets a byte out, and that byte does not pay for the next.
+    let no_window = settings(&[(4, 0)]);
+    let stall = |n| match n {
+        0 => [&no_window[..], &headers(1, CONNECT)].concat(),
+        _ => window_update(1, 1),
+    };
+    attack("window stall", Victim::server(Engine::Talking), 410, Abuse::WindowUpdates, stall);
     let late = |n| {
         let opening = [headers(1, CONNECT), reset(1, ErrorCode::CANCEL)].concat();
         if n == 0 { opening } else { reset(1, ErrorCode::CANCEL) }
     };
     attack("late resets", server(), 410, Abuse::FramesOnClosedStreams, late);
+}
+
+#[test]
+fn a_small_window_is_no_attack() {
+    let mut victim = Victim::server(Engine::Talking);
+    let now = Instant::now();
+    victim.hear(&settings(&[(4, 1024)]), now).unwrap();
+    victim.hear(&headers(1, CONNECT), now).unwrap();
+    for _ in 0..ROUNDS {
+        // A reader of little memory: half of its kilobyte at a time, on the stream and on the connection.
+        let credit = [window_update(1, 512), window_update(0, 512)].concat();
+        victim.hear(&credit, now).unwrap();
+    }
 }
 
 #[test]

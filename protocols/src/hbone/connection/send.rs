@@ -133,7 +133,11 @@ impl Connection {
         assert!(entry.send == Half::Open, "{stream:?} cannot be sent on");
         entry.send_window.consume(payload_bytes);
         self.send_window.consume(payload_bytes);
-        self.budget.earn(payload_bytes);
+        let is_cut_short = entry.send_window.capacity() == 0 || self.send_window.capacity() == 0;
+        match is_cut_short {
+            true => self.budget.earn_cut_short(payload_bytes),
+            false => self.budget.earn(payload_bytes),
+        }
         if end_of_stream {
             entry.send = Half::Closed;
             self.end_if_closed(stream.0);
