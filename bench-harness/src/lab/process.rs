@@ -41,6 +41,13 @@ impl Program {
         self
     }
 
+    /// Has it run only when nobody else wants the processor (`nice -n 19`).
+    pub fn yielding(self) -> Program {
+        let Program { path, arguments, environment } = self;
+        let nice = Program { environment, ..Program::new("nice") };
+        nice.arguments(["-n", "19"]).argument(path).arguments(arguments)
+    }
+
     /// Sets one environment variable.
     pub fn environment(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Program {
         self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));

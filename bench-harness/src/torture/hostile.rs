@@ -17,7 +17,7 @@ pub(super) struct Hostile {
 }
 
 impl Hostile {
-    /// Starts a client in a pod. It is told the tunnel port of the pod `server` and the files of a
+    /// Starts a client in a pod, where it leaves the processors to whoever else wants them. It is told the tunnel port of the pod `server` and the files of a
     /// workload of the mesh called `probe`.
     pub(super) fn start(
         arena: &Arena,
@@ -41,7 +41,7 @@ impl Hostile {
             .argument(&files.roots)
             .arguments(arguments)
             .environment("PYTHONDONTWRITEBYTECODE", "1");
-        let process = arena.lab.start(pod, name, &client)?;
+        let process = arena.lab.start(pod, name, &client.yielding())?;
         Ok(Hostile { name: name.to_owned(), process })
     }
 

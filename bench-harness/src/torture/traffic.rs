@@ -34,6 +34,19 @@ impl Load {
         Ok(Load { process: arena.lab.start(pod, name, &load)? })
     }
 
+    /// As [`Load::start`], and leaves the processors to whoever else wants them: what others feel of it then is what
+    /// the proxies let through, and not that the machine is full.
+    pub(super) fn start_yielding(
+        arena: &Arena,
+        trial: &Trial<'_>,
+        pod: &str,
+        name: &str,
+        arguments: &[&str],
+    ) -> Result<Load> {
+        let load = Program::new(&trial.settings.own).argument("load").arguments(arguments);
+        Ok(Load { process: arena.lab.start(pod, name, &load.yielding())? })
+    }
+
     /// Requests at a steady rate for so many seconds, over connections that stay.
     pub(super) fn requests(
         arena: &Arena,

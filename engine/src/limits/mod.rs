@@ -183,11 +183,28 @@ ringway_protocols::bounds! {
     Count per Workload: "the next workload's turn"
 
     /// Tasks of one turn of a shard's loop.
-    pub const TASKS_PER_TURN_MAX: usize = 128;
+    pub const TASKS_PER_TURN_MAX: usize = 1024;
     Count per Shard: "the reactor is asked who else is ready; the rest goes on in the next turn"
+
+    /// The same while workloads share the shard: whoever becomes ready is seen sooner.
+    pub const TASKS_PER_SHARED_TURN_MAX: usize = 128;
+    Count per Shard: "the reactor is asked who else is ready; the rest goes on in the next turn"
+
+    /// Bytes after which a turn ends while workloads share the shard, a twelfth of a millisecond's work: who has bulk
+    /// to move delays the others by that much.
+    pub const BYTES_PER_SHARED_TURN_MAX: usize = 128 * 1024;
+    Bytes per Shard: "the reactor is asked who else is ready; the workload whose turn it was goes on behind the others"
+
+    /// Turns for which a shard counts as shared after two workloads had tasks ready at once.
+    pub const SHARED_TURNS: u64 = 256;
+    Count per Shard: "turns and visits may be long again"
 
     /// Bytes one visit to a connection may move before the next connection's turn.
     pub const VISIT_BYTES_MAX: usize = 256 * 1024;
+    Bytes per Stream: "the next connection's turn"
+
+    /// The same while workloads share the shard.
+    pub const SHARED_VISIT_BYTES_MAX: usize = 64 * 1024;
     Bytes per Stream: "the next connection's turn"
 
     /// A message up to this size is copied into the tunnel's shared record, so that the frames of many small streams
@@ -290,6 +307,9 @@ const _: () = assert!(BUSY_STREAMS < BUSY_STREAMS_WHEN_QUIET);
 // The table of destinations counts no further.
 const _: () = assert!(BUSY_STREAMS_WHEN_QUIET <= u8::MAX as usize);
 const _: () = assert!(COALESCE_BYTES_MAX < 16 * 1024);
+// A visit to a tunnel takes a record at least.
+const _: () = assert!(SHARED_VISIT_BYTES_MAX >= 32 * 1024);
+const _: () = assert!(TASKS_PER_SHARED_TURN_MAX <= TASKS_PER_TURN_MAX);
 const _: () = assert!(SPLICE_AFTER_BYTES > VISIT_BYTES_MAX);
 const _: () = assert!(2 * HANDOVER_CONNECTIONS_MAX <= HANDOVER_DESCRIPTORS_MAX);
 const _: () = assert!(2 * ((1 << 20) + VISIT_BYTES_MAX) <= HANDOVER_RAW_BYTES_MAX);

@@ -11,7 +11,8 @@ use crate::{
     accounts::{Account, HeldBytes},
     close::CloseReason,
     connection::Connection,
-    limits::{COALESCE_BYTES_MAX, VISIT_BYTES_MAX},
+    limits::COALESCE_BYTES_MAX,
+    runtime,
 };
 
 /// See the module's text.
@@ -51,7 +52,7 @@ impl Observer for Accounted<'_> {
     fn visit_bytes_max(&self) -> usize {
         match self.held.borrow().account().scarce() {
             Some(_) => COALESCE_BYTES_MAX,
-            None => VISIT_BYTES_MAX,
+            None => runtime::visit_bytes_max(),
         }
     }
 }

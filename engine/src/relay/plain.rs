@@ -23,7 +23,7 @@ use super::splice::{Pause, Spliced};
 use crate::{
     buffers,
     close::CloseReason,
-    limits::{BULK_READ_BYTES_MIN, SPLICE_AFTER_BYTES, VISIT_BYTES_MAX},
+    limits::{BULK_READ_BYTES_MIN, SPLICE_AFTER_BYTES},
     runtime::{self, PipePool, TcpStream},
 };
 
@@ -49,7 +49,7 @@ pub trait Observer {
 
     /// How much may be read at once: what is not taken has to be held.
     fn visit_bytes_max(&self) -> usize {
-        VISIT_BYTES_MAX
+        runtime::visit_bytes_max()
     }
 }
 
@@ -325,6 +325,7 @@ impl<'a> Direction<'a> {
             })?;
             let Some(Copied { read, written }) = copied else { continue };
             moved(written);
+            runtime::moved_bytes(read);
             if read == 0 {
                 return Ok(Poll::Ready(()));
             }

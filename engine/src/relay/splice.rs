@@ -7,10 +7,7 @@ use std::{
 };
 
 use super::plain::{Side, is_aborted, would_block};
-use crate::{
-    limits::VISIT_BYTES_MAX,
-    runtime::{self, Pipe, PipePool, TcpStream},
-};
+use crate::runtime::{self, Pipe, PipePool, TcpStream};
 
 /// A direction that is being spliced.
 pub(super) struct Spliced {
@@ -48,7 +45,7 @@ impl Spliced {
         to: &TcpStream,
         moved: &mut impl FnMut(usize),
     ) -> Poll<Result<Pause, Side>> {
-        let mut budget = VISIT_BYTES_MAX;
+        let mut budget = runtime::visit_bytes_max();
         loop {
             let emptied = match self.empty_pipe(cx, to, moved) {
                 Ok(emptied) => emptied,
@@ -71,6 +68,7 @@ impl Spliced {
             match would_block(runtime::splice_in(from, &mut self.pipe, budget)) {
                 Ok(Some(0)) => self.source_ended = true,
                 Ok(Some(bytes)) => {
+                    runtime::moved_bytes(bytes);
                     budget -= bytes.min(budget);
                     self.run = self.run.saturating_add(bytes);
                 }

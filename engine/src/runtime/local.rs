@@ -167,11 +167,24 @@ impl Local {
         let mut polling = self.polling.take();
         self.ready.take_turn(&mut polling);
         self.reactor.order_turn(&mut polling);
-        for key in polling.drain(..) {
+        let mut turn = polling.drain(..);
+        while let Some(key) = turn.next() {
             self.poll_task(key);
+            if turn.len() > 0 && self.ready.is_turn_spent() {
+                self.give_back(turn.as_slice());
+                break;
+            }
         }
+        drop(turn);
         self.ready.current.set(TenantId::default());
         self.polling.replace(polling);
+    }
+
+    /// Leaves the rest of a turn to the next.
+    fn give_back(&self, rest: &[TaskKey]) {
+        let tasks = self.tasks.borrow();
+        let with_tenant = |key: &TaskKey| Some((tasks.handle(*key)?.tenant(), *key));
+        self.ready.give_back(rest.iter().filter_map(with_tenant));
     }
 
     fn poll_task(&self, key: TaskKey) {

@@ -59,7 +59,7 @@ pub use net::{
 };
 pub use netns::NetNamespace;
 pub use reactor::{RING_OPERATIONS, ReactorChoice, ReactorKind, ReactorReport, RingSizes};
-pub use ready::Tenant;
+pub use ready::{Tenant, moved_bytes, visit_bytes_max};
 pub use scratch::{SCRATCH_BYTES, scratch};
 #[cfg(feature = "sim")]
 pub use sim::{FaultsMet, WALL_CLOCK_START, World, WorldOptions};

@@ -25,8 +25,8 @@ impl Tunnel {
             let buffer = scratch;
             let kept = core.received.len();
             let unseen = std::mem::take(&mut core.unseen) && kept > 0;
-            let room = &mut buffer[kept..];
-            let read = match self.socket.try_read(room) {
+            let room = buffer.len().min(kept + runtime::visit_bytes_max());
+            let read = match self.socket.try_read(&mut buffer[kept..room]) {
                 // What came behind the handshake is dealt with first; the socket will say it again.
                 Ok(0) | Err(_) if unseen => 0,
                 Ok(0) => return Err(TunnelError::Cut),
@@ -34,6 +34,7 @@ impl Tunnel {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(TunnelError::Io(error.kind())),
             };
+            runtime::moved_bytes(read);
             buffer[..kept].copy_from_slice(&core.received);
             core.received.clear();
 

@@ -44,8 +44,10 @@ impl Tunnel {
         let sent = runtime::scratch(|scratch| {
             let mut core = self.core.borrow_mut();
             // Messages fit the first slot; offering all of them costs more than a message is worth.
-            let expected =
-                if cell.reads_bulk.get() { usize::MAX } else { slots::FIRST_PAYLOAD_BYTES };
+            let expected = match cell.reads_bulk.get() {
+                true => runtime::visit_bytes_max(),
+                false => slots::FIRST_PAYLOAD_BYTES,
+            };
             let capacity = core.machine.send_capacity(id).min(expected);
             let frame_bytes_max = core.machine.peer_frame_bytes_max();
             let mut slots = Slots::new(scratch, capacity, frame_bytes_max);
@@ -57,6 +59,7 @@ impl Tunnel {
         });
         self.account_backlog();
         let (read, outcome) = sent?;
+        runtime::moved_bytes(read);
         cell.reads_bulk.set(read >= slots::FIRST_PAYLOAD_BYTES);
         match outcome {
             Err(error) => self.lose(&error),

@@ -24,7 +24,7 @@ pub(in super::super) fn noisy(trial: &mut Trial<'_>) -> Result<()> {
         ["connect", &target, "--rate", STORM, "--connections", "1000", "--duration", &longer];
     let bulk = ["bulk", &target, "--connections", "4", "--gigabytes", "500"];
     for (name, arguments) in [("storm", &storm[..]), ("elephants", &bulk[..])] {
-        let noise = Load::start(&arena, trial, "neighbour", name, arguments)?;
+        let noise = Load::start_yielding(&arena, trial, "neighbour", name, arguments)?;
         let told = victim(trial, &arena)?.finish(trial)?;
         drop(noise);
         trial.exactly(&format!("{name}: requests lost"), told.lost(), "requests", 0);
@@ -33,7 +33,9 @@ pub(in super::super) fn noisy(trial: &mut Trial<'_>) -> Result<()> {
         trial.tell(&format!("{name}: p99"), told.number("p99_us"), "us");
     }
     trial.tell("quiet: p99", quiet.number("p99_us"), "us");
-    trial.remark("load, servers and both proxies share the processors of one machine");
+    trial.remark(
+        "servers and both proxies share the processors of one machine; what makes the noise leaves them to the others",
+    );
     arena.must_work()
 }
 
