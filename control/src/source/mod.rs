@@ -10,7 +10,7 @@
 
 mod chunks;
 mod compile;
-mod diagnostics;
+pub(crate) mod diagnostics;
 mod documents;
 mod kinds;
 mod kubernetes;
@@ -22,7 +22,7 @@ mod objects;
 mod security;
 mod watch;
 mod world;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::path::PathBuf;
 use std::{panic, thread};

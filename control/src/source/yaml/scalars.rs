@@ -182,7 +182,7 @@ pub(crate) fn duration(value: &Value, reporter: &mut Reporter) -> Option<Duratio
 }
 
 /// Numbers, each with its unit: `1m30s`, `0.5s`.
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
