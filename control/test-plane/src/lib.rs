@@ -1,0 +1,35 @@
+//! A control plane for tests: what istiod and istio-cni say to a node proxy, and every way they may fail to.
+//!
+//! ```text
+//!   mesh files ─▶ mesh ─▶ worlds ─▶ discovery ─┐
+//!                   │     authority ─▶ certificates ─┴─▶ port (TLS, HTTP/2) ─▶ node proxies
+//!                   └──▶ agents (pods, redirect rules) ─▶ SEQPACKET ─────────▶ node proxies
+//!   orders (unix socket) ─▶ controls, worlds, authority, agents         journal ◀─ what they all saw
+//! ```
+//!
+//! It is written from what the protocols say, not from what our own client does, and it is for tests and demonstrations
+//! only: whoever can open its sockets may order anything.
+
+pub mod agent;
+mod authority;
+mod certificates;
+mod controls;
+mod discovery;
+mod garbage;
+mod journal;
+mod mesh;
+mod orders;
+mod plane;
+mod port;
+mod redirect;
+mod resources;
+mod tokens;
+mod world;
+
+pub use authority::ROOT_FILE;
+pub use journal::JOURNAL_FILE;
+pub use orders::tell;
+pub use plane::{ORDERS_SOCKET, Options, Plane};
+pub use redirect::Rules;
+pub use resources::{ADDRESS, AUTHORIZATION};
+pub use tokens::TOKENS_FOLDER;

@@ -1,0 +1,6 @@
+//! The plane, driven by clients that know nothing of it but the protocols.
+
+mod agent;
+mod certificates;
+mod discovery;
+mod support;
