@@ -174,7 +174,8 @@ fn hash(uid: &str) -> u64 {
     hasher.finish()
 }
 
-fn is_same(one: &Workload, other: &Workload) -> bool {
+/// Whether two workloads are told alike.
+pub(crate) fn is_same(one: &Workload, other: &Workload) -> bool {
     one.uid() == other.uid()
         && one.name() == other.name()
         && one.kind() == other.kind()

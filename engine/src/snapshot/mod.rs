@@ -53,7 +53,7 @@ pub use self::policy::{
 };
 pub use self::service::{LoadBalancer, Service, ServicePort, SubjectAltName, WeightedWaypoint};
 pub use self::settings::Settings;
-pub(crate) use self::tree::{Entry, Tree};
+pub use self::tree::{Entry, Range, Tree};
 pub use self::vocabulary::{
     AppProtocol, ApplicationTunnelProtocol, Health, HealthPolicy, IpFamilies, LoadBalancerMode,
     NetworkMode, Scope, TunnelProtocol, Visibility, WorkloadType,

@@ -70,9 +70,37 @@ fn report_no_hostname(text: &str, place: Place, reporter: &mut Reporter) {
 }
 
 /// The address of a service on a network: one, or a range of them.
-enum VirtualAddress {
+pub(crate) enum VirtualAddress {
     One(NetworkAddress),
     Range(NetworkCidr),
+}
+
+impl VirtualAddress {
+    /// One address; or, with a length that leaves bits open, a range. Nothing when the family has fewer bits.
+    pub(crate) fn new(network: &str, ip: IpAddr, length: Option<u8>) -> Option<VirtualAddress> {
+        let bits = if ip.is_ipv4() { 32 } else { 128 };
+        match length {
+            None => Some(VirtualAddress::One(NetworkAddress::new(network, ip))),
+            Some(length) if length == bits => VirtualAddress::new(network, ip, None),
+            Some(length) => {
+                let cidr = Cidr::new(ip, length)?.canonical();
+                Some(VirtualAddress::Range(NetworkCidr { network: network.into(), cidr }))
+            }
+        }
+    }
+
+    /// Gives a service these addresses.
+    pub(crate) fn assign(addresses: Vec<VirtualAddress>, service: &mut Service) {
+        let (mut vips, mut ranges) = (Vec::new(), Vec::new());
+        for address in addresses {
+            match address {
+                VirtualAddress::One(address) => vips.push(address),
+                VirtualAddress::Range(range) => ranges.push(range),
+            }
+        }
+        service.vips = vips.into();
+        service.cidr_vips = ranges.into();
+    }
 }
 
 fn virtual_address(value: &Value, reporter: &mut Reporter) -> Option<VirtualAddress> {
@@ -89,14 +117,9 @@ fn virtual_address(value: &Value, reporter: &mut Reporter) -> Option<VirtualAddr
 
 fn parse_virtual_address(text: &str) -> Option<VirtualAddress> {
     let (network, address) = text.split_once('/')?;
-    match address.split_once('/') {
-        None => {
-            let ip = address.parse().ok()?;
-            Some(VirtualAddress::One(NetworkAddress::new(network, ip)))
-        }
-        Some((ip, length)) => {
-            let cidr = Cidr::new(ip.parse().ok()?, length.parse().ok()?)?;
-            Some(VirtualAddress::Range(NetworkCidr { network: network.into(), cidr }))
-        }
-    }
+    let (ip, length) = match address.split_once('/') {
+        None => (address, None),
+        Some((ip, length)) => (ip, Some(length.parse().ok()?)),
+    };
+    VirtualAddress::new(network, ip.parse().ok()?, length)
 }

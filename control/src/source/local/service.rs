@@ -52,20 +52,8 @@ fn read(fields: &mut Fields<'_, '_>) -> Option<Service> {
         visibility: visibility.unwrap_or_default(),
         ..Service::new(id)
     };
-    assign(addresses?, &mut service);
+    VirtualAddress::assign(addresses?, &mut service);
     Some(service)
-}
-
-fn assign(addresses: Vec<VirtualAddress>, service: &mut Service) {
-    let (mut vips, mut ranges) = (Vec::new(), Vec::new());
-    for address in addresses {
-        match address {
-            VirtualAddress::One(address) => vips.push(address),
-            VirtualAddress::Range(range) => ranges.push(range),
-        }
-    }
-    service.vips = vips.into();
-    service.cidr_vips = ranges.into();
 }
 
 /// `service port: target port`, of which the latter is 0 when every workload says it itself.

@@ -19,7 +19,7 @@ use self::node::{Child, Node};
 use super::footprint::Footprint;
 
 /// What a tree holds: something with a place in the order and, where it is chosen at random, a weight.
-pub(crate) trait Entry: Clone {
+pub trait Entry: Clone {
     /// Where the entry stands in the order.
     fn key(&self) -> u64;
 
@@ -31,7 +31,7 @@ pub(crate) trait Entry: Clone {
 
 /// The multiset.
 #[derive(Clone, Debug)]
-pub(crate) struct Tree<E> {
+pub struct Tree<E> {
     root: Arc<Node<E>>,
 }
 
@@ -43,7 +43,7 @@ impl<E> Default for Tree<E> {
 
 impl<E: Entry> Tree<E> {
     /// Puts `entry` behind those with the same key.
-    pub(crate) fn insert(&mut self, entry: E) {
+    pub fn insert(&mut self, entry: E) {
         if let Some(right) = Node::insert(&mut self.root, entry) {
             let left = std::mem::take(self).root;
             self.root = Arc::new(Node::Branch(vec![Child::of(left), Child::of(right)]));
@@ -51,7 +51,7 @@ impl<E: Entry> Tree<E> {
     }
 
     /// Takes out the first entry with this key that `is_it` accepts.
-    pub(crate) fn remove(&mut self, key: u64, is_it: impl FnMut(&E) -> bool) -> Option<E> {
+    pub fn remove(&mut self, key: u64, is_it: impl FnMut(&E) -> bool) -> Option<E> {
         let position = self.position(key, is_it)?;
         let removed = Node::remove_at(&mut self.root, position);
         while let Node::Branch(children) = &*self.root
@@ -63,27 +63,27 @@ impl<E: Entry> Tree<E> {
     }
 
     /// The first entry with this key that `is_it` accepts.
-    pub(crate) fn find(&self, key: u64, mut is_it: impl FnMut(&E) -> bool) -> Option<&E> {
+    pub fn find(&self, key: u64, mut is_it: impl FnMut(&E) -> bool) -> Option<&E> {
         self.range(key, key).find(|entry| is_it(entry))
     }
 
     /// The entries with `first <= key <= last`, in order.
-    pub(crate) fn range(&self, first: u64, last: u64) -> Range<'_, E> {
+    pub fn range(&self, first: u64, last: u64) -> Range<'_, E> {
         Range { tree: self, first, last, taken: 0, leaf: self.root.leaf_at(first) }
     }
 
     /// Every entry, in order.
-    pub(crate) fn iter(&self) -> Range<'_, E> {
+    pub fn iter(&self) -> Range<'_, E> {
         self.range(0, u64::MAX)
     }
 
     /// How many entries there are.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.root.entries()
     }
 
     /// Whether there is none.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
@@ -100,7 +100,7 @@ impl<E: Entry> Tree<E> {
     }
 
     /// Whether both are the very same tree, not merely equal.
-    pub(crate) fn is_same(&self, other: &Tree<E>) -> bool {
+    pub fn is_same(&self, other: &Tree<E>) -> bool {
         Arc::ptr_eq(&self.root, &other.root)
     }
 
@@ -131,7 +131,7 @@ pub(crate) struct WeightRange {
 
 /// Walks part of a tree in order.
 #[derive(Debug)]
-pub(crate) struct Range<'a, E> {
+pub struct Range<'a, E> {
     tree: &'a Tree<E>,
     first: u64,
     last: u64,
