@@ -12,3 +12,4 @@ pub mod redirect;
 pub mod run;
 pub mod source;
 pub mod telemetry;
+pub mod xds;

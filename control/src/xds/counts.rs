@@ -1,0 +1,89 @@
+//! What a client counts, for the metrics `istio_xds_*` and for whoever wonders what the control plane says.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::backoff::End;
+use super::session::Finished;
+use super::state::Kind;
+
+/// Counters of a client, shared with whoever shows them.
+#[derive(Debug, Default)]
+pub struct Counts {
+    terminations: [AtomicU64; Termination::ALL.len()],
+    messages: [AtomicU64; Kind::ALL.len() + 1],
+    message_bytes: [AtomicU64; Kind::ALL.len() + 1],
+    refused: AtomicU64,
+    degraded: AtomicU64,
+}
+
+/// Why a stream ended; the label `reason` of `istio_xds_connection_terminations_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Termination {
+    /// It never began.
+    ConnectionError,
+    /// The control plane, or what it said, was wrong.
+    Error,
+    /// The control plane, or the way there, went away.
+    Reconnect,
+    /// The control plane had said all it wanted.
+    Complete,
+}
+
+impl Termination {
+    /// Every reason.
+    pub const ALL: [Termination; 4] = [
+        Termination::ConnectionError,
+        Termination::Error,
+        Termination::Reconnect,
+        Termination::Complete,
+    ];
+
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Termination::ConnectionError => "ConnectionError",
+            Termination::Error => "Error",
+            Termination::Reconnect => "Reconnect",
+            Termination::Complete => "Complete",
+        }
+    }
+}
+
+impl Counts {
+    /// Streams that ended so.
+    pub fn terminations(&self, reason: Termination) -> u64 {
+        self.terminations[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// Responses by type, for `istio_xds_message_total` and `istio_xds_message_bytes_total`: URL, messages, bytes of their
+    /// resources. What is of no type we know stands under `unknown`.
+    pub fn messages(&self) -> impl Iterator<Item = (&'static str, u64, u64)> + '_ {
+        let urls = Kind::ALL.map(Kind::type_url).into_iter().chain(["unknown"]);
+        urls.zip(&self.messages).zip(&self.message_bytes).map(|((url, messages), bytes)| {
+            (url, messages.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed))
+        })
+    }
+
+    /// Resources that were refused.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Workloads that speak the tunnel protocol that came before HBONE and are treated as plain ones; each time one is
+    /// told.
+    pub fn degraded(&self) -> u64 {
+        self.degraded.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn ended(&self, end: &End) {
+        self.terminations[end.termination() as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn finished(&self, finished: &Finished) {
+        let place = finished.kind.map_or(Kind::ALL.len(), |kind| kind as usize);
+        self.messages[place].fetch_add(1, Ordering::Relaxed);
+        self.message_bytes[place].fetch_add(finished.bytes, Ordering::Relaxed);
+        self.refused.fetch_add(finished.refused.count() as u64, Ordering::Relaxed);
+        self.degraded.fetch_add(finished.degraded, Ordering::Relaxed);
+    }
+}
