@@ -143,6 +143,7 @@ async fn serve(
             () = age(plane.options.connection_age_max), if !going => going = true,
         }
         if going {
+            plane.journal.record("goaway", json!({}));
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = connection.as_mut() => return Ok(ended?),
