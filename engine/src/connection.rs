@@ -50,7 +50,7 @@ pub(crate) struct Entry {
     direction: Direction,
     source: SocketAddr,
     original_destination: SocketAddr,
-    destination: Cell<(SocketAddr, bool)>,
+    destination: Cell<(SocketAddr, Carrier)>,
     movement: Cell<Movement>,
     policed: OnceCell<Policed>,
     /// Boxed, like whatever most connections never have.
@@ -71,12 +71,35 @@ enum Movement {
     CalledAway,
 }
 
+/// What carries a connection between the two hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// Plain TCP.
+    Tcp,
+    /// A stream in a tunnel.
+    Hbone,
+    /// A stream in a tunnel that runs in a stream of another, through a network's gateway.
+    DoubleHbone,
+}
+
+impl Carrier {
+    /// As `config_dump` has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Hbone => "HBONE",
+            Self::DoubleHbone => "DOUBLEHBONE",
+        }
+    }
+}
+
 /// What is known once a connection is decided.
 pub(crate) struct Decided {
     /// Who talks to whom, for labels and log.
     pub(crate) parties: Parties,
     /// The address that is dialled.
     pub(crate) destination: SocketAddr,
+    pub(crate) carrier: Carrier,
     /// The CONNECT authority, for HBONE.
     pub(crate) authority: Option<Authority>,
 }
@@ -109,8 +132,8 @@ pub struct OpenConnection {
     pub original_destination: SocketAddr,
     /// What Ringway dialled.
     pub destination: SocketAddr,
-    /// Whether it runs in a tunnel.
-    pub hbone: bool,
+    /// What carries it.
+    pub carrier: Carrier,
 }
 
 impl Connection {
@@ -127,7 +150,7 @@ impl Connection {
             direction,
             source,
             original_destination,
-            destination: Cell::new((original_destination, false)),
+            destination: Cell::new((original_destination, Carrier::Tcp)),
             movement: Cell::new(Movement::Stays),
             policed: OnceCell::new(),
             cut: RefCell::default(),
@@ -150,8 +173,11 @@ impl Connection {
     /// Tells people where the connection is going, before it is there.
     pub(crate) fn trying(&self, route: &Route) {
         self.entry.destination.set(match &route.next_hop {
-            NextHop::Direct { address } | NextHop::PassThrough { address } => (*address, false),
-            NextHop::Tunnel { peer, .. } => (*peer, true),
+            NextHop::Direct { address } | NextHop::PassThrough { address } => {
+                (*address, Carrier::Tcp)
+            }
+            NextHop::Tunnel { peer, .. } => (*peer, Carrier::Hbone),
+            NextHop::DoubleTunnel { gateway, .. } => (*gateway, Carrier::DoubleHbone),
         });
     }
 
@@ -175,8 +201,10 @@ impl Connection {
             destination_identity: None,
             service,
             baggage: None,
+            far_end: None,
         };
-        let decided = Decided { parties, destination: moved.destination, authority: None };
+        let (destination, carrier) = (moved.destination, Carrier::Tcp);
+        let decided = Decided { parties, destination, carrier, authority: None };
         connection.decided_after(decided, moved.received_bytes, moved.sent_bytes);
         connection
     }
@@ -190,8 +218,7 @@ impl Connection {
     fn decided_after(&self, decided: Decided, received_bytes: u64, sent_bytes: u64) {
         let series = self.shard.series.find(&decided.parties, "-");
         series.connection_opened();
-        let hbone = decided.parties.security_policy == SecurityPolicy::MutualTls;
-        self.entry.destination.set((decided.destination, hbone));
+        self.entry.destination.set((decided.destination, decided.carrier));
         let inbound = self.entry.direction == Direction::Inbound;
         let counters = ByteCounters::after(series, inbound, received_bytes, sent_bytes);
         let first = self.counted.set(Box::new(Counted { decided, counters })).is_ok();
@@ -323,7 +350,7 @@ impl Connection {
         duration: std::time::Duration,
         reason: CloseReason,
     ) -> AccessRecord {
-        let Decided { parties, destination, authority } = decided;
+        let Decided { parties, destination, authority, .. } = decided;
         let mutual_tls = parties.security_policy == SecurityPolicy::MutualTls;
         AccessRecord {
             opened_at: SystemTime::now() - duration,
@@ -332,6 +359,7 @@ impl Connection {
             early: false,
             source: RecordParty {
                 address: self.entry.source,
+                claims: parties.baggage.filter(|_| parties.source.is_none()),
                 workload: parties.source,
                 identity: parties.source_identity,
             },
@@ -339,6 +367,7 @@ impl Connection {
                 address: destination,
                 workload: parties.destination,
                 identity: parties.destination_identity,
+                claims: parties.far_end.and_then(|far_end| far_end.baggage),
             },
             service: parties.service,
             hbone_authority: authority,
@@ -350,7 +379,7 @@ impl Connection {
     }
 
     fn early_record(&self, duration: std::time::Duration, reason: CloseReason) -> AccessRecord {
-        let party = |address| RecordParty { address, workload: None, identity: None };
+        let party = |address| RecordParty { address, workload: None, identity: None, claims: None };
         AccessRecord {
             opened_at: SystemTime::now() - duration,
             duration,
@@ -401,14 +430,14 @@ impl Entry {
     }
 
     fn describe(&self) -> OpenConnection {
-        let (destination, hbone) = self.destination.get();
+        let (destination, carrier) = self.destination.get();
         OpenConnection {
             workload: self.pod.clone(),
             direction: self.direction,
             source: self.source,
             original_destination: self.original_destination,
             destination,
-            hbone,
+            carrier,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     capture::Pod,
     close::CloseReason,
     connect,
-    connection::{Connection, Decided, OpenSocket, Policed},
+    connection::{Carrier, Connection, Decided, OpenSocket, Policed},
     decide::{self, InboundTarget},
     handover,
     parting::Parting,
@@ -195,6 +195,7 @@ fn decide_stream(
     connection.decided(Decided {
         parties: parties_of(&snapshot, peer, request, local, &target),
         destination: peer.local,
+        carrier: Carrier::Hbone,
         authority: Some(request.authority.clone()),
     });
     let policed = Policed { identity: peer.identity.clone(), port: target.destination.port() };
@@ -224,6 +225,7 @@ fn parties_of(
         source,
         destination: Some(local.clone()),
         service: service_of(snapshot, request, local, target),
+        far_end: None,
     }
 }
 
@@ -315,8 +317,10 @@ fn decide_plaintext(
         destination: Some(local.clone()),
         service: service.cloned(),
         baggage: None,
+        far_end: None,
     };
-    connection.decided(Decided { parties, destination, authority: None });
+    let carrier = Carrier::Tcp;
+    connection.decided(Decided { parties, destination, carrier, authority: None });
     let policed = Policed { identity: None, port: target.destination.port() };
     connection.authorize(&snapshot, local, policed).map_err(CloseReason::Refused)?;
     Ok(target)

@@ -29,6 +29,7 @@ mod handshakes;
 mod hash;
 mod hook;
 mod inbound;
+mod inner;
 pub mod limits;
 mod outbound;
 mod parting;
@@ -53,7 +54,7 @@ pub use self::{
     accounts::{Limit, LimitReached},
     capture::EnrollError,
     config::{EngineConfig, OriginalSource, OutOfRange, PACKET_MARK, Ports, TunnelOptions},
-    connection::OpenConnection,
+    connection::{Carrier, OpenConnection},
     drain::DrainReport,
     engine::{Engine, StartError},
     handover::{ListeningWorkload, MovedConnection, Way},

@@ -10,7 +10,7 @@ use crate::{
     accounts::AdmittedConnection,
     capture::Pod,
     close::CloseReason,
-    connection::{Connection, Decided, OpenSocket},
+    connection::{Carrier, Connection, Decided, OpenSocket},
     decide::{NextHop, Route},
     handover,
     limits::{ENDPOINT_PATIENCE, HBONE_REFUSED_PAUSE},
@@ -19,7 +19,7 @@ use crate::{
     runtime::{self, TcpStream},
     shard::Shard,
     snapshot::Workload,
-    telemetry::{Direction, Parties, Reporter, SecurityPolicy},
+    telemetry::{Direction, FarEnd, Parties, Reporter, SecurityPolicy},
     tries::Tries,
 };
 
@@ -51,6 +51,10 @@ pub(crate) async fn serve(
             stream.attach(&client, connection.counters());
             relay_tunnelled(&client, &stream, ApplicationIs::Client, &connection).await
         }
+        Ok(Reached::DoublyTunnelled(stream, _told)) => {
+            stream.attach(&client, connection.counters());
+            relay_tunnelled(&client, &stream, ApplicationIs::Client, &connection).await
+        }
         Err(reason) => reason,
     };
     if !matches!(reason, CloseReason::Finished) {
@@ -74,8 +78,9 @@ async fn connect(
     let mut tries = Tries::new(&call);
     let mut route = tries.first().map_err(CloseReason::Refused)?;
     let reached = connection.unless_cut(try_all(&call, &mut tries, &mut route, connection)).await;
-    connection.decided(decided(&source, route));
-    reached?
+    let reached = reached.flatten();
+    connection.decided(decided(&source, route, reached.as_ref().ok()));
+    reached
 }
 
 /// Tries `route`, and another for as long as one cannot be reached and another is left.
@@ -131,11 +136,20 @@ async fn try_one(call: &Call<'_>, tries: &mut Tries<'_>, route: &Route) -> Tried
     }
 }
 
-/// What labels and log say of a route.
-fn decided(source: &Arc<Workload>, route: Route) -> Decided {
-    let (destination, authority) = match route.next_hop {
-        NextHop::Direct { address } | NextHop::PassThrough { address } => (address, None),
-        NextHop::Tunnel { peer, authority, .. } => (peer, Some(authority)),
+/// What labels and log say of a route, and of whoever was reached.
+fn decided(source: &Arc<Workload>, route: Route, reached: Option<&Reached>) -> Decided {
+    let (destination, carrier, authority) = match route.next_hop {
+        NextHop::Direct { address } | NextHop::PassThrough { address } => {
+            (address, Carrier::Tcp, None)
+        }
+        NextHop::Tunnel { peer, authority, .. } => (peer, Carrier::Hbone, Some(authority)),
+        NextHop::DoubleTunnel { gateway, authority, .. } => {
+            (gateway, Carrier::DoubleHbone, Some(authority))
+        }
+    };
+    let far_end = match reached {
+        Some(Reached::DoublyTunnelled(_, far_end)) => Some(far_end.clone()),
+        _ => None,
     };
     let mut parties = Parties {
         reporter: Reporter::Source,
@@ -146,14 +160,18 @@ fn decided(source: &Arc<Workload>, route: Route) -> Decided {
         destination: route.destination_workload,
         service: route.destination_service,
         baggage: None,
+        far_end,
     };
     if authority.is_some() {
         parties.security_policy = SecurityPolicy::MutualTls;
         parties.source_identity = Some(source.identity().clone());
         parties.destination_identity =
             parties.destination.as_ref().map(|workload| workload.identity().clone());
+        if let Some(FarEnd { identity, .. }) = parties.far_end.as_deref() {
+            parties.destination_identity.clone_from(identity);
+        }
     }
-    Decided { parties, destination, authority }
+    Decided { parties, destination, carrier, authority }
 }
 
 #[cfg(test)]

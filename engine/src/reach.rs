@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use ringway_protocols::{
-    hbone::{ConnectRequest, ErrorCode},
+    hbone::{ConnectRequest, ConnectResponse, ErrorCode},
     tls::Handshake,
 };
 
@@ -13,11 +13,13 @@ use crate::{
     close::CloseReason,
     connect,
     decide::{NextHop, Route},
+    inner,
     limits::CONNECT_RESPONSE_TIMEOUT,
     placement::Placed,
     runtime::{self, TcpStream},
     shard::Shard,
     snapshot::Workload,
+    telemetry::FarEnd,
     tunnel::{self, HandshakeError, Received, Recheck, Role, Tunnel, TunnelKey, TunnelStream},
 };
 
@@ -38,6 +40,8 @@ pub(crate) enum Reached {
     Plain(TcpStream),
     /// A stream in a tunnel, and that it counts for its destination.
     Tunnelled(TunnelStream, Placed),
+    /// A stream in a tunnel that runs through a network's gateway, and who answered behind it.
+    DoublyTunnelled(TunnelStream, Box<FarEnd>),
 }
 
 /// Reaches what `route` names.
@@ -56,8 +60,20 @@ pub(crate) async fn reach(call: &Call<'_>, route: &Route) -> Result<Reached, Clo
             let placed = shard.placement.count(&pod.uid, destination);
             let (source, expected) = (source.identity().clone(), expected.clone());
             let key = TunnelKey { source, peer: *peer, expected };
-            let stream = open(shard, pod, &key, &request).await?;
+            let (stream, _said) = open(shard, pod, &key, &request).await?;
             Ok(Reached::Tunnelled(stream, placed))
+        }
+        NextHop::DoubleTunnel { gateway, expected, authority, expected_inside } => {
+            let service = route.destination_service.as_deref();
+            let request = connect::request(shard, source, client, authority, service);
+            let placed = shard.placement.count(&pod.uid, destination);
+            let (identity, expected) = (source.identity().clone(), expected.clone());
+            let key = TunnelKey { source: identity, peer: *gateway, expected };
+            let (outer, _said) = open(shard, pod, &key, &request).await?;
+            let inner = inner::open(call, (outer, placed), expected_inside, request);
+            // Boxed: few connections leave their network, and the others must not carry the size of it.
+            let (stream, far_end) = Box::pin(inner).await?;
+            Ok(Reached::DoublyTunnelled(stream, far_end))
         }
     }
 }
@@ -69,10 +85,13 @@ async fn open(
     pod: &Rc<Pod>,
     key: &TunnelKey,
     request: &ConnectRequest,
-) -> Result<TunnelStream, CloseReason> {
+) -> Result<(TunnelStream, ConnectResponse), CloseReason> {
     let dial = || dial(shard.clone(), pod.clone(), key.clone());
     let stream = pod.pool.open(key, request, None, dial).await?;
-    let Err(first) = answer(&stream).await else { return Ok(stream) };
+    let first = match answer(&stream).await {
+        Ok(response) => return Ok((stream, response)),
+        Err(first) => first,
+    };
     if !first.another_tunnel {
         return Err(first.reason);
     }
@@ -80,20 +99,21 @@ async fn open(
     let refused_by = stream.tunnel().clone();
     drop(stream);
     let stream = pod.pool.open(key, request, Some(&refused_by), dial).await?;
-    answer(&stream).await.map_err(|again| again.reason)?;
-    Ok(stream)
+    let response = answer(&stream).await.map_err(|again| again.reason)?;
+    Ok((stream, response))
 }
 
 /// Why a request was not answered with 200, and whether another tunnel may bring what this one did not.
-struct Unanswered {
-    reason: CloseReason,
+pub(crate) struct Unanswered {
+    pub(crate) reason: CloseReason,
     another_tunnel: bool,
 }
 
-async fn answer(stream: &TunnelStream) -> Result<(), Unanswered> {
+/// Waits for the 200.
+pub(crate) async fn answer(stream: &TunnelStream) -> Result<ConnectResponse, Unanswered> {
     let answered = runtime::timeout(CONNECT_RESPONSE_TIMEOUT, stream.response()).await;
     let (reason, another_tunnel) = match answered {
-        Ok(Ok(response)) if response.is_success() => return Ok(()),
+        Ok(Ok(response)) if response.is_success() => return Ok(response),
         Ok(Ok(response)) => (CloseReason::ConnectRefused(response.status), false),
         // By itself, or because a GOAWAY passed it over (RFC 9113 §8.7): it was not processed.
         Ok(Err(Received::Reset(ErrorCode::REFUSED_STREAM))) => {

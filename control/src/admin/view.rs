@@ -136,7 +136,7 @@ impl Captured {
                 "src": connection.source.to_string(),
                 "originalDst": connection.original_destination.to_string(),
                 "actualDst": connection.destination.to_string(),
-                "protocol": if connection.hbone { "HBONE" } else { "TCP" },
+                "protocol": connection.carrier.as_str(),
             });
             match connection.direction {
                 Direction::Inbound => state.connections.inbound.push(entry),

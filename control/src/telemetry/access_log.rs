@@ -48,7 +48,7 @@ fn early_fields(line: &mut Line, record: &AccessRecord) {
 fn fields(line: &mut Line, record: &AccessRecord) {
     line.bare("src.addr", canonical(record.source.address));
     names(line, &SOURCE, &record.source, record.mutual_tls);
-    line.text_if("src.cluster", record.source.workload.as_deref().map(|one| &**one.cluster()));
+    line.text_if("src.cluster", cluster(&record.source));
 
     line.bare("dst.addr", canonical(record.destination.address));
     if let Some(authority) = &record.hbone_authority {
@@ -56,7 +56,7 @@ fn fields(line: &mut Line, record: &AccessRecord) {
     }
     line.text_if("dst.service", record.service.as_deref().map(|service| service.hostname()));
     names(line, &DESTINATION, &record.destination, record.mutual_tls);
-    line.text_if("dst.cluster", record.destination.workload.as_deref().map(|one| &**one.cluster()));
+    line.text_if("dst.cluster", cluster(&record.destination));
 
     line.text("direction", direction(record.direction));
     // Seen from this proxy: what it sent is what came from its own workload.
@@ -91,11 +91,21 @@ const DESTINATION: Names =
 
 fn names(line: &mut Line, names: &Names, party: &RecordParty, mutual_tls: bool) {
     let workload = party.workload.as_deref();
-    line.text_if(names.workload, workload.map(shown_name));
-    line.text_if(names.namespace, workload.map(Workload::namespace));
+    // Behind a network's gateway: who is there, not what stands before it.
+    let claims = party.claims.as_deref();
+    let claimed =
+        claims.and_then(|one| one.workload_name.as_deref().or(one.service_name.as_deref()));
+    line.text_if(names.workload, claimed.or(workload.map(shown_name)));
+    let claimed = claims.and_then(|one| one.namespace.as_deref());
+    line.text_if(names.namespace, claimed.or(workload.map(Workload::namespace)));
     if let (true, Some(identity)) = (mutual_tls, &party.identity) {
         line.text(names.identity, &identity.to_string());
     }
+}
+
+fn cluster(party: &RecordParty) -> Option<&str> {
+    let claimed = party.claims.as_deref().and_then(|one| one.cluster.as_deref());
+    claimed.or_else(|| party.workload.as_deref().map(|one| &**one.cluster()))
 }
 
 /// Its own name, else that of the service it belongs to.
@@ -126,7 +136,7 @@ pub(super) mod tests {
     use ringway_engine::snapshot::{
         Interner, NamespacedHostname, Service, TunnelProtocol, WorkloadDescription,
     };
-    use ringway_protocols::hbone::Authority;
+    use ringway_protocols::hbone::{Authority, Baggage};
     use ringway_protocols::identity::Identity;
 
     use super::*;
@@ -186,11 +196,13 @@ pub(super) mod tests {
                 address: "[::ffff:10.0.0.2]:40000".parse().unwrap(),
                 workload: workload("client-0"),
                 identity: identity("client"),
+                claims: None,
             },
             destination: RecordParty {
                 address: "10.0.0.1:15008".parse().unwrap(),
                 workload: workload("web-0"),
                 identity: identity("web"),
+                claims: None,
             },
             service: Some(Arc::new(Service::new(NamespacedHostname::new("shop", "web.example")))),
             hbone_authority: Some(Authority::Address("10.0.0.1:8080".parse().unwrap())),
@@ -223,6 +235,24 @@ pub(super) mod tests {
         assert!(
             line.contains("direction=\"inbound\" bytes_sent=358 bytes_recv=84 duration=\"15ms\"\n")
         );
+    }
+
+    #[test]
+    fn behind_a_gateway_who_answered_is_told_and_not_the_gateway() {
+        let mut double = record();
+        double.hbone_authority = Some(Authority::hostname("web.example", 80).unwrap());
+        double.destination.workload = workload("gateway-0");
+        double.destination.claims = Some(Box::new(Baggage {
+            cluster: Some("c2".into()),
+            namespace: Some("far".into()),
+            workload_name: Some("web".into()),
+            ..Baggage::default()
+        }));
+        let line = written(LogFormat::Plain, "info", &double);
+        let told = "dst.addr=10.0.0.1:15008 dst.hbone_addr=web.example:80 \
+                    dst.service=\"web.example\" dst.workload=\"web\" dst.namespace=\"far\" \
+                    dst.identity=\"spiffe://cluster.local/ns/shop/sa/web\" dst.cluster=\"c2\"";
+        assert!(line.contains(told), "{line}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::snapshot::{Service, Snapshot, TunnelProtocol, Workload};
 pub struct Route {
     /// What to dial, and how.
     pub next_hop: NextHop,
-    /// The workload that is dialled: the destination, or the waypoint on the way. None outside the mesh.
+    /// The workload that is dialled: the destination, or the waypoint or gateway on the way. None outside the mesh.
     /// Name it to [`outbound_except`] when the dial fails.
     pub destination_workload: Option<Arc<Workload>>,
     /// The service that the client meant, waypoint or not.
@@ -35,6 +35,17 @@ pub enum NextHop {
         expected: Arc<[Identity]>,
         /// What to ask it for.
         authority: Authority,
+    },
+    /// An HBONE tunnel to what joins another network to ours, and inside it one to whoever the gateway chooses.
+    DoubleTunnel {
+        /// The gateway.
+        gateway: SocketAddr,
+        /// Who that may be: one of these.
+        expected: Arc<[Identity]>,
+        /// What to ask for, of both.
+        authority: Authority,
+        /// Who may answer behind the gateway: one of these.
+        expected_inside: Arc<[Identity]>,
     },
     /// A workload of the mesh that has no proxy before it.
     Direct {
@@ -119,7 +130,12 @@ pub fn outbound_except(
         let waypoint = query.waypoint(gateway, destination)?;
         return through_waypoint(&mut query, &waypoint, destination, upstream.service);
     }
-    to_workload(&mut query, &upstream)
+    match service {
+        Some(service) if !query.is_on_our_network(upstream.workload) => {
+            through_network_gateway(&mut query, &upstream, destination, service)
+        }
+        _ => to_workload(&mut query, &upstream),
+    }
 }
 
 fn pass_through(address: SocketAddr, service: Option<&Arc<Service>>) -> Route {
@@ -137,6 +153,12 @@ fn through_waypoint<'a>(
     destination: SocketAddr,
     service: Option<&Arc<Service>>,
 ) -> Result<Route, Refusal> {
+    if !query.is_on_our_network(waypoint.workload) {
+        return match service {
+            Some(service) => through_network_gateway(query, waypoint, destination, service),
+            None => Err(Refusal::NoServiceForTarget { destination }),
+        };
+    }
     let ip = query.address(waypoint)?;
     Ok(Route {
         next_hop: NextHop::Tunnel {
@@ -146,6 +168,34 @@ fn through_waypoint<'a>(
         },
         destination_workload: Some(Arc::clone(waypoint.workload)),
         destination_service: service.cloned(),
+    })
+}
+
+/// Through a tunnel to what joins the network of `upstream` to ours, and in it another to an endpoint of the service:
+/// which one, is chosen there.
+fn through_network_gateway<'a>(
+    query: &mut Query<'a>,
+    upstream: &Upstream<'a>,
+    destination: SocketAddr,
+    service: &Arc<Service>,
+) -> Result<Route, Refusal> {
+    let gateway = query.network_gateway(upstream.workload, destination)?;
+    let expected_inside = upstream.expected_of_service();
+    if expected_inside.is_empty() {
+        let service = upstream.service.unwrap_or(service);
+        return Err(Refusal::NoIdentities { service: service.id.clone() });
+    }
+    let authority = Authority::hostname(service.hostname(), destination.port())
+        .map_err(|_| Refusal::HostnameNotAsked { hostname: service.hostname().into() })?;
+    Ok(Route {
+        next_hop: NextHop::DoubleTunnel {
+            gateway: SocketAddr::new(query.address(&gateway)?, gateway.port),
+            expected: gateway.expected(),
+            authority,
+            expected_inside,
+        },
+        destination_workload: Some(Arc::clone(gateway.workload)),
+        destination_service: Some(Arc::clone(service)),
     })
 }
 

@@ -42,12 +42,26 @@ pub enum Refusal {
         /// Its hostname.
         hostname: Box<str>,
     },
-    /// The workload is on another network, and tunnels through a network's gateway are not built yet.
-    AnotherNetwork {
+    /// The gateway to the workload's network is not known. It was deleted, or not yet told to us.
+    UnknownGateway {
         /// Its name.
-        workload: Box<str>,
-        /// Its network.
-        network: Box<str>,
+        gateway: Box<GatewayDestination>,
+    },
+    /// The gateway to the workload's network is known but none of its endpoints can be used.
+    NoHealthyGateway {
+        /// Its name.
+        gateway: Box<GatewayDestination>,
+    },
+    /// The service says of no identity that its endpoints may have it, and behind a network's gateway nothing else
+    /// tells them from others.
+    NoIdentities {
+        /// The service.
+        service: NamespacedHostname,
+    },
+    /// The hostname is none that can be asked for through a network's gateway: a wildcard, or not in canonical form.
+    HostnameNotAsked {
+        /// The hostname.
+        hostname: Box<str>,
     },
     /// A peer asked for an address that is not this workload's. It acts on stale knowledge, or is probing.
     IpMismatch {
@@ -105,7 +119,10 @@ impl Refusal {
             | Refusal::NoServiceForTarget { .. }
             | Refusal::NoValidDestination { .. }
             | Refusal::Unresolved { .. }
-            | Refusal::AnotherNetwork { .. }
+            | Refusal::UnknownGateway { .. }
+            | Refusal::NoHealthyGateway { .. }
+            | Refusal::NoIdentities { .. }
+            | Refusal::HostnameNotAsked { .. }
             | Refusal::UnknownHostname { .. }
             | Refusal::UnknownPort { .. } => 503,
         }
@@ -150,11 +167,20 @@ impl fmt::Display for Refusal {
             Refusal::Unresolved { workload, hostname } => {
                 write!(f, "hostname {hostname} of workload {workload} is not resolved")
             }
-            Refusal::AnotherNetwork { workload, network } => write!(
+            Refusal::UnknownGateway { gateway } => {
+                write!(f, "unknown network gateway: {gateway}")
+            }
+            Refusal::NoHealthyGateway { gateway } => {
+                write!(f, "no healthy upstream: network gateway {gateway}")
+            }
+            Refusal::NoIdentities { service } => write!(
                 f,
-                "workload {workload} is on network {network:?}, and tunnels through a network \
-                 gateway (double HBONE) are not built yet"
+                "service {service} names no identity (subjectAltNames) for its endpoints on \
+                 another network"
             ),
+            Refusal::HostnameNotAsked { hostname } => {
+                write!(f, "hostname {hostname} cannot be asked for through a network gateway")
+            }
             Refusal::IpMismatch { local, authority } => {
                 write!(f, "ip mismatch: {local} != {authority}")
             }

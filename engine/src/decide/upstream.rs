@@ -89,31 +89,52 @@ impl<'a> Query<'a> {
         gateway: &GatewayAddress,
         destination: SocketAddr,
     ) -> Result<Upstream<'a>, Refusal> {
-        let port = gateway.hbone_mtls_port;
         let waypoint = || Box::new(gateway.destination.clone());
-        let found = match &gateway.destination {
+        match self.gateway(gateway, destination, Purpose::Waypoint) {
+            Some(Found::Upstream(upstream)) => Ok(upstream),
+            Some(_) => Err(Refusal::NoHealthyWaypoint { waypoint: waypoint() }),
+            None => Err(Refusal::UnknownWaypoint { waypoint: waypoint() }),
+        }
+    }
+
+    /// What joins the network of `workload` to ours, on the way to `destination`.
+    pub(super) fn network_gateway(
+        &mut self,
+        workload: &'a Workload,
+        destination: SocketAddr,
+    ) -> Result<Upstream<'a>, Refusal> {
+        let Some(named) = workload.network_gateway() else {
+            return Err(Refusal::no_valid_destination(workload));
+        };
+        let gateway = || Box::new(named.destination.clone());
+        // The port of a gateway is its service's to list, like that of any destination.
+        match self.gateway(named, destination, Purpose::Destination) {
+            Some(Found::Upstream(upstream)) => Ok(upstream),
+            Some(_) => Err(Refusal::NoHealthyGateway { gateway: gateway() }),
+            None => Err(Refusal::UnknownGateway { gateway: gateway() }),
+        }
+    }
+
+    /// The workload that stands for a gateway of either kind; none when nobody has told us of it.
+    fn gateway(
+        &mut self,
+        gateway: &GatewayAddress,
+        destination: SocketAddr,
+        purpose: Purpose,
+    ) -> Option<Found<'a>> {
+        let port = gateway.hbone_mtls_port;
+        match &gateway.destination {
             GatewayDestination::Address(address) => {
                 let at = SocketAddr::new(address.ip, port);
-                if !self.is_known(&address.network, address.ip) {
-                    return Err(Refusal::UnknownWaypoint { waypoint: waypoint() });
-                }
-                self.upstream(&address.network, at, Purpose::Waypoint)
+                self.is_known(gateway).then(|| self.upstream(&address.network, at, purpose))
             }
             GatewayDestination::Hostname(name) => {
                 let at = SocketAddr::new(destination.ip(), port);
                 if let Some(service) = self.snapshot.service(name) {
-                    self.endpoint(service, at, Purpose::Waypoint)
-                } else if let Some(workload) = self.snapshot.workload_by_hostname(name) {
-                    self.workload(workload, at)
-                } else {
-                    return Err(Refusal::UnknownWaypoint { waypoint: waypoint() });
+                    return Some(self.endpoint(service, at, purpose));
                 }
-            }
-        };
-        match found {
-            Found::Upstream(upstream) => Ok(upstream),
-            Found::Nothing | Found::Passthrough => {
-                Err(Refusal::NoHealthyWaypoint { waypoint: waypoint() })
+                let workload = self.snapshot.workload_by_hostname(name)?;
+                Some(self.workload(workload, at))
             }
         }
     }
@@ -130,18 +151,10 @@ impl<'a> Query<'a> {
         drawn.map(|one| &one.destination).or(service.waypoint.as_ref())
     }
 
-    /// The address at which to dial a workload that was chosen.
+    /// The address at which to dial a workload that was chosen. One that is on another network has none but for a
+    /// gateway, which is dialled from without.
     pub(super) fn address(&mut self, upstream: &Upstream<'a>) -> Result<IpAddr, Refusal> {
         let workload = upstream.workload;
-        if !self.is_on_our_network(workload) {
-            return Err(match workload.network_gateway() {
-                Some(_) => Refusal::AnotherNetwork {
-                    workload: workload.name().into(),
-                    network: (**workload.network()).into(),
-                },
-                None => Refusal::no_valid_destination(workload),
-            });
-        }
         let families = upstream.families();
         address_of(self.snapshot, workload, families, upstream.original, &mut self.chance)
             .ok_or_else(|| match workload.hostname() {
@@ -153,7 +166,7 @@ impl<'a> Query<'a> {
             })
     }
 
-    /// Chooses an endpoint that can be dialled; or else one that cannot, for the refusal to name.
+    /// Chooses an endpoint that can be reached; or else one that cannot, for the refusal to name.
     fn endpoint(
         &mut self,
         service: &'a Arc<Service>,
@@ -174,16 +187,19 @@ impl<'a> Query<'a> {
                 && !self.was_dialled_in_vain(workload)
                 && target_port(service, endpoint, address.port(), purpose).is_some()
         };
-        let can_be_dialled = |endpoint: &Endpoint| {
+        let can_be_reached = |endpoint: &Endpoint| {
             let workload = endpoint.workload();
             let (families, original) = (service.ip_families, address.ip());
             let mut any = Chance::new(0);
             serves(endpoint)
-                && self.is_on_our_network(workload)
-                && address_of(snapshot, workload, families, original, &mut any).is_some()
+                && if self.is_on_our_network(workload) {
+                    address_of(snapshot, workload, families, original, &mut any).is_some()
+                } else {
+                    workload.network_gateway().is_some_and(|gateway| self.is_known(gateway))
+                }
         };
         let mut chance = self.chance.clone();
-        let chosen = balance::choose(endpoints, self.source, &mut chance, can_be_dialled)
+        let chosen = balance::choose(endpoints, self.source, &mut chance, can_be_reached)
             .or_else(|| balance::choose(endpoints, self.source, &mut chance, serves));
         self.chance = chance;
         let upstream = chosen.and_then(|endpoint| {
@@ -197,13 +213,20 @@ impl<'a> Query<'a> {
         upstream.map_or(Found::Nothing, Found::Upstream)
     }
 
-    fn is_known(&self, network: &str, ip: IpAddr) -> bool {
-        let namespace = self.source.namespace();
-        self.snapshot.service_by_vip(network, ip, namespace).is_some()
-            || self.snapshot.workload_by_address(network, ip).is_some()
+    fn is_known(&self, gateway: &GatewayAddress) -> bool {
+        let (snapshot, namespace) = (self.snapshot, self.source.namespace());
+        match &gateway.destination {
+            GatewayDestination::Address(at) => {
+                snapshot.service_by_vip(&at.network, at.ip, namespace).is_some()
+                    || snapshot.workload_by_address(&at.network, at.ip).is_some()
+            }
+            GatewayDestination::Hostname(name) => {
+                snapshot.service(name).is_some() || snapshot.workload_by_hostname(name).is_some()
+            }
+        }
     }
 
-    fn is_on_our_network(&self, workload: &Workload) -> bool {
+    pub(super) fn is_on_our_network(&self, workload: &Workload) -> bool {
         workload.network() == self.source.network()
     }
 
@@ -224,6 +247,12 @@ impl Upstream<'_> {
             None => Arc::clone(own),
             Some(_) => named().chain(own.iter()).cloned().collect(),
         }
+    }
+
+    /// Who may answer behind a network's gateway: whom its service names, and nobody else.
+    pub(super) fn expected_of_service(&self) -> Arc<[Identity]> {
+        let names = self.service.into_iter().flat_map(|service| &service.subject_alt_names);
+        names.filter_map(|name| name.identity()).cloned().collect()
     }
 
     fn families(&self) -> IpFamilies {

@@ -177,6 +177,11 @@ ringway_protocols::bounds! {
     pub const TUNNEL_BACKLOG_BYTES_SCARCE: usize = 20 * 1024;
     Bytes per Tunnel: "its streams stop reading their applications"
 
+    /// Bytes that a tunnel inside another holds, in each direction, until the outer one takes them, or it has read
+    /// them: some reads' worth.
+    pub const INNER_TUNNEL_BYTES_MAX: usize = 128 * 1024;
+    Bytes per Tunnel: "whoever would write more waits"
+
     /// Tasks of one workload that are polled before the next workload's turn. More than one, because tasks of one
     /// workload often share a tunnel, and what they send in one turn leaves in one write.
     pub const TENANT_TASKS_MAX: usize = 8;

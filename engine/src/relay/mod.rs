@@ -68,13 +68,32 @@ pub(crate) fn relay_connection<'a>(
     resume_plain(client, server, &shard.pipes, RelayState::default(), observer)
 }
 
+/// Who counts what is sent into a tunnel, and may have it cut.
+pub(crate) trait Watching {
+    /// Ready when the connection is to be cut, with the reason.
+    fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<CloseReason>;
+
+    /// So many bytes more went from the application into the tunnel.
+    fn sent(&self, bytes: usize);
+}
+
+impl Watching for Connection {
+    fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        self.poll_cut(cx)
+    }
+
+    fn sent(&self, bytes: usize) {
+        self.counters().sent_into_tunnel(bytes);
+    }
+}
+
 /// Relays between an application and its stream in a tunnel. The stream must be attached to the
 /// application.
 pub(crate) async fn relay_tunnelled(
     application: &Rc<TcpStream>,
     stream: &TunnelStream,
     application_is: ApplicationIs,
-    connection: &Connection,
+    connection: &impl Watching,
 ) -> CloseReason {
     let mut relay = Tunnelled {
         application,
@@ -87,18 +106,18 @@ pub(crate) async fn relay_tunnelled(
     std::future::poll_fn(|cx| relay.poll(cx)).await
 }
 
-struct Tunnelled<'a> {
+struct Tunnelled<'a, W> {
     application: &'a Rc<TcpStream>,
     stream: &'a TunnelStream,
     application_is: ApplicationIs,
-    connection: &'a Connection,
+    connection: &'a W,
     /// The application has not ended its direction.
     sending: bool,
     /// The peer has not ended its direction.
     receiving: bool,
 }
 
-impl Tunnelled<'_> {
+impl<W: Watching> Tunnelled<'_, W> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         if let Poll::Ready(reason) = self.connection.poll_cut(cx) {
             return self.abort_both(reason);
@@ -158,7 +177,7 @@ impl Tunnelled<'_> {
         match self.stream.poll_send(cx, self.application) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(Sent::Bytes(bytes))) => {
-                self.connection.counters().sent_into_tunnel(bytes);
+                self.connection.sent(bytes);
                 // The next connection's turn; this one asks again behind it.
                 cx.waker().wake_by_ref();
                 Poll::Pending

@@ -217,6 +217,7 @@ pub fn splice_in(stream: &TcpStream, pipe: &mut Pipe, max: usize) -> io::Result<
         (Stream::Kernel(io), Ends::Kernel { write, .. }) => {
             io.try_splice(pipe.is_empty(), |from| splice(from, write, max))?
         }
+        (Stream::Joined(_), _) => return Err(io::ErrorKind::Unsupported.into()),
         #[cfg(feature = "sim")]
         _ => pipe.fill_simulated(stream, max)?,
     };
@@ -237,6 +238,7 @@ pub fn splice_out(pipe: &mut Pipe, stream: &TcpStream) -> io::Result<usize> {
         (Stream::Kernel(io), Ends::Kernel { read, .. }) => {
             io.try_send(|to| splice(read, to, held))?
         }
+        (Stream::Joined(_), _) => return Err(io::ErrorKind::Unsupported.into()),
         #[cfg(feature = "sim")]
         _ => pipe.drain_simulated(stream)?,
     };

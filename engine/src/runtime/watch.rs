@@ -9,9 +9,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-#[cfg(feature = "sim")]
-use std::task::Poll;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use super::readiness::Readiness;
 
@@ -96,21 +94,18 @@ impl Watch {
     }
 
     /// Ready, or a waker left.
-    #[cfg(feature = "sim")]
     pub(crate) fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
         self.wait_readable(cx);
         if self.is_readable() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Ready, or a waker left.
-    #[cfg(feature = "sim")]
     pub(crate) fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
         self.wait_writable(cx);
         if self.is_writable() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Ready, or a waker left.
-    #[cfg(feature = "sim")]
     pub(crate) fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
         self.wait_closed(cx);
         if self.is_closed() { Poll::Ready(()) } else { Poll::Pending }

@@ -62,6 +62,17 @@ pub(crate) struct Parties {
     pub(crate) service: Option<Arc<Service>>,
     /// What the source's host said about the source; fills what we do not know ourselves.
     pub(crate) baggage: Option<Box<Baggage>>,
+    /// Who answered behind a network's gateway. `destination` is the gateway then.
+    pub(crate) far_end: Option<Box<FarEnd>>,
+}
+
+/// Who answered behind a network's gateway: which endpoint it would be was not ours to choose.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct FarEnd {
+    /// The identity it proved.
+    pub(crate) identity: Option<Identity>,
+    /// What it says of itself.
+    pub(crate) baggage: Option<Box<Baggage>>,
 }
 
 /// [`Parties`] reduced to what makes a difference for labels, compared by address where it can be.
@@ -75,6 +86,7 @@ pub(super) struct PartiesKey {
     destination: Option<(ByAddress<WorkloadKind>, ByAddress<Placement>)>,
     service: Option<ByAddress<Service>>,
     baggage: Option<Box<Baggage>>,
+    far_end: Option<Box<FarEnd>>,
 }
 
 /// Something shared that is the same if it lies at the same address. Held, so that the address stays
@@ -109,6 +121,7 @@ impl Parties {
             destination: self.destination.as_ref().map(side),
             service: self.service.clone().map(ByAddress),
             baggage: self.baggage.clone(),
+            far_end: self.far_end.clone(),
         }
     }
 }
@@ -177,6 +190,9 @@ impl TrafficLabels {
             parties.destination.as_deref().map(PeerLabels::of).unwrap_or_default();
         let identity = parties.destination.as_ref().map(|workload| workload.identity());
         destination.principal = principal(identity);
+        if let Some(far_end) = &parties.far_end {
+            destination.replace_by(far_end);
+        }
         let has_locality =
             parties.source.is_some() || parties.destination.is_some() || parties.baggage.is_some();
         Self {
@@ -217,10 +233,35 @@ impl PeerLabels {
         }
     }
 
-    /// Fills what is unknown with what the peer's host says. `app` is its workload name, as Istio's own
-    /// proxy has it.
+    /// Fills what is unknown with what the peer's host says.
     fn fill_from(&mut self, baggage: &Baggage) {
-        let fills = [
+        for (label, said) in self.said_by(baggage) {
+            if let Some(said) = said.as_deref().filter(|_| label.is_empty()) {
+                *label = said.into();
+            }
+        }
+    }
+
+    /// Puts who answered in place of what stood before it, as far as that is known.
+    fn replace_by(&mut self, far_end: &FarEnd) {
+        if let Some(baggage) = &far_end.baggage {
+            for (label, said) in self.said_by(baggage) {
+                if let Some(said) = said.as_deref() {
+                    *label = said.into();
+                }
+            }
+        }
+        if far_end.identity.is_some() {
+            self.principal = principal(far_end.identity.as_ref());
+        }
+    }
+
+    /// Each label with what `baggage` says of it. `app` is the workload name, as Istio's own proxy has it.
+    fn said_by<'a>(
+        &'a mut self,
+        baggage: &'a Baggage,
+    ) -> [(&'a mut Arc<str>, &'a Option<Box<str>>); 8] {
+        [
             (&mut self.workload, &baggage.workload_name),
             (&mut self.canonical_service, &baggage.service_name),
             (&mut self.canonical_revision, &baggage.service_version),
@@ -229,14 +270,7 @@ impl PeerLabels {
             (&mut self.cluster, &baggage.cluster),
             (&mut self.region, &baggage.region),
             (&mut self.zone, &baggage.zone),
-        ];
-        for (label, said) in fills {
-            if label.is_empty()
-                && let Some(said) = said
-            {
-                *label = (&**said).into();
-            }
-        }
+        ]
     }
 }
 

@@ -28,7 +28,7 @@ pub use self::{
     series::TrafficTotals,
 };
 pub(crate) use self::{
-    labels::Parties,
+    labels::{FarEnd, Parties},
     series::{ByteCounters, Series, SeriesTable},
 };
 use crate::limits::{ACCESS_RECORDS_MAX, DRY_RUN_RECORDS_MAX};

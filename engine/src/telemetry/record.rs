@@ -6,7 +6,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use ringway_protocols::{hbone::Authority, identity::Identity};
+use ringway_protocols::{
+    hbone::{Authority, Baggage},
+    identity::Identity,
+};
 
 use crate::{
     close::CloseReason,
@@ -31,6 +34,8 @@ pub struct RecordParty {
     pub workload: Option<Arc<Workload>>,
     /// The identity it proved; only for mutual TLS.
     pub identity: Option<Identity>,
+    /// What its own host says of it, where we know nobody, or only what stands before it: a network's gateway.
+    pub claims: Option<Box<Baggage>>,
 }
 
 /// Everything that is told about one connection.

@@ -45,7 +45,7 @@ use self::{bulk::BulkMeter, core::Core, outgoing::Outgoing, recheck::Watched, st
 pub(crate) use self::{
     error::TunnelError,
     handshake::{HandshakeError, Secured, handshake},
-    pool::{Pool, TunnelKey},
+    pool::{Pool, TunnelKey, drive},
     recheck::Recheck,
     stream::{Received, Sent, TunnelStream},
 };

@@ -192,7 +192,7 @@ impl Pool {
 }
 
 /// Drives a tunnel of the client role to its end.
-async fn drive(tunnel: &Rc<Tunnel>) {
+pub(crate) async fn drive(tunnel: &Rc<Tunnel>) {
     use super::TunnelEvent;
     loop {
         match tunnel.next().await {

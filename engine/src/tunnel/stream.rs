@@ -43,7 +43,16 @@ pub(super) struct StreamCell {
 /// Where bytes from the peer go, and what counts them.
 struct Sink {
     application: Rc<TcpStream>,
-    counters: Rc<ByteCounters>,
+    /// None for what is counted elsewhere: a tunnel that runs in this stream.
+    counters: Option<Rc<ByteCounters>>,
+}
+
+impl Sink {
+    fn took(&self, bytes: usize) {
+        if let Some(counters) = &self.counters {
+            counters.out_of_tunnel(bytes);
+        }
+    }
 }
 
 /// Bytes from the peer that the application has not taken yet. At most a stream's receive window.
@@ -100,7 +109,7 @@ impl StreamCell {
         let written = match self.sink.get() {
             Some(sink) if backlog.is_empty() => match sink.application.try_writev(slices) {
                 Ok(written) => {
-                    sink.counters.out_of_tunnel(written);
+                    sink.took(written);
                     written
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -254,7 +263,18 @@ impl TunnelStream {
 
     /// Names the application that bytes from the peer are written to from now on.
     pub(crate) fn attach(&self, application: &Rc<TcpStream>, counters: &Rc<ByteCounters>) {
-        let sink = Sink { application: application.clone(), counters: counters.clone() };
+        self.attach_sink(Sink {
+            application: application.clone(),
+            counters: Some(counters.clone()),
+        });
+    }
+
+    /// As [`attach`](TunnelStream::attach), for bytes that are counted elsewhere.
+    pub(crate) fn attach_uncounted(&self, application: &Rc<TcpStream>) {
+        self.attach_sink(Sink { application: application.clone(), counters: None });
+    }
+
+    fn attach_sink(&self, sink: Sink) {
         let attached = self.cell.sink.set(sink);
         assert!(attached.is_ok(), "a stream has one application");
     }
@@ -378,7 +398,7 @@ impl TunnelStream {
                 Ok(written) => {
                     backlog.taken += written;
                     released += written;
-                    sink.counters.out_of_tunnel(written);
+                    sink.took(written);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => break Poll::Ready(Err(error)),

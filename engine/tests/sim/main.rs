@@ -17,6 +17,7 @@
 //! The other modules are about one thing each, and draw its circumstances from seeds, too:
 //!
 //! * `endpoints`: endpoints of a service go, and no connection to it is lost for that;
+//! * `networks`: a service on another network, through its gateway;
 //! * `tunnels`: peers refuse streams, leave and break tunnels.
 //!
 //! `SIM_SEEDS=1000 cargo test -p ringway-engine --features sim --test sim` runs more seeds, from `SIM_FIRST`
@@ -28,6 +29,7 @@ mod coverage;
 mod endpoints;
 mod hostile;
 mod mesh;
+mod networks;
 mod oracle;
 mod peer;
 mod tunnels;

@@ -10,8 +10,8 @@ use crate::decide::{NextHop, Refusal, inbound_tunnel, outbound_except};
 use crate::snapshot::fixture::{With, mesh, named, pod, port, serves, service};
 use crate::snapshot::{
     ApplicationTunnel, ApplicationTunnelProtocol, GatewayAddress, GatewayDestination, Health,
-    LoadBalancer, LoadBalancerMode, NetworkAddress, Scope, Service, Snapshot, TunnelProtocol,
-    WeightedWaypoint, Workload, WorkloadDescription,
+    LoadBalancer, LoadBalancerMode, NetworkAddress, Scope, Service, Snapshot, SubjectAltName,
+    TunnelProtocol, WeightedWaypoint, Workload, WorkloadDescription,
 };
 
 /// Few addresses, so that workloads, services and waypoints collide.
@@ -83,6 +83,8 @@ fn some_service(n: usize) -> impl Strategy<Value = Service> {
                 routing_preferences: Box::new([Scope::Network, Scope::Zone]),
                 ..LoadBalancer::default()
             },
+            subject_alt_names: [SubjectAltName::from("spiffe://cluster.local/ns/shop/sa/any")]
+                .into(),
             ..service(&format!("s{n}"), "")
         },
     )
@@ -156,6 +158,16 @@ proptest! {
                     prop_assert_eq!(workload.protocol(), TunnelProtocol::Tcp);
                     prop_assert!(!is_guarded(&mesh, ip));
                 }
+                NextHop::DoubleTunnel { gateway, expected, authority, expected_inside } => {
+                    let workload = route.destination_workload.as_ref().unwrap();
+                    prop_assert!(expected.contains(workload.identity()));
+                    prop_assert!(workload.addresses().contains(&gateway.ip()));
+                    // Those of a service, and that is the one that was meant, or its waypoint.
+                    prop_assert!(!expected_inside.is_empty());
+                    let meant = route.destination_service.as_ref().unwrap();
+                    let asked = Authority::hostname(meant.hostname(), port).unwrap();
+                    prop_assert_eq!(authority, &asked);
+                }
                 NextHop::Tunnel { peer, expected, authority } => {
                     let workload = route.destination_workload.as_ref().unwrap();
                     prop_assert!(expected.contains(workload.identity()));
@@ -166,7 +178,8 @@ proptest! {
                 }
             }
             let workload = route.destination_workload.unwrap();
-            prop_assert_eq!(&**workload.network(), "");
+            let is_gateway = matches!(route.next_hop, NextHop::DoubleTunnel { .. });
+            prop_assert!(is_gateway || workload.network().is_empty());
             prop_assert!(failed.iter().all(|other| other.uid() != workload.uid()));
             failed.push(workload);
         }

@@ -4,12 +4,17 @@ mod authorize;
 mod balance;
 mod inbound;
 mod invariants;
+mod networks;
 mod outbound;
 mod waypoints;
 
+use ringway_protocols::identity::Identity;
+
 use super::*;
 use crate::snapshot::fixture::{With, gateway, mesh, pod, port, serves, service};
-use crate::snapshot::{LoadBalancerMode, Service, Snapshot, TunnelProtocol, WorkloadDescription};
+use crate::snapshot::{
+    LoadBalancerMode, Service, Snapshot, SubjectAltName, TunnelProtocol, WorkloadDescription,
+};
 
 struct Row {
     name: &'static str,
@@ -57,6 +62,16 @@ fn elsewhere(pod: &mut WorkloadDescription) {
     pod.network_gateway = Some(gateway("10.8.0.1"));
 }
 
+/// What joins the network of those elsewhere to the client's.
+fn gateway_pod() -> WorkloadDescription {
+    pod("gateway-1", "10.8.0.1")
+}
+
+fn named_by_service(service: &mut Service) {
+    let names = ["spiffe://cluster.local/ns/shop/sa/web", "web.example"];
+    service.subject_alt_names = names.map(SubjectAltName::from).into();
+}
+
 fn waypoint_pod() -> WorkloadDescription {
     pod("waypoint-1", "10.1.0.40").with(|pod| pod.services = vec![serves("waypoint", [])])
 }
@@ -77,18 +92,24 @@ fn tell(result: &Result<Route, Refusal>) -> String {
     };
     let how = match &route.next_hop {
         NextHop::Tunnel { peer, expected, authority } => {
-            let who: Vec<String> = expected
-                .iter()
-                .map(|one| format!("{}/{}", one.namespace(), one.service_account()))
-                .collect();
-            format!("tunnel {peer} as {} for {authority}", who.join(" or "))
+            format!("tunnel {peer} as {} for {authority}", names_of(expected))
         }
+        NextHop::DoubleTunnel { gateway, expected, authority, expected_inside } => format!(
+            "tunnel {gateway} as {}, in it one as {}, both for {authority}",
+            names_of(expected),
+            names_of(expected_inside)
+        ),
         NextHop::Direct { address } => format!("direct {address}"),
         NextHop::PassThrough { address } => format!("pass {address}"),
     };
     let workload = route.destination_workload.as_ref().map_or("-", |workload| workload.name());
     let service = route.destination_service.as_ref().map_or("-", |service| &*service.name);
     format!("{how} | {workload} | {service}")
+}
+
+fn names_of(identities: &[Identity]) -> String {
+    let name = |one: &Identity| format!("{}/{}", one.namespace(), one.service_account());
+    identities.iter().map(name).collect::<Vec<_>>().join(" or ")
 }
 
 /// Where `shop/client`, at 10.1.0.99, gets when it connects to `destination`.

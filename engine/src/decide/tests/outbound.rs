@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    check, elsewhere, from_client, passthrough, row, tcp, tell, through_waypoint, waypoint_pod,
+    check, from_client, passthrough, row, tcp, tell, through_waypoint, waypoint_pod,
     waypoint_service, web, web_service,
 };
 use crate::decide::outbound_except;
@@ -275,54 +275,6 @@ fn an_address_that_a_workload_and_a_service_share() {
             [shared()],
             "10.1.0.1:80",
             "tunnel 10.1.0.1:15008 as shop/web for 10.1.0.1:80 | web-1 | -",
-        ),
-    ]);
-}
-
-#[test]
-fn other_networks() {
-    let far = || web().with(elsewhere);
-    let near = || pod("near-1", "10.1.0.2").with(|pod| pod.services = vec![serves("web", [])]);
-    let refused = "refused: workload web-1 is on network \"n2\", and tunnels through a network \
-                   gateway (double HBONE) are not built yet";
-    let lost = "refused: no valid routing destination for workload: web-1";
-    check([
-        row("through a gateway", [far()], [web_service()], "10.2.0.1:80", refused),
-        row(
-            "through a gateway, without an address of its own",
-            [far().with(|pod| pod.addresses.clear())],
-            [web_service()],
-            "10.2.0.1:80",
-            refused,
-        ),
-        row(
-            "without a gateway",
-            [far().with(|pod| pod.network_gateway = None)],
-            [web_service()],
-            "10.2.0.1:80",
-            lost,
-        ),
-        row(
-            "without a gateway or an address",
-            [far().with(|pod| pod.network_gateway = None).with(|pod| pod.addresses.clear())],
-            [web_service()],
-            "10.2.0.1:80",
-            "refused: no healthy upstream: 10.2.0.1:80",
-        ),
-        row("never in plaintext", [far().with(tcp)], [web_service()], "10.2.0.1:80", refused),
-        row(
-            "an endpoint that can be dialled is preferred",
-            [far(), near()],
-            [web_service()],
-            "10.2.0.1:80",
-            "tunnel 10.1.0.2:15008 as shop/near for 10.1.0.2:8080 | near-1 | web",
-        ),
-        row(
-            "a workload there is reached by service only",
-            [far(), pod("near-1", "10.1.0.2")],
-            [service("web", "10.1.0.2")],
-            "10.1.0.2:80",
-            "refused: no service for target address: 10.1.0.2:80",
         ),
     ]);
 }

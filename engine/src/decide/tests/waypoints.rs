@@ -1,13 +1,14 @@
 //! Waypoints: found in every way they can be named, and never bypassed.
 
 use super::{
-    check, elsewhere, from, from_client, passthrough, row, tcp, through_waypoint, waypoint_pod,
-    waypoint_service, web, web_service,
+    check, elsewhere, from, from_client, gateway_pod, named_by_service, passthrough, row, tcp,
+    through_waypoint, waypoint_pod, waypoint_service, web, web_service,
 };
 use crate::decide::outbound;
 use crate::snapshot::fixture::{With, gateway, ips, mesh, pod, port, serves, service};
 use crate::snapshot::{
-    ApplicationTunnel, ApplicationTunnelProtocol, Service, WeightedWaypoint, WorkloadDescription,
+    ApplicationTunnel, ApplicationTunnelProtocol, Service, SubjectAltName, WeightedWaypoint,
+    WorkloadDescription,
 };
 
 fn behind(waypoint: &'static str) -> impl FnOnce(&mut Service) {
@@ -122,12 +123,33 @@ fn waypoints_of_services() {
             "refused: no healthy upstream: waypoint shop/waypoint.example",
         ),
         row(
-            "one on another network needs its gateway",
+            "one on another network is reached through its gateway, and asked for the service's name",
+            [web(), waypoint_pod().with(elsewhere), gateway_pod()],
+            [
+                web_service().with(through_waypoint),
+                waypoint_service().with(|service| {
+                    let name = "spiffe://cluster.local/ns/shop/sa/waypoint";
+                    service.subject_alt_names = Box::new([SubjectAltName::from(name)]);
+                }),
+            ],
+            "10.2.0.1:80",
+            "tunnel 10.8.0.1:15008 as shop/gateway, in it one as shop/waypoint, both for \
+             web.example:80 | gateway-1 | web",
+        ),
+        row(
+            "behind a gateway the names are the waypoint's service's, and no others",
+            [waypoint_pod().with(elsewhere), gateway_pod()],
+            [web_service().with(named_by_service).with(through_waypoint), waypoint_service()],
+            "10.2.0.1:80",
+            "refused: service shop/waypoint.example names no identity (subjectAltNames) for its \
+             endpoints on another network",
+        ),
+        row(
+            "one on another network whose gateway nobody knows is not bypassed",
             [web(), waypoint_pod().with(elsewhere)],
             [web_service().with(through_waypoint), waypoint_service()],
             "10.2.0.1:80",
-            "refused: workload waypoint-1 is on network \"n2\", and tunnels through a network \
-             gateway (double HBONE) are not built yet",
+            "refused: unknown network gateway: /10.8.0.1",
         ),
         row(
             "its address is of the family the client used",
@@ -226,6 +248,17 @@ fn waypoints_of_workloads() {
             [waypoint_service()],
             "10.1.0.1:9000",
             "tunnel 10.1.0.40:15008 as shop/waypoint for 10.1.0.1:9000 | waypoint-1 | -",
+        ),
+        row(
+            "a waypoint on another network cannot be asked for an address of this one",
+            [
+                web().with(guarded_by("shop/waypoint")),
+                waypoint_pod().with(elsewhere),
+                gateway_pod(),
+            ],
+            [waypoint_service()],
+            "10.1.0.1:9000",
+            "refused: no service for target address: 10.1.0.1:9000",
         ),
         row(
             "an unknown waypoint of a workload is never bypassed",

@@ -7,6 +7,7 @@
 
 mod accept;
 mod listener;
+mod pair;
 mod stream;
 mod tcp;
 mod udp;

@@ -1,7 +1,5 @@
-//! What a [`TcpStream`](super::TcpStream) runs on: the kernel's socket, or in tests a simulated
-//! one.
-//!
-//! Without the feature `sim` there is one variant, and every match below is none.
+//! What a [`TcpStream`](super::TcpStream) runs on: the kernel's socket, nearly always; one end of a
+//! pair in memory, for a tunnel inside a tunnel; or in tests a simulated socket.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
@@ -16,13 +14,19 @@ use super::super::sim::{SimDetached, SimStream};
 use super::super::socket;
 use super::super::watch::Watch;
 use super::super::watched::Watched;
+use super::pair::PairEnd;
 
 #[derive(Debug)]
 pub(crate) enum Stream {
     Kernel(Watched),
+    Joined(Box<PairEnd>),
     #[cfg(feature = "sim")]
     Simulated(SimStream),
 }
+
+// Every connection has one or two of these.
+#[cfg(not(feature = "sim"))]
+const _: () = assert!(size_of::<Stream>() == size_of::<Watched>());
 
 /// A connection that no reactor watches.
 #[derive(Debug)]
@@ -36,6 +40,7 @@ impl Stream {
     pub(super) fn watch(&self) -> &Watch {
         match self {
             Stream::Kernel(io) => io.watch(),
+            Stream::Joined(end) => end.watch(),
             #[cfg(feature = "sim")]
             Stream::Simulated(io) => io.watch(),
         }
@@ -46,6 +51,7 @@ impl Stream {
             Stream::Kernel(io) => io.try_read(buffer.len(), |fd| {
                 rustix::net::recv(fd, &mut *buffer, RecvFlags::empty()).map(|(got, _)| got)
             }),
+            Stream::Joined(end) => end.try_read(buffer),
             #[cfg(feature = "sim")]
             Stream::Simulated(io) => io.try_read(buffer),
         }
@@ -57,6 +63,7 @@ impl Stream {
                 let wanted = buffers.iter().map(|buffer| buffer.len()).sum();
                 io.try_read(wanted, |fd| rustix::io::readv(fd, buffers))
             }
+            Stream::Joined(end) => end.try_readv(buffers),
             #[cfg(feature = "sim")]
             Stream::Simulated(io) => io.try_readv(buffers),
         }
@@ -67,6 +74,7 @@ impl Stream {
             Stream::Kernel(io) => {
                 io.try_write(bytes.len(), |fd| rustix::net::send(fd, bytes, SendFlags::NOSIGNAL))
             }
+            Stream::Joined(end) => end.try_write(bytes),
             #[cfg(feature = "sim")]
             Stream::Simulated(io) => io.try_write(bytes),
         }
@@ -81,6 +89,7 @@ impl Stream {
                     rustix::net::sendmsg(fd, buffers, &mut nothing, SendFlags::NOSIGNAL)
                 })
             }
+            Stream::Joined(end) => end.try_writev(buffers),
             #[cfg(feature = "sim")]
             Stream::Simulated(io) => io.try_writev(buffers),
         }
@@ -89,6 +98,7 @@ impl Stream {
     pub(super) fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
         match self {
             Stream::Kernel(io) => io.poll_readable(cx),
+            Stream::Joined(end) => end.watch().poll_readable(cx),
             #[cfg(feature = "sim")]
             Stream::Simulated(io) => io.watch().poll_readable(cx),
         }
@@ -97,6 +107,7 @@ impl Stream {
     pub(super) fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
         match self {
             Stream::Kernel(io) => io.poll_writable(cx),
+            Stream::Joined(end) => end.watch().poll_writable(cx),
             #[cfg(feature = "sim")]
             Stream::Simulated(io) => io.watch().poll_writable(cx),
         }
@@ -105,6 +116,7 @@ impl Stream {
     pub(super) fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
         match self {
             Stream::Kernel(io) => io.poll_closed(cx),
+            Stream::Joined(end) => end.watch().poll_closed(cx),
             #[cfg(feature = "sim")]
             Stream::Simulated(io) => io.watch().poll_closed(cx),
         }
@@ -113,6 +125,7 @@ impl Stream {
     pub(super) fn shutdown_write(&self) -> io::Result<()> {
         match self {
             Stream::Kernel(io) => Ok(rustix::net::shutdown(io, Shutdown::Write)?),
+            Stream::Joined(end) => end.shutdown_write(),
             #[cfg(feature = "sim")]
             Stream::Simulated(io) => io.shutdown_write(),
         }
@@ -125,6 +138,7 @@ impl Stream {
                 // then.
                 let _ = socket::set_abort_on_close(io);
             }
+            Stream::Joined(end) => end.reset_on_close(),
             #[cfg(feature = "sim")]
             Stream::Simulated(io) => io.reset_on_close(),
         }
@@ -139,6 +153,7 @@ impl Stream {
                 }
                 Ok(error.map(io::Error::from))
             }
+            Stream::Joined(_) => Ok(None),
             #[cfg(feature = "sim")]
             Stream::Simulated(io) => Ok(io.take_error()),
         }
@@ -147,6 +162,7 @@ impl Stream {
     pub(super) fn peer_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Stream::Kernel(io) => socket::peer_address(io),
+            Stream::Joined(_) => Err(io::ErrorKind::Unsupported.into()),
             #[cfg(feature = "sim")]
             Stream::Simulated(io) => io.peer_addr(),
         }
@@ -155,6 +171,7 @@ impl Stream {
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Stream::Kernel(io) => socket::local_address(io),
+            Stream::Joined(_) => Err(io::ErrorKind::Unsupported.into()),
             #[cfg(feature = "sim")]
             Stream::Simulated(io) => io.local_addr(),
         }
@@ -163,6 +180,7 @@ impl Stream {
     pub(super) fn original_destination(&self) -> io::Result<SocketAddr> {
         match self {
             Stream::Kernel(io) => socket::original_destination(io),
+            Stream::Joined(_) => Err(io::ErrorKind::Unsupported.into()),
             #[cfg(feature = "sim")]
             Stream::Simulated(io) => io.original_destination(),
         }
@@ -171,6 +189,7 @@ impl Stream {
     pub(super) fn set_unsent_bytes_max(&self, bytes: u32) -> io::Result<()> {
         match self {
             Stream::Kernel(io) => SockRef::from(io).set_tcp_notsent_lowat(bytes),
+            Stream::Joined(_) => Ok(()),
             #[cfg(feature = "sim")]
             Stream::Simulated(_) => Ok(()),
         }
@@ -179,6 +198,7 @@ impl Stream {
     pub(super) fn into_fd(self) -> io::Result<OwnedFd> {
         match self {
             Stream::Kernel(io) => Ok(io.into_fd()),
+            Stream::Joined(_) => Err(io::ErrorKind::Unsupported.into()),
             #[cfg(feature = "sim")]
             Stream::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
         }
@@ -187,6 +207,7 @@ impl Stream {
     pub(super) fn detach(self) -> Detached {
         match self {
             Stream::Kernel(io) => Detached::Kernel(io.into_fd()),
+            Stream::Joined(_) => unreachable!("only an accepted connection changes its shard"),
             #[cfg(feature = "sim")]
             Stream::Simulated(io) => Detached::Simulated(io.detach()),
         }

@@ -19,6 +19,7 @@ use super::super::socket;
 use super::super::time::timeout;
 use super::super::watch::Watch;
 use super::super::watched::Watched;
+use super::pair::PairEnd;
 use super::stream::{Detached, Stream};
 use super::{KEEPALIVE, Keepalive};
 
@@ -103,6 +104,14 @@ impl TcpStream {
     /// Takes over a connected, non-blocking socket.
     pub fn from_fd(fd: OwnedFd) -> TcpStream {
         TcpStream { io: Stream::Kernel(Watched::new(fd)), foreign_source: false }
+    }
+
+    /// Two ends that are joined in memory and hold so many bytes for each other. They have no descriptors and
+    /// no addresses, and stay on their shard.
+    pub(crate) fn pair(bytes_max: usize) -> (TcpStream, TcpStream) {
+        let (one, other) = PairEnd::pair(bytes_max);
+        let stream = |end| TcpStream { io: Stream::Joined(Box::new(end)), foreign_source: false };
+        (stream(one), stream(other))
     }
 
     #[cfg(feature = "sim")]
