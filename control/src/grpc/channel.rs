@@ -50,6 +50,11 @@ impl Channel {
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
+
+    /// Whether both are the same connection.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.call, &other.call)
+    }
 }
 
 impl Service<Request<Body>> for Channel {

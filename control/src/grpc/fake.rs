@@ -34,6 +34,10 @@ pub(crate) enum Answer {
     Stream(UnboundedReceiver<Vec<u8>>),
     /// A status that is not OK.
     Status(tonic::Code, &'static str),
+    /// Nothing, ever.
+    Silence,
+    /// A message, once the channel says so.
+    Later(tokio::sync::oneshot::Receiver<Vec<u8>>),
 }
 
 /// A call as the server saw it.
@@ -187,6 +191,11 @@ async fn answer(
         Answer::Message(message) => (Messages::Ready(VecDeque::from([message])), None),
         Answer::Stream(receiver) => (Messages::ToCome(receiver), None),
         Answer::Status(code, text) => (Messages::Ready(VecDeque::new()), Some((code, text))),
+        Answer::Silence => std::future::pending().await,
+        Answer::Later(message) => match message.await {
+            Ok(message) => (Messages::Ready(VecDeque::from([message])), None),
+            Err(_) => std::future::pending().await,
+        },
     };
     let mut response = Response::new(BodyExt::boxed(body_of(messages, status)));
     let grpc = HeaderValue::from_static("application/grpc");

@@ -32,6 +32,14 @@ impl TokenSource {
         }
     }
 
+    /// Whether there is a token now.
+    ///
+    /// # Errors
+    /// [`GrpcError::Token`], as the call itself would say it.
+    pub fn check(&self) -> Result<(), GrpcError> {
+        self.authorization().map(drop)
+    }
+
     /// The value of `authorization`, which is never logged or indexed.
     pub(super) fn authorization(&self) -> Result<HeaderValue, GrpcError> {
         let refused = |why: &str| GrpcError::Token { of: self.to_string(), why: why.to_owned() };

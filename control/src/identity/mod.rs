@@ -8,12 +8,16 @@
 //! **Invariant:** the private key of a workload is made in this process and is never written anywhere.
 
 pub mod certificate;
+pub mod certifier;
 pub mod embedded_ca;
+pub mod istio_ca;
 pub(crate) mod private_key;
 pub mod revocation;
 pub mod store;
 
 pub use certificate::CertificateSummary;
+pub use certifier::{Authority, Certifier, IstioAuthority};
 pub use embedded_ca::{CaError, CaOptions, EmbeddedCa};
+pub use istio_ca::{IstioCa, IstioCaConfig};
 pub use revocation::{RevocationError, RevocationFiles};
 pub use store::{CredentialChange, IdentityStatus, IdentityStore};

@@ -1,11 +1,12 @@
-//! Private keys in PEM, read and written without leaving a copy behind.
+//! Private keys: wiped when they are done with; in PEM, read and written without leaving a copy behind.
 //!
 //! Our libraries' readers and writers of PEM gather the base64 text in memory that they give back as it is; whoever may
 //! read the process's memory then finds the key there. Here every buffer is wiped.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use zeroize::Zeroizing;
+use rcgen::{KeyPair, PublicKeyData};
+use zeroize::{Zeroize, Zeroizing};
 
 /// What the first line of a private key says it is (RFC 5958 and RFC 5915 and RFC 8017).
 const LABELS: [&str; 3] = ["PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY"];
@@ -42,6 +43,31 @@ pub(crate) fn to_pem(pkcs8: &[u8]) -> Zeroizing<String> {
     }
     pem.push_str("-----END PRIVATE KEY-----\n");
     pem
+}
+
+/// A key that is wiped when it is dropped.
+pub(crate) struct SecretKey(pub(crate) KeyPair);
+
+impl Drop for SecretKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl PublicKeyData for SecretKey {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.der_bytes()
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        PublicKeyData::algorithm(&self.0)
+    }
+}
+
+impl rcgen::SigningKey for SecretKey {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        self.0.sign(message)
+    }
 }
 
 /// What stands between the first and the last line of the first block with this label.

@@ -26,7 +26,7 @@ use crate::admin::config_dump::{Connections, WorkloadInfo, WorkloadState};
 use crate::admin::readiness::Readiness;
 use crate::admin::view::View;
 use crate::handover::predecessor::Launch;
-use crate::identity::{CredentialChange, EmbeddedCa, IdentityStore, certificate};
+use crate::identity::{Certifier, CredentialChange, certificate};
 use crate::source::{Diagnostic, Diagnostics, MeshConfig, NodeConfig, Watcher};
 use crate::telemetry::log::{Log, LogFilter};
 use crate::telemetry::metrics::Outcomes;
@@ -49,9 +49,8 @@ pub(super) struct Node {
     pub(super) host: Arc<Host>,
     /// The filter of system calls in force; a successor is born with it.
     pub(super) call_filter: Option<u64>,
-    pub(super) ca: EmbeddedCa,
     pub(super) revocation: Revocation,
-    pub(super) store: IdentityStore,
+    pub(super) certifier: Certifier,
     pub(super) enroller: Enroller<Held>,
     pub(super) readiness: Readiness,
     pub(super) view: Rc<View>,
@@ -221,14 +220,14 @@ impl Node {
     /// workloads.
     pub(super) async fn take(&mut self, mesh: MeshConfig) {
         let identities = mesh.enrollments.iter().map(|one| &one.identity);
-        self.store.keep(identities, SystemTime::now());
-        // What has no leaf yet gets one before anybody can ask for it.
-        while self.store.waits_for_first(SystemTime::now()) {
-            self.store.poll(&self.ca, SystemTime::now());
+        self.certifier.keep(identities, SystemTime::now());
+        // What has no leaf yet gets one before anybody can ask for it, where that is a matter of this host alone.
+        while self.certifier.can_settle(SystemTime::now()) {
+            self.certifier.poll(SystemTime::now());
             tokio::task::yield_now().await;
         }
         let mut world = mesh.snapshot;
-        for status in self.store.statuses() {
+        for status in self.certifier.statuses() {
             if let Some(credentials) = status.credentials {
                 world.set_credentials(credentials);
             }
@@ -245,10 +244,10 @@ impl Node {
     /// Issues what is due and tells the engine.
     fn renew(&mut self) {
         let now = SystemTime::now();
-        let failures = self.store.counts().failed;
-        let changes = self.store.poll(&self.ca, now);
-        if self.store.counts().failed > failures {
-            for status in self.store.statuses() {
+        let failures = self.certifier.counts().failed;
+        let changes = self.certifier.poll(now);
+        if self.certifier.counts().failed > failures {
+            for status in self.certifier.statuses() {
                 if let Some(error) = status.error {
                     tracing::warn!(identity = %status.identity, error, "no new certificate; tried again");
                 }
@@ -262,7 +261,7 @@ impl Node {
         match self.revocation.refresh() {
             Ok(true) => {
                 let lists = Arc::clone(self.revocation.lists());
-                let changes = self.store.set_revocation(&lists);
+                let changes = self.certifier.set_revocation(&lists);
                 tracing::info!(lists = lists.len(), "revocation lists changed");
                 self.tell(changes);
             }
@@ -301,7 +300,7 @@ impl Node {
 
     /// Every few seconds: did somebody change the authority?
     fn look(&mut self) {
-        if let Err(error) = self.ca.refresh(SystemTime::now()) {
+        if let Err(error) = self.certifier.refresh(SystemTime::now()) {
             tracing::warn!(%error, "the certificate authority changed and cannot be used; the one before stays");
         }
     }
@@ -339,7 +338,7 @@ impl Node {
     fn deadline(&self, work: &Work) -> Instant {
         let now = Instant::now();
         let leaves = self
-            .store
+            .certifier
             .next_deadline()
             .map(|moment| now + moment.duration_since(SystemTime::now()).unwrap_or_default());
         // Where no further job can start, one that ends wakes us.
@@ -371,14 +370,14 @@ impl Node {
             };
             workloads.insert(status.uid.to_string(), state);
         }
-        let identities = self.store.statuses();
+        let identities = self.certifier.statuses();
         let without = identities.iter().filter(|status| status.credentials.is_none());
         pending.extend(without.map(|status| format!("certificate {}", status.identity)));
         self.readiness.set_parts(pending);
 
-        let authorities = self.ca.expiries(SystemTime::now());
+        let authorities = self.certifier.expiries(SystemTime::now());
         let (captures, counts, reloads) =
-            (self.enroller.counts(), self.store.counts(), self.reloads);
+            (self.enroller.counts(), self.certifier.counts(), self.reloads);
         self.view.update(|seen| {
             seen.identities = identities;
             seen.issued = Outcomes { ok: counts.issued, failed: counts.failed };

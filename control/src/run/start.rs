@@ -32,7 +32,7 @@ use crate::admin::{admin_handler, metrics_handler, readiness_handler};
 use crate::handover::control_socket;
 use crate::handover::predecessor::Launch;
 use crate::handover::successor::Inheritance;
-use crate::identity::{CaOptions, EmbeddedCa, IdentityStore};
+use crate::identity::{CaOptions, Certifier, EmbeddedCa, IdentityStore};
 use crate::redirect::{APPLICATION_MARK, Ledger, RedirectMode, RedirectOptions};
 use crate::source::{
     self, MeshConfig, Mode, NodeConfig, OriginalSource as ConfiguredSource, Reactor, Redirect,
@@ -98,9 +98,9 @@ pub(super) async fn start(
     let resumption = mesh.node.session_resumption;
     let lists = Arc::clone(revocation.lists());
     let tls = tls::Options { resumption, revocation: lists, ..tls::Options::default() };
-    let mut store = IdentityStore::new(tls, seed());
+    let mut certifier = Certifier::new(IdentityStore::new(tls, seed()), ca.into());
     let identities = mesh.enrollments.iter().map(|one| &one.identity);
-    store.keep(identities, SystemTime::now());
+    certifier.keep(identities, SystemTime::now());
 
     let on_start = hardened.shards();
     let config = EngineConfig {
@@ -137,9 +137,8 @@ pub(super) async fn start(
         engine,
         host,
         call_filter: hardened.call_filter(),
-        ca,
         revocation,
-        store,
+        certifier,
         enroller: Enroller::default(),
         readiness,
         view,

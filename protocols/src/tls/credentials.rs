@@ -138,6 +138,23 @@ impl Credentials {
         )
     }
 
+    /// The same identity and key, trusting others: a root that is to come is trusted before it signs.
+    ///
+    /// # Errors
+    /// As for [`Credentials::new`].
+    pub fn with_trust_anchors(
+        &self,
+        trust_anchors: Vec<CertificateDer<'static>>,
+    ) -> Result<Self, Error> {
+        Self::assemble(
+            self.chain.clone(),
+            trust_anchors,
+            self.resolver.clone(),
+            self.provider.clone(),
+            self.options.clone(),
+        )
+    }
+
     fn assemble(
         chain: Vec<CertificateDer<'static>>,
         trust_anchors: Vec<CertificateDer<'static>>,

@@ -17,7 +17,8 @@ use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::identity::{certificate, private_key};
+use crate::identity::certificate;
+use crate::identity::private_key::{self, SecretKey};
 
 /// How far back a certificate's first moment lies, so that a peer whose clock is behind accepts it.
 const BACKDATE_MAX: Duration = Duration::from_secs(300);
@@ -270,31 +271,6 @@ impl Authority {
         parameters.not_after = OffsetDateTime::from(now + lifetime);
         let certificate = parameters.self_signed(&key).map_err(signing)?;
         Ok(certificate.der().clone())
-    }
-}
-
-/// A key that is wiped when it is dropped.
-pub(super) struct SecretKey(KeyPair);
-
-impl Drop for SecretKey {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
-}
-
-impl PublicKeyData for SecretKey {
-    fn der_bytes(&self) -> &[u8] {
-        self.0.der_bytes()
-    }
-
-    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        PublicKeyData::algorithm(&self.0)
-    }
-}
-
-impl rcgen::SigningKey for SecretKey {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        self.0.sign(message)
     }
 }
 

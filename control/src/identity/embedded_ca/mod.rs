@@ -41,6 +41,7 @@ use self::files::{
 };
 use self::succession::{Entry, Role, Succession};
 use super::certificate::{self, CertificateSummary};
+use super::store::Epoch;
 
 /// Leaves live this long where nothing else is asked for.
 pub const LEAF_LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -89,13 +90,6 @@ impl Default for Rotation {
             old_trusted_for: Duration::from_secs(7 * 24 * 3600),
         }
     }
-}
-
-/// What decides how credentials look: a change means that they are to be made anew.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Epoch {
-    signer: String,
-    trusted: Vec<String>,
 }
 
 /// One authority, as `ringway ca show` prints it.
@@ -315,8 +309,9 @@ impl EmbeddedCa {
     pub fn epoch(&self, now: SystemTime) -> Epoch {
         let signer = self.succession.signer(now).ok();
         let signer = signer.map(|index| self.succession.entries()[index].fingerprint.clone());
-        let trusted = self.trust_bundle(now).iter().map(certificate::fingerprint).collect();
-        Epoch { signer: signer.unwrap_or_default(), trusted }
+        let trusted = self.trust_bundle(now);
+        let trusted = trusted.iter().map(certificate::fingerprint);
+        Epoch::new([signer.unwrap_or_default()].into_iter().chain(trusted))
     }
 
     /// Every authority that is not retired, oldest first.

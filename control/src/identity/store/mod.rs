@@ -1,57 +1,116 @@
 //! One valid leaf for every identity of this host's workloads.
 //!
 //! ```text
-//!   ensure() ─▶ Initializing ──issued──▶ Available ──half of its life──▶ issued again ─▶ Available
-//!                    │                      │  └─ the authority's roots change ─▶ issued again
-//!                 refused                refused: the valid one stays, tried again with growing pauses
-//!                    ▼                      ▼ expired
-//!               Unavailable ◀───────────────┘     tried again until it succeeds
+//!   keep() ─▶ Initializing ──issued──▶ Available ──half of its life──▶ issued again ─▶ Available
+//!                  │                      │  └─ the authority's roots change ─▶ issued again
+//!               refused                refused: the valid one stays, tried again with growing pauses
+//!                  ▼                      ▼ expired
+//!             Unavailable ◀───────────────┘     tried again until it succeeds; sooner when somebody waits for it
 //! ```
 //!
-//! A plain machine: [`IdentityStore::poll`] is called at [`IdentityStore::next_deadline`] and whenever the authority
-//! may have changed, and says which credentials the engine must be given. Live connections keep what they have.
+//! A plain machine that asks nobody itself. [`IdentityStore::tick`] is called at [`IdentityStore::next_deadline`] and
+//! whenever the authority may have changed; then [`IdentityStore::next_job`] says for whom to ask, most urgent first, and
+//! [`IdentityStore::finish`] takes the answer. With an authority that answers at once, [`IdentityStore::poll`] is all
+//! three. What they return is what the engine must be told. Live connections keep what they have.
+//!
+//! **Invariant:** at any moment each identity is asked for at most once, and no more than [`ASKED_MAX`] are.
 
+mod entry;
+mod outage;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use ringway_protocols::identity::Identity;
 use ringway_protocols::tls::{Credentials, Material, Options, RevocationLists};
+use rustls_pki_types::CertificateDer;
 
-use crate::identity::embedded_ca::{CaError, EmbeddedCa, Epoch};
+use self::entry::Entry;
+use self::outage::Outage;
+use crate::identity::certificate;
+use crate::identity::embedded_ca::EmbeddedCa;
 
-/// First pause after a refusal; it doubles from there.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-
-/// Longest pause after refusals.
-const RETRY_MAX: Duration = Duration::from_secs(150);
+/// Requests under way at one time: a node that starts with many identities must not be a burden to the authority.
+pub const ASKED_MAX: usize = 8;
 
 /// Leaves issued in one poll: a root that changes must not hold up the control thread for long.
 const ISSUES_PER_POLL_MAX: usize = 32;
 
-/// Who issues certificates.
+/// Roots that are remembered as seen; with more, all are forgotten, which costs everybody one renewal.
+const ROOTS_SEEN_MAX: usize = 256;
+
+/// Who issues certificates, and answers at once.
 pub trait Issuer {
     /// A fresh key and certificate for `identity`.
     ///
     /// # Errors
-    /// Why not, as a sentence.
-    fn issue(&self, identity: &Identity, now: SystemTime) -> Result<Material, CaError>;
+    /// Why not.
+    fn issue(&self, identity: &Identity, now: SystemTime) -> Result<Material, Refusal>;
 
     /// What credentials made at `now` look like.
     fn epoch(&self, now: SystemTime) -> Epoch;
 }
 
 impl Issuer for EmbeddedCa {
-    fn issue(&self, identity: &Identity, now: SystemTime) -> Result<Material, CaError> {
-        EmbeddedCa::issue(self, identity, now)
+    fn issue(&self, identity: &Identity, now: SystemTime) -> Result<Material, Refusal> {
+        EmbeddedCa::issue(self, identity, now).map_err(|error| Refusal::Refused(error.to_string()))
     }
 
     fn epoch(&self, now: SystemTime) -> Epoch {
         EmbeddedCa::epoch(self, now)
     }
+}
+
+/// What decides how credentials look: a change means that they are to be made anew.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Epoch(Arc<[String]>);
+
+impl Epoch {
+    /// An epoch is equal to another when all of this is.
+    pub fn new(parts: impl IntoIterator<Item = String>) -> Self {
+        Self(parts.into_iter().collect())
+    }
+}
+
+/// Why there is no certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The authority was not reached, or could not answer anybody: nothing is said about the identity.
+    Unreachable(String),
+    /// It said no, or what it gave cannot be used.
+    Refused(String),
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Unreachable(why) | Self::Refused(why)) = self;
+        f.write_str(why)
+    }
+}
+
+/// How urgent a certificate is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// There is a valid one already.
+    Background,
+    /// A workload will need it.
+    Warmup,
+    /// A connection waits for it.
+    RealTime,
+}
+
+/// For whom to ask.
+#[derive(Debug)]
+#[must_use = "its identity is not asked for again before `finish`"]
+pub struct Job {
+    /// Whose certificate.
+    pub identity: Identity,
+    /// How urgent it was when it was given out.
+    pub priority: Priority,
+    epoch: Epoch,
 }
 
 /// What the engine must be told.
@@ -74,43 +133,59 @@ pub struct IdentityStatus {
     pub error: Option<String>,
 }
 
-/// How often what happened.
+/// How often what happened, and how much is under way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IssueCounts {
     /// Leaves issued.
     pub issued: u64,
-    /// Refusals.
+    /// Attempts in vain, of either kind.
     pub failed: u64,
+    /// Those of them for which the authority was not reached.
+    pub unreachable: u64,
+    /// Attempts that were moved forward because a connection waited.
+    pub demanded: u64,
+    /// Times that a root was seen for the first time beside others.
+    pub roots_learned: u64,
+    /// Requests under way now.
+    pub asked: usize,
+    /// Identities without valid credentials now.
+    pub without: usize,
+    /// Since when the authority has not been reached, if it is away.
+    pub unreachable_since: Option<SystemTime>,
 }
 
 /// The leaves of this host.
 pub struct IdentityStore {
     options: Options,
     entries: BTreeMap<Identity, Entry>,
+    /// For whom somebody has been asked and has not answered. They need not have an entry any more.
+    asked: BTreeSet<Identity>,
+    outage: Option<Outage>,
+    /// The last answer was a refusal.
+    refuses: bool,
+    epoch: Epoch,
+    roots_seen: BTreeSet<String>,
     counts: IssueCounts,
     random: u64,
-}
-
-struct Entry {
-    credentials: Option<Available>,
-    error: Option<String>,
-    failures: u32,
-    /// When to try next.
-    due: SystemTime,
-}
-
-struct Available {
-    credentials: Arc<Credentials>,
-    epoch: Epoch,
 }
 
 impl IdentityStore {
     /// An empty store. `seed` spreads the renewals of many hosts.
     pub fn new(options: Options, seed: u64) -> Self {
-        Self { options, entries: BTreeMap::new(), counts: IssueCounts::default(), random: seed }
+        Self {
+            options,
+            entries: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            outage: None,
+            refuses: false,
+            epoch: Epoch::default(),
+            roots_seen: BTreeSet::new(),
+            counts: IssueCounts::default(),
+            random: seed,
+        }
     }
 
-    /// Keeps leaves for exactly `identities` from now on. New ones are issued by the next poll.
+    /// Keeps leaves for exactly `identities` from now on. New ones are due at once.
     pub fn keep<'a>(
         &mut self,
         identities: impl IntoIterator<Item = &'a Identity>,
@@ -121,12 +196,7 @@ impl IdentityStore {
             if kept.contains_key(identity) {
                 continue;
             }
-            let entry = self.entries.remove(identity).unwrap_or_else(|| Entry {
-                credentials: None,
-                error: None,
-                failures: 0,
-                due: now,
-            });
+            let entry = self.entries.remove(identity).unwrap_or_else(|| Entry::new(now));
             kept.insert(identity.clone(), entry);
         }
         let gone = std::mem::replace(&mut self.entries, kept);
@@ -134,19 +204,36 @@ impl IdentityStore {
         had.map(|(identity, _)| CredentialChange::Removed(identity)).collect()
     }
 
+    /// A connection waits for this identity: it comes before all that can wait, and soon even after refusals.
+    pub fn demand(&mut self, identity: &Identity, now: SystemTime) {
+        let Some(entry) = self.entries.get_mut(identity) else { return };
+        if entry.demand(now) {
+            self.counts.demanded += 1;
+        }
+    }
+
     /// Holds peers against other revocation lists from now on: the same leaves, made ready anew.
     pub fn set_revocation(&mut self, lists: &Arc<RevocationLists>) -> Vec<CredentialChange> {
         self.options.revocation = Arc::clone(lists);
+        self.remake(|held| Some(held.with_revocation(Arc::clone(lists))))
+    }
+
+    /// Makes what is held anew, where `change` says how.
+    fn remake(
+        &mut self,
+        change: impl Fn(&Credentials) -> Option<Result<Credentials, ringway_protocols::tls::Error>>,
+    ) -> Vec<CredentialChange> {
         let mut changes = Vec::new();
         for entry in self.entries.values_mut() {
             let Some(held) = &mut entry.credentials else { continue };
             // What was made from the same parts before can be made again; if not, the entry is due at once.
-            match held.credentials.with_revocation(Arc::clone(lists)) {
-                Ok(credentials) => {
+            match change(&held.credentials) {
+                None => {}
+                Some(Ok(credentials)) => {
                     held.credentials = Arc::new(credentials);
                     changes.push(CredentialChange::Set(Arc::clone(&held.credentials)));
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     changes.push(CredentialChange::Removed(held.credentials.identity().clone()));
                     entry.credentials = None;
                     entry.error = Some(error.to_string());
@@ -157,35 +244,156 @@ impl IdentityStore {
         changes
     }
 
-    /// Does what is due, and says what changed.
+    /// Has an authority that answers at once do what is due, and says what changed.
     ///
     /// Whatever one call leaves undone is due at once: [`IdentityStore::next_deadline`] then lies in the past.
     pub fn poll(&mut self, issuer: &dyn Issuer, now: SystemTime) -> Vec<CredentialChange> {
-        let epoch = issuer.epoch(now);
-        let mut changes = self.expire(now);
-        for entry in self.entries.values_mut() {
-            if entry.is_outdated(&epoch, now) && entry.failures == 0 {
-                entry.due = entry.due.min(now);
-            }
+        let mut changes = self.tick(&issuer.epoch(now), now);
+        for _ in 0..ISSUES_PER_POLL_MAX {
+            let Some(job) = self.next_job(now) else { break };
+            let issued = issuer.issue(&job.identity, now);
+            changes.extend(self.finish(job, issued, now));
         }
-        for identity in self.due(now) {
-            if let Some(change) = self.issue(issuer, &identity, &epoch, now) {
-                changes.push(change);
+        changes
+    }
+
+    /// Takes note of the time and of how the authority issues now.
+    pub fn tick(&mut self, epoch: &Epoch, now: SystemTime) -> Vec<CredentialChange> {
+        self.epoch = epoch.clone();
+        let changes = self.expire(now);
+        for entry in self.entries.values_mut() {
+            if entry.is_outdated(epoch, now) && entry.failures == 0 {
+                entry.due = entry.due.min(now);
             }
         }
         changes
     }
 
-    /// Whether an identity has neither a leaf nor a refusal yet, and a poll would try.
+    /// For whom to ask now: the most urgent first, among those the one that is due for the longest time.
+    pub fn next_job(&mut self, now: SystemTime) -> Option<Job> {
+        if !self.has_room() || self.outage.as_ref().is_some_and(|outage| now < outage.probe) {
+            return None;
+        }
+        let due = self
+            .entries
+            .iter()
+            .filter(|(identity, entry)| entry.due <= now && !self.asked.contains(identity));
+        let (identity, entry) = due.min_by_key(|(identity, entry)| {
+            (std::cmp::Reverse(entry.priority()), entry.due, *identity)
+        })?;
+        let job = Job {
+            identity: identity.clone(),
+            priority: entry.priority(),
+            epoch: self.epoch.clone(),
+        };
+        self.asked.insert(job.identity.clone());
+        Some(job)
+    }
+
+    /// Takes the answer to a job, and says what changed. What nobody wants any more is dropped.
+    pub fn finish(
+        &mut self,
+        job: Job,
+        answer: Result<Material, Refusal>,
+        now: SystemTime,
+    ) -> Option<CredentialChange> {
+        self.asked.remove(&job.identity);
+        let spread = self.spread();
+        if let Err(Refusal::Unreachable(_)) = &answer {
+            self.outage.get_or_insert_with(|| Outage::begin(now)).go_on(spread, now);
+        } else {
+            self.outage = None;
+        }
+        let made = answer.and_then(|material| self.make(&job.identity, material, now));
+        if made.is_ok() && std::mem::take(&mut self.refuses) {
+            // It has come round: those that it refused meanwhile need not sit out their pauses.
+            for entry in self.entries.values_mut() {
+                entry.retry_soon(now);
+            }
+        }
+        self.refuses |= matches!(made, Err(Refusal::Refused(_)));
+        let entry = self.entries.get_mut(&job.identity)?;
+        match made {
+            Ok(credentials) => {
+                self.counts.issued += 1;
+                let credentials = Arc::new(credentials);
+                entry.succeed(Arc::clone(&credentials), job.epoch, spread, now);
+                Some(CredentialChange::Set(credentials))
+            }
+            Err(refusal) => {
+                self.counts.failed += 1;
+                match refusal {
+                    Refusal::Refused(why) => entry.fail(why, spread, now),
+                    // It keeps its place: when to ask again is for the outage to say.
+                    Refusal::Unreachable(why) => {
+                        self.counts.unreachable += 1;
+                        entry.error = Some(why);
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    /// Trusts roots that one identity's certificate came with for all of them, and has the others issued anew.
+    ///
+    /// An authority that changes its roots tells so with the next certificate: until then, whoever has an older one
+    /// would refuse peers that have a newer one. A root is added here once, and lasts until the identity's next
+    /// certificate says whom it really trusts: authorities that disagree for a while cannot keep us renewing.
+    pub fn learn_roots(
+        &mut self,
+        roots: &[CertificateDer<'static>],
+        now: SystemTime,
+    ) -> Vec<CredentialChange> {
+        let is_first = self.roots_seen.is_empty();
+        if self.roots_seen.len() + roots.len() > ROOTS_SEEN_MAX {
+            self.roots_seen.clear();
+        }
+        let unseen = |root: &&CertificateDer<'static>| {
+            self.roots_seen.insert(certificate::fingerprint(root))
+        };
+        let new: Vec<_> = roots.iter().filter(unseen).cloned().collect();
+        if is_first || new.is_empty() {
+            return Vec::new();
+        }
+        self.counts.roots_learned += 1;
+        let lacks =
+            |held: &Credentials| new.iter().any(|root| !held.trust_anchors().contains(root));
+        for entry in self.entries.values_mut() {
+            if entry.failures == 0
+                && entry.credentials.as_ref().is_some_and(|held| lacks(&held.credentials))
+            {
+                entry.due = entry.due.min(now);
+            }
+        }
+        self.remake(|held| {
+            lacks(held).then(|| {
+                let mut anchors = held.trust_anchors().to_vec();
+                anchors.extend(
+                    new.iter().filter(|root| !held.trust_anchors().contains(root)).cloned(),
+                );
+                held.with_trust_anchors(anchors)
+            })
+        })
+    }
+
+    /// Whether an identity has neither a leaf nor a refusal yet, and would be asked for now.
     pub fn waits_for_first(&self, now: SystemTime) -> bool {
         self.entries
             .values()
             .any(|entry| entry.credentials.is_none() && entry.failures == 0 && entry.due <= now)
     }
 
-    /// When to poll next.
+    /// When to tick next, unless an answer comes before.
     pub fn next_deadline(&self) -> Option<SystemTime> {
-        self.entries.values().map(Entry::deadline).min()
+        let probe = self.outage.as_ref().map(|outage| outage.probe);
+        let has_room = self.has_room();
+        let deadline = |(identity, entry): (&Identity, &Entry)| {
+            let may_ask = has_room && !self.asked.contains(identity);
+            let ask = may_ask.then(|| probe.map_or(entry.due, |probe| probe.max(entry.due)));
+            [ask, entry.expires()].into_iter().flatten().min()
+        };
+        self.entries.iter().filter_map(deadline).min()
     }
 
     /// Every identity with its state, in order.
@@ -198,9 +406,22 @@ impl IdentityStore {
         self.entries.iter().map(status).collect()
     }
 
+    /// Whether an identity is kept and has no valid credentials.
+    pub fn lacks_any(&self) -> bool {
+        self.entries.values().any(|entry| entry.credentials.is_none())
+    }
+
     /// How often what happened.
     pub fn counts(&self) -> IssueCounts {
-        self.counts
+        let without = self.entries.values().filter(|entry| entry.credentials.is_none()).count();
+        let unreachable_since = self.outage.as_ref().map(|outage| outage.since);
+        IssueCounts { asked: self.asked.len(), without, unreachable_since, ..self.counts }
+    }
+
+    /// Whether one more may be asked for: while the authority is away, one at a time finds out that it is back.
+    fn has_room(&self) -> bool {
+        let most = if self.outage.is_some() { 1 } else { ASKED_MAX };
+        self.asked.len() < most
     }
 
     /// Credentials that are past their last moment go: peers would refuse them, and say so less clearly.
@@ -215,43 +436,35 @@ impl IdentityStore {
         changes
     }
 
-    /// What is due, those without credentials first, a bounded number.
-    fn due(&self, now: SystemTime) -> Vec<Identity> {
-        let due = self.entries.iter().filter(|(_, entry)| entry.due <= now);
-        let mut due: Vec<_> = due
-            .map(|(identity, entry)| (entry.credentials.is_some(), entry.due, identity))
-            .collect();
-        due.sort();
-        due.truncate(ISSUES_PER_POLL_MAX);
-        due.into_iter().map(|(_, _, identity)| identity.clone()).collect()
-    }
-
-    fn issue(
-        &mut self,
-        issuer: &dyn Issuer,
+    /// Makes material ready, if it is for this identity and for now.
+    fn make(
+        &self,
         identity: &Identity,
-        epoch: &Epoch,
+        material: Material,
         now: SystemTime,
-    ) -> Option<CredentialChange> {
-        let issued =
-            issuer.issue(identity, now).map_err(|error| error.to_string()).and_then(|material| {
-                Credentials::new(material, &self.options).map_err(|error| error.to_string())
-            });
-        let spread = self.spread();
-        let entry = self.entries.get_mut(identity)?;
-        match issued {
-            Ok(credentials) => {
-                self.counts.issued += 1;
-                let credentials = Arc::new(credentials);
-                entry.succeed(Arc::clone(&credentials), epoch.clone(), spread, now);
-                Some(CredentialChange::Set(credentials))
-            }
-            Err(error) => {
-                self.counts.failed += 1;
-                entry.fail(error, spread, now);
-                None
-            }
+    ) -> Result<Credentials, Refusal> {
+        let refused = |why: String| Refusal::Refused(why);
+        let credentials = Credentials::new(material, &self.options)
+            .map_err(|error| refused(format!("its certificate cannot be used: {error}")))?;
+        if credentials.identity() != identity {
+            let other = credentials.identity();
+            return Err(refused(format!("the certificate is for {other}, not for {identity}")));
         }
+        let moment = certificate::rfc3339_seconds;
+        let (from, until) = (credentials.not_before(), credentials.not_after());
+        if until <= now {
+            let until = moment(until);
+            return Err(refused(format!(
+                "the certificate has expired at {until} already; is a clock wrong, here or at the authority?"
+            )));
+        }
+        if from > now {
+            let from = moment(from);
+            return Err(refused(format!(
+                "the certificate is not valid before {from}; is a clock wrong, here or at the authority?"
+            )));
+        }
+        Ok(credentials)
     }
 
     /// A factor from 0.8 to 1.2.
@@ -263,49 +476,5 @@ impl IdentityStore {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^= mixed >> 31;
         0.8 + 0.4 * ((mixed >> 11) as f64 / (1u64 << 53) as f64)
-    }
-}
-
-impl Entry {
-    fn succeed(
-        &mut self,
-        credentials: Arc<Credentials>,
-        epoch: Epoch,
-        spread: f64,
-        now: SystemTime,
-    ) {
-        // Counted from now and not from the backdated first moment: half of what is left of its life.
-        let life = credentials.not_after().duration_since(now).unwrap_or_default();
-        self.due = now + (life / 2).mul_f64(spread);
-        self.credentials = Some(Available { credentials, epoch });
-        self.error = None;
-        self.failures = 0;
-    }
-
-    fn fail(&mut self, error: String, spread: f64, now: SystemTime) {
-        let pause = RETRY_FIRST.saturating_mul(1u32 << self.failures.min(16)).min(RETRY_MAX);
-        self.failures = self.failures.saturating_add(1);
-        self.due = now + pause.mul_f64(spread).min(RETRY_MAX);
-        // Not later than the moment the valid one ends.
-        if let Some(expires) = self.expires() {
-            self.due = self.due.min(expires);
-        }
-        self.error = Some(error);
-    }
-
-    /// Whether what it has is no longer what the authority would issue, or lies in the future of a clock set back.
-    fn is_outdated(&self, epoch: &Epoch, now: SystemTime) -> bool {
-        match &self.credentials {
-            Some(held) => held.epoch != *epoch || held.credentials.not_before() > now,
-            None => true,
-        }
-    }
-
-    fn expires(&self) -> Option<SystemTime> {
-        self.credentials.as_ref().map(|held| held.credentials.not_after())
-    }
-
-    fn deadline(&self) -> SystemTime {
-        self.expires().map_or(self.due, |expires| self.due.min(expires))
     }
 }
