@@ -57,6 +57,10 @@ struct Serve {
     /// Captures DNS, too.
     #[arg(long)]
     capture_dns: bool,
+    /// Tells a proxy of a pod before the rules are put into it. istio-cni does it the other way round, and refuses for a
+    /// moment what a pod that runs already is asked.
+    #[arg(long)]
+    proxy_first: bool,
     /// Seconds a certificate lives at most.
     #[arg(long, default_value_t = 24 * 3600)]
     leaf_seconds_max: u64,
@@ -98,7 +102,8 @@ impl Serve {
             names: self.names,
             agents: self.agents,
             nodes: self.nodes,
-            rules: (!self.no_redirect).then_some(Rules { dns: self.capture_dns }),
+            rules: (!self.no_redirect)
+                .then_some(Rules { dns: self.capture_dns, after_the_proxy: self.proxy_first }),
             leaf_lifetime_max: Duration::from_secs(self.leaf_seconds_max),
             connection_age_max: self.connection_seconds_max.map(Duration::from_secs),
         }

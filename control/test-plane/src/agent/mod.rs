@@ -59,6 +59,7 @@ struct Enrolled {
     pod: Pod,
     /// `None` after a restart of the agent that kept it.
     namespace: Option<Arc<OwnedFd>>,
+    has_rules: bool,
     /// Whether the newest proxy has acknowledged it.
     acknowledged: bool,
 }
@@ -181,11 +182,14 @@ impl Agent {
         loop {
             let pods = wanted.borrow_and_update().clone();
             self.reconcile(&pods).await;
-            let refused = self.state().pods.values().any(|enrolled| !enrolled.acknowledged)
-                || self.state().pods.len() < pods.len();
+            let unfinished =
+                self.state().pods.len() < pods.len()
+                    || self.state().pods.values().any(|each| {
+                        !each.acknowledged || (self.rules.is_some() && !each.has_rules)
+                    });
             tokio::select! {
                 changed = wanted.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(RETRY), if refused => {}
+                () = tokio::time::sleep(RETRY), if unfinished => {}
             }
         }
     }
@@ -207,6 +211,10 @@ impl Agent {
                 continue;
             }
             self.tell_newest(pod).await;
+            if let Err(error) = self.install_late_rules(pod) {
+                let line = json!({"pod": pod.name, "error": format!("{error:#}")});
+                self.journal.record("pod-failed", line);
+            }
         }
     }
 
@@ -214,12 +222,30 @@ impl Agent {
     fn enroll(&self, pod: &Pod) -> Result<()> {
         let path = &pod.network_namespace;
         let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        if let Some(rules) = self.rules {
-            redirect::install(file.as_fd(), rules)?;
-        }
+        let has_rules = match self.rules {
+            Some(rules) if !rules.after_the_proxy => {
+                redirect::install(file.as_fd(), rules)?;
+                true
+            }
+            _ => false,
+        };
         let namespace = Some(Arc::new(OwnedFd::from(file)));
-        let enrolled = Enrolled { pod: pod.clone(), namespace, acknowledged: false };
+        let enrolled = Enrolled { pod: pod.clone(), namespace, has_rules, acknowledged: false };
         self.state().pods.insert(pod.uid.clone(), enrolled);
+        Ok(())
+    }
+
+    /// The rules of a pod whose proxy was to be told first, and has agreed.
+    fn install_late_rules(&self, pod: &Pod) -> Result<()> {
+        let mut state = self.state();
+        let (Some(rules), Some(enrolled)) = (self.rules, state.pods.get_mut(&pod.uid)) else {
+            return Ok(());
+        };
+        let Some(namespace) = &enrolled.namespace else { return Ok(()) };
+        if enrolled.acknowledged && !enrolled.has_rules {
+            redirect::install(namespace.as_fd(), rules)?;
+            enrolled.has_rules = true;
+        }
         Ok(())
     }
 

@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_redirecting_itself() {
-        let script = script(Rules { dns: false }, Family::V4);
+        let script = script(Rules::default(), Family::V4);
         let want = "*nat
 :ISTIO_PRERT - [0:0]
 :ISTIO_OUTPUT - [0:0]
@@ -113,7 +113,7 @@ COMMIT
 
     #[test]
     fn dns_has_a_zone_of_its_own() {
-        let script = script(Rules { dns: true }, Family::V6);
+        let script = script(Rules { dns: true, ..Rules::default() }, Family::V6);
         assert!(script.contains("*raw\n"), "{script}");
         assert!(script.contains("-j CT --zone 1"), "{script}");
         assert!(script.contains("! -d ::1/128 -p tcp --dport 53"), "{script}");

@@ -31,6 +31,8 @@ const PROBE_V6: &str = "fd16:9254:7127:1337:ffff:ffff:ffff:ffff";
 pub struct Rules {
     /// Whether DNS is captured.
     pub dns: bool,
+    /// Whether a proxy is told of a pod first.
+    pub after_the_proxy: bool,
 }
 
 /// The two families of addresses, with what differs between them.

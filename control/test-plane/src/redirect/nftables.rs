@@ -126,12 +126,12 @@ table inet istio-ambient {
   }
 }
 "#;
-        assert_eq!(install(Rules { dns: true }, &[Family::V4]), want);
+        assert_eq!(install(Rules { dns: true, ..Rules::default() }, &[Family::V4]), want);
     }
 
     #[test]
     fn without_dns_nothing_of_port_53_is_named() {
-        let script = install(Rules { dns: false }, &Family::BOTH);
+        let script = install(Rules::default(), &Family::BOTH);
         assert!(!script.contains("15053") && !script.contains("zone"), "{script}");
         assert!(script.contains("ip6 daddr != ::1/128"), "{script}");
     }

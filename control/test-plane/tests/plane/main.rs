@@ -2,5 +2,6 @@
 
 mod agent;
 mod certificates;
+mod client;
 mod discovery;
 mod support;

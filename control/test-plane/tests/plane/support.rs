@@ -58,8 +58,13 @@ impl Running {
     }
 
     pub(crate) fn with(arguments: &[&str]) -> Running {
+        Running::of(MESH, arguments)
+    }
+
+    /// With another mesh, of the same hosts.
+    pub(crate) fn of(mesh: &str, arguments: &[&str]) -> Running {
         let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("mesh.yaml"), MESH).unwrap();
+        fs::write(directory.path().join("mesh.yaml"), mesh).unwrap();
         let process = spawn(directory.path(), "127.0.0.1:0", arguments);
         let running = Running { directory, process };
         running.port();
@@ -166,6 +171,15 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(began.elapsed() < PATIENCE, "still not: {what}");
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The same, while the test's own tasks go on.
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < PATIENCE, "still not: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
