@@ -1,6 +1,7 @@
 //! The three HTTP servers of the process: admin (15000, loopback), metrics (15020), readiness (15021).
 
 pub mod config_dump;
+mod profiles;
 pub mod readiness;
 pub mod server;
 pub mod view;
@@ -9,14 +10,12 @@ pub mod view;
 mod tests;
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use tokio::sync::mpsc::UnboundedSender;
 
 use self::server::{Handler, Request, Response};
 use self::view::View;
-use crate::profile::{Profile, Recording, SECONDS_MAX, StartError};
 use crate::telemetry::exposition::TextFormat;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics;
@@ -28,6 +27,8 @@ const INDEX: &str = "<!doctype html>
 <tr><td><a href=\"config_dump\">/config_dump</a></td><td>what the process knows, JSON</td></tr>
 <tr><td>POST /logging?level=info,access=debug</td><td>change what is logged; &amp;reset starts from the default</td></tr>
 <tr><td><a href=\"debug/flame?seconds=10\">/debug/flame?seconds=10</a></td><td>where the CPU time goes, a flamegraph; &amp;format=folded</td></tr>
+<tr><td><a href=\"debug/pprof/profile?seconds=10\">/debug/pprof/profile?seconds=10</a></td><td>the same for go tool pprof; &amp;frequency=100</td></tr>
+<tr><td><a href=\"debug/pprof/heap\">/debug/pprof/heap</a></td><td>why there is no profile of the heap</td></tr>
 <tr><td>POST /quitquitquit</td><td>drain and end</td></tr>
 </table></body></html>
 ";
@@ -41,9 +42,12 @@ pub fn admin_handler(view: Rc<View>, log: Log, quit: UnboundedSender<()>) -> Han
         Box::pin(async move {
             match request.path.as_str() {
                 "/" => Response::of(StatusCode::OK, "text/html; charset=utf-8", INDEX),
-                "/config_dump" => dump(&view).await,
+                "/config_dump" => dump(&view).await.compressed_for(&request),
                 "/logging" => logging(&request, &log),
-                "/debug/flame" => flame(&request).await,
+                "/debug/flame" => profiles::flame(&request).await,
+                "/debug/pprof/profile" => profiles::pprof(&request).await,
+                "/debug/pprof/heap" => profiles::heap(),
+                "/debug/pprof/heap/profiling" => profiles::heap_profiling(&request),
                 "/quitquitquit" if request.method == Method::POST => {
                     // The other end listens as long as the process lives.
                     let _ = quit.send(());
@@ -70,7 +74,10 @@ pub fn metrics_handler(view: Rc<View>) -> Handler {
             let text =
                 tokio::task::spawn_blocking(move || metrics::render(&seen.into_facts(), format));
             match text.await {
-                Ok(text) => Response::of(StatusCode::OK, format.content_type(), text),
+                Ok(text) => {
+                    let response = Response::of(StatusCode::OK, format.content_type(), text);
+                    response.compressed_for(&request)
+                }
                 Err(_) => broken(),
             }
         })
@@ -132,62 +139,6 @@ fn logging(request: &Request, log: &Log) -> Response {
                      usage: POST /logging?level=<level>&reset\t\t(change it, starting from the default)\n"
             ),
         ),
-    }
-}
-
-/// Records a profile and answers with it. A client that goes away ends the recording.
-async fn flame(request: &Request) -> Response {
-    if request.method != Method::GET {
-        return Response::method_not_allowed("GET");
-    }
-    let (seconds, folded) = match flame_parameters(request) {
-        Ok(parameters) => parameters,
-        Err(why) => {
-            let usage = format!("usage: GET /debug/flame?seconds=1..{SECONDS_MAX}[&format=folded]");
-            return Response::text(StatusCode::BAD_REQUEST, format!("{why}\n{usage}\n"));
-        }
-    };
-    let recording = match Recording::start() {
-        Ok(recording) => recording,
-        Err(error @ StartError::Busy) => {
-            return Response::text(StatusCode::CONFLICT, format!("{error}\n"));
-        }
-        Err(error @ StartError::System(_)) => {
-            return Response::text(StatusCode::NOT_IMPLEMENTED, format!("{error}\n"));
-        }
-    };
-    tokio::time::sleep(Duration::from_secs(seconds)).await;
-    let samples = recording.finish();
-    // Reads the program's debug information.
-    let text = tokio::task::spawn_blocking(move || {
-        let profile = Profile::resolve(&samples);
-        match folded {
-            true => profile.folded(),
-            false => profile.svg(&format!("Ringway on the CPU, {seconds} s")),
-        }
-    });
-    match text.await {
-        Ok(text) if folded => Response::text(StatusCode::OK, text),
-        Ok(text) => Response::of(StatusCode::OK, "image/svg+xml", text),
-        Err(_) => broken(),
-    }
-}
-
-/// How long, and whether as text.
-fn flame_parameters(request: &Request) -> Result<(u64, bool), String> {
-    let seconds = match &request.parameters("seconds")[..] {
-        [] => return Err("for how many seconds? seconds=10 is usual".to_owned()),
-        [text] => text.parse().ok().filter(|seconds| (1..=SECONDS_MAX).contains(seconds)),
-        _ => None,
-    };
-    let Some(seconds) = seconds else {
-        return Err(format!("seconds must be one whole number from 1 to {SECONDS_MAX}"));
-    };
-    match &request.parameters("format")[..] {
-        [] => Ok((seconds, false)),
-        [format] if format == "svg" => Ok((seconds, false)),
-        [format] if format == "folded" => Ok((seconds, true)),
-        _ => Err("format is svg or folded".to_owned()),
     }
 }
 

@@ -77,9 +77,15 @@ async fn ask_accepting(
 ) -> (u16, &'static str, String) {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let accept = accept.iter().map(|one| (*one).to_owned()).collect();
-    let request = Request { method, path: path.to_owned(), query: query.to_owned(), accept };
+    let request = Request {
+        method,
+        path: path.to_owned(),
+        query: query.to_owned(),
+        accept,
+        accept_encoding: Vec::new(),
+    };
     let response = handler(request).await;
-    let body = String::from_utf8(response.body().to_vec()).unwrap();
+    let body = String::from_utf8_lossy(response.body()).into_owned();
     (response.status().as_u16(), response.content_type(), body)
 }
 
@@ -213,5 +219,62 @@ fn a_profile_is_bounded_and_asked_for_with_care() {
             assert!(body.contains(says) && body.contains("usage: GET"), "{query}: {body}");
         }
         assert_eq!(ask(&lab.admin, Method::POST, "/debug/flame?seconds=1").await.0, 405);
+    });
+}
+
+#[test]
+fn pprof_is_asked_for_as_ztunnels_is() {
+    with_lab(|lab| async move {
+        let get = async |target: &str| ask(&lab.admin, Method::GET, target).await;
+        for query in [
+            "?seconds=0",
+            "?seconds=301",
+            "?seconds=ten",
+            "?seconds=1&frequency=0",
+            "?seconds=1&frequency=1001",
+            "?seconds=1&seconds=1",
+        ] {
+            let (status, _, body) = get(&format!("/debug/pprof/profile{query}")).await;
+            assert_eq!(status, 400, "{query}");
+            assert!(body.contains("must be one whole number from 1 to"), "{query}: {body}");
+        }
+        let (status, _, body) = get("/debug/pprof/heap").await;
+        assert!(status == 500 && body.contains("no profile of the heap"), "{status} {body}");
+        //  query             status  says
+        let rows = [
+            ("", 200, "heap profiling active: false\n"),
+            ("?activate=false", 200, "heap profiling active: false\n"),
+            ("?activate=true", 500, "there is no profile of the heap"),
+            ("?activate=yes", 400, "activate is true or false"),
+        ];
+        for (query, want, says) in rows {
+            let (status, _, body) = get(&format!("/debug/pprof/heap/profiling{query}")).await;
+            assert!(status == want && body.starts_with(says), "{query}: {status} {body}");
+        }
+    });
+}
+
+#[test]
+fn answers_are_compressed_for_who_asks() {
+    with_lab(|lab| async move {
+        for (handler, path) in [(&lab.metrics, "/metrics"), (&lab.admin, "/config_dump")] {
+            let request = |encodings: &[&str]| Request {
+                method: Method::GET,
+                path: path.to_owned(),
+                query: String::new(),
+                accept: Vec::new(),
+                accept_encoding: encodings.iter().map(|one| (*one).to_owned()).collect(),
+            };
+            let plain = handler(request(&[])).await;
+            assert_eq!(plain.encoding(), None);
+            let zipped = handler(request(&["gzip, deflate"])).await;
+            if plain.body().len() >= 1024 {
+                assert_eq!(zipped.encoding(), Some("gzip"), "{path}");
+                assert!(zipped.body().starts_with(&[0x1f, 0x8b]));
+                assert!(zipped.body().len() < plain.body().len() / 2);
+            } else {
+                assert_eq!(zipped.encoding(), None, "not worth it");
+            }
+        }
     });
 }

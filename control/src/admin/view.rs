@@ -5,16 +5,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ringway_engine::Engine;
 use ringway_engine::telemetry::{Direction, Reporter};
+use ringway_engine::{Engine, OpenConnection};
 use serde_json::{Value, json};
 
-use super::config_dump::{DumpInput, VersionInfo, WorkloadState};
+use super::config_dump::{DumpInput, VersionInfo, WorkloadState, static_config};
 use super::readiness::Readiness;
 use crate::identity::IdentityStatus;
 use crate::telemetry::log::Log;
-use crate::telemetry::metrics::{Facts, Outcomes, ShardFacts};
+use crate::telemetry::metrics::{DiscoveryFacts, DnsFacts, Facts, Outcomes, ShardFacts};
 use crate::telemetry::process;
+
+/// Asked at each scrape, on another thread.
+pub type Teller<T> = Arc<dyn Fn() -> T + Send + Sync>;
 
 /// What the control thread keeps up to date.
 #[derive(Clone, Default)]
@@ -31,8 +34,14 @@ pub struct Seen {
     pub captures: (u64, u64),
     /// Reloads that were taken and refused.
     pub reloads: Outcomes,
+    /// Tells what came from a control plane.
+    pub discovery: Option<Teller<DiscoveryFacts>>,
+    /// Tells what the DNS proxy was asked.
+    pub dns: Option<Teller<Vec<DnsFacts>>>,
     /// The effective settings.
     pub config: Value,
+    /// What was read from a local file at the start, see [`static_config`](super::config_dump::static_config).
+    pub static_config: Value,
 }
 
 /// See the module. Lives on the control thread.
@@ -94,6 +103,8 @@ impl Captured {
             traffic: telemetry.series(),
             sockets_open: [Reporter::Source, Reporter::Destination]
                 .map(|reporter| telemetry.sockets_open(reporter)),
+            discovery: seen.discovery.map(|teller| teller()).unwrap_or_default(),
+            dns: seen.dns.map(|teller| teller()).unwrap_or_default(),
             istio_version: version.istio_version,
             workloads_active: active,
             workloads_pending: seen.workloads.len() - active,
@@ -132,12 +143,7 @@ impl Captured {
         let Self { engine, version, mut seen, .. } = self;
         for connection in engine.connections() {
             let Some(state) = seen.workloads.get_mut(&*connection.workload) else { continue };
-            let entry = json!({
-                "src": connection.source.to_string(),
-                "originalDst": connection.original_destination.to_string(),
-                "actualDst": connection.destination.to_string(),
-                "protocol": connection.carrier.as_str(),
-            });
+            let entry = described(&connection);
             match connection.direction {
                 Direction::Inbound => state.connections.inbound.push(entry),
                 Direction::Outbound => state.connections.outbound.push(entry),
@@ -148,7 +154,63 @@ impl Captured {
             identities: seen.identities,
             workload_state: seen.workloads,
             config: seen.config,
+            static_config: match seen.static_config {
+                Value::Null => static_config(None),
+                known => known,
+            },
             version,
+        }
+    }
+}
+
+/// One connection of a dump. What a client of ours had dialled is known; what a peer's had, its `forwarded` header says,
+/// which is not kept.
+fn described(connection: &OpenConnection) -> Value {
+    let original = match connection.direction {
+        Direction::Outbound => Some(connection.original_destination.to_string()),
+        Direction::Inbound => None,
+    };
+    json!({
+        "src": connection.source.to_string(),
+        "originalDst": original,
+        "actualDst": connection.destination.to_string(),
+        "protocol": connection.carrier.as_str(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use ringway_engine::Carrier;
+
+    use super::*;
+
+    #[test]
+    fn connections_are_told_as_istioctl_reads_them() {
+        let connection = |direction, carrier| OpenConnection {
+            workload: "c1//Pod/shop/web-0".into(),
+            direction,
+            source: "10.1.0.20:40000".parse().unwrap(),
+            original_destination: "10.2.0.1:80".parse().unwrap(),
+            destination: "[fd00::10]:8080".parse().unwrap(),
+            carrier,
+        };
+        //  direction            carrier               original              protocol
+        let rows = [
+            (Direction::Outbound, Carrier::DoubleHbone, json!("10.2.0.1:80"), "DOUBLEHBONE"),
+            (Direction::Outbound, Carrier::Hbone, json!("10.2.0.1:80"), "HBONE"),
+            (Direction::Outbound, Carrier::Tcp, json!("10.2.0.1:80"), "TCP"),
+            (Direction::Inbound, Carrier::Hbone, Value::Null, "HBONE"),
+            (Direction::Inbound, Carrier::Tcp, Value::Null, "TCP"),
+        ];
+        for (direction, carrier, original, protocol) in rows {
+            let told = described(&connection(direction, carrier));
+            let want = json!({
+                "src": "10.1.0.20:40000",
+                "originalDst": original,
+                "actualDst": "[fd00::10]:8080",
+                "protocol": protocol,
+            });
+            assert_eq!(told, want);
         }
     }
 }

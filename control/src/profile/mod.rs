@@ -9,12 +9,14 @@
 //! Only user space is seen; time inside a system call counts for the function that made it.
 
 mod flamegraph;
+mod pprof;
 mod sampler;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
-pub use self::sampler::{Recording, StartError};
+pub use self::pprof::Circumstances;
+pub use self::sampler::{INTERVAL, Recording, StartError};
 use self::sampler::{Samples, Stack};
 
 /// A profile is recorded for at most this long; more samples would find no room.
@@ -55,6 +57,12 @@ impl Profile {
             writeln!(text, "{stack} {count}").expect("a String takes everything");
         }
         text
+    }
+
+    /// The same for `go tool pprof` and what understands its format: an uncompressed protobuf message.
+    pub fn pprof(&self, circumstances: &Circumstances) -> Vec<u8> {
+        let stacks = self.stacks.iter().map(|(stack, count)| (stack.as_str(), *count));
+        pprof::encode(stacks, self.lost, circumstances)
     }
 
     /// A flamegraph that can be zoomed and searched in a browser.
@@ -131,8 +139,8 @@ mod tests {
     /// One test, since a process has one profiler.
     #[test]
     fn a_busy_thread_is_seen_by_name_and_function_once_at_a_time() {
-        let recording = Recording::start().unwrap();
-        assert_eq!(Recording::start().unwrap_err(), StartError::Busy);
+        let recording = Recording::start(INTERVAL).unwrap();
+        assert_eq!(Recording::start(INTERVAL).unwrap_err(), StartError::Busy);
         std::thread::Builder::new()
             .name("busy-bee".to_owned())
             .spawn(|| black_box(burn_the_midnight_oil(Duration::from_millis(800))))
@@ -151,10 +159,19 @@ mod tests {
         assert!(!folded.contains("sampler::handle"), "the profiler sees itself:\n{folded}");
         let svg = profile.svg("a test");
         assert!(svg.contains("busy-bee") && svg.contains("burn_the_midnight_oil"));
+        let circumstances = Circumstances {
+            began: std::time::SystemTime::now(),
+            took: Duration::from_millis(700),
+            cpu_time: Duration::from_millis(700),
+            interval: INTERVAL,
+        };
+        let pprof = profile.pprof(&circumstances);
+        let text = String::from_utf8_lossy(&pprof);
+        assert!(text.contains("busy-bee") && text.contains("burn_the_midnight_oil"));
 
         // A recording that is dropped makes room for the next, which knows nothing of the former.
-        drop(Recording::start().unwrap());
-        let nothing = Recording::start().unwrap().finish();
+        drop(Recording::start(INTERVAL).unwrap());
+        let nothing = Recording::start(INTERVAL).unwrap().finish();
         assert!(nothing.stacks().count() <= 5);
     }
 

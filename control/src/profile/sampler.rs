@@ -14,8 +14,9 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-/// CPU time between two samples. The kernel looks at its ticks, 1 to 4 ms apart.
-const INTERVAL: Duration = Duration::from_millis(5);
+/// CPU time between two samples, where nothing else is asked for. The kernel looks at its ticks, 1 to 4 ms apart, and
+/// takes no more than one sample at each.
+pub const INTERVAL: Duration = Duration::from_millis(5);
 
 /// Frames of one stack; of a deeper one the outermost are left out.
 const DEPTH_MAX: usize = 128;
@@ -59,11 +60,11 @@ impl std::error::Error for StartError {}
 pub struct Recording(());
 
 impl Recording {
-    /// Begins to take samples.
+    /// Begins to take a sample after each `interval` of CPU time.
     ///
     /// # Errors
     /// When a recording is under way, or the system refuses.
-    pub fn start() -> Result<Recording, StartError> {
+    pub fn start(interval: Duration) -> Result<Recording, StartError> {
         if TAKEN.swap(true, SeqCst) {
             return Err(StartError::Busy);
         }
@@ -75,7 +76,7 @@ impl Recording {
         WORDS[..used].iter().for_each(|word| word.store(0, SeqCst));
         LOST.store(0, SeqCst);
         SAMPLING.store(true, SeqCst);
-        set_timer(INTERVAL)?;
+        set_timer(interval)?;
         Ok(recording)
     }
 

@@ -357,6 +357,7 @@ impl Node {
             let info = WorkloadInfo {
                 name: workload.map_or(&*status.uid, |one| one.name()).to_owned(),
                 namespace: workload.map_or("", |one| one.namespace()).to_owned(),
+                trust_domain: workload.map_or("", |one| one.trust_domain()).to_owned(),
                 service_account: workload.map_or("", |one| one.service_account()).to_owned(),
             };
             if !status.up {

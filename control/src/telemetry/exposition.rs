@@ -22,6 +22,30 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// Values by size; scraped as `<name>_bucket`, `<name>_sum` and `<name>_count`.
+    Histogram,
+}
+
+impl Kind {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// Values by size.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Histogram {
+    /// The upper end of each class, growing, and how many values were in it and in no smaller one.
+    pub classes: Vec<(f64, u64)>,
+    /// How many were larger than all.
+    pub larger: u64,
+    /// Their sum.
+    pub sum: f64,
 }
 
 /// One metric: the row its documentation is made from.
@@ -44,7 +68,7 @@ impl Metric {
     pub fn sample_name(&self) -> String {
         match self.kind {
             Kind::Counter => format!("{}_total", self.name),
-            Kind::Gauge => self.name.to_owned(),
+            Kind::Gauge | Kind::Histogram => self.name.to_owned(),
         }
     }
 }
@@ -109,10 +133,7 @@ impl Exposition {
             TextFormat::OpenMetrics => metric.name,
             TextFormat::Prometheus => &sample_name,
         };
-        let kind = match metric.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-        };
+        let kind = metric.kind.as_str();
         let _ = writeln!(self.text, "# HELP {name} {}", metric.help);
         let _ = writeln!(self.text, "# TYPE {name} {kind}");
         if let (TextFormat::OpenMetrics, Some(unit)) = (self.format, metric.unit) {
@@ -134,9 +155,36 @@ impl Family<'_> {
     /// Writes one sample; `values` are the values of the metric's labels, in their order. Where fewer are given, the
     /// last labels are left out.
     pub fn sample<'v>(&mut self, values: impl IntoIterator<Item = &'v str>, value: impl Display) {
+        self.line("", values, None, value);
+    }
+
+    /// Writes the samples of a histogram.
+    pub fn histogram(&mut self, values: &[&str], histogram: &Histogram) {
+        let mut count = 0;
+        for (end, within) in &histogram.classes {
+            count += within;
+            // `1.0`, not `1`: the format wants the ends of classes to look the same everywhere.
+            let end = format!("{end:?}");
+            self.line("_bucket", values.iter().copied(), Some(&end), count);
+        }
+        count += histogram.larger;
+        self.line("_bucket", values.iter().copied(), Some("+Inf"), count);
+        self.line("_sum", values.iter().copied(), None, histogram.sum);
+        self.line("_count", values.iter().copied(), None, count);
+    }
+
+    fn line<'v>(
+        &mut self,
+        suffix: &str,
+        values: impl IntoIterator<Item = &'v str>,
+        end: Option<&'v str>,
+        value: impl Display,
+    ) {
         self.text.push_str(&self.sample_name);
+        self.text.push_str(suffix);
         let mut separator = '{';
-        for (label, value) in self.labels.iter().zip(values) {
+        let labels = self.labels.iter().copied().zip(values);
+        for (label, value) in labels.chain(end.map(|end| ("le", end))) {
             self.text.push(separator);
             self.text.push_str(label);
             self.text.push_str("=\"");

@@ -3,14 +3,15 @@
 use std::time::SystemTime;
 
 use ringway_engine::snapshot::{
-    GatewayDestination, Interner, LoadBalancer, LoadBalancerMode, NamespacedHostname,
-    NetworkAddress, PortMapping, ServicePort, TunnelProtocol, WorkloadDescription,
+    GatewayAddress, GatewayDestination, Interner, LoadBalancer, LoadBalancerMode, Membership,
+    NamespacedHostname, NetworkAddress, PortMapping, Service, ServicePort, TunnelProtocol,
+    WorkloadDescription,
 };
 use ringway_protocols::identity::Identity;
-use ringway_protocols::tls::Options;
+use ringway_protocols::tls::{Credentials, Options};
 
 use super::*;
-use crate::identity::{CaOptions, EmbeddedCa};
+use crate::identity::{CaOptions, EmbeddedCa, certificate};
 use crate::source::{self, Source};
 
 fn name(host: &str) -> NamespacedHostname {
@@ -56,6 +57,7 @@ fn dump(identities: Vec<IdentityStatus>) -> Value {
     let info = WorkloadInfo {
         name: "web-1".to_owned(),
         namespace: "shop".to_owned(),
+        trust_domain: "cluster.local".to_owned(),
         service_account: "web".to_owned(),
     };
     let connections = Connections::default();
@@ -65,6 +67,7 @@ fn dump(identities: Vec<IdentityStatus>) -> Value {
         identities,
         workload_state: [("c1//Pod/shop/web-1".to_owned(), state)].into(),
         config: serde_json::json!({"reactor": "auto"}),
+        static_config: static_config(None),
         version: VersionInfo {
             version: "0.1.0".to_owned(),
             git_revision: "unknown".to_owned(),

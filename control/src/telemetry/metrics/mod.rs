@@ -3,6 +3,7 @@
 //! Names of Istio's are Istio's, so that its boards and tools work unchanged; what is ours begins with `ringway_`.
 //! `docs/metrics.md` is the table in prose, and a test keeps it so.
 
+mod sources;
 mod table;
 
 use std::sync::Arc;
@@ -14,10 +15,13 @@ use ringway_engine::telemetry::{PeerLabels, Reporter, TrafficLabels, TrafficTota
 
 pub use self::table::{METRICS, documentation};
 
-use super::exposition::{Exposition, Family, Metric, TextFormat};
+use super::exposition::{Exposition, Family, Histogram, Metric, TextFormat};
 
 /// The value of a label that is not known.
 const UNKNOWN: &str = "unknown";
+
+/// The flag of connections that ended because a certificate was revoked.
+const REVOKED: &str = "CERT_REVOKED";
 
 /// Everything an answer is made of, gathered at one moment.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +30,10 @@ pub struct Facts {
     pub traffic: Vec<(Arc<TrafficLabels>, TrafficTotals)>,
     /// Accepted sockets open as source and as destination.
     pub sockets_open: [i64; 2],
+    /// What came from a control plane, if there is one.
+    pub discovery: DiscoveryFacts,
+    /// What the DNS proxy was asked, if there is one.
+    pub dns: Vec<DnsFacts>,
     /// Istio's version.
     pub istio_version: String,
     /// Workloads that are captured.
@@ -72,6 +80,43 @@ pub struct Facts {
     pub records_lost: u64,
     /// Log lines lost.
     pub log_lines_lost: u64,
+}
+
+/// What came from the control plane.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DiscoveryFacts {
+    /// Streams that ended, by why.
+    pub terminations: Vec<(&'static str, u64)>,
+    /// Messages and their bytes, by the URL of their type.
+    pub messages: Vec<(String, u64, u64)>,
+}
+
+/// What the DNS proxy was asked under one set of labels.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DnsFacts {
+    /// `a`, `aaaa`, …
+    pub query_type: String,
+    /// `udp` or `tcp`.
+    pub protocol: &'static str,
+    /// Who asked, as its canonical service.
+    pub canonical_service: Arc<str>,
+    /// The revision of that.
+    pub canonical_revision: Arc<str>,
+    /// Questions.
+    pub requests: u64,
+    /// Of those, asked further.
+    pub upstream_requests: u64,
+    /// Of those, without an answer.
+    pub upstream_failures: u64,
+    /// How long asking further took, in seconds.
+    pub upstream_seconds: Histogram,
+}
+
+impl DnsFacts {
+    fn labels(&self) -> [&str; 4] {
+        let Self { query_type, protocol, canonical_service, canonical_revision, .. } = self;
+        [known(query_type), known(protocol), known(canonical_service), known(canonical_revision)]
+    }
 }
 
 /// How often something went well and did not.
@@ -170,6 +215,44 @@ fn render_metric(
                 family.sample([reporter.as_str()], facts.sockets_open[reporter as usize]);
             }
         }
+        "istio_crl_policy_rejections" => {
+            for reporter in [Reporter::Source, Reporter::Destination] {
+                let of = |labels: &TrafficLabels| {
+                    labels.reporter == reporter && labels.response_flags == REVOKED
+                };
+                let closed = traffic.iter().filter(|(labels, _)| of(labels));
+                family.sample([reporter.as_str()], closed.map(|(_, one)| one.closed).sum::<u64>());
+            }
+        }
+        "istio_dns_requests" => by_question(&mut family, facts, |one| one.requests),
+        "istio_dns_upstream_requests" => {
+            by_question(&mut family, facts, |one| one.upstream_requests);
+        }
+        "istio_dns_upstream_failures" => {
+            by_question(&mut family, facts, |one| one.upstream_failures);
+        }
+        "istio_dns_upstream_request_duration_seconds" => {
+            for one in facts.dns.iter().filter(|one| one.upstream_requests > 0) {
+                family.histogram(&one.labels(), &one.upstream_seconds);
+            }
+        }
+        "istio_xds_connection_terminations" => {
+            for (reason, times) in &facts.discovery.terminations {
+                family.sample([*reason], times);
+            }
+        }
+        "istio_xds_message" => {
+            for (url, messages, _) in &facts.discovery.messages {
+                family.sample([url.as_str()], messages);
+            }
+        }
+        "istio_xds_message_bytes" => {
+            for (url, _, bytes) in &facts.discovery.messages {
+                family.sample([url.as_str()], bytes);
+            }
+        }
+        "tokio_num_workers" => family.sample([], facts.shards.len()),
+        "tokio_worker_park_count" => by_shard(&mut family, facts, |shard| shard.waits),
         "istio_build" => family.sample(["ztunnel", known(&facts.istio_version)], 1),
         "workload_manager_active_proxy_count" => family.sample([], facts.workloads_active),
         "workload_manager_pending_proxy_count" => family.sample([], facts.workloads_pending),
@@ -240,6 +323,12 @@ fn render_metric(
     }
 }
 
+fn by_question(family: &mut Family<'_>, facts: &Facts, value: fn(&DnsFacts) -> u64) {
+    for one in &facts.dns {
+        family.sample(one.labels(), value(one));
+    }
+}
+
 fn by_shard(family: &mut Family<'_>, facts: &Facts, value: fn(&ShardFacts) -> u64) {
     for (shard, counted) in facts.shards.iter().enumerate() {
         family.sample([shard.to_string().as_str()], value(counted));
@@ -283,3 +372,5 @@ fn unix_seconds(moment: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod validity;

@@ -15,7 +15,7 @@ const fn row(
     Metric { name, kind, unit, help, labels }
 }
 
-use Kind::{Counter, Gauge};
+use Kind::{Counter, Gauge, Histogram};
 
 /// The table. The answer to a scrape has its order.
 pub const METRICS: &[Metric] = &[
@@ -68,6 +68,50 @@ pub const METRICS: &[Metric] = &[
         &["component", "tag"],
         "1; Istio's version as its tools ask for it.",
     ),
+    row(
+        "istio_crl_policy_rejections",
+        Counter,
+        None,
+        &["reporter"],
+        "Connections that ended because a certificate of their peer was revoked.",
+    ),
+    row("istio_dns_requests", Counter, None, DNS_LABELS, "Questions to the DNS proxy."),
+    row(
+        "istio_dns_upstream_requests",
+        Counter,
+        None,
+        DNS_LABELS,
+        "Of those, questions that were asked further.",
+    ),
+    row(
+        "istio_dns_upstream_failures",
+        Counter,
+        None,
+        DNS_LABELS,
+        "Of those, questions that got no answer.",
+    ),
+    row(
+        "istio_dns_upstream_request_duration_seconds",
+        Histogram,
+        Some("seconds"),
+        DNS_LABELS,
+        "How long asking further took.",
+    ),
+    row(
+        "istio_xds_connection_terminations",
+        Counter,
+        None,
+        &["reason"],
+        "Streams from the control plane that ended: `ConnectionError`, `Error`, `Reconnect`, `Complete`.",
+    ),
+    row("istio_xds_message", Counter, None, &["url"], "Messages of the control plane, by type."),
+    row(
+        "istio_xds_message_bytes",
+        Counter,
+        Some("bytes"),
+        &["url"],
+        "What these messages carried, by type.",
+    ),
     row("workload_manager_active_proxy_count", Gauge, None, &[], "Workloads that are captured."),
     row(
         "workload_manager_pending_proxy_count",
@@ -89,6 +133,14 @@ pub const METRICS: &[Metric] = &[
         None,
         &[],
         "Captures of a workload that ended.",
+    ),
+    row("tokio_num_workers", Gauge, None, &[], "Threads that carry connections: shards."),
+    row(
+        "tokio_worker_park_count",
+        Counter,
+        None,
+        &["worker"],
+        "Waits of a shard, the same as `ringway_shard_waits_total`.",
     ),
     row("process_open_fds", Gauge, None, &[], "Descriptors that are open."),
     row("process_max_fds", Gauge, None, &[], "Descriptors that may be open."),
@@ -233,6 +285,29 @@ pub const METRICS: &[Metric] = &[
     ),
 ];
 
+/// The labels of the `istio_dns_*` families.
+const DNS_LABELS: &[&str] = &[
+    "request_query_type",
+    "request_protocol",
+    "source_canonical_service",
+    "source_canonical_revision",
+];
+
+/// What ztunnel tells and we do not, and why.
+const ABSENT: &[(&str, &str)] = &[
+    (
+        "istio_crl_untracked_connections_total",
+        "every open tunnel is held against the lists again, so none is untracked",
+    ),
+    ("tokio_global_queue_depth", "shards share no queue"),
+    ("tokio_num_alive_tasks", "a task is a connection here: `istio_tcp_sockets_open`"),
+    (
+        "tokio_worker_total_busy_duration_seconds_total",
+        "`process_cpu_seconds_total`; a shard takes no time to look at the clock",
+    ),
+    ("tokio_worker_park_unpark_count_total", "twice `tokio_worker_park_count_total`"),
+];
+
 /// The labels of the `istio_tcp_*` family; the last four only where a side's workload is known.
 pub(super) const TRAFFIC_LABELS: &[&str] = &[
     "reporter",
@@ -269,7 +344,7 @@ pub fn documentation() -> String {
     let mut text = String::from(
         "# Metrics\n\n\
          Scraped at `:15020/metrics` (also `/stats/prometheus`): OpenMetrics 1.0 to who asks for it, else the\n\
-         Prometheus text format. This page is made from the table in `control/src/telemetry/metrics/table.rs`.\n\n\
+         Prometheus text format; gzip or deflate to who asks for it. This page is made from the table in `control/src/telemetry/metrics/table.rs`.\n\n\
          | name | type | labels | meaning |\n|---|---|---|---|\n",
     );
     for metric in METRICS {
@@ -278,16 +353,17 @@ pub fn documentation() -> String {
         } else {
             metric.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ")
         };
-        let kind = match metric.kind {
-            Counter => "counter",
-            Gauge => "gauge",
-        };
+        let kind = metric.kind.as_str();
         let (name, help) = (metric.sample_name(), metric.help);
         let _ = writeln!(text, "| `{name}` | {kind} | {labels} | {help} |");
     }
     text.push_str("\n## Traffic labels\n\nIn their order; `unknown` where nothing is known. The last four are there only where the workload of\nat least one side is known.\n\n");
     for label in TRAFFIC_LABELS {
         let _ = writeln!(text, "* `{label}`");
+    }
+    text.push_str("\n## Told by ztunnel and not here\n\n| name | why |\n|---|---|\n");
+    for (name, why) in ABSENT {
+        let _ = writeln!(text, "| `{name}` | {why} |");
     }
     text
 }

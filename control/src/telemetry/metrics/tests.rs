@@ -45,17 +45,37 @@ fn unknown() -> Arc<TrafficLabels> {
     })
 }
 
-fn facts() -> Facts {
+pub(super) fn facts() -> Facts {
     let opened =
         TrafficTotals { opened: 3, closed: 1, failed: 0, received_bytes: 84, sent_bytes: 358 };
     let denied = TrafficTotals { closed: 2, failed: 2, ..TrafficTotals::default() };
+    let revoked = TrafficTotals { closed: 1, failed: 1, ..TrafficTotals::default() };
     Facts {
         traffic: vec![
             (unknown(), TrafficTotals { opened: 1, ..TrafficTotals::default() }),
             (labels("DENY"), denied),
+            (labels("CERT_REVOKED"), revoked),
             (labels("-"), opened),
         ],
         sockets_open: [2, 1],
+        discovery: DiscoveryFacts {
+            terminations: vec![("ConnectionError", 2), ("Reconnect", 1)],
+            messages: vec![("type.googleapis.com/istio.workload.Address".to_owned(), 3, 1200)],
+        },
+        dns: vec![DnsFacts {
+            query_type: "a".to_owned(),
+            protocol: "udp",
+            canonical_service: "client-service".into(),
+            canonical_revision: Arc::default(),
+            requests: 5,
+            upstream_requests: 3,
+            upstream_failures: 1,
+            upstream_seconds: Histogram {
+                classes: vec![(0.0005, 1), (0.001, 0), (0.01, 1), (0.1, 0), (1.0, 0), (5.0, 0)],
+                larger: 1,
+                sum: 5.503,
+            },
+        }],
         workloads_active: 1,
         captures_started: 1,
         limits_reached: vec![LimitReached {
