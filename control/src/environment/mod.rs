@@ -30,14 +30,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use self::node::NodeDescription;
-pub use self::page::documentation;
-pub use self::read::{Environment, MESH_FILE};
-pub use self::reader::{Mistake, Origin, Setting};
-pub use self::threads::WorkerThreads;
-
 use ringway_engine::TunnelOptions;
 use ringway_engine::runtime::Keepalive;
+use serde_json::{Map, Value, json};
 
 use crate::grpc::Endpoint;
 use crate::run::WorkloadName;
@@ -45,6 +40,12 @@ use crate::source::{
     Cores, Hardening, Listen, LogConfig, Mode, NodeConfig, OriginalSource, Reactor, Redirect,
     Source,
 };
+
+pub use self::node::NodeDescription;
+pub use self::page::documentation;
+pub use self::read::{Environment, MESH_FILE};
+pub use self::reader::{Mistake, Origin, Setting};
+pub use self::threads::WorkerThreads;
 
 /// Everything a process in ztunnel's place is told.
 #[derive(Clone, Debug)]
@@ -174,6 +175,17 @@ impl ZtunnelConfig {
             log: self.log.clone(),
             ..NodeConfig::default()
         }
+    }
+}
+
+impl ZtunnelConfig {
+    /// Every setting with its value and origin, for `--print-config` and the configuration dump. One key around them
+    /// keeps apart from ztunnel's own names, which some tools expect to have other types.
+    pub fn dump(&self) -> Value {
+        let settings = self.settings.iter().map(|Setting { name, value, origin }| {
+            (name.clone(), json!({"value": value, "origin": origin.to_string()}))
+        });
+        json!({"settings": settings.collect::<Map<_, _>>()})
     }
 }
 
