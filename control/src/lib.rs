@@ -1,6 +1,8 @@
 //! Learns about the world, compiles it into one immutable snapshot, issues certificates, and tells what the engine did.
 
 pub mod admin;
+#[cfg(test)]
+mod deploy;
 pub mod environment;
 pub mod grpc;
 pub mod handover;

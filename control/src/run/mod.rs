@@ -31,6 +31,9 @@ mod start;
 
 mod systemd;
 
+#[cfg(test)]
+pub(crate) use self::hardening::names_of_capabilities;
+
 pub use self::error::RunError;
 pub use self::options::{OverrideError, Overrides, RunOptions, STATE_DIRECTORY, WorkloadName};
 

@@ -52,6 +52,12 @@ impl Keep {
         }
         Self(set)
     }
+
+    /// The set itself.
+    #[cfg(test)]
+    pub(super) fn set(self) -> CapabilitySet {
+        self.0
+    }
 }
 
 /// What is kept of what this process has.

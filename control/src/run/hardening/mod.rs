@@ -44,6 +44,12 @@ pub(super) struct Places {
     pub(super) written: Vec<PathBuf>,
 }
 
+/// What a node of this configuration keeps in any case, by name.
+#[cfg(test)]
+pub(crate) fn names_of_capabilities(node: &NodeConfig) -> std::collections::BTreeSet<String> {
+    capabilities::names(Keep::of(node).set()).split('+').map(str::to_owned).collect()
+}
+
 /// Gives up what `node` does not need. Call it while there is one thread. A filter of system calls that was inherited is
 /// not put in again.
 ///
