@@ -164,7 +164,8 @@ async fn accept(
     if let Some(announced) = target.proxy_protocol {
         let mut header = Vec::new();
         let identity = peer.identity.as_deref().map(ToString::to_string);
-        proxy_protocol::encode(peer.address, announced, identity.as_deref(), &mut header);
+        let service = target.announced_service.as_deref().map(Service::hostname);
+        proxy_protocol::encode(peer.address, announced, identity.as_deref(), service, &mut header);
         write_all(&application, &header)
             .await
             .map_err(|error| CloseReason::DialFailed(error.kind()))?;

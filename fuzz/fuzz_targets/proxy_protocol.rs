@@ -12,11 +12,13 @@ fuzz_target!(|input: (bool, &[u8])| {
     assert!(length <= bytes.len());
     assert_eq!(parse(&bytes[..length - 1]), Ok(None), "a part is not a header yet");
     let Some(addresses) = header.addresses else { return };
-    if header.identity.as_ref().is_some_and(|identity| identity.len() > 2048) {
+    let is_longer = |text: &Option<Box<str>>, most| text.as_ref().is_some_and(|text| text.len() > most);
+    if is_longer(&header.identity, 2048) || is_longer(&header.service, 253) {
         return;
     }
     let mut again = Vec::new();
-    encode(addresses.source, addresses.destination, header.identity.as_deref(), &mut again);
+    let (identity, service) = (header.identity.as_deref(), header.service.as_deref());
+    encode(addresses.source, addresses.destination, identity, service, &mut again);
     let (read, _) = parse(&again).expect("what we write is a header").expect("and a whole one");
     let canonical = |address: std::net::SocketAddr| (address.ip().to_canonical(), address.port());
     let ends = |header: &Header| {
@@ -26,5 +28,5 @@ fuzz_target!(|input: (bool, &[u8])| {
     if ends(&read).is_some() {
         assert_eq!(ends(&read), ends(&header));
     }
-    assert_eq!(read.identity, header.identity);
+    assert_eq!((read.identity, read.service), (header.identity, header.service));
 });

@@ -1,8 +1,9 @@
 //! The PROXY protocol, version 2: one header before the first byte that tells an application whose
 //! connection it is.
 //!
-//! Written to applications that ask for it, with the client's SPIFFE identity as TLV 0xD0. The
-//! reader is for tests: nothing we receive begins with such a header.
+//! Written to applications that ask for it, with the client's SPIFFE identity as TLV 0xD0 and the hostname
+//! of the service that it called as TLV 0xD1. The reader is for tests: nothing we receive begins with such
+//! a header.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,10 +22,14 @@ const STREAM_IPV6: u8 = 0x21;
 const STREAM_UNSPECIFIED: u8 = 0x01;
 /// The type of the TLV that holds the source's SPIFFE identity, as a URI.
 pub const TLV_IDENTITY: u8 = 0xd0;
+/// The type of the TLV that holds the hostname of the service that was called.
+pub const TLV_SERVICE: u8 = 0xd1;
 /// No header of ours is near this, and no reader should wait for more.
 pub const HEADER_BYTES_MAX: usize = 4096;
 /// A SPIFFE id has at most 2048 bytes; what is longer is none and is left out.
 const IDENTITY_BYTES_MAX: usize = 2048;
+/// A hostname has at most 253; what is longer is none and is left out.
+const SERVICE_BYTES_MAX: usize = 253;
 
 /// What a header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +38,8 @@ pub struct Header {
     pub addresses: Option<Addresses>,
     /// The identity of the source, as a URI.
     pub identity: Option<Box<str>>,
+    /// The hostname of the service that was called.
+    pub service: Option<Box<str>>,
 }
 
 /// The two ends of a connection.
@@ -49,6 +56,7 @@ pub fn encode(
     source: SocketAddr,
     destination: SocketAddr,
     identity: Option<&str>,
+    service: Option<&str>,
     out: &mut Vec<u8>,
 ) {
     out.extend_from_slice(SIGNATURE);
@@ -72,10 +80,14 @@ pub fn encode(
         out.extend_from_slice(&source.port().to_be_bytes());
         out.extend_from_slice(&destination.port().to_be_bytes());
     }
-    if let Some(identity) = identity.filter(|identity| identity.len() <= IDENTITY_BYTES_MAX) {
-        out.push(TLV_IDENTITY);
-        out.extend_from_slice(&(identity.len() as u16).to_be_bytes());
-        out.extend_from_slice(identity.as_bytes());
+    let tlvs =
+        [(TLV_IDENTITY, identity, IDENTITY_BYTES_MAX), (TLV_SERVICE, service, SERVICE_BYTES_MAX)];
+    for (kind, value, bytes_max) in tlvs {
+        if let Some(value) = value.filter(|value| value.len() <= bytes_max) {
+            out.push(kind);
+            out.extend_from_slice(&(value.len() as u16).to_be_bytes());
+            out.extend_from_slice(value.as_bytes());
+        }
     }
     let length = (out.len() - family_at - 3) as u16;
     out[family_at + 1..family_at + 3].copy_from_slice(&length.to_be_bytes());
@@ -105,10 +117,8 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Header, usize)>, Error> {
     }
     let Some(body) = rest.get(..length) else { return Ok(None) };
     let (addresses, tlvs) = parse_addresses(family, body)?;
-    let header = Header {
-        addresses: addresses.filter(|_| command == PROXY),
-        identity: parse_identity(tlvs)?,
-    };
+    let (identity, service) = parse_tlvs(tlvs)?;
+    let header = Header { addresses: addresses.filter(|_| command == PROXY), identity, service };
     Ok(Some((header, FIXED_BYTES + length)))
 }
 
@@ -127,6 +137,8 @@ pub enum Error {
     LengthMismatch,
     /// The identity is given twice, or is not ASCII.
     IdentityInvalid,
+    /// The service is given twice, or is not ASCII.
+    ServiceInvalid,
 }
 
 impl fmt::Display for Error {
@@ -138,6 +150,7 @@ impl fmt::Display for Error {
             Self::TooLong => "the PROXY header is too long",
             Self::LengthMismatch => "the PROXY header's parts do not fit its length",
             Self::IdentityInvalid => "the PROXY header's identity is invalid",
+            Self::ServiceInvalid => "the PROXY header's service is invalid",
         })
     }
 }
@@ -168,21 +181,27 @@ fn parse_addresses(family: u8, body: &[u8]) -> Result<(Option<Addresses>, &[u8])
     Ok((Some(Addresses { source, destination }), rest))
 }
 
-fn parse_identity(mut tlvs: &[u8]) -> Result<Option<Box<str>>, Error> {
-    let mut identity = None;
+/// The identity and the service.
+type Tlvs = (Option<Box<str>>, Option<Box<str>>);
+
+fn parse_tlvs(mut tlvs: &[u8]) -> Result<Tlvs, Error> {
+    let (mut identity, mut service) = (None, None);
     while !tlvs.is_empty() {
         let (&[kind, high, low], rest) = tlvs.split_first_chunk().ok_or(Error::LengthMismatch)?;
         let length = usize::from(u16::from_be_bytes([high, low]));
         let (value, rest) = rest.split_at_checked(length).ok_or(Error::LengthMismatch)?;
         tlvs = rest;
-        if kind == TLV_IDENTITY {
-            let text = std::str::from_utf8(value).ok().filter(|text| text.is_ascii());
-            if identity.replace(text.ok_or(Error::IdentityInvalid)?.into()).is_some() {
-                return Err(Error::IdentityInvalid);
-            }
+        let (kept, invalid) = match kind {
+            TLV_IDENTITY => (&mut identity, Error::IdentityInvalid),
+            TLV_SERVICE => (&mut service, Error::ServiceInvalid),
+            _ => continue,
+        };
+        let text = std::str::from_utf8(value).ok().filter(|text| text.is_ascii()).ok_or(invalid)?;
+        if kept.replace(text.into()).is_some() {
+            return Err(invalid);
         }
     }
-    Ok(identity)
+    Ok((identity, service))
 }
 
 #[cfg(test)]
@@ -193,7 +212,7 @@ mod tests {
 
     fn header(source: &str, destination: &str, identity: Option<&str>) -> Vec<u8> {
         let mut out = Vec::new();
-        encode(source.parse().unwrap(), destination.parse().unwrap(), identity, &mut out);
+        encode(source.parse().unwrap(), destination.parse().unwrap(), identity, None, &mut out);
         out
     }
 
@@ -206,6 +225,12 @@ mod tests {
         want.extend_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2, 0x12, 0x34, 0, 80, 0xd0, 0, 21]);
         want.extend_from_slice(identity.as_bytes());
         assert_eq!(got, want);
+
+        let mut got = Vec::new();
+        let ends = ("10.0.0.1:4660".parse().unwrap(), "10.0.0.2:80".parse().unwrap());
+        encode(ends.0, ends.1, None, Some("web.example"), &mut got);
+        assert_eq!(got[14..16], [0, 12 + 3 + 11]);
+        assert_eq!(got[28..], *b"\xd1\0\x0bweb.example");
 
         let got = header("[2001:db8::1]:1", "[2001:db8::2]:2", None);
         assert_eq!(got[12..16], [0x21, 0x21, 0, 36]);
@@ -257,7 +282,7 @@ mod tests {
     fn a_local_header_has_no_addresses() {
         let mut bytes = header("10.0.0.1:1", "10.0.0.2:2", None);
         bytes[12] = LOCAL;
-        let header = Header { addresses: None, identity: None };
+        let header = Header { addresses: None, identity: None, service: None };
         assert_eq!(parse(&bytes), Ok(Some((header, bytes.len()))));
     }
 
@@ -265,11 +290,12 @@ mod tests {
         #[test]
         fn what_is_written_is_read(
             source in any::<(IpAddr, u16)>(), destination in any::<(IpAddr, u16)>(),
-            identity in proptest::option::of("spiffe://[ -~]{0,40}"), rest in any::<Vec<u8>>(),
+            identity in proptest::option::of("spiffe://[ -~]{0,40}"),
+            service in proptest::option::of("[a-z.]{0,60}"), rest in any::<Vec<u8>>(),
         ) {
             let (source, destination) = (SocketAddr::from(source), SocketAddr::from(destination));
             let mut bytes = Vec::new();
-            encode(source, destination, identity.as_deref(), &mut bytes);
+            encode(source, destination, identity.as_deref(), service.as_deref(), &mut bytes);
             for cut in 0..bytes.len() {
                 prop_assert_eq!(parse(&bytes[..cut]), Ok(None), "a part is not a header yet");
             }
@@ -280,7 +306,8 @@ mod tests {
             let (source, destination) = (canonical(source), canonical(destination));
             let one_family = source.is_ipv4() == destination.is_ipv4();
             let addresses = one_family.then_some(Addresses { source, destination });
-            let header = Header { addresses, identity: identity.map(Into::into) };
+            let (identity, service) = (identity.map(Into::into), service.map(Into::into));
+            let header = Header { addresses, identity, service };
             prop_assert_eq!(parse(&bytes), Ok(Some((header, length))));
         }
 

@@ -21,6 +21,8 @@ pub struct InboundTarget {
     pub destination: SocketAddr,
     /// The destination to announce in a PROXY protocol header before the first byte, if there is to be one.
     pub proxy_protocol: Option<SocketAddr>,
+    /// The service to announce with it: the one whose name or address the client asked for.
+    pub announced_service: Option<Arc<Service>>,
     /// The service the client named, when it named one. See [`inbound_service`] otherwise.
     pub destination_service: Option<Arc<Service>>,
 }
@@ -60,12 +62,16 @@ pub fn inbound_tunnel(
     let writes_header =
         tunnel.is_some_and(|tunnel| tunnel.protocol == ApplicationTunnelProtocol::Proxy);
     let over_loopback = writes_header && snapshot.settings().application_tunnel_over_loopback;
+    let announced_service = writes_header
+        .then(|| service.or_else(|| service_at(snapshot, local, announced.ip())).cloned())
+        .flatten();
     let dialled = if over_loopback { loopback_like(local_address) } else { local_address };
     Ok(InboundTarget {
         address: SocketAddr::new(dialled, port),
         as_client: !over_loopback,
         destination: SocketAddr::new(local_address, port),
         proxy_protocol: writes_header.then_some(announced),
+        announced_service,
         destination_service: service.cloned(),
     })
 }
@@ -89,8 +95,21 @@ pub fn inbound_plaintext(
         as_client: true,
         destination,
         proxy_protocol: None,
+        announced_service: None,
         destination_service: inbound_service(snapshot, local, destination.port(), None).cloned(),
     })
+}
+
+/// The service that has this address, if no workload does.
+fn service_at<'a>(
+    snapshot: &'a Snapshot,
+    local: &Workload,
+    address: IpAddr,
+) -> Option<&'a Arc<Service>> {
+    match snapshot.workload_by_address(local.network(), address) {
+        Some(_) => None,
+        None => snapshot.service_by_vip(local.network(), address, local.namespace()),
+    }
 }
 
 /// The service that a client of `local` most likely meant, for telemetry: the one it says it called, if

@@ -156,6 +156,7 @@ async fn pass_on(networks: Rc<Networks>) {
                     Ok(Some((header, length))) => {
                         let client = identity("client").to_string();
                         assert_eq!(header.identity.as_deref(), Some(&*client));
+                        assert_eq!(header.service.as_deref(), Some("web.example"));
                         break length;
                     }
                     Ok(None) => {}

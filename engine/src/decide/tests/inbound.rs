@@ -22,6 +22,9 @@ fn tell(result: Result<InboundTarget, Refusal>) -> String {
     if let Some(announced) = target.proxy_protocol {
         told += &format!(" | announcing {announced}");
     }
+    if let Some(service) = target.announced_service {
+        told += &format!(" as {}", service.hostname());
+    }
     if let Some(service) = target.destination_service {
         told += &format!(" | {}", service.id);
     }
@@ -289,7 +292,7 @@ fn application_tunnels() {
             [service("web", "fd00:2::1 10.2.0.1")],
             "web.example:80",
             "dial 127.0.0.1:15088 | 10.1.0.1:15088 | as ourselves | announcing 10.2.0.1:80 \
-             | shop/web.example",
+             as web.example | shop/web.example",
         ),
         row(
             "a service without any address is announced at the pod's",
@@ -297,7 +300,22 @@ fn application_tunnels() {
             [service("web", "")],
             "web.example:80",
             "dial 127.0.0.1:15088 | 10.1.0.1:15088 | as ourselves | announcing 10.1.0.1:80 \
-             | shop/web.example",
+             as web.example | shop/web.example",
+        ),
+        row(
+            "an address that is a service's is announced with its name",
+            [web().with(tunnel(Proxy, Some(15088)))],
+            [service("books", "10.2.0.7")],
+            "10.2.0.7:80",
+            "dial 127.0.0.1:15088 | 10.1.0.1:15088 | as ourselves | announcing 10.2.0.7:80 \
+             as books.example",
+        ),
+        row(
+            "an address that a workload has is not",
+            [web().with(tunnel(Proxy, Some(15088))), pod("back-1", "10.1.0.2")],
+            [service("books", "10.1.0.2")],
+            "10.1.0.2:80",
+            "dial 127.0.0.1:15088 | 10.1.0.1:15088 | as ourselves | announcing 10.1.0.2:80",
         ),
         row(
             "the tunnel's own port may be one of ours, the one asked for may not",
