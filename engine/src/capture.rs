@@ -30,6 +30,7 @@ use crate::{
     },
     shard::{Command, Shard},
     snapshot::WorkloadKey,
+    socks5,
     tries::Unreachable,
     tunnel::{Pool, Tunnel},
 };
@@ -104,11 +105,8 @@ pub(crate) fn enroll(
     workload: WorkloadKey,
     namespace: NetNamespace,
 ) -> Result<Rc<Pod>, EnrollError> {
-    let bound = Way::ALL.map(|way| listen(shard, &namespace, way));
-    let mut listeners = Vec::with_capacity(bound.len());
-    for listener in bound {
-        listeners.push(listener?);
-    }
+    let bound = shard.config.ways().map(|way| listen(shard, &namespace, way));
+    let listeners = bound.collect::<Result<Vec<_>, _>>()?;
     let all_transparent = listeners.iter().all(|listening| listening.listener.is_transparent());
     let pod = Pod::new(shard, uid, workload, namespace, all_transparent, listeners);
     pod.begin_accepting(shard);
@@ -144,7 +142,8 @@ pub(crate) fn take_over(
 ) {
     // Withdrawn meanwhile: dropping the socket closes the connection.
     let Some(pod) = shard.pod(uid) else { return };
-    let serving = outbound::serve(shard.clone(), pod.clone(), client.attach(), from, admitted);
+    let serving =
+        outbound::serve(shard.clone(), pod.clone(), client.attach(), from, None, admitted);
     pod.spawn(serving);
 }
 
@@ -156,7 +155,7 @@ async fn accept(shard: Rc<Shard>, pod: Rc<Pod>, way: Way, listener: Rc<TcpListen
                 keep_rate(&pod, &pod.rates.handshakes, Limit::HandshakeRate).await;
                 make_room_for_handshake(&shard, &pod).await;
             }
-            Way::Outbound | Way::InboundPlaintext => {
+            Way::Outbound | Way::InboundPlaintext | Way::Socks5 => {
                 keep_rate(&pod, &pod.rates.connections, Limit::ConnectionRate).await;
             }
         }
@@ -207,6 +206,9 @@ fn serve(shard: &Rc<Shard>, pod: &Rc<Pod>, way: Way, socket: TcpStream, from: So
     }
     match (pod.account.admit_connection(), way) {
         (Ok(admitted), Way::Outbound) => serve_outbound(&shard, &pod, socket, from, admitted),
+        (Ok(admitted), Way::Socks5) => {
+            runtime::spawn(socks5::serve(shard, pod, socket, from, admitted));
+        }
         (Ok(admitted), _) => {
             runtime::spawn(inbound::serve_plaintext(shard, pod, socket, from, admitted));
         }
@@ -228,7 +230,7 @@ fn serve_outbound(
         Err(_) => shard.id,
     };
     if to == shard.id {
-        runtime::spawn(outbound::serve(shard.clone(), pod.clone(), client, from, admitted));
+        runtime::spawn(outbound::serve(shard.clone(), pod.clone(), client, from, None, admitted));
         return;
     }
     let client = client.detach();
@@ -300,7 +302,7 @@ impl Pod {
     /// The first listener that cannot be bound; the others are served.
     pub(crate) fn complete(self: &Rc<Self>, shard: &Rc<Shard>) -> Result<(), EnrollError> {
         let mut outcome = Ok(());
-        for way in Way::ALL {
+        for way in shard.config.ways() {
             if self.listeners.borrow().iter().any(|listening| listening.way == way) {
                 continue;
             }

@@ -38,6 +38,8 @@ pub enum CloseReason {
     ConnectRefused(u16),
     /// The CONNECT request was malformed and was answered with 400.
     MalformedConnect(String),
+    /// A client of the SOCKS5 port did not ask for a connection, or for none that is served; the text says how.
+    Socks5(String),
     /// The tunnel that carried the connection broke; the text says how.
     TunnelLost(String),
     /// The tunnel that carried the connection was cut by us: who is at its ends is not what it was.
@@ -76,6 +78,7 @@ impl CloseReason {
             | Self::HandshakeTimedOut
             | Self::ConnectRefused(_)
             | Self::MalformedConnect(_)
+            | Self::Socks5(_)
             | Self::TunnelLost(_)
             | Self::LimitReached(_)
             | Self::UnknownWorkload(_)
@@ -141,6 +144,7 @@ impl fmt::Display for CloseReason {
             Self::HandshakeCut => f.write_str("the peer closed during the tls handshake"),
             Self::ConnectRefused(status) => write!(f, "http status: {}", StatusText(*status)),
             Self::MalformedConnect(why) => write!(f, "malformed CONNECT request: {why}"),
+            Self::Socks5(why) => write!(f, "malformed SOCKS5 request: {why}"),
             Self::TunnelLost(why) => write!(f, "the tunnel was lost: {why}"),
             Self::Distrusted(why) => write!(f, "connection closed: {why}"),
             Self::Http2(why) => write!(f, "http2 error: {why}"),

@@ -1,6 +1,11 @@
 //! How the engine runs: what control tells it once, at its start.
 
-use std::{fmt, net::SocketAddr, ops::RangeInclusive, time::Duration};
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
+    time::Duration,
+};
 
 use ringway_protocols::hbone::Settings;
 
@@ -76,6 +81,9 @@ pub struct EngineConfig {
     pub response_baggage: bool,
     /// Whether workloads may also ask for connections by SOCKS5, on [`Ports::socks5`].
     pub socks5: bool,
+    /// Whether control resolves the hostnames that [`Engine::next_wanted_hostname`](crate::Engine::next_wanted_hostname)
+    /// tells: then a connection that needs one waits for it.
+    pub resolver: bool,
     /// The bounds an operator has set.
     pub limits: Limits,
     /// What each shard's thread does once its reactor is made, such as giving up what it does not need.
@@ -86,12 +94,20 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
+    /// By what ways connections come.
+    pub(crate) fn ways(&self) -> impl Iterator<Item = Way> {
+        let socks5 = self.socks5;
+        Way::ALL.into_iter().filter(move |way| socks5 || *way != Way::Socks5)
+    }
+
     /// Where every shard listens, in each workload's namespace.
     pub(crate) fn listen_address(&self, way: Way) -> SocketAddr {
         let port = match way {
             Way::Outbound => self.ports.outbound,
             Way::InboundPlaintext => self.ports.inbound_plaintext,
             Way::Hbone => self.ports.hbone,
+            // Never for anybody but the workload itself.
+            Way::Socks5 => return (Ipv4Addr::LOCALHOST, self.ports.socks5).into(),
         };
         TcpListener::wildcard(self.ipv6, port)
     }
@@ -113,6 +129,7 @@ impl Default for EngineConfig {
             user_timeout: None,
             response_baggage: true,
             socks5: false,
+            resolver: false,
             limits: Limits::default(),
             on_start: None,
             collect: None,

@@ -243,6 +243,12 @@ impl Engine {
         self.common.accounts.reached()
     }
 
+    /// The next hostname that a connection needs and the snapshot does not resolve. Control looks often, resolves it,
+    /// and publishes a snapshot that does ([`Snapshot::set_resolution`]); the same name may come more than once.
+    pub fn next_wanted_hostname(&self) -> Option<Box<str>> {
+        self.common.wanted.next()
+    }
+
     /// Every connection that is open now.
     pub fn connections(&self) -> Vec<OpenConnection> {
         self.ask(|answer| Command::Describe { answer }).into_iter().flatten().collect()

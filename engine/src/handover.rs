@@ -32,11 +32,13 @@ pub enum Way {
     InboundPlaintext,
     /// Tunnels of peers.
     Hbone,
+    /// What the workload asks for by SOCKS5.
+    Socks5,
 }
 
 impl Way {
     /// All there are.
-    pub const ALL: [Way; 3] = [Way::Outbound, Way::InboundPlaintext, Way::Hbone];
+    pub const ALL: [Way; 4] = [Way::Outbound, Way::InboundPlaintext, Way::Hbone, Way::Socks5];
 }
 
 impl fmt::Display for Way {
@@ -45,6 +47,7 @@ impl fmt::Display for Way {
             Way::Outbound => "outbound",
             Way::InboundPlaintext => "inbound-plaintext",
             Way::Hbone => "hbone",
+            Way::Socks5 => "socks5",
         })
     }
 }

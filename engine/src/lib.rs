@@ -44,11 +44,13 @@ mod shard;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod snapshot;
+mod socks5;
 mod spike;
 mod sync;
 pub mod telemetry;
 mod tries;
 mod tunnel;
+mod wanted;
 
 pub use self::{
     accounts::{Limit, LimitReached},

@@ -11,7 +11,7 @@ use crate::{
     capture::Pod,
     close::CloseReason,
     connection::{Carrier, Connection, Decided, OpenSocket},
-    decide::{NextHop, Route},
+    decide::{NextHop, Refusal, Route},
     handover,
     limits::{ENDPOINT_PATIENCE, HBONE_REFUSED_PAUSE},
     reach::{Call, Reached, reach},
@@ -19,25 +19,32 @@ use crate::{
     runtime::{self, TcpStream},
     shard::Shard,
     snapshot::Workload,
+    socks5,
     telemetry::{Direction, FarEnd, Parties, Reporter, SecurityPolicy},
     tries::Tries,
 };
 
-/// Serves one captured connection from here to its record.
+/// Serves one connection from here to its record: a captured one, or one that was `asked` for by SOCKS5, which is
+/// answered before its first byte.
 pub(crate) async fn serve(
     shard: Rc<Shard>,
     pod: Rc<Pod>,
     client: TcpStream,
     from: SocketAddr,
+    asked: Option<SocketAddr>,
     _admitted: AdmittedConnection,
 ) {
     let _open = OpenSocket::new(&shard, Reporter::Source);
     // A connection that is over already went nowhere we can still name.
-    let destination = client.original_destination().unwrap_or(from);
+    let destination = asked.or_else(|| client.original_destination().ok()).unwrap_or(from);
     let connection = Connection::begin(&shard, &pod.uid, Direction::Outbound, from, destination);
     let client = Rc::new(client);
     // Boxed: a connection at rest must not carry the size of its beginning.
-    let reason = match Box::pin(connect(&shard, &pod, destination, &connection)).await {
+    let connecting = Box::pin(async {
+        let outcome = connect(&shard, &pod, destination, &connection).await;
+        if asked.is_some() { socks5::answer(&client, outcome).await } else { outcome }
+    });
+    let reason = match connecting.await {
         Ok(Reached::Plain(server)) => {
             match relay_connection(&shard, &pod, &connection, &client, &server).await {
                 Relayed::Ended(reason) => reason,
@@ -55,6 +62,8 @@ pub(crate) async fn serve(
             stream.attach(&client, connection.counters());
             relay_tunnelled(&client, &stream, ApplicationIs::Client, &connection).await
         }
+        // It was told why, and may read that.
+        Err(reason) if asked.is_some() => return connection.end(reason),
         Err(reason) => reason,
     };
     if !matches!(reason, CloseReason::Finished) {
@@ -76,7 +85,15 @@ async fn connect(
     let client = connection.source();
     let call = Call { shard, pod, source: &source, client, destination };
     let mut tries = Tries::new(&call);
-    let mut route = tries.first().map_err(CloseReason::Refused)?;
+    let first = match tries.first() {
+        Err(Refusal::Unresolved { hostname, .. }) => {
+            // Resolved in time or not, the decision says what comes of it.
+            let _known = connection.unless_cut(shard.resolved(&hostname)).await?;
+            tries.first()
+        }
+        first => first,
+    };
+    let mut route = first.map_err(CloseReason::Refused)?;
     let reached = connection.unless_cut(try_all(&call, &mut tries, &mut route, connection)).await;
     let reached = reached.flatten();
     connection.decided(decided(&source, route, reached.as_ref().ok()));
@@ -181,8 +198,8 @@ mod tests {
     #[cfg(not(feature = "sim"))]
     #[test]
     fn the_future_of_a_connection_stays_small() {
-        fn bytes<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
-            size_of::<F>()
+        fn bytes<A, B, C, D, E, F, G>(_: fn(A, B, C, D, E, F) -> G) -> usize {
+            size_of::<G>()
         }
         let bytes = bytes(super::serve);
         assert!(bytes <= 640, "{bytes} bytes");

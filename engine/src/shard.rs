@@ -39,6 +39,7 @@ use crate::{
     spike::Spike,
     telemetry::{SeriesTable, Telemetry},
     tunnel::Recheck,
+    wanted::Wanted,
 };
 
 /// What a shard is told.
@@ -99,6 +100,7 @@ pub(crate) struct Shard {
     pub(crate) series: SeriesTable,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) accounts: Arc<Accounts>,
+    wanted: Arc<Wanted>,
     pub(crate) handshakes: Handshakes,
     pub(crate) placement: Placement,
     pub(crate) spike: Spike,
@@ -126,12 +128,18 @@ pub(crate) struct Common {
     pub(crate) config: Arc<EngineConfig>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) accounts: Arc<Accounts>,
+    pub(crate) wanted: Arc<Wanted>,
 }
 
 impl Common {
     pub(crate) fn new(config: EngineConfig) -> Self {
         let accounts = Accounts::new(&config.limits);
-        Self { config: Arc::new(config), telemetry: Arc::new(Telemetry::new()), accounts }
+        Self {
+            config: Arc::new(config),
+            telemetry: Arc::new(Telemetry::new()),
+            accounts,
+            wanted: Arc::new(Wanted::new()),
+        }
     }
 }
 
@@ -144,7 +152,7 @@ impl Shard {
         siblings: Vec<MailSender<Command>>,
         seed: u64,
     ) -> Rc<Self> {
-        let Common { config, telemetry, accounts } = common;
+        let Common { config, telemetry, accounts, wanted } = common;
         Rc::new(Self {
             id,
             config,
@@ -154,6 +162,7 @@ impl Shard {
             telemetry,
             handshakes: Handshakes::new(accounts.bounds(), siblings.len()),
             accounts,
+            wanted,
             placement,
             recheck: Recheck::default(),
             pipes: PipePool::new(PIPES_MAX),
@@ -255,6 +264,19 @@ impl Shard {
         self.wait_for(|snapshot| snapshot.credentials(identity).cloned()).await.ok_or_else(|| {
             CloseReason::IdentityUnavailable(format!("no certificate for {identity}"))
         })
+    }
+
+    /// Asks control what `hostname` resolves to, and waits a while for the answer: whether there is one.
+    pub(crate) async fn resolved(&self, hostname: &str) -> bool {
+        if !self.config.resolver {
+            return false;
+        }
+        if self.snapshot().resolution(hostname).is_empty() {
+            self.wanted.ask(hostname);
+        }
+        let is_known =
+            |snapshot: &Snapshot| (!snapshot.resolution(hostname).is_empty()).then_some(());
+        self.wait_for(is_known).await.is_some()
     }
 
     /// Waits a while until every policy that the workload names is known. Whether they are is for the decision to

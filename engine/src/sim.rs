@@ -24,6 +24,7 @@ use crate::{
     shard::{Command, Common, Shard},
     snapshot::{Snapshot, WorkloadKey},
     telemetry::Telemetry,
+    wanted::Wanted,
 };
 
 /// What is alive on this thread of what a host is made of, and how many. Nothing may be once the runtime of
@@ -36,6 +37,7 @@ pub fn alive() -> Vec<(&'static str, usize)> {
 pub struct SimHost {
     published: Arc<Published>,
     telemetry: Arc<Telemetry>,
+    wanted: Arc<Wanted>,
     commands: MailSender<Command>,
     shard: RefCell<Option<Task>>,
 }
@@ -43,9 +45,14 @@ pub struct SimHost {
 impl SimHost {
     /// Starts the host's shard as a task of the current runtime.
     pub fn start(snapshot: Snapshot, seed: u64) -> Self {
+        Self::start_with(EngineConfig::default(), snapshot, seed)
+    }
+
+    /// The same, configured. Cores and reactor are the simulation's.
+    pub fn start_with(config: EngineConfig, snapshot: Snapshot, seed: u64) -> Self {
         let published = Published::new(snapshot);
-        let common = Common::new(EngineConfig::default());
-        let telemetry = common.telemetry.clone();
+        let common = Common::new(config);
+        let (telemetry, wanted) = (common.telemetry.clone(), common.wanted.clone());
         let (commands, mailbox) = mailbox(MAILBOX_MAX);
         let placement = Placement::new(ShardId(0), PlacementTable::new(1), runtime::now());
         let shard = Shard::new(
@@ -57,7 +64,7 @@ impl SimHost {
             seed,
         );
         let shard = runtime::spawn(shard.run(mailbox));
-        Self { published, telemetry, commands, shard: RefCell::new(Some(shard)) }
+        Self { published, telemetry, wanted, commands, shard: RefCell::new(Some(shard)) }
     }
 
     /// Makes `snapshot` the one that every decision from now on is made on.
@@ -125,6 +132,11 @@ impl SimHost {
     /// The connections that are open.
     pub async fn connections(&self) -> Vec<OpenConnection> {
         self.ask(|answer| Command::Describe { answer }).await
+    }
+
+    /// As [`Engine::next_wanted_hostname`](crate::Engine::next_wanted_hostname).
+    pub fn next_wanted_hostname(&self) -> Option<Box<str>> {
+        self.wanted.next()
     }
 
     /// What the host tells.

@@ -10,4 +10,5 @@ pub mod bounds;
 pub mod hbone;
 pub mod identity;
 pub mod proxy_protocol;
+pub mod socks5;
 pub mod tls;

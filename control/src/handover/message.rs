@@ -82,6 +82,7 @@ pub(crate) enum WayName {
     Outbound,
     InboundPlaintext,
     Hbone,
+    Socks5,
 }
 
 /// A [`MovedConnection`] as it is written, without its sockets and without the bytes it holds.
@@ -116,6 +117,7 @@ impl From<Way> for WayName {
             Way::Outbound => Self::Outbound,
             Way::InboundPlaintext => Self::InboundPlaintext,
             Way::Hbone => Self::Hbone,
+            Way::Socks5 => Self::Socks5,
         }
     }
 }
@@ -126,6 +128,7 @@ impl From<WayName> for Way {
             WayName::Outbound => Self::Outbound,
             WayName::InboundPlaintext => Self::InboundPlaintext,
             WayName::Hbone => Self::Hbone,
+            WayName::Socks5 => Self::Socks5,
         }
     }
 }

@@ -235,6 +235,14 @@ ringway_protocols::bounds! {
     pub const ACCESS_RECORDS_MAX: usize = 16_384;
     Count per Process: "records are lost, and counted"
 
+    /// Hostnames that connections wait for and control has not yet looked at: it looks many times a second.
+    pub const WANTED_HOSTNAMES_MAX: usize = 1024;
+    Count per Process: "the connection waits in vain; the next one asks again"
+
+    /// How long a client of the SOCKS5 port may take to say what it wants.
+    pub const SOCKS5_TIMEOUT: Duration = Duration::from_secs(10);
+    Time per Stream: "the connection is closed"
+
     /// Distinct label sets one shard keeps counters for.
     pub const SERIES_MAX: usize = 20_000;
     Count per Shard: "a connection is counted under the label set in which every name is `unknown`"

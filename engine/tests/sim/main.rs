@@ -16,6 +16,7 @@
 //!
 //! The other modules are about one thing each, and draw its circumstances from seeds, too:
 //!
+//! * `asked`: SOCKS5, and hostnames that control resolves;
 //! * `endpoints`: endpoints of a service go, and no connection to it is lost for that;
 //! * `networks`: a service on another network, through its gateway;
 //! * `tunnels`: peers refuse streams, leave and break tunnels.
@@ -24,6 +25,7 @@
 //! on, on `SIM_THREADS` threads; `SIM_SEED=0x2a` replays one.
 
 mod applications;
+mod asked;
 mod authority;
 mod coverage;
 mod endpoints;
