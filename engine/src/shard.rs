@@ -261,6 +261,10 @@ impl Shard {
         &self,
         identity: &Identity,
     ) -> Result<Arc<Credentials>, CloseReason> {
+        if self.snapshot().credentials(identity).is_none() {
+            // Control asks for it before all that can wait.
+            self.telemetry.want_identity(identity);
+        }
         self.wait_for(|snapshot| snapshot.credentials(identity).cloned()).await.ok_or_else(|| {
             CloseReason::IdentityUnavailable(format!("no certificate for {identity}"))
         })

@@ -265,6 +265,10 @@ ringway_protocols::bounds! {
     pub const DRY_RUN_RECORDS_MAX: usize = 1024;
     Count per Process: "they are counted only"
 
+    /// Identities that connections wait for and control has not looked at yet.
+    pub const WANTED_IDENTITIES_MAX: usize = 1024;
+    Count per Process: "the connection waits on, but its certificate is asked for no sooner than others"
+
     /// A new process that was started to take over says hello within this time, or it is none that can.
     pub const HANDOVER_HELLO_TIMEOUT: Duration = Duration::from_secs(5);
     Time per Process: "the new process is ended, and the old one goes on"

@@ -19,6 +19,7 @@ use std::{
 };
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
+use ringway_protocols::identity::Identity;
 
 use self::records::Records;
 pub use self::{
@@ -31,7 +32,7 @@ pub(crate) use self::{
     labels::{FarEnd, Parties},
     series::{ByteCounters, Series, SeriesTable},
 };
-use crate::limits::{ACCESS_RECORDS_MAX, DRY_RUN_RECORDS_MAX};
+use crate::limits::{ACCESS_RECORDS_MAX, DRY_RUN_RECORDS_MAX, WANTED_IDENTITIES_MAX};
 
 /// Everything the engine tells, shared between the shards and whoever reads.
 pub struct Telemetry {
@@ -47,6 +48,7 @@ pub struct Telemetry {
     dry_run_denied: AtomicU64,
     dry_run_allowed: AtomicU64,
     dry_run_records: ArrayQueue<DryRunRecord>,
+    wanted_identities: ArrayQueue<Identity>,
 }
 
 impl Telemetry {
@@ -62,6 +64,7 @@ impl Telemetry {
             dry_run_denied: AtomicU64::new(0),
             dry_run_allowed: AtomicU64::new(0),
             dry_run_records: ArrayQueue::new(DRY_RUN_RECORDS_MAX),
+            wanted_identities: ArrayQueue::new(WANTED_IDENTITIES_MAX),
         }
     }
 
@@ -83,6 +86,16 @@ impl Telemetry {
     /// The oldest record nobody has taken yet.
     pub fn next_record(&self) -> Option<AccessRecord> {
         self.records.take()
+    }
+
+    /// An identity whose certificate a connection waits for; the same may come more than once.
+    pub fn next_wanted_identity(&self) -> Option<Identity> {
+        self.wanted_identities.pop()
+    }
+
+    pub(crate) fn want_identity(&self, identity: &Identity) {
+        // What finds no room is not lost: its connection waits on.
+        let _ = self.wanted_identities.push(identity.clone());
     }
 
     /// Records that were lost because nobody took them in time.
