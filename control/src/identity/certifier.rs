@@ -24,6 +24,7 @@ use super::istio_ca::IstioCa;
 use super::store::{
     CredentialChange, Epoch, IdentityStatus, IdentityStore, IssueCounts, Issuer, Job, Refusal,
 };
+use super::workload_api::WorkloadApi;
 use crate::source::{Source, Watcher};
 
 /// How often connections that wait are looked for, while an identity has no certificate.
@@ -38,6 +39,8 @@ pub enum Authority {
     Embedded(Box<EmbeddedCa>),
     /// From a control plane.
     Istio(IstioAuthority),
+    /// From an agent of this host.
+    Workload(WorkloadApi),
 }
 
 /// Istio's certificate service, and the watch over the file of its roots.
@@ -102,8 +105,10 @@ impl Certifier {
 
     /// Takes the answers that came, asks for what is due, and says what the engine must be told.
     pub fn poll(&mut self, now: SystemTime) -> Vec<CredentialChange> {
-        if let Authority::Embedded(ca) = &self.authority {
-            return self.store.poll(&**ca, now);
+        match &self.authority {
+            Authority::Embedded(ca) => return self.store.poll(&**ca, now),
+            Authority::Workload(agent) => return self.store.poll(agent, now),
+            Authority::Istio(_) => {}
         }
         self.collect();
         let mut changes = self.store.tick(&self.epoch(now), now);
@@ -158,7 +163,7 @@ impl Certifier {
     pub fn refresh(&mut self, now: SystemTime) -> Result<(), CaError> {
         match &mut self.authority {
             Authority::Embedded(ca) => ca.refresh(now),
-            Authority::Istio(_) => Ok(()),
+            Authority::Istio(_) | Authority::Workload(_) => Ok(()),
         }
     }
 
@@ -166,7 +171,7 @@ impl Certifier {
     pub fn expiries(&self, now: SystemTime) -> Vec<(String, SystemTime)> {
         match &self.authority {
             Authority::Embedded(ca) => ca.expiries(now),
-            Authority::Istio(_) => Vec::new(),
+            Authority::Istio(_) | Authority::Workload(_) => Vec::new(),
         }
     }
 
@@ -188,6 +193,7 @@ impl Certifier {
     fn epoch(&self, now: SystemTime) -> Epoch {
         match &self.authority {
             Authority::Embedded(ca) => Issuer::epoch(&**ca, now),
+            Authority::Workload(agent) => agent.epoch(now),
             Authority::Istio(istio) => istio.client.epoch(),
         }
     }
@@ -195,7 +201,9 @@ impl Certifier {
     fn ask(&mut self, job: Job) {
         let identity = job.identity.clone();
         let asked = match &self.authority {
-            Authority::Embedded(_) => unreachable!("it answers within a poll"),
+            Authority::Embedded(_) | Authority::Workload(_) => {
+                unreachable!("they answer within a poll")
+            }
             Authority::Istio(istio) => {
                 let client = Rc::clone(&istio.client);
                 self.asking.spawn_local(async move { client.issue(&identity).await })
@@ -236,6 +244,7 @@ async fn authority_changed(authority: &mut Authority) {
                 return;
             }
         },
+        Authority::Workload(agent) => agent.changed().await,
         _ => std::future::pending().await,
     }
 }

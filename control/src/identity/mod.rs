@@ -14,6 +14,7 @@ pub mod istio_ca;
 pub(crate) mod private_key;
 pub mod revocation;
 pub mod store;
+pub mod workload_api;
 
 pub use certificate::CertificateSummary;
 pub use certifier::{Authority, Certifier, IstioAuthority};
@@ -21,3 +22,4 @@ pub use embedded_ca::{CaError, CaOptions, EmbeddedCa};
 pub use istio_ca::{IstioCa, IstioCaConfig};
 pub use revocation::{RevocationError, RevocationFiles};
 pub use store::{CredentialChange, IdentityStatus, IdentityStore};
+pub use workload_api::WorkloadApi;

@@ -61,8 +61,8 @@ impl std::error::Error for RevocationError {}
 
 /// The files, and what was last read from them.
 pub struct RevocationFiles {
-    /// The embedded authority's own, which need not be there.
-    published: PathBuf,
+    /// The embedded authority's own, if there is one; the file need not be there.
+    published: Option<PathBuf>,
     configured: Vec<PathBuf>,
     lists: Arc<RevocationLists>,
     /// SHA-256 of everything that was read.
@@ -74,12 +74,27 @@ impl RevocationFiles {
     ///
     /// # Errors
     /// [`RevocationError`], when any file cannot be used.
-    pub fn open(published: PathBuf, configured: &[PathBuf]) -> Result<Self, RevocationError> {
+    pub fn open(
+        published: Option<PathBuf>,
+        configured: &[PathBuf],
+    ) -> Result<Self, RevocationError> {
         let configured = configured.to_vec();
         let (lists, fingerprint) = (Arc::default(), Vec::new());
         let mut files = Self { published, configured, lists, fingerprint };
         files.refresh()?;
         Ok(files)
+    }
+
+    /// Reads the lists as ztunnel does: what cannot be used counts for nothing until it can, and why is said.
+    pub fn open_forgiving(
+        published: Option<PathBuf>,
+        configured: &[PathBuf],
+    ) -> (Self, Option<RevocationError>) {
+        let configured = configured.to_vec();
+        let (lists, fingerprint) = (Arc::default(), Vec::new());
+        let mut files = Self { published, configured, lists, fingerprint };
+        let error = files.refresh().err();
+        (files, error)
     }
 
     /// Reads the lists again. `true`: there is something new in them.
@@ -89,7 +104,7 @@ impl RevocationFiles {
     pub fn refresh(&mut self) -> Result<bool, RevocationError> {
         let mut read = Vec::new();
         for path in self.paths() {
-            let optional = *path == self.published;
+            let optional = self.published.as_ref() == Some(&path);
             read.extend(read_lists(&path, optional)?);
         }
         let mut context = digest::Context::new(&digest::SHA256);
@@ -115,7 +130,7 @@ impl RevocationFiles {
     /// Every file, the authority's own last.
     pub fn paths(&self) -> Vec<PathBuf> {
         let mut paths: Vec<PathBuf> = Vec::new();
-        for path in self.configured.iter().chain([&self.published]) {
+        for path in self.configured.iter().chain(&self.published) {
             if !paths.contains(path) {
                 paths.push(path.clone());
             }
@@ -186,12 +201,35 @@ mod tests {
         let nowhere = directory.path().join("nowhere");
         for (name, content, want) in rows {
             fs::write(&file, content).unwrap();
-            let opened = RevocationFiles::open(nowhere.clone(), std::slice::from_ref(&file));
+            let opened = RevocationFiles::open(Some(nowhere.clone()), std::slice::from_ref(&file));
             let lists = opened.as_ref().ok().map(|files| files.lists().len());
             assert_eq!(lists, want, "{name}: {:?}", opened.err());
         }
-        let missing = RevocationFiles::open(nowhere.clone(), &[nowhere.with_extension("x")]);
+        let missing = RevocationFiles::open(Some(nowhere.clone()), &[nowhere.with_extension("x")]);
         assert!(missing.is_err_and(|error| error.to_string().contains("nowhere.x")));
+    }
+
+    #[test]
+    fn in_ztunnels_place_a_list_may_come_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let now = std::time::SystemTime::now();
+        let mut ca =
+            EmbeddedCa::open(&directory.path().join("ca"), CaOptions::default(), now).unwrap();
+        ca.revoke(&[crate::identity::embedded_ca::Revoke::parse("7").unwrap()], now).unwrap();
+        let (list, nowhere) = (directory.path().join("ca.crl"), directory.path().join("nowhere"));
+        let (mut files, missing) =
+            RevocationFiles::open_forgiving(Some(nowhere), std::slice::from_ref(&list));
+        assert!(missing.is_some_and(|error| error.to_string().contains("ca.crl")));
+        fs::write(&list, b"garbage").unwrap();
+        files.refresh().unwrap_err();
+        assert!(files.lists().is_empty());
+        fs::write(&list, b"").unwrap();
+        assert!(files.refresh().unwrap() && files.lists().is_empty());
+        fs::copy(ca.revocation_list(), &list).unwrap();
+        assert!(files.refresh().unwrap() && files.lists().len() == 1);
+        fs::write(&list, b"garbage").unwrap();
+        files.refresh().unwrap_err();
+        assert_eq!(files.lists().len(), 1, "the lists before stay");
     }
 
     #[test]
@@ -200,7 +238,7 @@ mod tests {
         let now = std::time::SystemTime::now();
         let path = directory.path().join("ca");
         let mut ca = EmbeddedCa::open(&path, CaOptions::default(), now).unwrap();
-        let mut files = RevocationFiles::open(ca.revocation_list(), &[]).unwrap();
+        let mut files = RevocationFiles::open(Some(ca.revocation_list()), &[]).unwrap();
         assert!(files.lists().is_empty() && !files.refresh().unwrap());
         ca.revoke(&[crate::identity::embedded_ca::Revoke::parse("0x2a").unwrap()], now).unwrap();
         assert!(files.refresh().unwrap() && !files.refresh().unwrap());

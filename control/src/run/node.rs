@@ -133,6 +133,8 @@ impl Node {
                 },
                 () = watcher.changed() => self.reload(&mut work),
                 () = self.revocation.changed() => self.revoke(),
+                // What came is taken at the top of the loop.
+                () = self.certifier.changed(|| self.engine.telemetry().next_wanted_identity()) => {}
                 _ = look.tick() => self.look(),
                 _ = watchdog.tick() => self.service_manager.alive(),
                 () = sleep_until(deadline.into()) => {}

@@ -47,6 +47,8 @@ pub struct Overrides {
     pub ca_directory: Option<PathBuf>,
     /// Files of revocation lists.
     pub revocation_lists: Option<Vec<PathBuf>>,
+    /// The socket of a SPIFFE agent.
+    pub workload_api: Option<PathBuf>,
     /// How long leaves live.
     pub leaf_lifetime: Option<Duration>,
     /// How long open connections may go on at the end.
@@ -171,6 +173,9 @@ impl Overrides {
         set(&mut node.certificate_authority.directory, self.ca_directory.clone());
         set(&mut node.certificate_authority.revocation_lists, self.revocation_lists.clone());
         set(&mut node.certificate_authority.leaf_lifetime, self.leaf_lifetime);
+        if let Some(socket) = &self.workload_api {
+            node.certificate_authority.workload_api = Some(socket.clone());
+        }
         set(&mut node.drain_deadline, self.drain_deadline);
         set(admin, self.admin);
         set(metrics, self.metrics);

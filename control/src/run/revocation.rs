@@ -17,11 +17,30 @@ pub(super) struct Revocation {
 
 impl Revocation {
     /// Reads the lists. A node that was told to obey a list does not start without it.
-    pub(super) fn open(published: PathBuf, configured: &[PathBuf]) -> Result<Self, RunError> {
+    pub(super) fn open(
+        published: Option<PathBuf>,
+        configured: &[PathBuf],
+    ) -> Result<Self, RunError> {
         // Watched before they are read, so that what changes in between is not missed.
-        let paths = configured.iter().chain([&published]);
+        let paths = configured.iter().chain(&published);
         let watcher = watch(paths.cloned()).map_err(RunError::System)?;
         let files = RevocationFiles::open(published, configured).map_err(RunError::Revocation)?;
+        Ok(Self { files, watcher })
+    }
+
+    /// The same in ztunnel's place, which starts without a list that is missing or cannot be read, and says so. The file
+    /// is watched: once it can be used, it is.
+    #[expect(dead_code, reason = "the run loop in ztunnel's place is yet to come")]
+    pub(super) fn open_forgiving(
+        published: Option<PathBuf>,
+        configured: &[PathBuf],
+    ) -> Result<Self, RunError> {
+        let paths = configured.iter().chain(&published);
+        let watcher = watch(paths.cloned()).map_err(RunError::System)?;
+        let (files, error) = RevocationFiles::open_forgiving(published, configured);
+        if let Some(error) = error {
+            tracing::warn!(%error, "no certificate is held against it until that is mended");
+        }
         Ok(Self { files, watcher })
     }
 

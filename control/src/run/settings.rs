@@ -53,6 +53,13 @@ pub fn settings(node: &NodeConfig) -> Vec<Setting> {
             "certificateAuthority.revocationLists",
             paths(&node.certificate_authority.revocation_lists),
         ),
+        (
+            "certificateAuthority.workloadApi",
+            node.certificate_authority
+                .workload_api
+                .as_ref()
+                .map_or_else(|| "none".to_owned(), |socket| format!("unix://{}", socket.display())),
+        ),
         ("sessionResumption", node.session_resumption.to_string()),
         ("drainDeadline", seconds(node.drain_deadline)),
         ("hardening", hardening(node.hardening).to_owned()),

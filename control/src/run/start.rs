@@ -32,7 +32,7 @@ use crate::admin::{admin_handler, metrics_handler, readiness_handler};
 use crate::handover::control_socket;
 use crate::handover::predecessor::Launch;
 use crate::handover::successor::Inheritance;
-use crate::identity::{CaOptions, Certifier, EmbeddedCa, IdentityStore};
+use crate::identity::{Authority, CaOptions, Certifier, EmbeddedCa, IdentityStore, WorkloadApi};
 use crate::redirect::{APPLICATION_MARK, Ledger, RedirectMode, RedirectOptions};
 use crate::source::{
     self, MeshConfig, Mode, NodeConfig, OriginalSource as ConfiguredSource, Reactor, Redirect,
@@ -44,7 +44,8 @@ pub(super) struct Prepared {
     pub(super) log: Log,
     options: RunOptions,
     mesh: MeshConfig,
-    ca: EmbeddedCa,
+    /// Where an agent gives the identities, there is none.
+    ca: Option<EmbeddedCa>,
     revocation: Revocation,
     hardened: Hardened,
 }
@@ -75,10 +76,18 @@ pub(super) fn prepare(
         return Err(RunError::Privileges(missing));
     }
     let authority = &mesh.node.certificate_authority;
-    let ca_options = CaOptions { leaf_lifetime: authority.leaf_lifetime, ..CaOptions::default() };
-    let ca = EmbeddedCa::open(&authority.directory, ca_options, SystemTime::now())
-        .map_err(RunError::Authority)?;
-    let revocation = Revocation::open(ca.revocation_list(), &authority.revocation_lists)?;
+    let lists = &authority.revocation_lists;
+    let (ca, revocation) = match &authority.workload_api {
+        Some(_) => (None, Revocation::open(None, lists)?),
+        None => {
+            let leaf_lifetime = authority.leaf_lifetime;
+            let ca_options = CaOptions { leaf_lifetime, ..CaOptions::default() };
+            let ca = EmbeddedCa::open(&authority.directory, ca_options, SystemTime::now())
+                .map_err(RunError::Authority)?;
+            let published = ca.revocation_list();
+            (Some(ca), Revocation::open(Some(published), lists)?)
+        }
+    };
     Ok(Prepared { log, options, mesh, ca, revocation, hardened })
 }
 
@@ -98,7 +107,7 @@ pub(super) async fn start(
     let resumption = mesh.node.session_resumption;
     let lists = Arc::clone(revocation.lists());
     let tls = tls::Options { resumption, revocation: lists, ..tls::Options::default() };
-    let mut certifier = Certifier::new(IdentityStore::new(tls, seed()), ca.into());
+    let mut certifier = Certifier::new(IdentityStore::new(tls, seed()), authority(ca, &mesh.node));
     let identities = mesh.enrollments.iter().map(|one| &one.identity);
     certifier.keep(identities, SystemTime::now());
 
@@ -152,6 +161,14 @@ pub(super) async fn start(
     match inherited {
         None => Ok(node.begin(mesh).await),
         Some(inherited) => node.inherit(mesh, inherited).await,
+    }
+}
+
+fn authority(ca: Option<EmbeddedCa>, node: &NodeConfig) -> Authority {
+    match (ca, &node.certificate_authority.workload_api) {
+        (_, Some(socket)) => Authority::Workload(WorkloadApi::start(socket.clone())),
+        (Some(ca), None) => ca.into(),
+        (None, None) => unreachable!("without an agent the embedded authority is opened"),
     }
 }
 

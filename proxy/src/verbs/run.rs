@@ -2,6 +2,7 @@
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
+use ringway_control::identity::workload_api::socket_path;
 use ringway_control::run::settings::{Setting, settings};
 use ringway_control::run::{self, Ending, Overrides, RunOptions};
 use ringway_control::source::{self, Mode, NodeConfig};
@@ -34,12 +35,16 @@ pub(crate) fn run(arguments: &RunArguments, given: &ArgMatches) -> Result<Exit, 
     }
 }
 
-/// What Istio's node proxy is told by its environment, and we understand, too.
+/// Where clients of the SPIFFE Workload API find the agent.
+const ENDPOINT_SOCKET: &str = "SPIFFE_ENDPOINT_SOCKET";
+
+/// What other programs are told by the environment, Istio's node proxy above all, and we understand, too.
 #[derive(Debug, Default)]
 struct IstioEnvironment {
     dedicated: Option<bool>,
     workload: Option<run::WorkloadName>,
     revocation_list: Option<std::path::PathBuf>,
+    workload_api: Option<std::path::PathBuf>,
     log_level: Option<String>,
     log_format: Option<LogFormat>,
 }
@@ -72,6 +77,10 @@ impl IstioEnvironment {
             dedicated,
             workload,
             revocation_list: variable("CRL_PATH").map(Into::into),
+            workload_api: variable(ENDPOINT_SOCKET)
+                .map(|socket| socket_path(&socket))
+                .transpose()
+                .map_err(|why| Failure::new(Exit::Usage, format!("{ENDPOINT_SOCKET}: {why}")))?,
             log_level: variable("RUST_LOG"),
             log_format,
         })
@@ -104,6 +113,7 @@ fn overrides(arguments: &RunArguments, istio: &IstioEnvironment) -> Result<Overr
             [] => istio.revocation_list.clone().map(|file| vec![file]),
             files => Some(files.to_vec()),
         },
+        workload_api: istio.workload_api.clone(),
         leaf_lifetime: arguments.leaf_lifetime,
         drain_deadline: arguments.drain_deadline,
         admin: arguments.admin_address.map(|listener| listener.0),
@@ -185,6 +195,7 @@ const FLAGS: &[(&str, &[Flag], Option<&str>)] = &[
         &[("revocation_lists", "--revocation-list", "RINGWAY_REVOCATION_LIST")],
         Some("CRL_PATH"),
     ),
+    ("certificateAuthority.workloadApi", &[], Some(ENDPOINT_SOCKET)),
     ("drainDeadline", &[("drain_deadline", "--drain-deadline", "RINGWAY_DRAIN_DEADLINE")], None),
     ("listen.admin", &[("admin_address", "--admin-address", "RINGWAY_ADMIN_ADDRESS")], None),
     (
@@ -219,6 +230,7 @@ fn origin(
         let told = match setting.name {
             "mode" => istio.dedicated.is_some(),
             "certificateAuthority.revocationLists" => istio.revocation_list.is_some(),
+            "certificateAuthority.workloadApi" => istio.workload_api.is_some(),
             "log.level" => istio.log_level.is_some(),
             "log.format" => istio.log_format.is_some(),
             _ => false,

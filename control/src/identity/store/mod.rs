@@ -259,9 +259,17 @@ impl IdentityStore {
 
     /// Takes note of the time and of how the authority issues now.
     pub fn tick(&mut self, epoch: &Epoch, now: SystemTime) -> Vec<CredentialChange> {
+        let is_new = self.epoch != *epoch;
         self.epoch = epoch.clone();
         let changes = self.expire(now);
+        if is_new {
+            // It has said something: it may be back, and may say something else.
+            self.outage = None;
+        }
         for entry in self.entries.values_mut() {
+            if is_new {
+                entry.retry_soon(now);
+            }
             if entry.is_outdated(epoch, now) && entry.failures == 0 {
                 entry.due = entry.due.min(now);
             }
@@ -304,7 +312,10 @@ impl IdentityStore {
         } else {
             self.outage = None;
         }
-        let made = answer.and_then(|material| self.make(&job.identity, material, now));
+        let made = answer.and_then(|material| match self.held_already(&job.identity, &material) {
+            Some(held) => Ok((held, false)),
+            None => self.make(&job.identity, material, now).map(|made| (Arc::new(made), true)),
+        });
         if made.is_ok() && std::mem::take(&mut self.refuses) {
             // It has come round: those that it refused meanwhile need not sit out their pauses.
             for entry in self.entries.values_mut() {
@@ -314,11 +325,10 @@ impl IdentityStore {
         self.refuses |= matches!(made, Err(Refusal::Refused(_)));
         let entry = self.entries.get_mut(&job.identity)?;
         match made {
-            Ok(credentials) => {
-                self.counts.issued += 1;
-                let credentials = Arc::new(credentials);
+            Ok((credentials, is_new)) => {
                 entry.succeed(Arc::clone(&credentials), job.epoch, spread, now);
-                Some(CredentialChange::Set(credentials))
+                self.counts.issued += u64::from(is_new);
+                is_new.then_some(CredentialChange::Set(credentials))
             }
             Err(refusal) => {
                 self.counts.failed += 1;
@@ -434,6 +444,13 @@ impl IdentityStore {
             }
         }
         changes
+    }
+
+    /// What is held, if this is the same once more: an agent tells everything again when one part changes.
+    fn held_already(&self, identity: &Identity, material: &Material) -> Option<Arc<Credentials>> {
+        let held = &self.entries.get(identity)?.credentials.as_ref()?.credentials;
+        let same = held.chain() == material.chain && held.trust_anchors() == material.trust_anchors;
+        same.then(|| Arc::clone(held))
     }
 
     /// Makes material ready, if it is for this identity and for now.

@@ -175,6 +175,8 @@ pub struct CertificateAuthorityConfig {
     pub leaf_lifetime: Duration,
     /// Files of revocation lists, beside the one in the directory.
     pub revocation_lists: Vec<PathBuf>,
+    /// The socket of a SPIFFE agent that gives the identities, in place of the embedded authority.
+    pub workload_api: Option<PathBuf>,
 }
 
 impl Default for CertificateAuthorityConfig {
@@ -183,6 +185,7 @@ impl Default for CertificateAuthorityConfig {
             directory: "/var/lib/ringway/ca".into(),
             leaf_lifetime: Duration::from_secs(24 * 60 * 60),
             revocation_lists: Vec::new(),
+            workload_api: None,
         }
     }
 }

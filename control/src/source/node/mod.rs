@@ -4,7 +4,7 @@ pub(crate) mod captured;
 pub(crate) mod config;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ringway_engine::limits::{AUTOMATIC, Limits};
@@ -15,6 +15,7 @@ use self::config::{
     CertificateAuthorityConfig, Cores, Hardening, Listen, LogConfig, LogFormat, Mode, NodeConfig,
     OriginalSource, Ports, Reactor, Redirect,
 };
+use crate::identity::workload_api::socket_path;
 use crate::source::diagnostics::{Place, Problem, Reporter};
 use crate::source::kubernetes::{Context, locality, metadata};
 use crate::source::yaml::fields::{Fields, list, mapping};
@@ -229,6 +230,7 @@ fn authority(
 ) -> Option<CertificateAuthorityConfig> {
     let default = CertificateAuthorityConfig::default();
     mapping("certificateAuthority", value, reporter, |fields| CertificateAuthorityConfig {
+        workload_api: workload_api(fields),
         directory: fields
             .optional("directory", nonempty)
             .map_or(default.directory, |path| directory.join(path)),
@@ -243,6 +245,24 @@ fn authority(
             })
             .unwrap_or_default(),
     })
+}
+
+/// An agent's socket; with one, the embedded authority is not there, and what is said of it is a mistake.
+fn workload_api(fields: &mut Fields<'_, '_>) -> Option<PathBuf> {
+    let socket = fields.optional("workloadApi", |value, reporter| {
+        let setting = text(value, reporter)?;
+        socket_path(setting).map_err(|why| reporter.report(Problem::error(value.place, why))).ok()
+    })?;
+    for key in ["directory", "leafLifetime"] {
+        if fields.value(key).is_some() {
+            let message =
+                format!("`{key}` is for the embedded authority, and `workloadApi` takes its place");
+            let help = "leave one of the two out; the agent decides how long certificates live";
+            let problem = Problem::error(fields.place(key), message).help(help.to_owned());
+            fields.reporter.report(problem);
+        }
+    }
+    Some(socket)
 }
 
 fn leaf_lifetime(value: &Value, reporter: &mut Reporter) -> Option<Duration> {

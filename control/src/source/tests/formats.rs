@@ -178,6 +178,39 @@ spec: {address: 10.1.0.10, serviceAccount: vm}
 }
 
 #[test]
+fn an_agent_takes_the_place_of_the_embedded_authority() {
+    let node = |authority: &str| Source::Text {
+        name: "node.yaml".to_owned(),
+        text: format!(
+            "apiVersion: ringway.dev/v1alpha1\nkind: Node\nmetadata: {{name: a}}\nspec:\n  certificateAuthority: {{{authority}}}\n"
+        ),
+    };
+    let mesh = load(&[node("workloadApi: 'unix:///run/spire/agent.sock'")], None).unwrap();
+    let socket = mesh.node.certificate_authority.workload_api;
+    assert_eq!(socket.as_deref(), Some(Path::new("/run/spire/agent.sock")));
+    //  name              certificateAuthority                                         want
+    let rows = [
+        ("no socket", "workloadApi: 'tcp://127.0.0.1:1'", "socket only"),
+        ("no path", "workloadApi: agent.sock", "unix:///PATH"),
+        (
+            "a directory",
+            "workloadApi: 'unix:///a', directory: ./ca",
+            "`directory` is for the embedded",
+        ),
+        (
+            "a lifetime",
+            "workloadApi: 'unix:///a', leafLifetime: 1h",
+            "`leafLifetime` is for the embedded",
+        ),
+    ];
+    for (name, authority, want) in rows {
+        let Err(mistakes) = load(&[node(authority)], None) else { panic!("{name}: taken") };
+        let mistakes = mistakes.to_string();
+        assert!(mistakes.contains(want), "{name}: {mistakes}");
+    }
+}
+
+#[test]
 fn a_dedicated_node_needs_no_mark() {
     let text = "apiVersion: ringway.dev/v1alpha1
 kind: Node
