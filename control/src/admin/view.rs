@@ -40,7 +40,7 @@ pub struct Seen {
     pub dns: Option<Teller<Vec<DnsFacts>>>,
     /// The effective settings.
     pub config: Value,
-    /// What was read from a local file at the start, see [`static_config`](super::config_dump::static_config).
+    /// What was read from a local file at the start, see [`static_config`].
     pub static_config: Value,
 }
 

@@ -118,10 +118,8 @@ impl Environment {
             settings: Vec::new(),
             warnings: Vec::new(),
         };
-        let mut warnings = Vec::new();
-        if reader.or("TLS12_ENABLED", false) {
-            warnings.push("TLS12_ENABLED=true: Ringway speaks TLS 1.3 only".to_owned());
-        }
+        let older_tls = reader.or("TLS12_ENABLED", false);
+        let warnings = warnings(&config, older_tls);
         let config = ZtunnelConfig { warnings, ..config };
         check_together(reader, &config);
         // Somebody else's way to say what is always so.
@@ -205,6 +203,22 @@ fn preferred_namespace(reader: &mut Reader) -> Option<String> {
     let namespace = right.or(sic);
     reader.note_variable(name, namespace.clone());
     namespace
+}
+
+/// What is asked for and not done as it was asked for.
+fn warnings(config: &ZtunnelConfig, older_tls: bool) -> Vec<String> {
+    let rows = [
+        (older_tls, "TLS12_ENABLED=true: Ringway speaks TLS 1.3 only"),
+        (
+            config.post_quantum_only,
+            "COMPLIANCE_POLICY=pqc: X25519MLKEM768 is preferred, but peers that do not know it are not refused",
+        ),
+        (
+            config.log_policies,
+            "AUTHZ_POLICY_INFO_LOGGING=true: the access log names the policy and rule that refuse, and no others",
+        ),
+    ];
+    rows.into_iter().filter(|(is, _)| *is).map(|(_, text)| text.to_owned()).collect()
 }
 
 /// What is right by itself and does not go together.

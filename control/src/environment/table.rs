@@ -124,7 +124,11 @@ const IDENTITIES: &[Variable] = &[
         "Sign with the embedded authority instead. For tests: other nodes do not know its root",
     ),
     row("CRL_PATH", "", "A file of revocation lists"),
-    row("COMPLIANCE_POLICY", "", "`pqc`: post-quantum key exchange only"),
+    row(
+        "COMPLIANCE_POLICY",
+        "",
+        "`pqc` asks for post-quantum key exchange only. X25519MLKEM768 is preferred in any case; peers that do not know it are not refused, which is told as a warning",
+    ),
     row(
         "TLS12_ENABLED",
         "false",
@@ -171,7 +175,11 @@ const TRAFFIC: &[Variable] = &[
         "Applications that ask for the PROXY protocol are reached at their loopback address",
     ),
     row("ENABLE_RESPONSE_BAGGAGE", "true", "Tell peers, and take from them, who answers"),
-    row("AUTHZ_POLICY_INFO_LOGGING", "false", "Log each policy's part in a decision at level info"),
+    row(
+        "AUTHZ_POLICY_INFO_LOGGING",
+        "false",
+        "Understood; `true` is told as a warning. The access log names the policy and rule that refuse a connection in any case",
+    ),
 ];
 
 const THREADS: &[Variable] = &[

@@ -313,10 +313,17 @@ fn a_user_timeout_follows_from_keep_alive() {
 }
 
 #[test]
-fn older_tls_is_not_spoken_and_that_is_said() {
-    let config = read(&[("TLS12_ENABLED", "true"), ("COMPLIANCE_POLICY", "pqc")]);
-    assert!(config.post_quantum_only);
-    assert_eq!(config.warnings, ["TLS12_ENABLED=true: Ringway speaks TLS 1.3 only"]);
+fn what_is_not_done_as_it_was_asked_for_is_said() {
+    assert!(read(&[]).warnings.is_empty());
+    let rows = [
+        ("TLS12_ENABLED", "true"),
+        ("COMPLIANCE_POLICY", "pqc"),
+        ("AUTHZ_POLICY_INFO_LOGGING", "true"),
+    ];
+    for (name, value) in rows {
+        let [warning] = &read(&[(name, value)]).warnings[..] else { panic!("{name} is not told") };
+        assert!(warning.starts_with(&format!("{name}={value}: ")), "{warning}");
+    }
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! Values as they stand in variables: what each form accepts, what is said when it is something else, how it is shown.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{DnsAddress, WorkerThreads};
+use crate::environment::{DnsAddress, WorkerThreads};
 use crate::grpc::Address;
 use crate::run::WorkloadName;
 use crate::source::yaml::scalars::parse_duration;
@@ -12,7 +15,7 @@ use crate::source::{Hardening, LogFormat, Mode, Reactor};
 use crate::telemetry::log::LogFilter;
 
 /// A form of values.
-pub(super) trait Form: Sized {
+pub(in crate::environment) trait Form: Sized {
     /// What is expected, for a message.
     const EXPECTED: &'static str;
 
@@ -193,7 +196,8 @@ impl Form for WorkerThreads {
             }
             None => match text.parse().ok()? {
                 0 => Some(Self::EveryCpu),
-                count => (count <= super::threads::THREADS_MAX).then_some(Self::Count(count)),
+                count => (count <= crate::environment::threads::THREADS_MAX)
+                    .then_some(Self::Count(count)),
             },
         }
     }
@@ -209,7 +213,7 @@ impl Form for WorkerThreads {
 
 /// A Kubernetes quantity of CPUs, rounded up to whole ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cpus(pub(super) usize);
+pub(in crate::environment) struct Cpus(pub(super) usize);
 
 impl Form for Cpus {
     const EXPECTED: &'static str = "a number of CPUs such as 2, 1.5 or 500m";
@@ -232,7 +236,10 @@ impl Form for Cpus {
         let nanos = u128::from(scaled) * u128::from(unit) / u128::from(NANOS);
         let remainder = u128::from(scaled) * u128::from(unit) % u128::from(NANOS);
         let cpus = (nanos + u128::from(remainder > 0)).div_ceil(u128::from(NANOS));
-        usize::try_from(cpus).ok().filter(|cpus| *cpus <= super::threads::THREADS_MAX).map(Self)
+        usize::try_from(cpus)
+            .ok()
+            .filter(|cpus| *cpus <= crate::environment::threads::THREADS_MAX)
+            .map(Self)
     }
 
     fn show(&self) -> String {
@@ -272,7 +279,7 @@ impl Form for DnsAddress {
 
 /// What is logged, in the syntax of `RUST_LOG`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Levels(pub(super) String);
+pub(in crate::environment) struct Levels(pub(super) String);
 
 impl Form for Levels {
     const EXPECTED: &'static str = "a level, or levels by scope, such as info,access=debug";
@@ -288,7 +295,7 @@ impl Form for Levels {
 
 /// Rules about cryptography that somebody must keep to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PostQuantum;
+pub(in crate::environment) struct PostQuantum;
 
 impl Form for PostQuantum {
     const EXPECTED: &'static str = "`pqc`";
@@ -299,115 +306,5 @@ impl Form for PostQuantum {
 
     fn show(&self) -> String {
         "pqc".to_owned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn forms<T: Form + PartialEq + std::fmt::Debug>(rows: &[(&str, Option<T>)]) {
-        for (text, want) in rows {
-            assert_eq!(&T::parse(text), want, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn booleans_are_two_words() {
-        forms(&[("true", Some(true)), ("false", Some(false)), ("True", None), ("1", None)]);
-        forms::<bool>(&[("yes", None), (" true", None), ("on", None)]);
-    }
-
-    #[test]
-    fn durations_have_units() {
-        let millis = |millis| Some(Duration::from_millis(millis));
-        forms(&[
-            ("90s", millis(90_000)),
-            ("1m30s", millis(90_000)),
-            ("500ms", millis(500)),
-            ("24h", millis(86_400_000)),
-            ("24h0m0s", millis(86_400_000)),
-            ("90", None),
-            ("s", None),
-            ("-1s", None),
-            ("1 m", None),
-            ("99999999999999999999s", None),
-        ]);
-        assert_eq!(Duration::from_millis(1_500).show(), "1s500ms");
-    }
-
-    #[test]
-    fn quantities_are_rounded_up() {
-        let rows = [
-            ("2", Some(2)),
-            ("1.5", Some(2)),
-            ("500m", Some(1)),
-            ("2000m", Some(2)),
-            ("2001m", Some(3)),
-            ("0.1", Some(1)),
-            ("1n", Some(1)),
-            ("0.5n", Some(1)),
-            ("100u", Some(1)),
-            ("0", Some(0)),
-            (".5", Some(1)),
-            ("2.", Some(2)),
-            ("1k", Some(1000)),
-            ("-1", None),
-            ("+1", None),
-            ("m", None),
-            (".", None),
-            ("1x", None),
-            ("1,5", None),
-            ("two", None),
-            ("ü", None),
-            ("99999999999999999999", None),
-            ("100k", None),
-        ];
-        for (text, want) in rows {
-            assert_eq!(Cpus::parse(text), want.map(Cpus), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn threads_are_a_number_all_or_a_share() {
-        forms(&[
-            ("0", Some(WorkerThreads::EveryCpu)),
-            ("3", Some(WorkerThreads::Count(3))),
-            ("50%", Some(WorkerThreads::Percent(50))),
-            ("100%", Some(WorkerThreads::Percent(100))),
-            ("0%", None),
-            ("101%", None),
-            ("%", None),
-            ("-1", None),
-            ("1.5", None),
-            ("100000", None),
-        ]);
-    }
-
-    #[test]
-    fn the_dns_proxy_listens_on_loopback_or_where_it_is_told() {
-        forms(&[
-            ("localhost:15053", Some(DnsAddress::Loopback(15053))),
-            ("10.0.0.1:53", "10.0.0.1:53".parse().ok().map(DnsAddress::Address)),
-            ("[::1]:53", "[::1]:53".parse().ok().map(DnsAddress::Address)),
-            ("localhost", None),
-            ("dns:53", None),
-            ("10.0.0.1", None),
-        ]);
-    }
-
-    #[test]
-    fn a_workload_has_three_parts() {
-        assert!(WorkloadName::parse("shop/web-0").is_none());
-        let full = WorkloadName::parse("shop/web-0/web").unwrap();
-        assert_eq!(full.show(), "shop/web-0/web");
-        assert!(WorkloadName::parse("shop/web-0/web/x").is_none());
-    }
-
-    #[test]
-    fn what_is_logged_is_checked() {
-        assert!(Levels::parse("info,access=debug").is_some());
-        assert!(Levels::parse("access:debug").is_some());
-        assert!(Levels::parse("loud").is_none());
     }
 }
