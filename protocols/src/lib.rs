@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bounds;
+pub mod dns;
 pub mod hbone;
 pub mod identity;
 pub mod proxy_protocol;
