@@ -3,20 +3,25 @@
 use std::fmt::Write as _;
 
 use super::policy::{
-    APPLICATION_MARK, Family, MARK_MASK, PROBE_SOURCE_V4, PROBE_SOURCE_V6, RedirectOptions,
+    APPLICATION_MARK, DNS_SERVER_PORT, DNS_ZONE, Family, MARK_MASK, PROBE_SOURCE_V4,
+    PROBE_SOURCE_V6, RedirectOptions,
 };
 
-/// The built-in chains we hook, each with our chain behind it. The same in both tables.
+/// The built-in chains we hook, each with our chain behind it. The same in all tables.
 const HOOKS: [(&str, &str); 2] = [("PREROUTING", "RINGWAY_PRERT"), ("OUTPUT", "RINGWAY_OUTPUT")];
 
-const TABLES: [&str; 2] = ["mangle", "nat"];
+const TABLES: [&str; 3] = ["raw", "mangle", "nat"];
 
 /// What installs the policy into `family`'s tables, given what `iptables-save` says is there now.
 ///
 /// Input for `--noflush`: naming a chain of ours empties it, everything else stays. Each table is one transaction.
 pub(super) fn install_script(options: &RedirectOptions, family: Family, saved: &str) -> String {
     let mut script = String::new();
-    for table in TABLES {
+    if options.dns_port.is_none() {
+        // The kernel may not even have that table.
+        remove_from(&mut script, "raw", saved);
+    }
+    for table in TABLES.into_iter().filter(|table| *table != "raw" || options.dns_port.is_some()) {
         let _ = writeln!(script, "*{table}");
         for (_, chain) in HOOKS {
             let _ = writeln!(script, ":{chain} - [0:0]");
@@ -26,6 +31,7 @@ pub(super) fn install_script(options: &RedirectOptions, family: Family, saved: &
             let _ = writeln!(script, "-A {hook} -j {chain}");
         }
         let rules = match table {
+            "raw" => raw_rules(options),
             "mangle" => mangle_rules(),
             _ => nat_rules(options, family),
         };
@@ -51,20 +57,23 @@ pub(super) fn release_script() -> String {
 pub(super) fn remove_script(saved: &str) -> Option<String> {
     let mut script = String::new();
     for table in TABLES {
-        let ours: Vec<_> =
-            HOOKS.iter().filter(|(_, chain)| has_chain(saved, table, chain)).collect();
-        if ours.is_empty() {
-            continue;
-        }
-        let _ = writeln!(script, "*{table}");
-        unhook(&mut script, table, saved);
-        for (_, chain) in &ours {
-            let _ = writeln!(script, "-F {chain}");
-            let _ = writeln!(script, "-X {chain}");
-        }
-        script.push_str("COMMIT\n");
+        remove_from(&mut script, table, saved);
     }
     (!script.is_empty()).then_some(script)
+}
+
+fn remove_from(script: &mut String, table: &str, saved: &str) {
+    let ours: Vec<_> = HOOKS.iter().filter(|(_, chain)| has_chain(saved, table, chain)).collect();
+    if ours.is_empty() {
+        return;
+    }
+    let _ = writeln!(script, "*{table}");
+    unhook(script, table, saved);
+    for (_, chain) in &ours {
+        let _ = writeln!(script, "-F {chain}");
+        let _ = writeln!(script, "-X {chain}");
+    }
+    script.push_str("COMMIT\n");
 }
 
 /// Removes every jump to our chains: after two starts without an end between them there are two.
@@ -91,6 +100,18 @@ fn lines_of<'a>(saved: &'a str, table: &'a str) -> impl Iterator<Item = &'a str>
         .map(str::trim_end)
         .skip_while(move |line| line.strip_prefix('*') != Some(table))
         .take_while(|line| *line != "COMMIT")
+}
+
+fn raw_rules(options: &RedirectOptions) -> Vec<String> {
+    let (mask, mark) = (MARK_MASK, options.packet_mark);
+    vec![
+        format!(
+            "RINGWAY_PRERT -p udp -m udp --sport {DNS_SERVER_PORT} -m mark ! --mark {mark:#x}/{mask:#x} -j CT --zone {DNS_ZONE}"
+        ),
+        format!(
+            "RINGWAY_OUTPUT -p udp -m udp --dport {DNS_SERVER_PORT} -m mark --mark {mark:#x}/{mask:#x} -j CT --zone {DNS_ZONE}"
+        ),
+    ]
 }
 
 fn mangle_rules() -> Vec<String> {
@@ -122,6 +143,14 @@ fn nat_rules(options: &RedirectOptions, family: Family) -> Vec<String> {
     if options.probes {
         rules.push(format!("RINGWAY_PRERT -s {probe} -p tcp -m tcp -j ACCEPT"));
         rules.push(format!("RINGWAY_OUTPUT -d {probe} -p tcp -m tcp -j ACCEPT"));
+    }
+    if let Some(port) = options.dns_port {
+        rules.push(format!(
+            "RINGWAY_OUTPUT ! -o lo -p udp -m udp --dport {DNS_SERVER_PORT} {not_ours} -j REDIRECT --to-ports {port}"
+        ));
+        rules.push(format!(
+            "RINGWAY_OUTPUT ! -d {loopback} -p tcp -m tcp --dport {DNS_SERVER_PORT} {FIRST_PACKET} {not_ours} -j REDIRECT --to-ports {port}"
+        ));
     }
     rules.push(format!(
         "RINGWAY_PRERT -p tcp -m mark --mark {APPLICATION_MARK:#x}/{mask:#x} -j ACCEPT"
@@ -173,6 +202,29 @@ COMMIT
 COMMIT
 ";
         assert_eq!(install_script(&RedirectOptions::default(), Family::V4, FRESH), want);
+    }
+
+    #[test]
+    fn names_are_asked_of_us_and_our_own_queries_are_apart() {
+        let options = RedirectOptions { dns_port: Some(15053), ..RedirectOptions::default() };
+        let script = install_script(&options, Family::V6, FRESH);
+        let in_order = [
+            "*raw\n:RINGWAY_PRERT - [0:0]\n",
+            "-A RINGWAY_PRERT -p udp -m udp --sport 53 -m mark ! --mark 0x539/0xfff -j CT --zone 1\n",
+            "-A RINGWAY_OUTPUT -p udp -m udp --dport 53 -m mark --mark 0x539/0xfff -j CT --zone 1\n",
+            "*nat\n",
+            "-A RINGWAY_OUTPUT ! -o lo -p udp -m udp --dport 53 -m mark ! --mark 0x539/0xfff -j REDIRECT --to-ports 15053\n",
+            "-A RINGWAY_OUTPUT ! -d ::1/128 -p tcp -m tcp --dport 53 --tcp-flags FIN,SYN,RST,ACK SYN -m mark ! --mark 0x539/0xfff -j REDIRECT --to-ports 15053\n",
+            "-j REDIRECT --to-ports 15001\n",
+        ];
+        let places: Vec<_> = in_order.map(|rule| script.find(rule)).into();
+        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}\n{script}");
+        // What is left of it goes when names are no longer asked of us.
+        let saved = "*raw\n:RINGWAY_PRERT - [0:0]\n-A PREROUTING -j RINGWAY_PRERT\nCOMMIT\n";
+        let without = install_script(&RedirectOptions::default(), Family::V4, saved);
+        let gone =
+            "*raw\n-D PREROUTING -j RINGWAY_PRERT\n-F RINGWAY_PRERT\n-X RINGWAY_PRERT\nCOMMIT\n";
+        assert!(without.starts_with(gone), "{without}");
     }
 
     #[test]

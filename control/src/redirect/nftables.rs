@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::policy::{
-    APPLICATION_MARK, Family, MARK_MASK, PROBE_SOURCE_V4, PROBE_SOURCE_V6, RedirectOptions,
+    APPLICATION_MARK, DNS_SERVER_PORT, DNS_ZONE, Family, MARK_MASK, PROBE_SOURCE_V4,
+    PROBE_SOURCE_V6, RedirectOptions,
 };
 
 /// The name of our table; nothing outside it is touched.
@@ -48,6 +49,14 @@ pub(super) fn install_script(options: &RedirectOptions) -> String {
         chains.extend([mangle_prerouting, mangle_output]);
     }
 
+    if options.dns_port.is_some() {
+        let mut zone_in = Chain::new("dns_zone_in", "filter", "prerouting", "raw");
+        zone_in.rule(format!("udp sport {DNS_SERVER_PORT} {not_ours} ct zone set {DNS_ZONE}"));
+        let mut zone_out = Chain::new("dns_zone_out", "filter", "output", "raw");
+        zone_out.rule(format!("udp dport {DNS_SERVER_PORT} {ours} ct zone set {DNS_ZONE}"));
+        chains.extend([zone_in, zone_out]);
+    }
+
     let mut nat_prerouting = Chain::new("nat_prerouting", "nat", "prerouting", "dstnat");
     let mut nat_output = Chain::new("nat_output", "nat", "output", "dstnat");
     if options.probes {
@@ -55,6 +64,18 @@ pub(super) fn install_script(options: &RedirectOptions) -> String {
             let (name, probe) = (name(*family), probe_source(*family));
             nat_prerouting.rule(format!("{name} saddr {probe} meta l4proto tcp accept"));
             nat_output.rule(format!("{name} daddr {probe} meta l4proto tcp accept"));
+        }
+    }
+    if let Some(port) = options.dns_port {
+        for family in options.families() {
+            let (nfproto, name) = (nfproto(*family), name(*family));
+            nat_output.rule(format!(
+                "meta nfproto {nfproto} oifname != \"lo\" udp dport {DNS_SERVER_PORT} {not_ours} redirect to :{port}"
+            ));
+            nat_output.rule(format!(
+                "{name} daddr != {} tcp dport {DNS_SERVER_PORT} {FIRST_PACKET} {not_ours} redirect to :{port}",
+                loopback(*family)
+            ));
         }
     }
     nat_prerouting.rule(format!("meta l4proto tcp {delivered} accept"));
@@ -119,6 +140,13 @@ fn name(family: Family) -> &'static str {
     match family {
         Family::V4 => "ip",
         Family::V6 => "ip6",
+    }
+}
+
+fn nfproto(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
     }
 }
 
@@ -196,6 +224,22 @@ table inet ringway {
   }
 "#;
         assert_eq!(install_script(&options), format!("{want}{NAT}"));
+    }
+
+    #[test]
+    fn names_are_asked_of_us_and_our_own_queries_are_apart() {
+        let options =
+            RedirectOptions { ipv6: false, dns_port: Some(15053), ..RedirectOptions::default() };
+        let script = install_script(&options);
+        let in_order = [
+            "udp sport 53 meta mark & 0xfff != 0x539 ct zone set 1",
+            "udp dport 53 meta mark & 0xfff == 0x539 ct zone set 1",
+            "meta nfproto ipv4 oifname != \"lo\" udp dport 53 meta mark & 0xfff != 0x539 redirect to :15053",
+            "ip daddr != 127.0.0.1 tcp dport 53 tcp flags & (fin | syn | rst | ack) == syn meta mark & 0xfff != 0x539 redirect to :15053",
+            "redirect to :15001",
+        ];
+        let places: Vec<_> = in_order.map(|rule| script.find(rule)).into();
+        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}\n{script}");
     }
 
     #[test]

@@ -4,12 +4,16 @@
 //!   out of the workload   TCP, not to loopback, not ours        → outbound port (15001)
 //!   into the workload     TCP, not to loopback, not the tunnel's port, not ours → plaintext port (15006)
 //!   into the tunnel port  (15008)                               → untouched
+//!   out of the workload   to port 53, UDP or TCP, not ours      → DNS port (15053), where DNS is captured
 //! ```
 //!
 //! "Ours" is what carries the packet mark or the application mark. The application mark is on connections we open
 //! towards the workload under the client's own address: by it their answers come back to us and not to the client.
 //! Where the kernel hands a connection's mark on to the socket that accepts it (`net.ipv4.tcp_fwmark_accept`), the
 //! answers carry it by themselves; elsewhere a rule puts it on every packet.
+//!
+//! Our own queries to name servers are tracked in a zone of their own: from the workload's address too, they might have the
+//! port of a query of the workload's that was redirected, and the answer would be taken for one to that.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -34,6 +38,12 @@ pub const PROBE_SOURCE_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 7, 127);
 /// The same for IPv6.
 pub const PROBE_SOURCE_V6: Ipv6Addr =
     Ipv6Addr::new(0xfd16, 0x9254, 0x7127, 0x1337, 0xffff, 0xffff, 0xffff, 0xffff);
+
+/// The zone of connection tracking in which our own queries to name servers are.
+pub const DNS_ZONE: u16 = 1;
+
+/// The port of name servers.
+pub const DNS_SERVER_PORT: u16 = 53;
 
 /// Which tool installs the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -78,6 +88,8 @@ pub struct RedirectOptions {
     pub inbound_plaintext_port: u16,
     /// Where tunnels arrive; never redirected.
     pub hbone_port: u16,
+    /// Where what is asked of name servers goes; `None` to leave it alone.
+    pub dns_port: Option<u16>,
     /// Whether a kubelet's probes pass untouched.
     pub probes: bool,
     /// Whether sockets take over the mark of the connection they accept, and the kernel's answers that of the packet.
@@ -93,6 +105,7 @@ impl Default for RedirectOptions {
             outbound_port: 15001,
             inbound_plaintext_port: 15006,
             hbone_port: 15008,
+            dns_port: None,
             probes: true,
             marks_accepted: true,
         }
