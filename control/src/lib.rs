@@ -3,6 +3,7 @@
 pub mod admin;
 #[cfg(test)]
 mod deploy;
+pub mod dns;
 pub mod environment;
 pub mod grpc;
 pub mod handover;

@@ -41,11 +41,15 @@ impl Node {
         let held = self.enroller.take_held();
         let (engine, host) = (Arc::clone(&self.engine), Arc::clone(&self.host));
         let deadline = self.config.drain_deadline;
+        let dns = self.dns.clone();
         let drained = tokio::task::spawn_blocking(move || {
             for (uid, held) in &held {
                 host.release(uid, held);
             }
-            let report = engine.drain(deadline);
+            let report = std::thread::scope(|scope| {
+                scope.spawn(|| dns.map(|dns| dns.drain(deadline)));
+                engine.drain(deadline)
+            });
             for (uid, held) in held {
                 host.remove(&uid, held);
             }

@@ -193,9 +193,13 @@ impl Node {
             held.leave();
         }
         let (engine, deadline) = (Arc::clone(&self.engine), self.config.drain_deadline);
+        let dns = self.dns.clone();
         let given = tokio::task::spawn_blocking(move || {
             heir.succeed();
-            give_connections(&engine, &heir, deadline)
+            std::thread::scope(|scope| {
+                scope.spawn(|| dns.map(|dns| dns.drain(deadline)));
+                give_connections(&engine, &heir, deadline)
+            })
         });
         self.servers.stop().await;
         tokio::select! {

@@ -9,6 +9,7 @@ use ringway_engine::Engine;
 use ringway_engine::runtime::NetNamespace;
 
 use super::enroller::{Done, Job};
+use crate::dns::{Dns, FindWorkload};
 use crate::handover::successor::InheritedWorkload;
 use crate::redirect::ledger::NamespaceFile;
 use crate::redirect::{self, Ledger, Redirect, RedirectOptions};
@@ -20,6 +21,7 @@ const OWN_NAMESPACE: &str = "/proc/self/ns/net";
 /// Does the jobs of the [`Enroller`](super::enroller::Enroller). Blocks; shared between threads that may.
 pub(super) struct Host {
     engine: Arc<Engine>,
+    dns: Option<Arc<Dns>>,
     options: RedirectOptions,
     ledger: Mutex<Ledger>,
 }
@@ -53,8 +55,13 @@ pub(super) struct Held {
 
 impl Host {
     /// A host whose workloads `engine` serves.
-    pub(super) fn new(engine: Arc<Engine>, options: RedirectOptions, ledger: Ledger) -> Self {
-        Self { engine, options, ledger: Mutex::new(ledger) }
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        dns: Option<Arc<Dns>>,
+        options: RedirectOptions,
+        ledger: Ledger,
+    ) -> Self {
+        Self { engine, dns, options, ledger: Mutex::new(ledger) }
     }
 
     /// Does one job.
@@ -103,6 +110,8 @@ impl Host {
     pub(super) fn hold(&self, inherited: &Inherited, same: bool) -> Result<Held, String> {
         let Inherited { enrollment, path, namespace, tool, .. } = inherited;
         note(self.ledger().record(&enrollment.uid, path));
+        // Beside the predecessor's sockets, which go when it drains.
+        self.listen_for_names(&enrollment.uid, namespace)?;
         let redirect = if same {
             Redirect::inherit(namespace, *tool).map_err(|error| error.to_string())?
         } else {
@@ -157,6 +166,10 @@ impl Host {
         self.engine
             .enroll(Arc::clone(uid), namespace.clone())
             .map_err(|error| error.to_string())?;
+        if let Err(error) = self.listen_for_names(uid, &namespace) {
+            self.engine.withdraw(uid);
+            return Err(error);
+        }
         // Noted before they are there, so that a kill in between leaves nothing unknown.
         note(self.ledger().record(uid, &path));
         match redirect::install(&namespace, &self.options) {
@@ -168,6 +181,7 @@ impl Host {
             }
             Err(error) => {
                 self.engine.withdraw(uid);
+                self.stop_listening_for_names(uid);
                 note(self.ledger().forget(uid));
                 Err(error.to_string())
             }
@@ -190,14 +204,30 @@ impl Host {
                 Done::Enrolled(enrollment, file, held)
             }
             Err(error) => {
+                self.stop_listening_for_names(uid);
                 self.remove(uid, held);
                 Done::Failed(enrollment, error)
             }
         }
     }
 
+    /// The same names mean the same to whoever the workload is now: it is looked up for every query.
+    fn listen_for_names(&self, uid: &Arc<str>, namespace: &NetNamespace) -> Result<(), String> {
+        let Some(dns) = &self.dns else { return Ok(()) };
+        let own = Arc::clone(uid);
+        let find: FindWorkload = Arc::new(move |world| world.workload_by_uid(&own).cloned());
+        dns.enroll(Arc::clone(uid), namespace, find).map_err(|error| error.to_string())
+    }
+
+    fn stop_listening_for_names(&self, uid: &str) {
+        if let Some(dns) = &self.dns {
+            dns.withdraw(uid);
+        }
+    }
+
     fn withdraw(&self, uid: &str, held: Held) {
         self.release(uid, &held);
+        self.stop_listening_for_names(uid);
         self.engine.withdraw(uid);
         self.remove(uid, held);
         tracing::info!(workload = uid, "workload no longer captured");

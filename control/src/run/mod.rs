@@ -101,10 +101,11 @@ fn places(options: &RunOptions, mesh: &MeshConfig) -> hardening::Places {
         source::NetworkNamespace::Own => None,
     });
     let lists = authority.revocation_lists.iter().cloned();
+    let servers = mesh.node.dns.capture.then(|| mesh.node.dns.resolv_conf.clone());
     // Whoever connects to a socket must be allowed to write to it.
     let identities = authority.workload_api.as_ref().unwrap_or(&authority.directory).clone();
     hardening::Places {
-        read: sources.chain(namespaces).chain(lists).collect(),
+        read: sources.chain(namespaces).chain(lists).chain(servers).collect(),
         written: vec![identities, options.state_directory.clone()],
     }
 }

@@ -25,6 +25,7 @@ use super::systemd::ServiceManager;
 use crate::admin::config_dump::{Connections, WorkloadInfo, WorkloadState};
 use crate::admin::readiness::Readiness;
 use crate::admin::view::View;
+use crate::dns::Dns;
 use crate::handover::predecessor::Launch;
 use crate::identity::{Certifier, CredentialChange, certificate};
 use crate::source::{Diagnostic, Diagnostics, MeshConfig, NodeConfig, Watcher};
@@ -46,6 +47,8 @@ pub(super) struct Node {
     pub(super) config: NodeConfig,
     pub(super) log: Log,
     pub(super) engine: Arc<Engine>,
+    /// Where workloads' names are asked for, if they are.
+    pub(super) dns: Option<Arc<Dns>>,
     pub(super) host: Arc<Host>,
     /// The filter of system calls in force; a successor is born with it.
     pub(super) call_filter: Option<u64>,
@@ -297,6 +300,9 @@ impl Node {
 
     fn publish(&mut self, world: Snapshot) {
         self.generation += 1;
+        if let Some(dns) = &self.dns {
+            dns.publish(world.clone());
+        }
         self.engine.publish(world.with_generation(self.generation));
     }
 

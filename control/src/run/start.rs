@@ -29,6 +29,7 @@ use crate::admin::readiness::Readiness;
 use crate::admin::server::{self, Handler};
 use crate::admin::view::View;
 use crate::admin::{admin_handler, metrics_handler, readiness_handler};
+use crate::dns::{Dns, DnsConfig, LookupSettings, Search};
 use crate::handover::control_socket;
 use crate::handover::predecessor::Launch;
 use crate::handover::successor::Inheritance;
@@ -138,12 +139,23 @@ pub(super) async fn start(
     tokio::task::spawn_local(limits::tell(Arc::clone(&engine)));
 
     let ledger = Ledger::open(&ledger_file(&options, &mesh.node));
-    let host = Arc::new(Host::new(Arc::clone(&engine), redirect_options(&mesh.node), ledger));
+    let dns = match mesh.node.dns.capture {
+        true => Some(Arc::new(
+            Dns::start(dns_config(&mesh.node), mesh.snapshot.clone()).map_err(RunError::System)?,
+        )),
+        false => None,
+    };
+    if let Some(metrics) = dns.as_ref().map(|dns| Arc::clone(dns.metrics())) {
+        view.update(|seen| seen.dns = Some(Arc::new(move || metrics.facts())));
+    }
+    let host = Host::new(Arc::clone(&engine), dns.clone(), redirect_options(&mesh.node), ledger);
+    let host = Arc::new(host);
     let node = Node {
         options,
         config: mesh.node.clone(),
         log,
         engine,
+        dns,
         host,
         call_filter: hardened.call_filter(),
         revocation,
@@ -254,7 +266,26 @@ fn redirect_options(node: &NodeConfig) -> RedirectOptions {
         outbound_port: node.ports.outbound,
         inbound_plaintext_port: node.ports.inbound,
         hbone_port: node.ports.tunnel,
+        dns_port: node.dns.capture.then_some(node.ports.dns),
         ..RedirectOptions::default()
+    }
+}
+
+fn dns_config(node: &NodeConfig) -> DnsConfig {
+    DnsConfig {
+        lookup: LookupSettings {
+            cluster_domain: node.cluster_domain.to_string(),
+            search: match node.mode {
+                Mode::Shared => Search::OfKubernetes,
+                // The resolver's own file is the workload's, too.
+                Mode::Dedicated => Search::OfHost,
+            },
+            ipv6: node.ipv6,
+            preferred_namespace: node.dns.preferred_namespace.as_deref().map(str::to_owned),
+        },
+        port: node.ports.dns,
+        mark: packet_mark(node),
+        resolv_conf: node.dns.resolv_conf.clone(),
     }
 }
 

@@ -2,10 +2,11 @@
 //!
 //! What an operator may want to change is in [`Limits`]; everything else is a constant here. The bounds of the
 //! wire protocols (frames, header lists, handshakes) stand beside their state machines in
-//! `ringway_protocols::{hbone::budget, tls::bounds}` and are listed with these. [`documentation`] makes
+//! `ringway_protocols::{hbone::budget, tls::bounds, dns::bounds}` and are listed with these. [`documentation`] makes
 //! `docs/limits.md` out of all of them.
 
 mod configured;
+mod dns;
 mod page;
 
 use std::time::Duration;
@@ -13,6 +14,13 @@ use std::time::Duration;
 pub(crate) use self::configured::Bounds;
 pub use self::{
     configured::{AUTOMATIC, Limits, Setting},
+    dns::{
+        DNS_CONNECTIONS_PER_PROCESS_MAX, DNS_CONNECTIONS_PER_WORKLOAD_MAX, DNS_FORWARD_TIMEOUT,
+        DNS_IDLE_TIMEOUT, DNS_PIPELINED_MAX, DNS_REPLIES_REFUSED_MAX, DNS_RESOLUTION_TTL_MAX,
+        DNS_RESOLUTION_TTL_MIN, DNS_RESOLUTIONS_MAX, DNS_SERIES_MAX, DNS_SERVER_AVOIDED_TIME,
+        DNS_SERVER_TIMEOUT, DNS_SERVER_TIMEOUT_MAX, DNS_SERVERS_MAX, DNS_WAITING_PER_PROCESS_MAX,
+        DNS_WAITING_PER_WORKLOAD_MAX,
+    },
     page::documentation,
 };
 

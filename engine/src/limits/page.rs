@@ -2,15 +2,15 @@
 
 use std::fmt::Write as _;
 
-use ringway_protocols::{bounds::Bound, hbone, tls};
+use ringway_protocols::{bounds::Bound, dns, hbone, tls};
 
 use super::{Limits, TABLE};
 
 const HEAD: &str = "# Limits
 
 Everything that can grow has a bound, and something clear happens at it: nothing grows further, nothing spins, nothing
-waits for ever. This page is made from `engine/src/limits/`, `protocols/src/hbone/budget.rs` and
-`protocols/src/tls/bounds.rs`; a test keeps it so.
+waits for ever. This page is made from `engine/src/limits/`, `protocols/src/hbone/budget.rs`,
+`protocols/src/tls/bounds.rs` and `protocols/src/dns/bounds.rs`; a test keeps it so.
 
 When one of the bounds of the first table is reached, `ringway_limit_reached_total{limit,workload}` counts, and at most
 one line a second and limit is logged, with the number of times since the last one. A connection that is refused before
@@ -59,6 +59,8 @@ pub fn documentation() -> String {
     section(&mut text, "HTTP/2 in a tunnel", hbone::budget::TABLE);
     abuse(&mut text);
     section(&mut text, "TLS", tls::bounds::TABLE);
+    section(&mut text, "DNS", super::dns::TABLE);
+    section(&mut text, "Messages of DNS", dns::bounds::TABLE);
     text
 }
 
@@ -115,7 +117,14 @@ mod tests {
 
     #[test]
     fn every_row_says_what_happens_and_why() {
-        for bound in TABLE.iter().chain(hbone::budget::TABLE).chain(tls::bounds::TABLE) {
+        let tables = [
+            TABLE,
+            hbone::budget::TABLE,
+            tls::bounds::TABLE,
+            super::super::dns::TABLE,
+            dns::bounds::TABLE,
+        ];
+        for bound in tables.concat() {
             assert!(!bound.at_bound.is_empty() && bound.reason.len() > 20, "{}", bound.name);
         }
     }

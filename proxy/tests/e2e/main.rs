@@ -7,6 +7,7 @@ mod support;
 
 mod closing;
 mod confined;
+mod dns;
 mod endpoints;
 mod handover;
 mod hostile;

@@ -51,6 +51,8 @@ pub struct NodeConfig {
     pub ipv6: bool,
     /// The bounds that are not the defaults.
     pub limits: Limits,
+    /// Whether workloads ask us for names, and whom we ask.
+    pub dns: DnsConfig,
     /// The ports of the data plane, in every captured namespace.
     pub ports: Ports,
     /// The addresses of the process's own servers.
@@ -82,6 +84,7 @@ impl Default for NodeConfig {
             original_source: OriginalSource::Auto,
             ipv6: true,
             limits: Limits::default(),
+            dns: DnsConfig::default(),
             ports: Ports::default(),
             listen: Listen::default(),
             log: LogConfig::default(),
@@ -190,6 +193,27 @@ impl Default for CertificateAuthorityConfig {
     }
 }
 
+/// What is done about names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsConfig {
+    /// Whether workloads' queries come to us.
+    pub capture: bool,
+    /// Where the name servers of all other names are.
+    pub resolv_conf: PathBuf,
+    /// The namespace whose services go before others of the same name.
+    pub preferred_namespace: Option<Arc<str>>,
+}
+
+impl Default for DnsConfig {
+    fn default() -> DnsConfig {
+        DnsConfig {
+            capture: false,
+            resolv_conf: "/etc/resolv.conf".into(),
+            preferred_namespace: None,
+        }
+    }
+}
+
 /// The ports of the data plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
@@ -199,11 +223,13 @@ pub struct Ports {
     pub inbound: u16,
     /// Tunnels. Every node of a mesh uses the same.
     pub tunnel: u16,
+    /// Queries for names, where they are captured.
+    pub dns: u16,
 }
 
 impl Default for Ports {
     fn default() -> Ports {
-        Ports { outbound: 15001, inbound: 15006, tunnel: 15008 }
+        Ports { outbound: 15001, inbound: 15006, tunnel: 15008, dns: 15053 }
     }
 }
 

@@ -12,8 +12,8 @@ use ringway_protocols::identity::Identity;
 
 use self::captured::{CapturedWorkload, captured, report_shared_namespaces};
 use self::config::{
-    CertificateAuthorityConfig, Cores, Hardening, Listen, LogConfig, LogFormat, Mode, NodeConfig,
-    OriginalSource, Ports, Reactor, Redirect,
+    CertificateAuthorityConfig, Cores, DnsConfig, Hardening, Listen, LogConfig, LogFormat, Mode,
+    NodeConfig, OriginalSource, Ports, Reactor, Redirect,
 };
 use crate::identity::workload_api::socket_path;
 use crate::source::diagnostics::{Place, Problem, Reporter};
@@ -72,6 +72,7 @@ pub(crate) const SPEC_KEYS: &[&str] = &[
     "cluster",
     "clusterDomain",
     "cores",
+    "dns",
     "drainDeadline",
     "hardening",
     "ipv6",
@@ -153,6 +154,9 @@ fn config(fields: &mut Fields<'_, '_>, directory: &Path, context: &mut Context) 
             .unwrap_or(default.original_source),
         ipv6: fields.optional("ipv6", boolean).unwrap_or(default.ipv6),
         limits: fields.optional("limits", limits).unwrap_or(default.limits),
+        dns: fields
+            .optional("dns", |value, reporter| dns(value, directory, context, reporter))
+            .unwrap_or(default.dns),
         ports: fields.optional("ports", ports).unwrap_or(default.ports),
         listen: fields.optional("listen", listen).unwrap_or(default.listen),
         log: fields.optional("log", log).unwrap_or(default.log),
@@ -322,6 +326,24 @@ fn limits(value: &Value, reporter: &mut Reporter) -> Option<Limits> {
     })
 }
 
+fn dns(
+    value: &Value,
+    directory: &Path,
+    context: &mut Context,
+    reporter: &mut Reporter,
+) -> Option<DnsConfig> {
+    let default = DnsConfig::default();
+    mapping("dns", value, reporter, |fields| DnsConfig {
+        capture: fields.optional("capture", boolean).unwrap_or(default.capture),
+        resolv_conf: fields
+            .optional("resolvConf", nonempty)
+            .map_or(default.resolv_conf, |path| directory.join(path)),
+        preferred_namespace: fields
+            .optional("preferredNamespace", name)
+            .map(|namespace| context.names.share_ref(namespace)),
+    })
+}
+
 fn ports(value: &Value, reporter: &mut Reporter) -> Option<Ports> {
     let default = Ports::default();
     mapping("ports", value, reporter, |fields| {
@@ -329,10 +351,13 @@ fn ports(value: &Value, reporter: &mut Reporter) -> Option<Ports> {
             outbound: fields.optional("outbound", port).unwrap_or(default.outbound),
             inbound: fields.optional("inbound", port).unwrap_or(default.inbound),
             tunnel: fields.optional("tunnel", port).unwrap_or(default.tunnel),
+            dns: fields.optional("dns", port).unwrap_or(default.dns),
         };
-        let Ports { outbound, inbound, tunnel } = ports;
-        if outbound == inbound || inbound == tunnel || tunnel == outbound {
-            let message = "the ports `outbound`, `inbound` and `tunnel` must differ";
+        let Ports { outbound, inbound, tunnel, dns } = ports;
+        let mut all = [outbound, inbound, tunnel, dns];
+        all.sort_unstable();
+        if all.windows(2).any(|pair| pair[0] == pair[1]) {
+            let message = "the ports `outbound`, `inbound`, `tunnel` and `dns` must differ";
             fields.reporter.report(Problem::error(value.place, message));
         }
         ports

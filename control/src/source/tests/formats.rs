@@ -137,7 +137,8 @@ spec:
   packetMark: 7
   originalSource: never
   ipv6: false
-  ports: {outbound: 1, inbound: 2, tunnel: 3}
+  ports: {outbound: 1, inbound: 2, tunnel: 3, dns: 4}
+  dns: {capture: true, resolvConf: /etc/own.conf, preferredNamespace: shop}
   listen: {admin: none, metrics: '127.0.0.1:9', readiness: '[::1]:10'}
   log: {level: 'info,access=off', format: json}
   workloads: [{name: vm-0, namespace: shop}]
@@ -163,6 +164,9 @@ spec: {address: 10.1.0.10, serviceAccount: vm}
     assert_eq!((node.redirect, node.original_source), (Redirect::None, OriginalSource::Never));
     assert_eq!((node.packet_mark, node.ipv6), (Some(7), false));
     assert_eq!((node.ports.outbound, node.ports.inbound, node.ports.tunnel), (1, 2, 3));
+    assert_eq!((node.ports.dns, node.dns.capture), (4, true));
+    assert_eq!(node.dns.resolv_conf, Path::new("/etc/own.conf"));
+    assert_eq!(node.dns.preferred_namespace.as_deref(), Some("shop"));
     assert_eq!(node.listen.admin, None);
     assert_eq!(node.listen.metrics, Some("127.0.0.1:9".parse().unwrap()));
     assert_eq!((node.log.level.as_str(), node.log.format), ("info,access=off", LogFormat::Json));

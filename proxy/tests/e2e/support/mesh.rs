@@ -65,6 +65,8 @@ pub(crate) struct MeshBuilder {
     policies: String,
     cores: Option<u32>,
     service_manager: bool,
+    /// Name servers of both hosts, when names are captured.
+    name_servers: Option<String>,
 }
 
 /// Two hosts and their proxies, running.
@@ -105,6 +107,7 @@ impl Mesh {
             policies: String::new(),
             cores: None,
             service_manager: false,
+            name_servers: None,
         }
     }
 
@@ -242,6 +245,12 @@ impl MeshBuilder {
         self
     }
 
+    /// Workloads' names are asked of the proxies, which ask whom this `resolv.conf` says.
+    pub(crate) fn names(mut self, resolv_conf: &str) -> MeshBuilder {
+        self.name_servers = Some(resolv_conf.to_owned());
+        self
+    }
+
     /// The proxies have this many shards.
     pub(crate) fn cores(mut self, cores: u32) -> MeshBuilder {
         self.cores = Some(cores);
@@ -275,6 +284,9 @@ impl MeshBuilder {
         for (pod, host, address) in PODS {
             lab.add_pod(host, pod, address.into()).unwrap();
         }
+        if let Some(servers) = &self.name_servers {
+            fs::write(lab.directory().join("resolv.conf"), servers).unwrap();
+        }
         fs::write(lab.directory().join("mesh.yaml"), self.configuration(&lab)).unwrap();
         let (mut a, mut b) = (self.launch(&lab, "host-a"), self.launch(&lab, "host-b"));
         a.wait_until_ready(&lab);
@@ -301,6 +313,9 @@ impl MeshBuilder {
                 self.limits,
                 self.leaf_lifetime
             ));
+            if self.name_servers.is_some() {
+                text.push_str("  dns: {capture: true, resolvConf: resolv.conf}\n");
+            }
             text.push_str(&self.workloads(lab, host));
         }
         text.push_str(

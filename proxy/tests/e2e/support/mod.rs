@@ -2,6 +2,7 @@
 
 mod application;
 mod mesh;
+mod names;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,6 +14,7 @@ pub(crate) use ringway_bench::observe::{Metrics, Record};
 
 pub(crate) use self::application::Application;
 pub(crate) use self::mesh::{Mesh, Proxy, SERVICE, notify_socket};
+pub(crate) use self::names::{Answered, NameServer, Question};
 
 /// No wait for anything that must happen is longer than this; it is long because the machine that
 /// runs the tests may be busy.
