@@ -38,7 +38,7 @@ impl fmt::Display for Rejection {
             Rejection::Missing(field) => write!(f, "{field} is missing"),
             Rejection::UnknownValue(field, number) => write!(f, "{field} is unknown: {number}"),
             Rejection::AddressLength(field, bytes) => {
-                write!(f, "{field} has an address of {bytes} bytes; 4 or 16 are expected")
+                write!(f, "{field} has an address of {bytes} bytes, not of 4 or 16")
             }
             Rejection::RangeLength(field, length) => {
                 write!(f, "{field} has a range of {length} bits, more than its family has")

@@ -97,8 +97,8 @@ fn a_bad_resource_is_refused_by_name_and_the_rest_applies() {
     let finished = story.says(Kind::Address, two_bad, &["unheard-of"]);
     assert_eq!(
         complaint(&finished),
-        "c1//Pod/shop/a: addresses has an address of 3 bytes; 4 or 16 are expected; \
-         c1//Pod/shop/b: addresses has an address of 3 bytes; 4 or 16 are expected"
+        "c1//Pod/shop/a: addresses has an address of 3 bytes, not of 4 or 16; \
+         c1//Pod/shop/b: addresses has an address of 3 bytes, not of 4 or 16"
     );
     assert_eq!(finished.request.error_detail.unwrap().code, 0);
     // The one that was never good is not there, the one that was good is as it was.

@@ -3,10 +3,15 @@
 //! * `mesh`: the words that stories are told in;
 //! * `conversation`: the session without a connection;
 //! * `world`: what resources do to the snapshot;
+//! * `values`: every field as it is read; `bad_resources`: what is refused;
+//! * `framing`: bytes cut anywhere;
 //! * `streams`: the whole client against a server in this process.
 
+mod bad_resources;
 mod conversation;
+mod framing;
 mod mesh;
 mod server;
 mod streams;
+mod values;
 mod world;
