@@ -58,6 +58,11 @@ impl End {
         }
     }
 
+    /// Whether there was a stream, and nothing wrong with it while it lasted.
+    pub(super) fn was_established(&self) -> bool {
+        self.delay_max().is_none()
+    }
+
     /// The longest delay that it may lead to; none when the delay begins anew.
     fn delay_max(&self) -> Option<Duration> {
         match self {

@@ -169,6 +169,8 @@ impl Drop for XdsClient {
 
 async fn run(mut client: Client, endpoint: Endpoint, hurry: Arc<Notify>) {
     let mut backoff = Backoff::new(RandomState::new().hash_one(&endpoint.cluster_id));
+    // Streams in a row that came to nothing.
+    let mut failures = 0_u64;
     loop {
         let end = match grpc::connect(&endpoint).await {
             Ok(channel) => client.converse(channel).await,
@@ -176,9 +178,26 @@ async fn run(mut client: Client, endpoint: Endpoint, hurry: Arc<Notify>) {
         };
         client.counts.ended(&end);
         let delay = backoff.after(&end);
-        let again_ms = delay.as_millis() as u64;
-        tracing::warn!(again_ms, why = %end, "no stream from the control plane; what is known stays in force");
+        failures = if end.was_established() { 0 } else { failures + 1 };
+        tell(&end, delay, failures);
         wait(&mut client, delay, &hurry).await;
+    }
+}
+
+/// An outage is told when it begins and ever more rarely after that.
+fn tell(end: &End, delay: Duration, failures: u64) {
+    let again_ms = delay.as_millis() as u64;
+    match failures {
+        0 => {
+            tracing::info!(again_ms, why = %end, "stream from the control plane ended; a new one follows")
+        }
+        _ if failures.is_power_of_two() => tracing::warn!(
+            again_ms,
+            failures,
+            why = %end,
+            "no stream from the control plane; what is known stays in force"
+        ),
+        _ => tracing::debug!(again_ms, failures, why = %end, "no stream from the control plane"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Every field, as it is read.
 
+use proptest::prelude::*;
 use ringway_engine::snapshot::{
     AppProtocol, ApplicationTunnelProtocol, Health, HealthPolicy, IpFamilies, LoadBalancerMode,
     NetworkMode, PolicyAction, PolicyScope, Scope, TextMatch, TunnelProtocol, Visibility,
@@ -254,4 +255,42 @@ fn a_policy_is_read_whole() {
     );
     assert_eq!(&*one.service_accounts[0].service_account, "d");
     assert_eq!(&*one.not_service_accounts[0].service_account, "e");
+}
+
+/// Damages a good message in a few places.
+fn damaged(message: &[u8], places: &[(usize, u8)]) -> Vec<u8> {
+    let mut bytes = message.to_vec();
+    for &(place, byte) in places {
+        let place = place % bytes.len();
+        bytes[place] = byte;
+    }
+    bytes
+}
+
+proptest! {
+    #[test]
+    fn damaged_resources_are_read_or_refused(
+        places in prop::collection::vec((any::<usize>(), any::<u8>()), 1..6),
+    ) {
+        let pod = super::mesh::serving(pod("a", "10.0.0.1"), &["web"]).told("");
+        let service = service("web", "10.9.0.1").told("");
+        for told in [pod, service] {
+            let value = damaged(&told.resource.unwrap().value, &places);
+            match read_address(&value) {
+                Ok(AddressResource::Workload { description, .. }) => {
+                    prop_assert!(!description.uid.is_empty());
+                }
+                Ok(AddressResource::Service(service)) => {
+                    let name = service.id.to_string();
+                    prop_assert_eq!(name.parse(), Ok(service.id), "it could be removed");
+                }
+                Err(rejection) => prop_assert!(!rejection.to_string().is_empty()),
+            }
+        }
+        let value = damaged(&super::mesh::policy("p", "a").told("").resource.unwrap().value, &places);
+        if let Ok(policy) = read_authorization(&value) {
+            let told = <Authorization as prost::Message>::decode(&value[..]).unwrap();
+            prop_assert_eq!(policy.rules.len(), told.rules.len(), "nothing is left out");
+        }
+    }
 }
