@@ -21,7 +21,7 @@ pub mod succession;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use ringway_protocols::identity::Identity;
@@ -117,6 +117,20 @@ pub struct EmbeddedCa {
 }
 
 impl EmbeddedCa {
+    /// The files an authority in `directory` has, as far as their names are known beforehand.
+    pub fn files(directory: &Path) -> Vec<PathBuf> {
+        let names = [
+            files::STATE_FILE,
+            files::ROOT_CERTIFICATE,
+            files::ROOT_KEY,
+            files::INTERMEDIATE_CERTIFICATE,
+            files::INTERMEDIATE_KEY,
+            files::INTERMEDIATE_CHAIN,
+            REVOCATION_LIST,
+        ];
+        names.map(|name| directory.join(name)).to_vec()
+    }
+
     /// Opens the authority in `directory`, making directory and root on the first start.
     ///
     /// Several processes may do so at once: all end with the same root.

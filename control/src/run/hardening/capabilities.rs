@@ -162,8 +162,10 @@ fn unreachable(places: &Places) -> Option<String> {
     let written = places.written.iter().find(|path| {
         // Of what is not there yet, the directory that will hold it.
         let there = path.ancestors().find(|path| path.exists() || is_hidden(path));
-        there
-            .is_some_and(|path| !allows(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK))
+        there.is_some_and(|path| {
+            let enter = if path.is_file() { Access::empty() } else { Access::EXEC_OK };
+            !allows(path, Access::READ_OK | Access::WRITE_OK | enter)
+        })
     });
     read.or(written).map(|path| path.display().to_string())
 }
@@ -176,6 +178,32 @@ fn is_hidden(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whoever may enter the directory need not be allowed to read the key in it.
+    #[test]
+    fn files_are_looked_at_and_not_their_directories_only() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let Ok(have) = capabilities(None) else { return };
+        if !have.permitted.contains(CapabilitySet::DAC_OVERRIDE | CapabilitySet::CHOWN) {
+            eprintln!("not tried: this needs a user who may read everything");
+            return;
+        }
+        let home = tempfile::TempDir::new().unwrap();
+        std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let key = home.path().join("root-key.pem");
+        std::fs::write(&key, "").unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::chown(&key, Some(12_345), Some(12_345)).unwrap();
+        let places = |written: Vec<std::path::PathBuf>| Places { written, ..Places::default() };
+        // Capabilities are a thread's own: the other tests keep theirs.
+        let kept = |places: &Places| keep(&Keep(CapabilitySet::NET_ADMIN), places).sets;
+        let overrides = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+        let directory_only = kept(&places(vec![home.path().to_owned()]));
+        assert!(!directory_only.intersects(overrides), "{}", names(directory_only));
+        let with_file = kept(&places(vec![home.path().to_owned(), key]));
+        assert!(with_file.contains(CapabilitySet::DAC_OVERRIDE), "{}", names(with_file));
+    }
 
     #[test]
     fn the_configuration_says_what_is_kept() {

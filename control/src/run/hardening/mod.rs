@@ -82,7 +82,7 @@ pub(super) fn harden(
     hardened.shards = Some(ShardHook::new(move || {
         capabilities::restrict_thread(capabilities::of_shards(sets))
             .map_err(|error| format!("a shard's capabilities: {error}"))?;
-        seccomp::restrict(&seccomp::shard_calls())
+        seccomp::restrict_shard(std::process::id())
             .map_err(|why| format!("a shard's system calls: {why}"))
     }));
     if node.hardening == Hardening::Required && !hardened.undone.is_empty() {

@@ -7,8 +7,13 @@
 //! The list of the process is published for container runtimes as `deploy/seccomp/ringway.json`, which a test holds
 //! against it. It lets rings be made, because a process that hands over starts its successor, which makes its own.
 
+use std::collections::BTreeMap;
+
 use libc::c_long;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, apply_filter,
+};
 
 /// A system call: the name of its number, and its number here.
 type Call = (&'static str, c_long);
@@ -20,7 +25,7 @@ macro_rules! calls {
 /// What a shard does once its ring is made: sockets, memory, time, and entering a namespace. It starts no
 /// program, opens no file, makes no ring and looks into no other process.
 const SHARD: &[Call] = calls! {
-    SYS_read SYS_write SYS_readv SYS_writev SYS_close SYS_fcntl SYS_ioctl SYS_dup SYS_dup3 SYS_fstat
+    SYS_read SYS_write SYS_readv SYS_writev SYS_close SYS_ioctl SYS_dup SYS_dup3 SYS_fstat
     SYS_pipe2 SYS_splice SYS_tee
     SYS_socket SYS_socketpair SYS_bind SYS_listen SYS_accept SYS_accept4 SYS_connect SYS_getsockname
     SYS_getpeername SYS_getsockopt SYS_setsockopt SYS_sendto SYS_recvfrom SYS_sendmsg SYS_recvmsg
@@ -31,9 +36,24 @@ const SHARD: &[Call] = calls! {
     SYS_futex SYS_futex_waitv SYS_membarrier SYS_set_robust_list SYS_rseq SYS_sched_yield
     SYS_sched_getaffinity SYS_getcpu SYS_clock_gettime SYS_clock_getres SYS_clock_nanosleep SYS_nanosleep
     SYS_gettimeofday SYS_getrandom SYS_getrusage SYS_prlimit64 SYS_getpid SYS_gettid SYS_prctl
-    SYS_rt_sigaction SYS_rt_sigprocmask SYS_rt_sigreturn SYS_sigaltstack SYS_restart_syscall SYS_tgkill
+    SYS_rt_sigaction SYS_rt_sigprocmask SYS_rt_sigreturn SYS_sigaltstack SYS_restart_syscall
     SYS_exit SYS_exit_group
 };
+
+/// What a shard may do with some arguments only, and the process with any.
+const SHARD_IN_PART: &[Call] = calls! { SYS_fcntl SYS_tgkill };
+
+/// What of `fcntl` a shard needs: copies, flags, the size of pipes. Not: who gets a descriptor's signals, locks, leases,
+/// seals.
+const FCNTL_COMMANDS: [libc::c_int; 7] = [
+    libc::F_DUPFD_CLOEXEC,
+    libc::F_GETFD,
+    libc::F_SETFD,
+    libc::F_GETFL,
+    libc::F_SETFL,
+    libc::F_GETPIPE_SZ,
+    libc::F_SETPIPE_SZ,
+];
 
 /// Older calls that only some architectures have.
 #[cfg(target_arch = "x86_64")]
@@ -79,12 +99,39 @@ const PROCESS_OLDER: &[Call] = &[];
 
 /// Everything the process may call.
 pub(super) fn process_calls() -> Vec<Call> {
-    [PROCESS, PROCESS_OLDER, SHARD, SHARD_OLDER].concat()
+    [PROCESS, PROCESS_OLDER, SHARD, SHARD_OLDER, SHARD_IN_PART].concat()
 }
 
 /// Everything a shard may call once its ring is made.
-pub(super) fn shard_calls() -> Vec<Call> {
+fn shard_calls() -> Vec<Call> {
     [SHARD, SHARD_OLDER].concat()
+}
+
+/// Allows this thread, a shard of the process `process`, what a shard may call.
+pub(super) fn restrict_shard(process: u32) -> Result<(), String> {
+    let mut rules = any_arguments(&shard_calls());
+    rules.extend(in_part(process).map_err(|error| error.to_string())?);
+    apply(rules)
+}
+
+/// The calls of [`SHARD_IN_PART`], with what is allowed of them: of signals, that a thread of this process aborts it.
+fn in_part(process: u32) -> Result<Rules, BackendError> {
+    let is = |argument, value: u64| {
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+    };
+    let fcntl = FCNTL_COMMANDS.map(|command| SeccompRule::new(vec![is(1, command as u64)?]));
+    let abort = vec![is(0, process.into())?, is(2, libc::SIGABRT as u64)?];
+    Ok(Rules::from([
+        (libc::SYS_fcntl, fcntl.into_iter().collect::<Result<_, _>>()?),
+        (libc::SYS_tgkill, vec![SeccompRule::new(abort)?]),
+    ]))
+}
+
+/// What is allowed, by number: any arguments, or those of one of the rules.
+type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
+
+fn any_arguments(calls: &[Call]) -> Rules {
+    calls.iter().map(|(_, number)| (*number, Vec::new())).collect()
 }
 
 /// Stands for the filter that allows these calls.
@@ -108,10 +155,14 @@ pub(super) fn is_in_force() -> bool {
 
 /// Allows this thread, and those it will make, these calls only.
 pub(super) fn restrict(calls: &[Call]) -> Result<(), String> {
+    apply(any_arguments(calls))
+}
+
+fn apply(rules: Rules) -> Result<(), String> {
     let architecture = std::env::consts::ARCH.try_into();
     let architecture = architecture.map_err(|_| "no filter for this architecture".to_owned())?;
     let filter = SeccompFilter::new(
-        calls.iter().map(|(_, number)| (*number, Vec::new())).collect(),
+        rules,
         SeccompAction::Errno(libc::ENOSYS as u32),
         SeccompAction::Allow,
         architecture,
@@ -146,11 +197,41 @@ mod tests {
             "SYS_kill",
             "SYS_unlinkat",
             "SYS_memfd_create",
+            "SYS_tgkill",
+            "SYS_fcntl",
         ];
         let calls = shard_calls();
         for name in out_of_place {
             assert!(calls.iter().all(|(call, _)| *call != name), "{name}");
         }
+    }
+
+    /// On a thread of its own, which is a shard from then on.
+    #[test]
+    fn of_some_calls_a_shard_has_what_it_needs_and_no_more() {
+        let file = tempfile::tempfile().unwrap();
+        let tried = std::thread::spawn(move || {
+            rustix::thread::set_no_new_privs(true).map_err(|error| error.to_string())?;
+            restrict_shard(std::process::id())?;
+            let copied = rustix::io::fcntl_dupfd_cloexec(&file, 0).is_ok();
+            let flags = rustix::io::fcntl_getfd(&file).is_ok();
+            let sealed = rustix::fs::fcntl_add_seals(&file, rustix::fs::SealFlags::SEAL);
+            let locked = rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::LockShared);
+            Ok::<_, String>((copied, flags, sealed.err(), locked.err()))
+        });
+        let missing = Some(rustix::io::Errno::NOSYS);
+        assert_eq!(tried.join().unwrap(), Ok((true, true, missing, missing)));
+    }
+
+    #[test]
+    fn a_shard_signals_nobody_else() {
+        let rules = in_part(77).unwrap();
+        let is = |argument, value| {
+            SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+                .unwrap()
+        };
+        let abort = SeccompRule::new(vec![is(0, 77), is(2, libc::SIGABRT as u64)]).unwrap();
+        assert_eq!(rules[&libc::SYS_tgkill], [abort]);
     }
 
     #[test]
