@@ -344,6 +344,9 @@ pub(crate) enum CaVerb {
         /// How long it is valid
         #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "24h")]
         lifetime: Duration,
+        /// Replace files that an earlier one wrote there
+        #[arg(long)]
+        replace: bool,
     },
 }
 

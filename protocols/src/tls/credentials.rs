@@ -123,6 +123,11 @@ impl Credentials {
         Self::assemble(chain, trust_anchors, resolver, provider, options.clone())
     }
 
+    /// Whether a revocation list has an entry for a certificate of the own chain: peers that know it refuse it.
+    pub fn are_revoked(&self) -> bool {
+        self.options.revocation.concern(&self.chain)
+    }
+
     /// The same identity, key and anchors, held against other revocation lists. Sessions that these
     /// credentials would resume begin anew with those.
     ///

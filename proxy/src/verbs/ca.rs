@@ -34,7 +34,9 @@ pub(crate) fn run(arguments: &CaArguments) -> Result<Exit, Failure> {
         }
         CaVerb::Revoke { what } => revoke(directory, what)?,
         CaVerb::Import(files) => import(directory, files)?,
-        CaVerb::Issue { identity, out, lifetime } => issue(directory, identity, out, *lifetime)?,
+        CaVerb::Issue { identity, out, lifetime, replace } => {
+            issue(directory, identity, out, *lifetime, *replace)?;
+        }
     }
     Ok(Exit::Ok)
 }
@@ -142,7 +144,30 @@ fn import(directory: &Path, files: &PemArguments) -> Result<(), Failure> {
     show(directory, Format::Table)
 }
 
-fn issue(directory: &Path, identity: &str, out: &Path, lifetime: Duration) -> Result<(), Failure> {
+/// An end that comes this much sooner than was asked for is told: times in certificates are whole seconds.
+const CUT_NOTICED: Duration = Duration::from_secs(2);
+
+/// What `ringway ca issue` writes.
+const ISSUED: [&str; 3] = ["key.pem", "cert-chain.pem", "root-cert.pem"];
+
+fn issue(
+    directory: &Path,
+    identity: &str,
+    out: &Path,
+    lifetime: Duration,
+    replace: bool,
+) -> Result<(), Failure> {
+    if lifetime.is_zero() {
+        let message = "a certificate that is valid for no time at all is good for nothing";
+        return Err(
+            Failure::new(Exit::Usage, message).next("give `--lifetime` a time, such as 24h")
+        );
+    }
+    if let Some(name) = ISSUED.iter().find(|name| !replace && out.join(name).exists()) {
+        let message = format!("{} is there already, and would be lost", out.join(name).display());
+        return Err(Failure::new(Exit::Failed, message)
+            .next("name another directory, or add `--replace` to issue anew into this one"));
+    }
     let identity = Identity::parse(identity).map_err(|error| {
         Failure::new(Exit::Usage, format!("{identity:?} is no identity: {error}"))
     })?;
@@ -154,14 +179,20 @@ fn issue(directory: &Path, identity: &str, out: &Path, lifetime: Duration) -> Re
     let key = certificate::encode_pem("PRIVATE KEY", material.key.secret_der());
     let target = CaDirectory::open_or_create(out).map_err(CaError::from)?;
     let lock = target.lock().map_err(CaError::from)?;
-    for (name, content, mode) in [
-        ("key.pem", key, 0o600),
-        ("cert-chain.pem", pem(&material.chain), 0o644),
-        ("root-cert.pem", pem(&material.trust_anchors), 0o644),
-    ] {
+    let contents =
+        [(key, 0o600), (pem(&material.chain), 0o644), (pem(&material.trust_anchors), 0o644)];
+    for (name, (content, mode)) in ISSUED.into_iter().zip(contents) {
         target.write(&lock, name, content.as_bytes(), mode).map_err(CaError::from)?;
     }
-    eprintln!("wrote key.pem, cert-chain.pem and root-cert.pem to {}", out.display());
+    let validity = material.chain.first().and_then(certificate::validity);
+    let end = validity.map_or(now, |(_, end)| end);
+    let until = certificate::rfc3339_seconds(end);
+    eprintln!("wrote {} to {}; valid until {until}", ISSUED.join(", "), out.display());
+    if end + CUT_NOTICED < now + lifetime {
+        eprintln!(
+            "that is sooner than was asked for: the authority itself is not valid for longer"
+        );
+    }
     Ok(())
 }
 
@@ -196,7 +227,7 @@ impl From<CaError> for Failure {
         let exit = match &error {
             CaError::Absent(_) | CaError::FileMissing(_) => Exit::Unavailable,
             CaError::Given(_) | CaError::Authority(..) | CaError::State(..) => Exit::Data,
-            CaError::Gap | CaError::NotOurs(_) => Exit::Usage,
+            CaError::Gap | CaError::NotOurs(_) | CaError::Itself(_) => Exit::Usage,
             CaError::List(_) => Exit::Data,
             CaError::TooManyRevoked(_) => Exit::Failed,
             CaError::Directory(_) | CaError::Exists(_) | CaError::Replaced(_) => Exit::Failed,

@@ -29,6 +29,8 @@ pub enum CaError {
     List(PathBuf),
     /// A certificate to be revoked was signed by somebody else.
     NotOurs(String),
+    /// A certificate to be revoked is the authority's own.
+    Itself(String),
     /// The revocation list would be longer than it may be.
     TooManyRevoked(usize),
     /// The end of trust in the old root lies before the start of the new one.
@@ -70,6 +72,11 @@ impl std::fmt::Display for CaError {
             Self::NotOurs(serial) => write!(
                 f,
                 "the certificate {serial} was not signed by this authority; its own authority must revoke it"
+            ),
+            Self::Itself(serial) => write!(
+                f,
+                "the certificate {serial} is the authority's own, and no list of its own can take it back; replace it with \
+                 `ringway ca rotate --new-signs-after 0s --old-trusted-for 0s`: then nobody trusts it any more"
             ),
             Self::TooManyRevoked(most) => write!(
                 f,

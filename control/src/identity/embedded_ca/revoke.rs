@@ -88,12 +88,15 @@ impl EmbeddedCa {
     /// Adds certificates to the list and publishes it.
     ///
     /// # Errors
-    /// When one is not of this authority, the list would be too long, the authority may not sign lists, or
+    /// When one is not of this authority, or is the authority itself, the list would be too long, the authority may not sign lists, or
     /// the directory cannot be written.
     pub fn revoke(&mut self, what: &[Revoke], now: SystemTime) -> Result<(), CaError> {
         let lock = self.directory.lock()?;
         // Another process may have rotated or revoked since we last looked.
         *self = Self::load(self.directory.clone(), self.options.clone(), now)?;
+        if let Some(own) = what.iter().find(|one| self.is_own(one)) {
+            return Err(CaError::Itself(own.serial()));
+        }
         let mut before = self.read_list()?;
         let mut unclaimed: Vec<&Revoke> = what.iter().collect();
         let mut pem = String::new();
@@ -124,6 +127,19 @@ impl EmbeddedCa {
         }
         self.directory.write(&lock, REVOCATION_LIST, pem.as_bytes(), PUBLIC)?;
         Ok(())
+    }
+
+    /// Whether it is what signs, or leads from there to a root.
+    fn is_own(&self, what: &Revoke) -> bool {
+        let authorities = self.members.iter().flat_map(|member| {
+            member.roots.iter().chain(member.authority.as_ref().map(Authority::certificate))
+        });
+        let mut parsed = authorities.filter_map(|der| Some(X509Certificate::from_der(der).ok()?.1));
+        parsed.any(|own| {
+            let issuer = own.issuer().as_raw();
+            normal(own.raw_serial()) == what.serial
+                && what.issuer.as_ref().is_none_or(|given| given == issuer)
+        })
     }
 
     /// What was revoked so far, each once.

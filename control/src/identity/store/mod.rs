@@ -230,6 +230,10 @@ impl IdentityStore {
             match change(&held.credentials) {
                 None => {}
                 Some(Ok(credentials)) => {
+                    // One that is itself revoked is due; until there is another one, it is better than none.
+                    if credentials.are_revoked() {
+                        entry.due = SystemTime::UNIX_EPOCH;
+                    }
                     held.credentials = Arc::new(credentials);
                     changes.push(CredentialChange::Set(Arc::clone(&held.credentials)));
                 }

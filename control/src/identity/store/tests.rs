@@ -373,3 +373,33 @@ fn a_root_is_learned_once_however_authorities_disagree() {
         assert!(store.learn_roots(roots, start()).is_empty());
     }
 }
+
+#[test]
+fn a_leaf_that_is_revoked_is_issued_anew_at_once() {
+    use crate::identity::embedded_ca::Revoke;
+    use rustls_pki_types::CertificateRevocationListDer;
+    use rustls_pki_types::pem::PemObject;
+
+    let (moody, mut store) = (Moody::new(), store());
+    let (a, b) = (identity("a"), identity("b"));
+    store.keep([&a, &b], start());
+    let first = store.poll(&moody, start());
+    let [CredentialChange::Set(revoked), _] = &first[..] else { panic!("{first:?}") };
+    let leaf = &revoked.chain()[0];
+    let pem = crate::identity::certificate::to_pem(leaf);
+    let what = Revoke::certificate(pem.as_bytes()).unwrap();
+    let list = {
+        let mut ca = moody.ca.borrow_mut();
+        ca.revoke(&[what], start()).unwrap();
+        std::fs::read(ca.revocation_list()).unwrap()
+    };
+    let der = CertificateRevocationListDer::from_pem_slice(&list).unwrap();
+    let lists = Arc::new(RevocationLists::from_der([der.as_ref()]).unwrap());
+    assert_eq!(summary(&store.set_revocation(&lists)), ["+a", "+b"]);
+    assert!(store.next_deadline().unwrap() <= start(), "it is due");
+    let again = store.poll(&moody, start());
+    assert_eq!(summary(&again), ["+a"], "nobody else's");
+    let [CredentialChange::Set(fresh)] = &again[..] else { panic!("{again:?}") };
+    assert!(!fresh.are_revoked() && fresh.chain()[0] != *leaf);
+    assert!(store.poll(&moody, start()).is_empty(), "once");
+}
