@@ -87,6 +87,8 @@ pub enum OverrideError {
     WhichWorkload(usize),
     /// A shared process serves the workloads its Node document names.
     WorkloadNeedsDedicated,
+    /// A setting has a value that no Node document could give it.
+    Setting(String),
 }
 
 impl std::fmt::Display for WorkloadName {
@@ -136,6 +138,7 @@ impl std::fmt::Display for OverrideError {
                 "a dedicated process serves one workload, and the configuration captures {count}: say which with \
                  `--workload namespace/name`"
             ),
+            Self::Setting(why) => write!(f, "by flag or environment: {why}"),
             Self::WorkloadNeedsDedicated => f.write_str(
                 "`--workload` is for a process that serves one workload: add `--dedicated`",
             ),
@@ -153,6 +156,7 @@ impl Overrides {
     pub fn apply(&self, mesh: &mut MeshConfig) -> Result<(), OverrideError> {
         let was = mesh.node.mode;
         self.apply_to_node(&mut mesh.node);
+        mesh.node.check().map_err(OverrideError::Setting)?;
         match (mesh.node.mode, &self.workload) {
             (Mode::Dedicated, Some(name)) => mesh.enrollments = vec![find_workload(mesh, name)?],
             (Mode::Dedicated, None) if was == Mode::Shared => serve_only(&mut mesh.enrollments)?,
@@ -282,6 +286,11 @@ mod tests {
 
     #[test]
     fn what_does_not_go_together_is_said() {
+        let none = Overrides::default;
+        let drain = Overrides { drain_deadline: Some(Duration::from_secs(7200)), ..none() };
+        let short = Overrides { leaf_lifetime: Some(Duration::ZERO), ..none() };
+        let level = Overrides { log_level: Some("foo".to_owned()), ..none() };
+        let twice = Overrides { metrics: Some("[::]:15000".parse().ok()), ..none() };
         let shared = Overrides { workload: "shop/web".parse().ok(), ..Overrides::default() };
         //  name                   captured             overrides                          want
         let rows = [
@@ -295,6 +304,25 @@ mod tests {
                 "has the service account web",
             ),
             ("shared", WEB.to_owned(), shared, "add `--dedicated`"),
+            (
+                "too long a drain",
+                WEB.to_owned(),
+                drain,
+                "drainDeadline: expected a duration from 0s to 1h",
+            ),
+            (
+                "too short a life",
+                WEB.to_owned(),
+                short,
+                "leafLifetime: expected a duration from 2s",
+            ),
+            ("no level", WEB.to_owned(), level, "log.level:"),
+            (
+                "one port twice",
+                WEB.to_owned(),
+                twice,
+                "`admin` and `metrics` cannot both listen on port 15000",
+            ),
         ];
         for (name, captured, overrides, want) in rows {
             let error = overrides.apply(&mut mesh(&captured)).expect_err(name).to_string();

@@ -23,11 +23,14 @@ pub fn settings(node: &NodeConfig) -> Vec<Setting> {
         address.map_or_else(|| "none".to_owned(), |address| address.to_string())
     };
     let seconds = |duration: std::time::Duration| format!("{}s", duration.as_secs_f64());
-    let mut limits = node.limits.clone();
+    let (mut limits, mut in_force) = (node.limits.clone(), node.limits.in_force());
     let limits = Limits::SETTINGS.iter().map(|setting| Setting {
         name: limit_name(setting.key),
         value: match *limits.value_mut(setting.key) {
-            AUTOMATIC => "auto".to_owned(),
+            AUTOMATIC => match *in_force.value_mut(setting.key) {
+                AUTOMATIC => "auto (no limit)".to_owned(),
+                here => format!("auto ({here})"),
+            },
             value => value.to_string(),
         },
     });
@@ -192,7 +195,9 @@ mod tests {
         assert_eq!(value("cores"), "[0, 2]");
         assert_eq!(value("certificateAuthority.leafLifetime"), "86400s");
         assert_eq!(value("listen.admin"), "127.0.0.1:15000");
-        assert_eq!(value("limits.connectionsPerWorkload"), "auto");
+        let here = NodeConfig::default().limits.in_force().connections_per_workload;
+        assert_eq!(value("limits.connectionsPerWorkload"), format!("auto ({here})"));
+        assert_eq!(value("limits.connectionRatePerWorkload"), "auto (no limit)");
         assert_eq!(value("limits.tunnelsPerWorkload"), "16384");
     }
 

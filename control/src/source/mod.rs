@@ -40,6 +40,7 @@ pub use watch::{Glimpse, POLL_INTERVAL, QUIET, QUIET_DEADLINE, Watcher};
 pub(crate) use diagnostics::suggest::did_you_mean;
 pub(crate) use local::VirtualAddress;
 pub(crate) use world::is_same as is_same_workload;
+pub(crate) use yaml::text::files_of;
 
 use compile::compile;
 use diagnostics::Reporter;

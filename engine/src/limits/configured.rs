@@ -136,6 +136,17 @@ pub(crate) struct Bounds {
 }
 
 impl Limits {
+    /// The same with what is automatic worked out for this host; what has no limit stays [`AUTOMATIC`].
+    #[must_use]
+    pub fn in_force(&self) -> Limits {
+        let bounds = self.resolve();
+        Limits {
+            connections_per_process: bounds.connections_per_process,
+            connections_per_workload: bounds.connections_per_workload,
+            ..self.clone()
+        }
+    }
+
     /// What they come to in a process that may have so many descriptors as this one.
     pub(crate) fn resolve(&self) -> Bounds {
         self.resolve_with(descriptors_max())

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use ringway_engine::limits::Limits;
 
+use super::{DRAIN_DEADLINE_MAX, LEAF_LIFETIME_MAX, LEAF_LIFETIME_MIN, shown};
+use crate::telemetry::log::LogFilter;
+
 /// The settings of one node. [`NodeConfig::default`] is what a Node document without any key would give.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
@@ -89,6 +92,31 @@ impl Default for NodeConfig {
             listen: Listen::default(),
             log: LogConfig::default(),
         }
+    }
+}
+
+impl NodeConfig {
+    /// What a Node document could not say either, for what was given elsewhere.
+    ///
+    /// # Errors
+    /// A sentence that begins with the setting.
+    pub fn check(&self) -> Result<(), String> {
+        let within = |name: &str, value: Duration, least: Duration, most: Duration| {
+            if (least..=most).contains(&value) {
+                return Ok(());
+            }
+            Err(format!("{name}: expected a duration from {} to {}", shown(least), shown(most)))
+        };
+        within("drainDeadline", self.drain_deadline, Duration::ZERO, DRAIN_DEADLINE_MAX)?;
+        let lifetime = self.certificate_authority.leaf_lifetime;
+        within(
+            "certificateAuthority.leafLifetime",
+            lifetime,
+            LEAF_LIFETIME_MIN,
+            LEAF_LIFETIME_MAX,
+        )?;
+        LogFilter::parse(&self.log.level).map_err(|error| format!("log.level: {error}"))?;
+        self.listen.conflict().map_or(Ok(()), |message| Err(format!("listen: {message}")))
     }
 }
 
@@ -242,6 +270,23 @@ pub struct Listen {
     pub metrics: Option<SocketAddr>,
     /// Whether the process is ready.
     pub readiness: Option<SocketAddr>,
+}
+
+impl Listen {
+    /// Which two servers want the same address, as a sentence.
+    pub(super) fn conflict(&self) -> Option<String> {
+        let servers =
+            [("admin", self.admin), ("metrics", self.metrics), ("readiness", self.readiness)];
+        let given: Vec<_> = servers.iter().filter_map(|(name, at)| Some((name, (*at)?))).collect();
+        let clash = |one: SocketAddr, other: SocketAddr| {
+            let wide = one.ip().is_unspecified() || other.ip().is_unspecified();
+            one.port() == other.port() && one.port() != 0 && (wide || one.ip() == other.ip())
+        };
+        given.iter().enumerate().find_map(|(index, (name, at))| {
+            let (other, _) = given[..index].iter().find(|(_, other)| clash(*other, *at))?;
+            Some(format!("`{other}` and `{name}` cannot both listen on port {}", at.port()))
+        })
+    }
 }
 
 impl Default for Listen {

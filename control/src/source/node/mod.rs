@@ -29,13 +29,13 @@ use crate::telemetry::log::LogFilter;
 const CORE_MAX: u64 = 8191;
 
 /// The longest drain; what waits longer is not a drain.
-const DRAIN_DEADLINE_MAX: Duration = Duration::from_secs(60 * 60);
+pub(super) const DRAIN_DEADLINE_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// A certificate is renewed at half its life. So short a life is for tests.
-const LEAF_LIFETIME_MIN: Duration = Duration::from_secs(2);
+pub(super) const LEAF_LIFETIME_MIN: Duration = Duration::from_secs(2);
 /// Below this most of the work of a node would be to renew certificates.
 const LEAF_LIFETIME_SENSIBLE: Duration = Duration::from_secs(60);
-const LEAF_LIFETIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(super) const LEAF_LIFETIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A Node document.
 pub(crate) struct NodeDocument {
@@ -293,7 +293,7 @@ fn bounded(
     }
 }
 
-fn shown(duration: Duration) -> String {
+pub(super) fn shown(duration: Duration) -> String {
     match duration.as_secs() {
         seconds if seconds > 0 && seconds % 3600 == 0 => format!("{}h", seconds / 3600),
         seconds if seconds > 0 && seconds % 60 == 0 => format!("{}m", seconds / 60),
@@ -309,18 +309,36 @@ fn mark(value: &Value, reporter: &mut Reporter) -> Option<Option<u32>> {
     }
 }
 
+/// What one workload may have is never more than what all may have together.
+const PER_WORKLOAD_AND_PROCESS: &[(&str, &str)] = &[
+    ("connectionsPerWorkload", "connectionsPerProcess"),
+    ("handshakesPerWorkload", "handshakesPerProcess"),
+    ("bufferBytesPerWorkload", "bufferBytesPerProcess"),
+];
+
 fn limits(value: &Value, reporter: &mut Reporter) -> Option<Limits> {
     mapping("limits", value, reporter, |fields| {
         let mut limits = Limits::default();
+        let mut given = Vec::new();
         for setting in Limits::SETTINGS {
-            if let Some(given) = fields.optional(setting.key, integer(setting.range.clone())) {
-                *limits.value_mut(setting.key) = given;
+            if let Some(value) = fields.optional(setting.key, integer(setting.range.clone())) {
+                *limits.value_mut(setting.key) = value;
+                given.push(setting.key);
             }
         }
-        let Limits { connections_per_process: all, connections_per_workload: one, .. } = limits;
-        if all != AUTOMATIC && one > all {
-            let message = "`connectionsPerWorkload` is more than `connectionsPerProcess`";
-            fields.reporter.report(Problem::error(fields.place("connectionsPerWorkload"), message));
+        for (one, all) in PER_WORKLOAD_AND_PROCESS {
+            let most = *limits.value_mut(all);
+            let of_one = limits.value_mut(one);
+            if most == AUTOMATIC || *of_one <= most {
+                continue;
+            }
+            if given.contains(one) {
+                let message = format!("`{one}` is more than `{all}`, which is {most}");
+                fields.reporter.report(Problem::error(fields.place(one), message));
+            } else {
+                // Only the default of the one is too much for what was given for all.
+                *of_one = most;
+            }
         }
         limits
     })
@@ -366,10 +384,16 @@ fn ports(value: &Value, reporter: &mut Reporter) -> Option<Ports> {
 
 fn listen(value: &Value, reporter: &mut Reporter) -> Option<Listen> {
     let default = Listen::default();
-    mapping("listen", value, reporter, |fields| Listen {
-        admin: fields.optional("admin", listener).unwrap_or(default.admin),
-        metrics: fields.optional("metrics", listener).unwrap_or(default.metrics),
-        readiness: fields.optional("readiness", listener).unwrap_or(default.readiness),
+    mapping("listen", value, reporter, |fields| {
+        let listen = Listen {
+            admin: fields.optional("admin", listener).unwrap_or(default.admin),
+            metrics: fields.optional("metrics", listener).unwrap_or(default.metrics),
+            readiness: fields.optional("readiness", listener).unwrap_or(default.readiness),
+        };
+        if let Some(message) = listen.conflict() {
+            fields.reporter.report(Problem::error(value.place, message));
+        }
+        listen
     })
 }
 
