@@ -14,5 +14,6 @@ pub mod proto;
 pub mod redirect;
 pub mod run;
 pub mod source;
+pub(crate) mod state_files;
 pub mod telemetry;
 pub mod xds;

@@ -5,7 +5,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +15,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{oneshot, watch};
+
+use crate::state_files::Kind;
 
 /// A question is not longer.
 const QUESTION_BYTES_MAX: u64 = 16 * 1024;
@@ -69,8 +71,7 @@ pub enum Answer {
 /// # Errors
 /// Without `/proc`.
 pub fn path(state_directory: &Path, node: &str) -> io::Result<PathBuf> {
-    let node = node.replace('/', "_");
-    Ok(state_directory.join(format!("control-{node}-{}.sock", own_namespace()?)))
+    Kind::Control.path(state_directory, node)
 }
 
 /// The sockets of all nodes in the network namespace of this thread.
@@ -78,24 +79,10 @@ pub fn path(state_directory: &Path, node: &str) -> io::Result<PathBuf> {
 /// # Errors
 /// When the directory cannot be read.
 pub fn paths(state_directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let end = format!("-{}.sock", own_namespace()?);
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(state_directory)? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        // One that nobody listens on was left by a kill.
-        if name.starts_with("control-")
-            && name.ends_with(&end)
-            && StdUnixStream::connect(&path).is_ok()
-        {
-            paths.push(path);
-        }
-    }
+    let mut paths = Kind::Control.here(state_directory)?;
+    // One that nobody listens on was left by a kill.
+    paths.retain(|path| StdUnixStream::connect(path).is_ok());
     Ok(paths)
-}
-
-fn own_namespace() -> io::Result<u64> {
-    Ok(std::fs::metadata("/proc/thread-self/ns/net")?.ino())
 }
 
 /// Asks the node behind `socket` to hand over, and waits for the outcome.

@@ -58,6 +58,13 @@ impl Ledger {
         Self { file: file.to_owned(), entries }
     }
 
+    /// Whether the ledger at `file` names nothing that is still there. One that cannot be read is left alone.
+    pub fn is_stale(file: &Path) -> bool {
+        let is_there =
+            |entry: &LedgerEntry| NamespaceFile::at(&entry.path).ok() == Some(entry.file);
+        read(file).is_some_and(|entries| !entries.values().any(is_there))
+    }
+
     /// Notes that rules are about to go into `path`.
     ///
     /// # Errors
@@ -143,11 +150,14 @@ mod tests {
         fs::rename(home.path().join("new"), home.path().join("replaced")).unwrap();
         fs::remove_file(home.path().join("gone")).unwrap();
 
+        assert!(!Ledger::is_stale(&file), "some are there still");
         let mut next = Ledger::open(&file);
         let left = next.leftovers(|uid| uid == "kept");
         assert_eq!(left, [("left".to_owned(), home.path().join("left"))]);
         next.retain(|uid| uid == "kept").unwrap();
         assert_eq!(Ledger::open(&file).entries.keys().collect::<Vec<_>>(), ["kept"]);
+        fs::remove_file(home.path().join("kept")).unwrap();
+        assert!(Ledger::is_stale(&file));
     }
 
     #[test]

@@ -38,6 +38,7 @@ use crate::redirect::{APPLICATION_MARK, Ledger, RedirectMode, RedirectOptions};
 use crate::source::{
     self, MeshConfig, Mode, NodeConfig, OriginalSource as ConfiguredSource, Reactor, Redirect,
 };
+use crate::state_files::{Kind, remove_stale};
 use crate::telemetry::log::{Log, LogFilter, LogFormat, LogWriter};
 
 /// What does not need the control thread's runtime yet.
@@ -138,7 +139,12 @@ pub(super) async fn start(
     tokio::task::spawn_local(records::pump(Arc::clone(&engine), log.clone()));
     tokio::task::spawn_local(limits::tell(Arc::clone(&engine)));
 
-    let ledger = Ledger::open(&ledger_file(&options, &mesh.node));
+    let ledger =
+        Kind::Ledger.path(&options.state_directory, &mesh.node.name).map_err(RunError::System)?;
+    let removed =
+        remove_stale(&options.state_directory, &ledger, Ledger::is_stale).unwrap_or_default();
+    tracing::debug!(removed, "files of nodes that are no more");
+    let ledger = Ledger::open(&ledger);
     let dns = match mesh.node.dns.capture {
         true => Some(Arc::new(
             Dns::start(dns_config(&mesh.node), mesh.snapshot.clone()).map_err(RunError::System)?,
@@ -350,14 +356,6 @@ fn listen_for_control(
             None
         }
     }
-}
-
-/// One ledger for each node in each network namespace: several may run on one machine.
-fn ledger_file(options: &RunOptions, node: &NodeConfig) -> std::path::PathBuf {
-    use std::os::unix::fs::MetadataExt;
-    let place = std::fs::metadata("/proc/self/ns/net").map_or(0, |metadata| metadata.ino());
-    let name: String = node.name.chars().map(|c| if c == '/' { '_' } else { c }).collect();
-    options.state_directory.join(format!("redirects-{name}-{place}.json"))
 }
 
 /// Spreads renewals: another number on every host and start.
