@@ -29,14 +29,17 @@ pub(crate) enum Queues {
 /// Drains the shard within `deadline`.
 pub(crate) async fn drain(shard: &Rc<Shard>, deadline: Duration, queues: Queues) -> DrainReport {
     let open = shard.connections.len();
-    for pod in shard.pods() {
-        match queues {
-            Queues::Empty => pod.stop(shard),
-            Queues::Leave => pod.leave(shard).await,
+    let ending = async {
+        for pod in shard.pods() {
+            match queues {
+                Queues::Empty => pod.stop(shard),
+                // It waits for the kernel; should that be stuck, the deadline holds all the same.
+                Queues::Leave => pod.leave(shard).await,
+            }
         }
-    }
-    let emptied = runtime::timeout(deadline, empty(shard)).await;
-    if emptied.is_ok() {
+        empty(shard).await;
+    };
+    if runtime::timeout(deadline, ending).await.is_ok() {
         return DrainReport { open, cut: 0 };
     }
     let cut = shard.connections.len();

@@ -119,19 +119,20 @@ pub(crate) fn give_up(
     shard.moved.borrow_mut().push(connection.move_out(client, server, state));
 }
 
-/// Goes on with a connection of another process, in its workload's turns.
+/// Goes on with a connection of another process, in its workload's turns. It is open from this moment on: a drain that
+/// begins now waits for it.
 pub(crate) fn go_on(shard: &Rc<Shard>, moved: Box<MovedConnection>) {
     let pod = shard.pod(&moved.workload);
-    let resuming = resume(shard.clone(), moved);
+    let connection = Connection::resume(shard, &moved);
+    let resuming = resume(shard.clone(), connection, moved);
     match pod {
         Some(pod) => pod.spawn(resuming),
         None => runtime::spawn_for_shard(resuming),
     };
 }
 
-async fn resume(shard: Rc<Shard>, moved: Box<MovedConnection>) {
+async fn resume(shard: Rc<Shard>, connection: Connection, moved: Box<MovedConnection>) {
     let _open = OpenSocket::new(&shard, moved.reporter());
-    let connection = Connection::resume(&shard, &moved);
     let account = shard.accounts.of(&moved.workload);
     if let Some(pod) = shard.pod(&moved.workload) {
         // A policy that is on its way lets it go on, as it did where it came from.

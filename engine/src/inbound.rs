@@ -18,6 +18,7 @@ use crate::{
     connection::{Carrier, Connection, Decided, OpenSocket, Policed},
     decide::{self, InboundTarget},
     handover,
+    handshakes::CutForRoom,
     parting::Parting,
     reach::handshake_failed,
     relay::{ApplicationIs, Relayed, relay_connection, relay_tunnelled, write_all},
@@ -70,8 +71,18 @@ async fn secure(
     admitted: AdmittedTunnel,
 ) -> Result<Rc<Tunnel>, CloseReason> {
     let handshaking = shard.handshakes.begin(&pod.handshakes);
-    let workload = shard.workload(&pod.workload).await?;
-    let credentials = shard.credentials(workload.identity()).await?;
+    // One that waits for its certificate makes room like one that waits for its peer: the other workloads need none.
+    let credentials = handshaking.peer(async {
+        let workload = shard.workload(&pod.workload).await?;
+        shard.credentials(workload.identity()).await
+    });
+    let credentials = match handshaking.unless_cut(credentials).await {
+        Ok(credentials) => credentials?,
+        Err(CutForRoom) => {
+            socket.reset_on_close();
+            return Err(handshake_failed(HandshakeError::CutForRoom));
+        }
+    };
     let machine = || Handshake::server(&credentials);
     match tunnel::handshake(&socket, Role::Server, machine, &handshaking).await {
         Ok(secured) => {

@@ -98,14 +98,26 @@ impl Channel {
             let pushed = ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
             assert!(pushed, "the space is for as many as a frame may have");
         }
-        let pieces = [IoSlice::new(&head)];
-        let sent = rustix::io::retry_on_intr(|| {
+        // In one call: a short frame arrives as a whole or not at all.
+        let pieces = [IoSlice::new(&head), IoSlice::new(text), IoSlice::new(raw)];
+        let mut sent = rustix::io::retry_on_intr(|| {
             rustix::net::sendmsg(&self.stream, &pieces, &mut ancillary, SendFlags::NOSIGNAL)
         })?;
         // The descriptors went with the first byte.
-        (&self.stream).write_all(&head[sent..])?;
-        (&self.stream).write_all(text)?;
-        (&self.stream).write_all(raw)
+        for piece in [&head[..], text, raw] {
+            (&self.stream).write_all(&piece[sent.min(piece.len())..])?;
+            sent = sent.saturating_sub(piece.len());
+        }
+        Ok(())
+    }
+
+    /// What the other side has said until now is heard still; from now on it can say nothing more, and knows so when it
+    /// tries.
+    ///
+    /// # Errors
+    /// When the other side is gone.
+    pub(crate) fn hear_no_more(&self) -> io::Result<()> {
+        self.stream.shutdown(std::net::Shutdown::Read)
     }
 
     /// Hears what is said next; `None` is the end.
@@ -269,6 +281,20 @@ mod tests {
         frame.extend(b"{}");
         (&near.stream).write_all(&frame).unwrap();
         assert_eq!(far.receive().unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    /// A frame is heard or its sender knows that it was not: there is nothing in between.
+    #[test]
+    fn what_was_said_before_the_ear_closed_is_heard_and_nothing_after() {
+        let (near, far) = channels();
+        far.send(b"in time", b"", &[]).unwrap();
+        near.hear_no_more().unwrap();
+        let refused = far.send(b"too late", b"", &[]).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(near.receive().unwrap().unwrap().text, b"in time");
+        assert!(near.receive().unwrap().is_none());
+        near.send(b"the other way", b"", &[]).unwrap();
+        assert_eq!(far.receive().unwrap().unwrap().text, b"the other way");
     }
 
     proptest! {

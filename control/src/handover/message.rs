@@ -73,6 +73,8 @@ pub(crate) enum Message {
     },
     /// The successor has the connections, and relays them from here on.
     Taken,
+    /// The predecessor has not heard that in time, hears nothing more, and relays the connections itself.
+    TakenBack,
 }
 
 /// [`Way`] as it is written.
@@ -250,7 +252,7 @@ fn invalid(why: String) -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
@@ -258,7 +260,11 @@ mod tests {
 
     use super::*;
 
-    fn moved(upload: &[u8], download: &[u8], ended: bool) -> (MovedConnection, UnixStream) {
+    pub(in super::super) fn moved(
+        upload: &[u8],
+        download: &[u8],
+        ended: bool,
+    ) -> (MovedConnection, UnixStream) {
         let (near, far) = UnixStream::pair().unwrap();
         let (other, _) = UnixStream::pair().unwrap();
         let moved = MovedConnection {

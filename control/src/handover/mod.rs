@@ -21,12 +21,13 @@
 //! * `predecessor`, `successor`: the two sides.
 //! * [`control_socket`]: where `ringway handover` asks for it.
 //!
-//! **Invariant:** until `serving` has come, nothing of the predecessor has changed: whatever goes wrong, the
-//! successor is ended and the predecessor goes on. Only parent and child have the channel; there is no path anybody
+//! **Invariant:** until `serving` has come, nothing has changed, neither of the predecessor nor of any rule: whatever goes
+//! wrong, the successor is ended and the predecessor goes on. Only parent and child have the channel; there is no path anybody
 //! else could connect to.
 //!
 //! **Invariant:** a connection is relayed by one process at a time. The successor says `taken` before it relays, the
-//! predecessor goes on itself only when that was not said and can no longer be.
+//! predecessor goes on itself only when that was not said and can no longer be: then it says `taken back`, so that a
+//! successor that wakes up late knows it from a predecessor that has died.
 
 pub(crate) mod channel;
 pub mod control_socket;
@@ -35,7 +36,7 @@ pub(crate) mod predecessor;
 pub(crate) mod successor;
 
 /// The version of the protocol; two processes that differ in it do not hand over.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Set for the successor: its standard input is the channel. The value is the predecessor's [`PROTOCOL`].
 pub(crate) const VARIABLE: &str = "RINGWAY_HANDOVER";

@@ -16,6 +16,7 @@ use ringway_engine::limits::{
     HANDOVER_READY_TIMEOUT,
 };
 use ringway_engine::{ListeningWorkload, MovedConnection};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::channel::Channel;
 use super::message::{Message, fitting, write_connection};
@@ -60,10 +61,20 @@ pub(crate) struct Heir {
 pub(crate) struct NotTaken {
     /// Still this process's: nobody else can have begun to relay them.
     pub(crate) back: Vec<MovedConnection>,
-    /// Perhaps the successor's: not to be touched any more.
+    /// Perhaps the successor's, which could not be told: not to be touched any more.
     pub(crate) unknown: usize,
     /// What went wrong.
     pub(crate) why: String,
+}
+
+/// Whether the successor has connections.
+enum Theirs {
+    /// It never will.
+    Not,
+    /// It has.
+    Taken,
+    /// It would relay them if this process died, and could not be told otherwise.
+    Perhaps,
 }
 
 impl Launch {
@@ -166,30 +177,57 @@ impl Heir {
         let _ = self.say(&Message::Succeeded);
     }
 
+    /// Whether it has said that it serves.
+    pub(crate) fn serves(&self) -> bool {
+        self.serves
+    }
+
+    /// Tells it to end in order, as a service manager would.
+    pub(crate) fn tell_to_end(&self) {
+        let id = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
+        // It may have ended already.
+        let _told = id.map(|id| kill_process(id, Signal::TERM));
+    }
+
     /// Gives it live connections.
     ///
     /// # Errors
-    /// [`NotTaken`]: no further ones should be given.
-    pub(crate) fn give(&self, mut connections: Vec<MovedConnection>) -> Result<(), NotTaken> {
+    /// [`NotTaken`]: no further ones can be given.
+    pub(crate) fn give(&self, connections: Vec<MovedConnection>) -> Result<(), NotTaken> {
+        self.give_within(connections, HANDOVER_ANSWER_TIMEOUT)
+    }
+
+    fn give_within(
+        &self,
+        mut connections: Vec<MovedConnection>,
+        patience: Duration,
+    ) -> Result<(), NotTaken> {
         while !connections.is_empty() {
-            let later = connections.split_off(fitting(&connections));
-            match self.give_frame(&connections) {
-                Ok(()) => connections = later,
-                // Silence: it may have begun without telling.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let unknown = connections.len();
-                    return Err(NotTaken { back: later, unknown, why: describe(&error) });
-                }
-                Err(error) => {
-                    connections.extend(later);
-                    return Err(NotTaken { back: connections, unknown: 0, why: describe(&error) });
-                }
+            let mut back = connections.split_off(fitting(&connections));
+            let Err(error) = self.give_frame(&connections, patience) else {
+                connections = back;
+                continue;
+            };
+            let why = describe(&error);
+            let count = connections.len();
+            let unknown = match error.kind() {
+                io::ErrorKind::WouldBlock => match self.take_back() {
+                    Theirs::Not => 0,
+                    // It was only late; but what is not heard any more cannot go on.
+                    Theirs::Taken => return Err(NotTaken { back, unknown: 0, why }),
+                    Theirs::Perhaps => count,
+                },
+                _ => 0,
+            };
+            if unknown == 0 {
+                back.extend(connections);
             }
+            return Err(NotTaken { back, unknown, why });
         }
         Ok(())
     }
 
-    fn give_frame(&self, connections: &[MovedConnection]) -> io::Result<()> {
+    fn give_frame(&self, connections: &[MovedConnection], patience: Duration) -> io::Result<()> {
         let mut raw = Vec::new();
         let texts = connections.iter().map(|one| write_connection(one, &mut raw)).collect();
         let text = serde_json::to_vec(&Message::Connections { connections: texts })?;
@@ -198,11 +236,25 @@ impl Heir {
             sockets.push(connection.client.descriptor()?);
             sockets.push(connection.server.descriptor()?);
         }
-        self.channel.set_patience(Some(HANDOVER_ANSWER_TIMEOUT))?;
+        self.channel.set_patience(Some(patience))?;
         self.channel.send(&text, &raw, &sockets)?;
-        match self.hear(HANDOVER_ANSWER_TIMEOUT)? {
+        match Message::receive(&self.channel)?.0 {
             Message::Taken => Ok(()),
             other => Err(unexpected(&other)),
+        }
+    }
+
+    /// After silence: whose are the connections that were given last? Nothing can be said after this, so the answer
+    /// stays what it is.
+    fn take_back(&self) -> Theirs {
+        // It fails only when the other side is gone: then it has taken nothing that it relays.
+        let _ = self.channel.hear_no_more();
+        match Message::receive(&self.channel) {
+            Ok((Message::Taken, _)) => Theirs::Taken,
+            _ => match self.say(&Message::TakenBack) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Theirs::Perhaps,
+                _ => Theirs::Not,
+            },
         }
     }
 
@@ -268,7 +320,9 @@ impl Heir {
         let until = Instant::now() + LAST_WORDS;
         while Instant::now() < until {
             if let Ok(Some(status)) = self.child.try_wait() {
-                return format!("the new process ended ({status}); what it said is above");
+                return format!(
+                    "the new process ended ({status}); what it said is in the node's log"
+                );
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -305,6 +359,9 @@ fn unexpected(message: &Message) -> io::Error {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use super::super::message::tests::moved;
+    use super::super::successor::Predecessor;
+    use super::super::successor::tests::predecessor_at;
     use super::*;
 
     fn estate() -> Estate {
@@ -355,6 +412,48 @@ mod tests {
         preparing.join().unwrap().expect_err("it was given up");
         let pid = fs::read_to_string(&pid).unwrap();
         assert!(!Path::new("/proc").join(pid.trim()).exists());
+    }
+
+    /// A successor that serves, and the channel's other end.
+    fn heir() -> (Heir, Predecessor) {
+        let (channel, far) = Channel::pair().unwrap();
+        let child = Command::new("/bin/true").spawn().unwrap();
+        let heir = Heir { child, channel, workloads: Arc::default(), serves: true };
+        (heir, predecessor_at(far))
+    }
+
+    #[test]
+    fn what_a_silent_successor_does_not_take_comes_back_and_it_knows() {
+        let (heir, successor) = heir();
+        let given = vec![moved(b"up", b"", false).0, moved(b"", b"down", true).0];
+        let refused = heir.give_within(given, Duration::from_millis(20)).unwrap_err();
+        assert_eq!((refused.back.len(), refused.unknown), (2, 0));
+        // It wakes up, and must not relay what somebody else relays.
+        let late = successor.next().unwrap_err();
+        assert!(late.to_string().contains("taken its connections back"), "{late}");
+    }
+
+    #[test]
+    fn what_a_successor_takes_when_its_predecessor_has_died_is_its_own() {
+        let (heir, successor) = heir();
+        let giving = std::thread::spawn(move || {
+            let given = vec![moved(b"up", b"", false).0];
+            // Dead before it hears anything.
+            heir.give_frame(&given, Duration::ZERO + Duration::from_millis(1)).unwrap_err();
+        });
+        giving.join().unwrap();
+        assert_eq!(successor.next().unwrap().unwrap().len(), 1);
+        assert!(successor.next().unwrap().is_none());
+    }
+
+    #[test]
+    fn what_was_taken_at_the_last_moment_is_not_taken_back() {
+        let (heir, successor) = heir();
+        Message::Taken.send(successor.channel(), &[]).unwrap();
+        assert!(matches!(heir.take_back(), Theirs::Taken));
+        let dying = self::heir();
+        drop(dying.1);
+        assert!(matches!(dying.0.take_back(), Theirs::Not));
     }
 
     #[test]

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use ringway_engine::limits::HANDOVER_ANSWER_TIMEOUT;
 use ringway_engine::runtime::NetNamespace;
-use ringway_engine::{Engine, ListeningWorkload};
+use ringway_engine::{Engine, ListeningWorkload, MovedConnection};
 
-use super::channel::Channel;
+use super::channel::{Channel, Frame};
 use super::message::{Message, read_connections};
 use super::{PROTOCOL, VARIABLE};
 
@@ -131,7 +131,8 @@ impl Predecessor {
         self.expect(&Message::Serve)
     }
 
-    /// Says that this process accepts, and waits until the predecessor does not any more.
+    /// Says that this process accepts, and waits until the predecessor leaves the rest to it. Before that nothing may be
+    /// changed that the predecessor needs if it is to go on.
     ///
     /// # Errors
     /// When the predecessor is not heard of again. This process serves all the same.
@@ -143,23 +144,42 @@ impl Predecessor {
     /// Takes connections and gives them to the engine, until the predecessor has no more. Returns how many came.
     ///
     /// # Errors
-    /// When what comes makes no sense; the predecessor keeps its connections then.
+    /// When what comes makes no sense, or this process was too slow; the predecessor keeps its connections then.
     pub(crate) fn take_connections(self, engine: &Engine) -> io::Result<usize> {
         let mut taken = 0;
         self.channel.set_patience(None)?;
-        loop {
-            let (message, frame) = match Message::receive(&self.channel) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(taken),
-                received => received?,
-            };
-            let Message::Connections { connections } = message else {
-                return Err(unexpected(&message));
-            };
-            let connections = read_connections(connections, frame)?;
-            // Said before anything is done with them; a predecessor that cannot hear it relays nothing any more.
-            let _ = Message::Taken.send(&self.channel, &[]);
+        while let Some(connections) = self.next_connections()? {
             taken += connections.len();
             connections.into_iter().for_each(|moved| engine.resume(moved));
+        }
+        Ok(taken)
+    }
+
+    /// The next ones, which are this process's from now on; `None` when there are no more.
+    fn next_connections(&self) -> io::Result<Option<Vec<MovedConnection>>> {
+        let Some((message, frame)) = self.hear()? else { return Ok(None) };
+        let Message::Connections { connections } = message else {
+            return Err(unexpected(&message));
+        };
+        let connections = read_connections(connections, frame)?;
+        // Said before anything is done with them.
+        if Message::Taken.send(&self.channel, &[]).is_ok() {
+            return Ok(Some(connections));
+        }
+        match self.hear()? {
+            // Nobody has them but this process: the predecessor has died.
+            None => Ok(Some(connections)),
+            Some((Message::TakenBack, _)) => Err(io::Error::other(
+                "this process was too slow: the old one has taken its connections back",
+            )),
+            Some((other, _)) => Err(unexpected(&other)),
+        }
+    }
+
+    fn hear(&self) -> io::Result<Option<(Message, Frame)>> {
+        match Message::receive(&self.channel) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            received => received.map(Some),
         }
     }
 
@@ -182,9 +202,24 @@ fn invalid(why: &str) -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::message::WayName;
     use super::*;
+
+    /// The successor's end of a channel, for tests of the other side.
+    pub(in super::super) fn predecessor_at(far: OwnedFd) -> Predecessor {
+        Predecessor { channel: Channel::inherited(far).unwrap() }
+    }
+
+    impl Predecessor {
+        pub(in super::super) fn next(&self) -> io::Result<Option<Vec<MovedConnection>>> {
+            self.next_connections()
+        }
+
+        pub(in super::super) fn channel(&self) -> &Channel {
+            &self.channel
+        }
+    }
 
     /// What a new process makes of a predecessor that says `said`, with so many descriptors of /dev/null each.
     fn heard(said: &[(Message, usize)]) -> io::Result<Inheritance> {

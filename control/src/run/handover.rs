@@ -1,34 +1,32 @@
-//! A node hands over to a successor, or takes over from a predecessor.
+//! A node hands over to a successor.
 //!
 //! ```text
-//!            asked          no job under way         ready                    serving
-//!   Nothing ──────▶ Asked ──────────────────▶ Preparing ──────▶ let_serve ──────────────▶ give_away ─▶ end
-//!      ▲                                          │ anything else     │ anything else
-//!      └──────────────────────────────────────────┴───────────────────┘  rolled back: nothing has changed
+//!            asked          no job under way         ready            serving
+//!   Nothing ──────▶ Asked ──────────────────▶ UnderWay ──▶ UnderWay ──────────▶ give_away ─▶ end
+//!      ▲                                          │ anything else │
+//!      └──────────────────────────────────────────┴───────────────┘  rolled back: nothing has changed
 //! ```
 //!
-//! While a successor is prepared, what is captured does not change: reloads and jobs wait.
+//! While a hand-over is under way, what is captured does not change: reloads and jobs wait.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringway_engine::limits::{HANDOVER_CONNECTIONS_MAX, HANDOVER_LOOK_INTERVAL};
 use ringway_engine::{DrainReport, Engine};
 use tokio::task::JoinHandle;
 
+use super::Ending;
+use super::STANDARD_INPUT;
 use super::drain::tell;
-use super::error::RunError;
-use super::host::Inherited;
 use super::node::Node;
-use super::{Ending, STANDARD_INPUT};
 use crate::handover::channel::{Breaker, Channel};
 use crate::handover::control_socket::{Answer, Ask};
 use crate::handover::predecessor::{self, Estate, Heir, NotTaken};
-use crate::handover::successor::{Inheritance, Predecessor};
-use crate::source::{MeshConfig, Source};
+use crate::source::{Source, Watcher};
 
 /// See the module's drawing.
 #[derive(Default)]
@@ -36,7 +34,8 @@ pub(super) enum HandingOver {
     #[default]
     Nothing,
     Asked(Ask),
-    Preparing(Ask, Breaker, JoinHandle<Result<Heir, String>>),
+    /// A successor is prepared, or was told to serve: the next step ends with it, further by that one step.
+    UnderWay(Ask, Breaker, JoinHandle<Result<Heir, String>>),
 }
 
 impl HandingOver {
@@ -54,36 +53,61 @@ impl HandingOver {
         }
     }
 
-    /// Waits for the successor that is being prepared; for ever, when there is none.
-    pub(super) async fn prepared(&mut self) -> Result<Heir, String> {
+    /// Waits for the step under way; for ever, when there is none. [`step_ended`](Self::step_ended) wants to know.
+    pub(super) async fn step(&mut self) -> Result<Heir, String> {
         match self {
-            Self::Preparing(_, _, preparing) => match preparing.await {
-                Ok(prepared) => prepared,
-                Err(panic) => Err(format!("the preparation broke: {panic}")),
+            Self::UnderWay(_, _, step) => match step.await {
+                Ok(outcome) => outcome,
+                Err(panic) => Err(format!("the hand-over broke: {panic}")),
             },
             _ => std::future::pending().await,
         }
     }
 
-    /// Ends it, with whatever has been prepared.
-    pub(super) async fn abandon(&mut self, why: &str) {
-        match std::mem::take(self) {
-            Self::Nothing => {}
-            Self::Asked(ask) => answer(ask, rolled_back(why)),
-            Self::Preparing(ask, breaker, preparing) => {
-                breaker.shut();
-                // An heir is ended when it is dropped.
-                drop(preparing.await);
-                answer(ask, rolled_back(why));
+    /// Goes on to the next step: a successor that is ready is let serve. One that serves is returned; one that is not
+    /// ready, or does not serve, has been ended, and nothing has changed.
+    pub(super) fn step_ended(&mut self, outcome: Result<Heir, String>) -> Option<Heir> {
+        let Self::UnderWay(ask, breaker, _) = std::mem::take(self) else { return outcome.ok() };
+        match outcome {
+            Ok(mut heir) if !heir.serves() => {
+                let serving = tokio::task::spawn_blocking(move || heir.serve().map(|()| heir));
+                *self = Self::UnderWay(ask, breaker, serving);
+                None
+            }
+            Ok(heir) => {
+                answer(ask, Answer::HandedOver { from: std::process::id(), to: heir.id() });
+                Some(heir)
+            }
+            Err(why) => {
+                tracing::error!(why, "no hand-over: this process goes on, nothing has changed");
+                answer(ask, rolled_back(&why));
+                None
             }
         }
     }
 
-    /// What was asked, now that it is over.
-    fn take_ask(&mut self) -> Option<Ask> {
+    /// Ends it, with whatever has been prepared. A successor that has just begun to serve is the node, and is returned.
+    pub(super) async fn abandon(&mut self, why: &str) -> Option<Heir> {
         match std::mem::take(self) {
             Self::Nothing => None,
-            Self::Asked(ask) | Self::Preparing(ask, ..) => Some(ask),
+            Self::Asked(ask) => {
+                answer(ask, rolled_back(why));
+                None
+            }
+            Self::UnderWay(ask, breaker, step) => {
+                breaker.shut();
+                // An heir that does not serve is ended when it is dropped.
+                match step.await {
+                    Ok(Ok(heir)) if heir.serves() => {
+                        answer(ask, Answer::HandedOver { from: std::process::id(), to: heir.id() });
+                        Some(heir)
+                    }
+                    _ => {
+                        answer(ask, rolled_back(why));
+                        None
+                    }
+                }
+            }
         }
     }
 }
@@ -140,7 +164,7 @@ impl Node {
             estate.workloads = workloads.collect();
             predecessor::prepare(&launch, estate, channel)
         });
-        *handover = HandingOver::Preparing(ask, breaker, preparing);
+        *handover = HandingOver::UnderWay(ask, breaker, preparing);
     }
 
     /// What belongs to the process itself.
@@ -158,34 +182,8 @@ impl Node {
         })
     }
 
-    /// Lets a successor that is ready serve; one that is not, or does not, is ended, and nothing has changed.
-    pub(super) async fn let_serve(
-        &mut self,
-        prepared: Result<Heir, String>,
-        handover: &mut HandingOver,
-    ) -> Option<Heir> {
-        let ask = handover.take_ask();
-        let served = match prepared {
-            Err(why) => Err(why),
-            Ok(mut heir) => tokio::task::spawn_blocking(move || heir.serve().map(|()| heir))
-                .await
-                .unwrap_or_else(|panic| Err(format!("the hand-over broke: {panic}"))),
-        };
-        let outcome = match &served {
-            Ok(heir) => Answer::HandedOver { from: std::process::id(), to: heir.id() },
-            Err(why) => {
-                tracing::error!(why, "no hand-over: this process goes on, nothing has changed");
-                rolled_back(why)
-            }
-        };
-        if let Some(ask) = ask {
-            answer(ask, outcome);
-        }
-        served.ok()
-    }
-
     /// Stops accepting, gives the live connections that can move to the successor, and lets the others end.
-    pub(super) async fn give_away(mut self, heir: Heir) -> Ending {
+    pub(super) async fn give_away(mut self, heir: Heir, mut watcher: Watcher) -> Ending {
         tracing::info!(pid = heir.id(), "a new process serves: draining, what can move moves");
         self.service_manager.main_process(heir.id());
         // From here on the rules and the ledger are the successor's.
@@ -208,7 +206,7 @@ impl Node {
                 tracing::info!(moved, "live connections were moved");
                 tell(&report);
             }
-            who = self.requests.stop() => return self.end_at_once(who).await,
+            who = self.follow_until_stop(&mut watcher) => return self.end_at_once(who).await,
         }
         self.write_records();
         tracing::info!("ended");
@@ -218,17 +216,30 @@ impl Node {
 
 /// Drains, and meanwhile gives away what can move: connections that are being dialled can later.
 fn give_connections(engine: &Engine, heir: &Heir, deadline: Duration) -> (DrainReport, usize) {
-    let drained = AtomicBool::new(false);
-    std::thread::scope(|scope| {
+    let (began, drained) = (Instant::now(), AtomicBool::new(false));
+    let (mut report, given) = std::thread::scope(|scope| {
         let moving = scope.spawn(|| move_until(engine, heir, &drained));
         let report = engine.drain_after_handover(deadline);
         drained.store(true, Ordering::Relaxed);
         (report, moving.join().unwrap_or_default())
-    })
+    });
+    if given.back > 0 {
+        // While they were away, their shards may have had nothing left to wait for.
+        let left = deadline.saturating_sub(began.elapsed());
+        report.cut += engine.drain_after_handover(left).cut;
+    }
+    (report, given.moved)
 }
 
-fn move_until(engine: &Engine, heir: &Heir, drained: &AtomicBool) -> usize {
-    let mut moved = 0;
+/// How many connections are the successor's now, and how many it did not take.
+#[derive(Default)]
+struct Given {
+    moved: usize,
+    back: usize,
+}
+
+fn move_until(engine: &Engine, heir: &Heir, drained: &AtomicBool) -> Given {
+    let mut given = Given::default();
     while !drained.load(Ordering::Relaxed) {
         let connections = engine.call_away(heir.workloads(), HANDOVER_CONNECTIONS_MAX);
         if connections.is_empty() {
@@ -237,8 +248,10 @@ fn move_until(engine: &Engine, heir: &Heir, drained: &AtomicBool) -> usize {
         }
         let count = connections.len();
         match heir.give(connections) {
-            Ok(()) => moved += count,
+            Ok(()) => given.moved += count,
             Err(NotTaken { back, unknown, why }) => {
+                given.back = back.len();
+                given.moved += count - back.len() - unknown;
                 tracing::error!(
                     why,
                     back = back.len(),
@@ -250,93 +263,5 @@ fn move_until(engine: &Engine, heir: &Heir, drained: &AtomicBool) -> usize {
             }
         }
     }
-    moved
-}
-
-/// The new process.
-impl Node {
-    /// Takes the first configuration beside a predecessor, and serves when that lets it.
-    ///
-    /// # Errors
-    /// When it does not. Then this process has changed nothing, and must end.
-    pub(super) async fn inherit(
-        mut self,
-        mesh: MeshConfig,
-        inheritance: Inheritance,
-    ) -> Result<Self, RunError> {
-        let wanted = mesh.enrollments.clone();
-        self.take(mesh).await;
-        let Inheritance { mut workloads, redirect, predecessor, .. } = inheritance;
-        let (host, enrollments) = (Arc::clone(&self.host), wanted.clone());
-        let taking = tokio::task::spawn_blocking(move || {
-            let mut taken = Vec::new();
-            for enrollment in &enrollments {
-                let Some(workload) = workloads.remove(&enrollment.uid) else { continue };
-                match host.inherit(enrollment, workload) {
-                    Ok(inherited) => taken.push(inherited),
-                    Err(error) => tracing::warn!(
-                        workload = &*enrollment.uid,
-                        error,
-                        "not taken over: captured anew when this process serves"
-                    ),
-                }
-            }
-            taken
-        });
-        let taken = taking.await.map_err(|panic| RunError::HandOver(io::Error::other(panic)))?;
-        let uids = taken.iter().map(|one| one.enrollment.uid.to_string()).collect();
-        let predecessor =
-            tokio::task::spawn_blocking(move || predecessor.ready(uids).map(|()| predecessor));
-        let predecessor = predecessor
-            .await
-            .unwrap_or_else(|panic| Err(io::Error::other(panic)))
-            .map_err(RunError::HandOver)?;
-        self.succeed(taken, redirect == self.host.redirects()).await;
-        self.hear_predecessor(predecessor).await;
-        // Only now: until a moment ago the predecessor might have gone on.
-        let host = Arc::clone(&self.host);
-        let cleaned = tokio::task::spawn_blocking(move || host.remove_leftovers(&wanted));
-        let _ = cleaned.await;
-        Ok(self)
-    }
-
-    /// Serves: from here on what was taken over is this process's.
-    async fn succeed(&mut self, taken: Vec<Inherited>, same_rules: bool) {
-        let (engine, host) = (Arc::clone(&self.engine), Arc::clone(&self.host));
-        let held = tokio::task::spawn_blocking(move || {
-            if let Err(error) = engine.begin_accepting() {
-                tracing::warn!(%error, "a shard serves without a listener of its own");
-            }
-            let hold = |inherited: Inherited| (host.hold(&inherited, same_rules), inherited);
-            taken.into_iter().map(hold).collect::<Vec<_>>()
-        });
-        for (held, inherited) in held.await.unwrap_or_default() {
-            let Inherited { enrollment, file, .. } = inherited;
-            match held {
-                Ok(held) => self.enroller.inherit(enrollment, file, held),
-                // It is enrolled as any other that is not captured.
-                Err(error) => {
-                    tracing::warn!(workload = &*enrollment.uid, error, "no redirect rules")
-                }
-            }
-        }
-        self.servers.begin(&self.requests);
-        self.show();
-        self.readiness.set_step("proxy", false);
-    }
-
-    /// Tells the predecessor that this process serves, and takes the connections it gives from now on.
-    async fn hear_predecessor(&self, predecessor: Predecessor) {
-        let engine = Arc::clone(&self.engine);
-        let serving = tokio::task::spawn_blocking(move || (predecessor.serving(), predecessor));
-        let Ok((heard, predecessor)) = serving.await else { return };
-        if let Err(error) = heard {
-            tracing::warn!(%error, "the old process is not heard of any more: it may have ended");
-        }
-        // Detached: it ends with the predecessor.
-        tokio::task::spawn_blocking(move || match predecessor.take_connections(&engine) {
-            Ok(connections) => tracing::info!(connections, "live connections were taken over"),
-            Err(error) => tracing::warn!(%error, "no more connections are taken over"),
-        });
-    }
+    given
 }

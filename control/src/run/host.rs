@@ -71,7 +71,7 @@ impl Host {
                 Ok((file, held)) => Done::Enrolled(enrollment, file, held),
                 Err(error) => Done::Failed(enrollment, error),
             },
-            Job::Replace(enrollment, held) => self.replace(enrollment, held),
+            Job::Replace(enrollment, file, held) => self.replace(enrollment, file, held),
             Job::Withdraw(uid, held) => {
                 self.withdraw(&uid, held);
                 Done::Withdrawn(uid)
@@ -188,26 +188,27 @@ impl Host {
         }
     }
 
-    /// The rules stay: what the workload opens while nobody listens is refused, and does not go out in the clear.
-    fn replace(&self, enrollment: WorkloadEnrollment, held: Held) -> Done<Held> {
+    /// The rules stay, whatever comes: what the workload opens while nobody listens is refused, and does not go out in
+    /// the clear. `file` is the namespace they are in.
+    fn replace(
+        &self,
+        enrollment: WorkloadEnrollment,
+        file: Option<NamespaceFile>,
+        held: Held,
+    ) -> Done<Held> {
         let uid = &enrollment.uid;
         self.engine.withdraw(uid);
-        let enrolled = open(&enrollment.network_namespace).and_then(|(path, namespace)| {
-            let file = NamespaceFile::at(&path).ok();
+        let enrolled = open(&enrollment.network_namespace).and_then(|(_, namespace)| {
             let enrolled = self.engine.enroll(Arc::clone(uid), namespace);
-            enrolled.map(|()| file).map_err(|error| error.to_string())
+            enrolled.map_err(|error| error.to_string())
         });
         match enrolled {
-            Ok(file) => {
+            Ok(()) => {
                 let identity = enrollment.identity.to_string();
                 tracing::info!(workload = &**uid, identity, "workload captured as somebody else");
                 Done::Enrolled(enrollment, file, held)
             }
-            Err(error) => {
-                self.stop_listening_for_names(uid);
-                self.remove(uid, held);
-                Done::Failed(enrollment, error)
-            }
+            Err(error) => Done::Kept(enrollment, file, held, error),
         }
     }
 

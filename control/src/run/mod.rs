@@ -18,6 +18,7 @@ mod error;
 mod handover;
 mod hardening;
 mod host;
+mod inherit;
 mod limits;
 mod node;
 pub mod options;
@@ -41,6 +42,7 @@ use ringway_engine::snapshot::Snapshot;
 
 use crate::handover::predecessor::Launch;
 use crate::handover::successor::Inheritance;
+use crate::identity::EmbeddedCa;
 use crate::source::{self, Diagnostics, MeshConfig, Source};
 
 /// What a configuration from standard input is called.
@@ -93,8 +95,13 @@ pub fn run(options: RunOptions) -> Result<Ending, RunError> {
 fn places(options: &RunOptions, mesh: &MeshConfig) -> hardening::Places {
     let authority = &mesh.node.certificate_authority;
     let sources = options.sources.iter().filter_map(|source| match source {
-        Source::Path(path) => Some(path.clone()),
+        Source::Path(path) => Some(path),
         Source::Stdin | Source::Text { .. } => None,
+    });
+    // A directory that can be read says nothing about the files in it.
+    let sources = sources.flat_map(|path| {
+        let files = source::files_of(path).unwrap_or_default();
+        std::iter::once(path.clone()).chain(files)
     });
     let namespaces = mesh.enrollments.iter().filter_map(|one| match &one.network_namespace {
         source::NetworkNamespace::Path(path) => Some(path.clone()),
@@ -102,11 +109,18 @@ fn places(options: &RunOptions, mesh: &MeshConfig) -> hardening::Places {
     });
     let lists = authority.revocation_lists.iter().cloned();
     let servers = mesh.node.dns.capture.then(|| mesh.node.dns.resolv_conf.clone());
+    let authority_files = match authority.workload_api {
+        Some(_) => Vec::new(),
+        None => EmbeddedCa::files(&authority.directory),
+    };
     // Whoever connects to a socket must be allowed to write to it.
     let identities = authority.workload_api.as_ref().unwrap_or(&authority.directory).clone();
     hardening::Places {
         read: sources.chain(namespaces).chain(lists).chain(servers).collect(),
-        written: vec![identities, options.state_directory.clone()],
+        written: authority_files
+            .into_iter()
+            .chain([identities, options.state_directory.clone()])
+            .collect(),
     }
 }
 

@@ -70,10 +70,27 @@ pub(super) struct Node {
 pub(super) struct Work {
     pub(super) jobs: JoinSet<Done<Held>>,
     pub(super) loads: JoinSet<Result<MeshConfig, RunError>>,
-    /// Something changed while a load was under way.
+    /// Something changed while nothing could be loaded.
     load_again: bool,
     /// A hand-over, from when it is asked for to its end.
     pub(super) handover: HandingOver,
+}
+
+impl Work {
+    /// Whether a load can begin; if not, one is due later.
+    fn may_load(&mut self) -> bool {
+        let may = self.loads.is_empty() && self.handover.is_none();
+        self.load_again |= !may;
+        may
+    }
+
+    /// Whether a load has waited, and can begin now.
+    fn load_is_due(&mut self) -> bool {
+        self.load_again
+            && self.loads.is_empty()
+            && self.handover.is_none()
+            && std::mem::take(&mut self.load_again)
+    }
 }
 
 impl Node {
@@ -104,6 +121,9 @@ impl Node {
             } else if work.jobs.is_empty() && work.loads.is_empty() {
                 self.start_handover(&mut work.handover);
             }
+            if work.load_is_due() {
+                self.reload(&mut work);
+            }
             self.renew();
             self.show();
             if !told_ready && self.every_workload_was_tried() {
@@ -115,23 +135,24 @@ impl Node {
             tokio::select! {
                 Some(done) = work.jobs.join_next(), if !work.jobs.is_empty() => self.job_ended(done),
                 Some(loaded) = work.loads.join_next(), if !work.loads.is_empty() => {
-                    self.loaded(loaded, &mut work).await;
+                    self.loaded(loaded).await;
                 }
-                prepared = work.handover.prepared() => {
-                    if let Some(heir) = self.let_serve(prepared, &mut work.handover).await {
-                        return self.give_away(heir).await;
-                    }
-                    if work.load_again {
-                        work.load_again = false;
-                        self.reload(&mut work);
+                stepped = work.handover.step() => {
+                    if let Some(heir) = work.handover.step_ended(stepped) {
+                        return self.give_away(heir, watcher).await;
                     }
                 }
                 request = self.requests.next() => match request {
                     Request::Reload => self.reload(&mut work),
                     Request::HandOver(ask) => work.handover.ask(ask),
                     Request::Stop(who) => {
-                        work.handover.abandon("the process is told to end").await;
-                        return self.drain(who, work.jobs).await;
+                        let ending = work.handover.abandon("the process is told to end");
+                        let Some(heir) = ending.await else {
+                            return self.drain(who, work.jobs).await;
+                        };
+                        // Whoever told this process meant the node, which is that one since a moment ago.
+                        heir.tell_to_end();
+                        return self.give_away(heir, watcher).await;
                     }
                 },
                 () = watcher.changed() => self.reload(&mut work),
@@ -145,10 +166,47 @@ impl Node {
         }
     }
 
+    /// While the last connections end here and a successor is the node: they are held against what is new in the
+    /// configuration, the revocation lists and the roots, as ever. Ends when this process is told to end at once.
+    pub(super) async fn follow_until_stop(&mut self, watcher: &mut Watcher) -> &'static str {
+        let mut work = Work::default();
+        let mut look = interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if work.load_is_due() {
+                self.reload(&mut work);
+            }
+            self.renew();
+            let deadline = self.leaves_due();
+            tokio::select! {
+                Some(loaded) = work.loads.join_next(), if !work.loads.is_empty() => {
+                    self.loaded(loaded).await;
+                    self.withdraw_unwanted().await;
+                }
+                who = self.requests.stop() => return who,
+                () = watcher.changed() => self.reload(&mut work),
+                () = self.revocation.changed() => self.revoke(),
+                _ = look.tick() => self.look(),
+                () = sleep_until(deadline.into()) => {}
+            }
+        }
+    }
+
+    /// Ends what is open of workloads that nobody wants any more. Their rules are not this process's.
+    async fn withdraw_unwanted(&self) {
+        let wanted = self.enroller.statuses();
+        let mut gone = self.engine.enrolled();
+        gone.retain(|uid| wanted.iter().all(|status| status.uid != *uid));
+        let engine = Arc::clone(&self.engine);
+        let withdrawn =
+            tokio::task::spawn_blocking(move || gone.iter().for_each(|uid| engine.withdraw(uid)));
+        // A panic has been told.
+        let _ = withdrawn.await;
+    }
+
     /// Begins to read the configuration again.
     fn reload(&mut self, work: &mut Work) {
-        if !work.loads.is_empty() || !work.handover.is_none() {
-            work.load_again = true;
+        if !work.may_load() {
             return;
         }
         let (options, previous) = (self.options.clone(), self.engine.snapshot());
@@ -158,7 +216,6 @@ impl Node {
     async fn loaded(
         &mut self,
         loaded: Result<Result<MeshConfig, RunError>, tokio::task::JoinError>,
-        work: &mut Work,
     ) {
         match loaded {
             Ok(Ok(mesh)) => {
@@ -173,9 +230,6 @@ impl Node {
                 self.reloads.failed += 1;
                 tracing::error!(%panic, generation = self.generation, "the reload broke; nothing changes");
             }
-        }
-        if std::mem::take(&mut work.load_again) {
-            self.reload(work);
         }
     }
 
@@ -325,12 +379,18 @@ impl Node {
     pub(super) fn job_ended(&mut self, done: Result<Done<Held>, tokio::task::JoinError>) {
         match done {
             Ok(done) => {
-                if let Done::Failed(enrollment, error) = &done {
-                    tracing::warn!(
+                match &done {
+                    Done::Failed(enrollment, error) => tracing::warn!(
                         workload = &*enrollment.uid,
                         error,
                         "workload not captured; tried again"
-                    );
+                    ),
+                    Done::Kept(enrollment, _, _, error) => tracing::warn!(
+                        workload = &*enrollment.uid,
+                        error,
+                        "workload not captured as what it is now; its rules stay, so it is cut off until that works"
+                    ),
+                    Done::Enrolled(..) | Done::Withdrawn(_) => {}
                 }
                 self.enroller.done(done, Instant::now());
             }
@@ -344,15 +404,18 @@ impl Node {
     }
 
     fn deadline(&self, work: &Work) -> Instant {
-        let now = Instant::now();
-        let leaves = self
-            .certifier
-            .next_deadline()
-            .map(|moment| now + moment.duration_since(SystemTime::now()).unwrap_or_default());
         // Where no further job can start, one that ends wakes us.
         let has_room = work.jobs.len() < JOBS_MAX;
         let workloads = self.enroller.next_deadline().filter(|_| has_room);
-        [leaves, workloads].into_iter().flatten().min().unwrap_or(now + LOOK_INTERVAL)
+        workloads.into_iter().fold(self.leaves_due(), Instant::min)
+    }
+
+    /// When the next leaf is due.
+    fn leaves_due(&self) -> Instant {
+        let now = Instant::now();
+        let leaves = self.certifier.next_deadline();
+        let until = leaves.map(|moment| moment.duration_since(SystemTime::now()));
+        now + until.map_or(LOOK_INTERVAL, Result::unwrap_or_default)
     }
 
     /// Brings what the servers tell up to date.
@@ -419,5 +482,24 @@ impl<'a> Shown<'a> {
             line => format!("{}:{line}:{}", mistake.file(), mistake.column()),
         };
         Self { place, excerpt: mistake.excerpt().trim(), help: mistake.help().unwrap_or_default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handover::control_socket::Ask;
+
+    /// A change that comes while a hand-over is wanted is loaded when that is refused, and not forgotten.
+    #[test]
+    fn a_load_that_could_not_begin_is_due_as_soon_as_it_can() {
+        let mut work = Work::default();
+        assert!(work.may_load() && !work.load_is_due());
+        work.handover.ask(Ask { binary: None, answer: None });
+        assert!(!work.may_load() && !work.load_is_due());
+        // Refused at once.
+        work.handover = HandingOver::Nothing;
+        assert!(work.load_is_due(), "it was put off");
+        assert!(!work.load_is_due(), "once is enough");
     }
 }

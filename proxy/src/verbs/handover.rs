@@ -1,5 +1,6 @@
 //! `ringway handover`: asks the running node to start its successor, and tells how it went.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +18,12 @@ pub(crate) fn run(arguments: &HandoverArguments) -> Result<Exit, Failure> {
     // The node has another working directory.
     let binary = arguments.binary.as_deref().map(absolute).transpose()?;
     let answer = control_socket::ask(&socket, binary, PATIENCE).map_err(|error| {
+        if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) {
+            return nobody(&format!(
+                "no such node runs here: nobody listens at {}",
+                socket.display()
+            ));
+        }
         let message = format!("the node behind {} gave no answer: {error}", socket.display());
         Failure::new(Exit::Failed, message)
             .next("look at the node's log; it tells how hand-overs went")
@@ -27,7 +34,8 @@ pub(crate) fn run(arguments: &HandoverArguments) -> Result<Exit, Failure> {
             Ok(Exit::Ok)
         }
         Answer::RolledBack { why } => {
-            Err(Failure::new(Exit::Failed, format!("no hand-over, nothing has changed: {why}")))
+            Err(Failure::new(Exit::Failed, format!("no hand-over, nothing has changed: {why}"))
+                .next("the node's log has all of it, and what the new process said: `journalctl -u ringway`, or where its output goes"))
         }
     }
 }
@@ -40,13 +48,22 @@ fn socket(arguments: &HandoverArguments) -> Result<PathBuf, Failure> {
     let mut sockets = control_socket::paths(directory).unwrap_or_default();
     match sockets.len() {
         1 => Ok(sockets.remove(0)),
-        0 => Err(Failure::new(
-            Exit::Unavailable,
-            format!("no node of this network namespace listens in {}", directory.display()),
-        )
-        .next("run this where the node runs, as root or as its user; `--state-directory` as the node was told")),
-        many => Err(Failure::new(Exit::Usage, format!("{many} nodes run here: say which with `--node`"))),
+        0 => Err(nobody(&format!(
+            "no node runs in this network namespace: nobody listens in {}",
+            directory.display()
+        ))),
+        many => Err(Failure::new(
+            Exit::Usage,
+            format!("{many} nodes run here: say which with `--node`"),
+        )),
     }
+}
+
+fn nobody(message: &str) -> Failure {
+    Failure::new(Exit::Unavailable, message).next(
+        "start one with `ringway run`; or run this where it runs, as root or as its user, with `--state-directory` as \
+         it was told",
+    )
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {

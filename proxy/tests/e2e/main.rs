@@ -16,5 +16,6 @@ mod lifecycle;
 mod limits;
 mod modes;
 mod policy;
+mod succession;
 mod traffic;
 mod trust;

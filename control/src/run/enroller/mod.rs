@@ -4,8 +4,13 @@
 //!              wanted            done                    not wanted, or its namespace is another one
 //!   (unknown) ───────▶ Waiting ─────▶ Working ─▶ Up ────────────────────────▶ Working ─▶ Waiting or gone
 //!                        ▲   failed: pause, doubling │  ▲ somebody else in the same namespace │
-//!                        └───────────────────────────┘  └─────────────────────────────────────┘
+//!                        └───────────────────────────┘  └──── Working ◀───────────────────────┘
+//!                                                        pause, doubling ▲ │ failed
+//!                                                                        Kept
 //! ```
+//!
+//! What is `Kept` is served by nobody, and what holds its capture stays: until it works, or is not wanted any more,
+//! nothing may pass beside it.
 //!
 //! A plain machine: it hands out jobs and is told how they ended. One workload that fails holds up no other.
 
@@ -41,6 +46,15 @@ enum Known<H> {
         failures: u32,
         error: Option<String>,
     },
+    /// It could not be captured as what it is now. What held it before holds it still.
+    Kept {
+        enrollment: WorkloadEnrollment,
+        file: Option<NamespaceFile>,
+        held: H,
+        due: Instant,
+        failures: u32,
+        error: String,
+    },
     /// A job is under way. What went wrong before it is kept for the case that it fails, too.
     Working {
         failures: u32,
@@ -58,8 +72,8 @@ enum Known<H> {
 pub(super) enum Job<H> {
     /// Begin to capture.
     Enroll(WorkloadEnrollment),
-    /// Capture it as what it is now, in the same namespace. Nothing may pass beside it meanwhile.
-    Replace(WorkloadEnrollment, H),
+    /// Capture it as what it is now, in the same namespace. Nothing may pass beside it meanwhile, nor after a failure.
+    Replace(WorkloadEnrollment, Option<NamespaceFile>, H),
     /// End it.
     Withdraw(Arc<str>, H),
 }
@@ -71,6 +85,8 @@ pub(super) enum Done<H> {
     Enrolled(WorkloadEnrollment, Option<NamespaceFile>, H),
     /// Not captured, and why.
     Failed(WorkloadEnrollment, String),
+    /// Not captured as what it is now, and why. What held it holds it still.
+    Kept(WorkloadEnrollment, Option<NamespaceFile>, H, String),
     /// Ended.
     Withdrawn(Arc<str>),
 }
@@ -99,7 +115,7 @@ impl<H> Enroller<H> {
         for uid in self.wanted.keys() {
             match self.known.get_mut(uid) {
                 // What failed may work with what it is now.
-                Some(Known::Waiting { due, .. }) => *due = now,
+                Some(Known::Waiting { due, .. } | Known::Kept { due, .. }) => *due = now,
                 Some(_) => {}
                 None => {
                     let waiting = Known::Waiting { due: now, failures: 0, error: None };
@@ -122,26 +138,37 @@ impl<H> Enroller<H> {
     ) -> Option<Job<H>> {
         let Self { wanted, known, stopped, .. } = self;
         // What is to end goes first: it may stand in the way of what begins.
-        let ending = known.iter().find_map(|(uid, known)| match known {
-            Known::Up { enrollment, file, .. } => {
-                let is_there = identify(&enrollment.network_namespace) == *file;
-                let next = wanted.get(uid).filter(|next| {
-                    is_there && next.network_namespace == enrollment.network_namespace
-                });
-                (next != Some(enrollment)).then(|| (Arc::clone(uid), next.cloned()))
-            }
-            _ => None,
+        let ending = known.iter().find_map(|(uid, known)| {
+            let (enrollment, file, due) = match known {
+                Known::Up { enrollment, file, .. } => (enrollment, file, None),
+                Known::Kept { enrollment, file, due, .. } => (enrollment, file, Some(*due)),
+                Known::Waiting { .. } | Known::Working { .. } => return None,
+            };
+            let is_there = identify(&enrollment.network_namespace) == *file;
+            let next = wanted
+                .get(uid)
+                .filter(|next| is_there && next.network_namespace == enrollment.network_namespace);
+            let is_due = match (due, next) {
+                (Some(due), Some(_)) => due <= now,
+                _ => next != Some(enrollment),
+            };
+            is_due.then(|| (Arc::clone(uid), next.cloned()))
         });
         if let Some((uid, next)) = ending {
             let working = Known::Working { failures: 0, error: None };
-            let Some(Known::Up { held, .. }) = known.insert(Arc::clone(&uid), working) else {
-                unreachable!("it was up a moment ago, and nobody else has it");
-            };
-            return Some(match next {
-                Some(next) => {
-                    *stopped += 1;
-                    Job::Replace(next, held)
+            let (file, held, working) = match known.insert(Arc::clone(&uid), working) {
+                Some(Known::Up { file, held, .. }) => {
+                    *stopped += u64::from(next.is_some());
+                    (file, held, Known::Working { failures: 0, error: None })
                 }
+                Some(Known::Kept { file, held, failures, error, .. }) => {
+                    (file, held, Known::Working { failures, error: Some(error) })
+                }
+                _ => unreachable!("it was held a moment ago, and nobody else has it"),
+            };
+            known.insert(Arc::clone(&uid), working);
+            return Some(match next {
+                Some(next) => Job::Replace(next, file, held),
                 None => Job::Withdraw(uid, held),
             });
         }
@@ -164,14 +191,17 @@ impl<H> Enroller<H> {
                     .insert(Arc::clone(&enrollment.uid), Known::Up { enrollment, file, held });
             }
             Done::Failed(enrollment, error) => {
-                let failures = match self.known.get(&enrollment.uid) {
-                    Some(Known::Working { failures, .. }) => *failures,
-                    _ => 0,
-                };
-                let pause = RETRY_FIRST.saturating_mul(1 << failures.min(16)).min(RETRY_MAX);
-                let waiting =
-                    Known::Waiting { due: now + pause, failures: failures + 1, error: Some(error) };
+                let (failures, due) = self.failed(&enrollment.uid, now);
+                let waiting = Known::Waiting { due, failures, error: Some(error) };
                 self.settle(enrollment.uid, waiting);
+            }
+            Done::Kept(enrollment, file, held, error) => {
+                let (failures, due) = self.failed(&enrollment.uid, now);
+                // Also when it is not wanted any more: then it is withdrawn next.
+                self.known.insert(
+                    Arc::clone(&enrollment.uid),
+                    Known::Kept { enrollment, file, held, due, failures, error },
+                );
             }
             Done::Withdrawn(uid) => {
                 self.stopped += 1;
@@ -193,7 +223,7 @@ impl<H> Enroller<H> {
     /// When the next attempt is due, if one waits.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let waiting = self.known.values().filter_map(|known| match known {
-            Known::Waiting { due, .. } => Some(*due),
+            Known::Waiting { due, .. } | Known::Kept { due, .. } => Some(*due),
             _ => None,
         });
         waiting.min()
@@ -207,6 +237,7 @@ impl<H> Enroller<H> {
                 Some(Known::Waiting { error, .. } | Known::Working { error, .. }) => {
                     (false, error.clone())
                 }
+                Some(Known::Kept { error, .. }) => (false, Some(error.clone())),
                 None => (false, None),
             };
             EnrollmentStatus { uid: Arc::clone(uid), up, error }
@@ -214,7 +245,7 @@ impl<H> Enroller<H> {
         self.wanted.keys().map(status).collect()
     }
 
-    /// What every captured workload is held by.
+    /// What every workload is held by that is captured and served.
     pub(super) fn held(&self) -> impl Iterator<Item = (&Arc<str>, &H)> {
         self.known.iter().filter_map(|(uid, known)| match known {
             Known::Up { held, .. } => Some((uid, held)),
@@ -226,7 +257,7 @@ impl<H> Enroller<H> {
     pub(super) fn take_held(&mut self) -> Vec<(Arc<str>, H)> {
         let known = std::mem::take(&mut self.known);
         let held = known.into_iter().filter_map(|(uid, known)| match known {
-            Known::Up { held, .. } => Some((uid, held)),
+            Known::Up { held, .. } | Known::Kept { held, .. } => Some((uid, held)),
             _ => None,
         });
         held.collect()
@@ -235,6 +266,16 @@ impl<H> Enroller<H> {
     /// Captures that began and that ended.
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.started, self.stopped)
+    }
+
+    /// How often the job under way has failed now, and when the next attempt is due.
+    fn failed(&self, uid: &Arc<str>, now: Instant) -> (u32, Instant) {
+        let failures = match self.known.get(uid) {
+            Some(Known::Working { failures, .. }) => *failures,
+            _ => 0,
+        };
+        let pause = RETRY_FIRST.saturating_mul(1 << failures.min(16)).min(RETRY_MAX);
+        (failures + 1, now + pause)
     }
 
     /// Keeps `state` for a workload that is still wanted, and forgets any other.

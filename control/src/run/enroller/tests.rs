@@ -27,9 +27,9 @@ fn work(enroller: &mut Enroller<()>, now: Instant) -> Vec<String> {
                 log.push(format!("+{}", one.uid));
                 Done::Enrolled(one, None, ())
             }
-            Job::Replace(one, ()) => {
+            Job::Replace(one, file, ()) => {
                 log.push(format!("={}", one.uid));
-                Done::Enrolled(one, None, ())
+                Done::Enrolled(one, file, ())
             }
             Job::Withdraw(uid, ()) => {
                 log.push(format!("-{uid}"));
@@ -74,6 +74,44 @@ fn a_workload_that_becomes_somebody_else_stays_captured() {
         ["-a", "+a"],
         "in another namespace it is another capture"
     );
+}
+
+/// What holds a capture is the rules in the namespace. Without them, what the workload says would go out in the clear.
+#[test]
+fn what_cannot_be_captured_as_somebody_else_stays_held_until_it_can_or_goes() {
+    let (mut enroller, mut now) = (Enroller::default(), Instant::now());
+    enroller.want(vec![enrollment("a", "/a"), enrollment("b", "/b")], now);
+    work(&mut enroller, now);
+    let others = ["a", "b"].map(|name| as_somebody_else(enrollment(name, &format!("/{name}"))));
+    enroller.want(others.to_vec(), now);
+    let mut pauses = Vec::new();
+    for _ in 0..3 {
+        while let Some(Job::Replace(one, file, ())) = enroller.next_job(now, same) {
+            enroller.done(Done::Kept(one, file, (), "port taken".to_owned()), now);
+        }
+        assert!(enroller.statuses().iter().all(|one| !one.up && one.error.is_some()));
+        assert_eq!(enroller.held().count(), 0, "nobody serves it");
+        let due = enroller.next_deadline().unwrap();
+        pauses.push(due - now);
+        now = due;
+    }
+    assert_eq!(pauses, [RETRY_FIRST, 2 * RETRY_FIRST, 4 * RETRY_FIRST]);
+    // One is not wanted any more: its rules go. The other is tried again.
+    enroller.want(vec![others[0].clone()], now);
+    assert_eq!(work(&mut enroller, now), ["=a", "-b"]);
+    assert_eq!(enroller.take_held().len(), 1);
+}
+
+/// Whoever ends the process ends what is held, too.
+#[test]
+fn what_waits_and_is_held_is_among_what_is_ended() {
+    let (mut enroller, now) = (Enroller::default(), Instant::now());
+    enroller.want(vec![enrollment("a", "/a")], now);
+    work(&mut enroller, now);
+    enroller.want(vec![as_somebody_else(enrollment("a", "/a"))], now);
+    let Some(Job::Replace(one, file, ())) = enroller.next_job(now, same) else { panic!() };
+    enroller.done(Done::Kept(one, file, (), "no".to_owned()), now);
+    assert_eq!(enroller.take_held().len(), 1);
 }
 
 #[test]
@@ -148,7 +186,7 @@ proptest! {
         let (mut enroller, mut now) = (Enroller::<()>::default(), Instant::now());
         let mut open: Vec<Job<()>> = Vec::new();
         let uid = |job: &Job<()>| match job {
-            Job::Enroll(one) | Job::Replace(one, ()) => Arc::clone(&one.uid),
+            Job::Enroll(one) | Job::Replace(one, _, ()) => Arc::clone(&one.uid),
             Job::Withdraw(uid, ()) => Arc::clone(uid),
         };
         let mut wanted = Vec::new();
@@ -173,10 +211,11 @@ proptest! {
                 _ => {
                     if let Some(job) = open.pop() {
                         let done = match job {
-                            Job::Enroll(one) | Job::Replace(one, ()) if fails => {
-                                Done::Failed(one, "no".to_owned())
+                            Job::Enroll(one) if fails => Done::Failed(one, "no".to_owned()),
+                            Job::Replace(one, file, ()) if fails => {
+                                Done::Kept(one, file, (), "no".to_owned())
                             }
-                            Job::Enroll(one) | Job::Replace(one, ()) => {
+                            Job::Enroll(one) | Job::Replace(one, _, ()) => {
                                 Done::Enrolled(one, None, ())
                             }
                             Job::Withdraw(uid, ()) => Done::Withdrawn(uid),
@@ -188,7 +227,7 @@ proptest! {
         }
         for job in open {
             let done = match job {
-                Job::Enroll(one) | Job::Replace(one, ()) => Done::Enrolled(one, None, ()),
+                Job::Enroll(one) | Job::Replace(one, _, ()) => Done::Enrolled(one, None, ()),
                 Job::Withdraw(uid, ()) => Done::Withdrawn(uid),
             };
             enroller.done(done, now);

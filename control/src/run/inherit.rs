@@ -1,0 +1,104 @@
+//! A node takes over from a predecessor: it comes up beside it, and changes nothing before that has let it serve.
+//!
+//! ```text
+//!   take ─▶ inherit sockets ─▶ ready ─▶ (word) ─▶ accept ─▶ serving ─▶ (succeeded) ─▶ servers, connections, rules
+//! ```
+
+use std::io;
+use std::sync::Arc;
+
+use super::error::RunError;
+use super::host::Inherited;
+use super::node::Node;
+use crate::handover::successor::{Inheritance, Predecessor};
+use crate::source::MeshConfig;
+
+impl Node {
+    /// Takes the first configuration beside a predecessor, and serves when that lets it.
+    ///
+    /// # Errors
+    /// When it does not. Then this process has changed nothing, and must end.
+    pub(super) async fn inherit(
+        mut self,
+        mesh: MeshConfig,
+        inheritance: Inheritance,
+    ) -> Result<Self, RunError> {
+        let wanted = mesh.enrollments.clone();
+        self.take(mesh).await;
+        let Inheritance { mut workloads, redirect, predecessor, .. } = inheritance;
+        let (host, enrollments) = (Arc::clone(&self.host), wanted.clone());
+        let taking = tokio::task::spawn_blocking(move || {
+            let mut taken = Vec::new();
+            for enrollment in &enrollments {
+                let Some(workload) = workloads.remove(&enrollment.uid) else { continue };
+                match host.inherit(enrollment, workload) {
+                    Ok(inherited) => taken.push(inherited),
+                    Err(error) => tracing::warn!(
+                        workload = &*enrollment.uid,
+                        error,
+                        "not taken over: captured anew when this process serves"
+                    ),
+                }
+            }
+            taken
+        });
+        let taken = taking.await.map_err(|panic| RunError::HandOver(io::Error::other(panic)))?;
+        let uids = taken.iter().map(|one| one.enrollment.uid.to_string()).collect();
+        let predecessor =
+            tokio::task::spawn_blocking(move || predecessor.ready(uids).map(|()| predecessor));
+        let predecessor = predecessor
+            .await
+            .unwrap_or_else(|panic| Err(io::Error::other(panic)))
+            .map_err(RunError::HandOver)?;
+        self.serve_beside(predecessor).await;
+        // Only now: until a moment ago the predecessor might have gone on.
+        self.hold_rules(taken, redirect == self.host.redirects()).await;
+        self.show();
+        self.readiness.set_step("proxy", false);
+        let host = Arc::clone(&self.host);
+        let cleaned = tokio::task::spawn_blocking(move || host.remove_leftovers(&wanted));
+        let _ = cleaned.await;
+        Ok(self)
+    }
+
+    /// Accepts, says so, and when the predecessor leaves the rest to this process, takes the connections that it gives.
+    async fn serve_beside(&mut self, predecessor: Predecessor) {
+        let engine = Arc::clone(&self.engine);
+        let serving = tokio::task::spawn_blocking(move || {
+            if let Err(error) = engine.begin_accepting() {
+                tracing::warn!(%error, "a shard serves without a listener of its own");
+            }
+            (predecessor.serving(), predecessor)
+        });
+        let Ok((heard, predecessor)) = serving.await else { return };
+        if let Err(error) = heard {
+            tracing::warn!(%error, "the old process is not heard of any more: it may have ended");
+        }
+        self.servers.begin(&self.requests);
+        let engine = Arc::clone(&self.engine);
+        // Detached: it ends with the predecessor.
+        tokio::task::spawn_blocking(move || match predecessor.take_connections(&engine) {
+            Ok(connections) => tracing::info!(connections, "live connections were taken over"),
+            Err(error) => tracing::warn!(%error, "no more connections are taken over"),
+        });
+    }
+
+    /// From here on the rules of what was taken over are this process's.
+    async fn hold_rules(&mut self, taken: Vec<Inherited>, same: bool) {
+        let host = Arc::clone(&self.host);
+        let held = tokio::task::spawn_blocking(move || {
+            let hold = |inherited: Inherited| (host.hold(&inherited, same), inherited);
+            taken.into_iter().map(hold).collect::<Vec<_>>()
+        });
+        for (held, inherited) in held.await.unwrap_or_default() {
+            let Inherited { enrollment, file, .. } = inherited;
+            match held {
+                Ok(held) => self.enroller.inherit(enrollment, file, held),
+                // It is enrolled as any other that is not captured.
+                Err(error) => {
+                    tracing::warn!(workload = &*enrollment.uid, error, "no redirect rules")
+                }
+            }
+        }
+    }
+}
