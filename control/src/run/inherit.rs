@@ -1,7 +1,7 @@
 //! A node takes over from a predecessor: it comes up beside it, and changes nothing before that has let it serve.
 //!
 //! ```text
-//!   take ─▶ inherit sockets ─▶ ready ─▶ (word) ─▶ accept ─▶ serving ─▶ (succeeded) ─▶ servers, connections, rules
+//!   take ─▶ inherit sockets ─▶ ready ─▶ (word) ─▶ accept ─▶ serving ─▶ (succeeded) ─▶ connections, rules, servers
 //! ```
 
 use std::io;
@@ -53,6 +53,8 @@ impl Node {
         self.serve_beside(predecessor).await;
         // Only now: until a moment ago the predecessor might have gone on.
         self.hold_rules(taken, redirect == self.host.redirects()).await;
+        // Together, so that nobody hears in between that this node is not ready: until now whoever asked has waited.
+        self.servers.begin(&self.requests);
         self.show();
         self.readiness.set_step("proxy", false);
         let host = Arc::clone(&self.host);
@@ -74,7 +76,6 @@ impl Node {
         if let Err(error) = heard {
             tracing::warn!(%error, "the old process is not heard of any more: it may have ended");
         }
-        self.servers.begin(&self.requests);
         let engine = Arc::clone(&self.engine);
         // Detached: it ends with the predecessor.
         tokio::task::spawn_blocking(move || match predecessor.take_connections(&engine) {
