@@ -40,6 +40,8 @@ pub(super) const ROWS: &[Row] = &[
           title: "HTTP/2 by the sentences of its standard" },
     Row { id: "B5", goals: &[], short: true, run: inputs::handshakes,
           title: "thousands of TLS handshakes that are not as they should be" },
+    Row { id: "B8", goals: &[], short: true, run: inputs::certificates,
+          title: "certificates of every kind: names, purposes, times, chains, keys" },
     Row { id: "F18", goals: &["G4"], short: true, run: faults::revoke,
           title: "a permission is revoked that thousands of connections rest on" },
     Row { id: "F4", goals: &["G3"], short: true, run: faults::swaps,

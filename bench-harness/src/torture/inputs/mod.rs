@@ -1,12 +1,14 @@
 //! Bad inputs tried.
 
 mod abuse;
+mod certificates;
 mod conformance;
 mod handshakes;
 mod matrix;
 mod sinks;
 
 pub(super) use self::abuse::abuse;
+pub(super) use self::certificates::certificates;
 pub(super) use self::conformance::conformance;
 pub(super) use self::handshakes::handshakes;
 pub(super) use self::matrix::matrix;
