@@ -1,11 +1,14 @@
 //! An engine with one workload, and peers with identities of their own.
 
+#[path = "../../tests/support/authority.rs"]
+mod authority;
+
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     sync::{Arc, Mutex},
 };
 
-use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
+use rcgen::CertificateParams;
 use ringway_engine::{
     Engine, EngineConfig, OriginalSource, Ports,
     runtime::{NetNamespace, ReactorChoice},
@@ -16,9 +19,10 @@ use ringway_engine::{
 };
 use ringway_protocols::{
     identity::Identity,
-    tls::{Credentials, Material, Options},
+    tls::{Credentials, Options},
 };
-use rustls_pki_types::PrivateKeyDer;
+
+use authority::Authority;
 
 use crate::peer::Peer;
 
@@ -28,18 +32,15 @@ const UID: &str = "cluster//Pod/shop/web";
 pub(crate) struct Mesh {
     pub(crate) engine: Engine,
     snapshot: Mutex<Snapshot>,
-    issuer: CertifiedIssuer<'static, KeyPair>,
+    authority: Authority,
     hbone: SocketAddr,
 }
 
 impl Mesh {
     pub(crate) fn new(reactor: ReactorChoice) -> Mesh {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        let issuer = CertifiedIssuer::self_signed(params, key).expect("a root");
+        let authority = Authority::new(CertificateParams::default());
         let mut snapshot = Snapshot::new("");
-        snapshot.set_credentials(issue(&issuer, &identity("web")));
+        snapshot.set_credentials(issue(&authority, "web"));
         snapshot.upsert_workload(Interner::new().workload(web()).expect("well described"));
 
         let [outbound, inbound_plaintext, hbone] = free_ports();
@@ -54,7 +55,7 @@ impl Mesh {
         let engine = Engine::start(config, snapshot.clone()).expect("an engine");
         let here = NetNamespace::current().expect("our own");
         engine.enroll(UID.into(), here).expect("free ports");
-        Mesh { engine, snapshot: Mutex::new(snapshot), issuer, hbone: (HERE, hbone).into() }
+        Mesh { engine, snapshot: Mutex::new(snapshot), authority, hbone: (HERE, hbone).into() }
     }
 
     pub(crate) fn publish(&self, change: impl FnOnce(&mut Snapshot)) {
@@ -65,7 +66,7 @@ impl Mesh {
 
     /// A tunnel of this service account with so many streams to the application at `port`.
     pub(crate) fn open(&self, account: &str, port: u16, streams: usize) -> Peer {
-        let credentials = issue(&self.issuer, &identity(account));
+        let credentials = issue(&self.authority, account);
         Peer::connect(self.hbone, &credentials, identity("web"), (HERE, port).into(), streams)
     }
 }
@@ -103,20 +104,8 @@ fn identity(account: &str) -> Identity {
     Identity::new("cluster.local", "shop", account).expect("a good name")
 }
 
-fn issue(issuer: &CertifiedIssuer<'static, KeyPair>, identity: &Identity) -> Arc<Credentials> {
-    let key = KeyPair::generate().expect("a key");
-    let mut params = CertificateParams::default();
-    let uri = identity.to_string().try_into().expect("an ASCII identity");
-    params.subject_alt_names = vec![SanType::URI(uri)];
-    params.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    let leaf = params.signed_by(&key, issuer).expect("a leaf");
-    let material = Material {
-        chain: vec![leaf.der().clone()],
-        key: PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS #8"),
-        trust_anchors: vec![issuer.der().clone()],
-    };
-    Arc::new(Credentials::new(material, &Options::default()).expect("good material"))
+fn issue(authority: &Authority, account: &str) -> Arc<Credentials> {
+    authority.issue(&identity(account), CertificateParams::default(), &Options::default())
 }
 
 fn free_ports() -> [u16; 3] {

@@ -1,6 +1,9 @@
 //! Two simulated hosts: clients on the near one and one without a mesh, an application that echoes on
 //! the far one. Nothing goes wrong in this network.
 
+#[path = "../support/authority.rs"]
+mod authority;
+
 use std::{
     cell::{Cell, RefCell},
     io::ErrorKind,
@@ -10,10 +13,7 @@ use std::{
     time::Duration,
 };
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    PKCS_ED25519, SanType, SerialNumber,
-};
+use rcgen::CertificateParams;
 use ringway_engine::{
     runtime::{
         ConnectOptions, ListenOptions, NetNamespace, TcpListener, TcpStream, World, WorldOptions,
@@ -26,11 +26,9 @@ use ringway_engine::{
     },
     telemetry::AccessRecord,
 };
-use ringway_protocols::{
-    identity::Identity,
-    tls::{Credentials, Material, Options},
-};
-use rustls_pki_types::PrivateKeyDer;
+use ringway_protocols::tls::Options;
+
+use authority::Authority;
 
 pub(crate) const PORT: u16 = 8080;
 const WEB: &str = "10.2.0.1";
@@ -70,7 +68,7 @@ pub(crate) fn play(story: impl AsyncFnOnce(&Mesh)) {
 
 impl Mesh {
     async fn new(world: &World) -> Mesh {
-        let authority = Authority::new();
+        let authority = Authority::new(CertificateParams::default());
         let (near, far) = (known_to(&CLIENTS, &authority), known_to(&[("web", WEB)], &authority));
         let namespace = |(name, ip): &(&'static str, &str)| {
             (*name, world.namespace(name, &[ip.parse().unwrap()]))
@@ -279,7 +277,11 @@ fn known_to(own: &[(&str, &str)], authority: &Authority) -> Snapshot {
     for (name, address) in CLIENTS.iter().chain(&[("web", WEB)]) {
         let workload = Interner::new().workload(description(name, address)).unwrap();
         if own.iter().any(|(own, _)| own == name) {
-            snapshot.set_credentials(authority.issue(workload.identity()));
+            snapshot.set_credentials(authority.issue(
+                workload.identity(),
+                CertificateParams::default(),
+                &Options::default(),
+            ));
         }
         snapshot.upsert_workload(workload);
     }
@@ -301,32 +303,4 @@ fn description(name: &str, address: &str) -> WorkloadDescription {
 
 pub(crate) fn uid(name: &str) -> String {
     format!("cluster//Pod/shop/{name}")
-}
-
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Authority {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
-        Authority(CertifiedIssuer::self_signed(params, key).expect("a root"))
-    }
-
-    fn issue(&self, identity: &Identity) -> Arc<Credentials> {
-        let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
-        let mut params = CertificateParams::default();
-        params.serial_number = Some(SerialNumber::from(2));
-        let uri = identity.to_string().try_into().expect("an ASCII identity");
-        params.subject_alt_names = vec![SanType::URI(uri)];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let leaf = params.signed_by(&key, &self.0).expect("a leaf");
-        let material = Material {
-            chain: vec![leaf.der().clone()],
-            key: PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS #8"),
-            trust_anchors: vec![self.0.der().clone()],
-        };
-        Arc::new(Credentials::new(material, &Options::default()).expect("good material"))
-    }
 }

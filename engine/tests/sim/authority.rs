@@ -1,22 +1,21 @@
-//! A certificate authority whose certificates have always the same length, so that a run replays, and
-//! are judged by the world's own wall clock.
+//! The authority of simulated hosts: its certificates are judged by the world's own wall clock.
+
+#[path = "../support/authority.rs"]
+mod shared;
 
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    PKCS_ED25519, SanType, SerialNumber,
-};
+use rcgen::CertificateParams;
 use ringway_engine::runtime::{WALL_CLOCK_START, World};
 use ringway_protocols::{
     identity::Identity,
-    tls::{Credentials, Material, Options},
+    tls::{Credentials, Options},
 };
 use rustls::time_provider::TimeProvider;
-use rustls_pki_types::{PrivateKeyDer, UnixTime};
+use rustls_pki_types::UnixTime;
 
 /// How long roots live, and leaves of which nobody says otherwise: longer than any run, and any clock in
 /// it is wrong.
@@ -35,15 +34,11 @@ impl TimeProvider for WorldClock {
 }
 
 /// See the module's text. One serves the worlds of all threads.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(shared::Authority);
 
 impl Authority {
     pub(crate) fn new() -> Self {
-        let mut params = valid_for(LONG);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.serial_number = Some(SerialNumber::from(1));
-        let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
-        Self(CertifiedIssuer::self_signed(params, key).expect("a root"))
+        Self(shared::Authority::new(valid_for(LONG)))
     }
 
     /// Credentials that do not end.
@@ -53,21 +48,8 @@ impl Authority {
 
     /// Credentials that end so long after the world began.
     pub(crate) fn issue_until(&self, identity: &Identity, end: Duration) -> Arc<Credentials> {
-        let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
-        let mut params = valid_for(end);
-        params.serial_number = Some(SerialNumber::from(2));
-        let uri = identity.to_string().try_into().expect("an ASCII identity");
-        params.subject_alt_names = vec![SanType::URI(uri)];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let leaf = params.signed_by(&key, &self.0).expect("a leaf");
-        let material = Material {
-            chain: vec![leaf.der().clone()],
-            key: PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS #8"),
-            trust_anchors: vec![self.0.der().clone()],
-        };
         let options = Options { time: Arc::new(WorldClock), ..Options::default() };
-        Arc::new(Credentials::new(material, &options).expect("good material"))
+        self.0.issue(identity, valid_for(end), &options)
     }
 }
 
