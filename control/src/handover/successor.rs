@@ -5,18 +5,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
-use ringway_engine::limits::HANDOVER_ANSWER_TIMEOUT;
+use ringway_engine::limits::{HANDOVER_ANSWER_TIMEOUT, HANDOVER_GATHERING_TIMEOUT};
 use ringway_engine::runtime::NetNamespace;
 use ringway_engine::{Engine, ListeningWorkload, MovedConnection};
 
 use super::channel::{Channel, Frame};
 use super::message::{Message, read_connections};
 use super::{PROTOCOL, VARIABLE};
-
-/// The predecessor needs this long to gather what it gives, at most.
-const GATHERING_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a predecessor leaves to this process.
 #[derive(Debug)]
@@ -72,7 +68,7 @@ impl Inheritance {
     }
 
     fn ask(channel: Channel, version: &str) -> io::Result<Self> {
-        channel.set_patience(Some(GATHERING_PATIENCE))?;
+        channel.set_patience(Some(HANDOVER_GATHERING_TIMEOUT))?;
         Message::Hello { protocol: PROTOCOL, version: version.to_owned() }.send(&channel, &[])?;
         let (standard_input, names, redirect, call_filter, descriptors) =
             match Message::receive(&channel)? {

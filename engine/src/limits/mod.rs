@@ -286,6 +286,10 @@ ringway_protocols::bounds! {
     pub const HANDOVER_READY_TIMEOUT: Duration = Duration::from_secs(30);
     Time per Process: "the new process is ended, and the old one goes on"
 
+    /// The old process gathers what it gives, and the new one waits for it, this long.
+    pub const HANDOVER_GATHERING_TIMEOUT: Duration = Duration::from_secs(20);
+    Time per Process: "the new process ends, and the old one goes on"
+
     /// Every other answer between the two processes of a hand-over comes within this time.
     pub const HANDOVER_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
     Time per Process: "the hand-over fails"

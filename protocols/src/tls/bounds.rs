@@ -17,6 +17,15 @@ crate::bounds! {
     pub(super) const CLIENT_CONFIGS_MAX: usize = 1024;
     Count per Workload: "all are forgotten, and made anew as they are needed"
 
+    /// Revocation lists that are held at once. A mesh has one for each authority of its chains.
+    pub const REVOCATION_LISTS_MAX: usize = 64;
+    Count per Process: "the lists are refused, and those before stay"
+
+    /// Bytes of all revocation lists together. An entry takes about 36 of them, and 200 in memory: at the bound that is
+    /// 50 MB of a quarter of a million revoked certificates.
+    pub const REVOCATION_BYTES_MAX: usize = 8 * 1024 * 1024;
+    Bytes per Process: "the lists are refused, and those before stay"
+
     /// Servers whose sessions are kept, up to `TICKETS_PER_SERVER` each, about 1 KiB a ticket.
     pub(super) const SESSION_SERVERS_MAX: usize = 256;
     Count per Workload: "the oldest is forgotten; its next handshake is a full one"

@@ -30,7 +30,8 @@ pub use self::{
         Opened, RECORD_HEADER_BYTES, RECORD_PLAINTEXT_BYTES_MAX, RECORD_TRAILER_BYTES, RecordLayer,
         Records,
     },
-    revocation::{REVOCATION_BYTES_MAX, REVOCATION_LISTS_MAX, RevocationLists},
+    bounds::{REVOCATION_BYTES_MAX, REVOCATION_LISTS_MAX},
+    revocation::RevocationLists,
 };
 
 /// Draws from the thread's random generator, so that its first handshake does not pay for seeding it.

@@ -9,14 +9,8 @@ use std::fmt;
 use rustls_pki_types::CertificateDer;
 use webpki::{CertRevocationList, EndEntityCert, OwnedCertRevocationList};
 
+use super::bounds::{REVOCATION_BYTES_MAX, REVOCATION_LISTS_MAX};
 use super::error::Error;
-
-/// Lists that are held at once. A mesh has one for each authority of its chains.
-pub const REVOCATION_LISTS_MAX: usize = 64;
-
-/// Bytes of all lists together. An entry takes about 36 of them, and 200 in memory: at the bound that is
-/// 50 MB of a quarter of a million revoked certificates.
-pub const REVOCATION_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// See the module's text. Empty: nothing is revoked.
 #[derive(Default)]
