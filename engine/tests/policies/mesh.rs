@@ -9,7 +9,6 @@ use std::{
     io::ErrorKind,
     net::{IpAddr, SocketAddr},
     rc::Rc,
-    sync::Arc,
     time::Duration,
 };
 

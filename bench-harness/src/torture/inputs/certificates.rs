@@ -33,7 +33,10 @@ pub(in super::super) fn certificates(trial: &mut Trial<'_>) -> Result<()> {
             trial.remark(format!("{name}: {case}"));
         }
     }
-    trial.remark(format!("{} are good; the slowest handshake took {} ms", outcome["good"], outcome["slowest_ms"]));
+    trial.remark(format!(
+        "{} are good; the slowest handshake took {} ms",
+        outcome["good"], outcome["slowest_ms"]
+    ));
     let panics = arena.b.process.log().matches("panicked").count() as u64;
     trial.exactly("panics", panics, "lines", 0);
     arena.must_work()
