@@ -26,7 +26,7 @@ use crate::{
     placement::{Placement, PlacementTable, ShardId},
     publish::{Published, SnapshotReader},
     runtime::{
-        self, Counters, MailReceiver, MailSender, NetNamespace, ReactorReport, Runtime,
+        self, Counters, MailReceiver, MailSender, NetNamespace, Pulse, ReactorReport, Runtime,
         TrySendError, mailbox,
     },
     shard::{Command, Common, Shard},
@@ -66,6 +66,7 @@ pub struct Engine {
     published: Arc<Published>,
     mailboxes: Vec<MailSender<Command>>,
     reports: Vec<ReactorReport>,
+    pulses: Vec<Arc<Pulse>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     enrolled: Mutex<Vec<Arc<str>>>,
     /// Where the next connection of another process goes.
@@ -88,6 +89,7 @@ impl Engine {
             published: Published::new(snapshot),
             mailboxes: Vec::new(),
             reports: Vec::new(),
+            pulses: Vec::new(),
             threads: Mutex::default(),
             enrolled: Mutex::default(),
             next_shard: AtomicUsize::new(0),
@@ -97,8 +99,9 @@ impl Engine {
             (0..shards).map(|_| mailbox::<Command>(MAILBOX_MAX)).unzip();
         engine.mailboxes = senders;
         for (index, mailbox) in receivers.into_iter().enumerate() {
-            let report = engine.start_shard(index, mailbox, placement.clone())?;
+            let (report, pulse) = engine.start_shard(index, mailbox, placement.clone())?;
             engine.reports.push(report);
+            engine.pulses.push(pulse);
         }
         Ok(engine)
     }
@@ -108,7 +111,7 @@ impl Engine {
         index: usize,
         mailbox: MailReceiver<Command>,
         placement: Arc<PlacementTable>,
-    ) -> Result<ReactorReport, StartError> {
+    ) -> Result<(ReactorReport, Arc<Pulse>), StartError> {
         let id = ShardId(u16::try_from(index).unwrap_or(u16::MAX));
         let (common, published) = (self.common.clone(), self.published.clone());
         let (core, siblings) = (common.config.cores[index], self.mailboxes.clone());
@@ -136,7 +139,7 @@ impl Engine {
                 let _ = started.send(Err(why));
                 return;
             }
-            let _ = started.send(Ok(report));
+            let _ = started.send(Ok((report, runtime.pulse())));
             runtime.block_on(async move {
                 let reader = SnapshotReader::new(published);
                 let placement = Placement::new(id, placement, crate::runtime::now());
@@ -151,7 +154,7 @@ impl Engine {
             .map_err(StartError::Thread)?;
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         match start.recv() {
-            Ok(Ok(report)) => Ok(report),
+            Ok(Ok(started)) => Ok(started),
             Ok(Err(why)) => Err(StartError::Runtime(why)),
             Err(_) => Err(StartError::Runtime("a shard's thread ended at its start".to_owned())),
         }
@@ -160,6 +163,14 @@ impl Engine {
     /// Which reactor each shard waits on, and why.
     pub fn reactor_reports(&self) -> &[ReactorReport] {
         &self.reports
+    }
+
+    /// The shards whose turn has lasted for longer than this, and how long: they serve nobody meanwhile.
+    pub fn stuck(&self, longer_than: Duration) -> Vec<(usize, Duration)> {
+        let now = std::time::Instant::now();
+        let lasts = |(shard, pulse): (usize, &Arc<Pulse>)| Some((shard, pulse.turn_lasts(now)?));
+        let turns = self.pulses.iter().enumerate().filter_map(lasts);
+        turns.filter(|(_, lasts)| *lasts > longer_than).collect()
     }
 
     /// How the engine runs.

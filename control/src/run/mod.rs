@@ -31,6 +31,7 @@ mod signals;
 mod start;
 
 mod systemd;
+mod watchdog;
 
 #[cfg(test)]
 pub(crate) use self::hardening::names_of_capabilities;

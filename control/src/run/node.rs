@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ringway_engine::Engine;
+use ringway_engine::limits::SHARD_TURN_MAX;
 use ringway_engine::snapshot::Snapshot;
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -160,7 +161,7 @@ impl Node {
                 // What came is taken at the top of the loop.
                 () = self.certifier.changed(|| self.engine.telemetry().next_wanted_identity()) => {}
                 _ = look.tick() => self.look(),
-                _ = watchdog.tick() => self.service_manager.alive(),
+                _ = watchdog.tick() => self.tell_alive(),
                 () = sleep_until(deadline.into()) => {}
             }
         }
@@ -202,6 +203,13 @@ impl Node {
             tokio::task::spawn_blocking(move || gone.iter().for_each(|uid| engine.withdraw(uid)));
         // A panic has been told.
         let _ = withdrawn.await;
+    }
+
+    /// A node one of whose shards is stuck is not alive.
+    fn tell_alive(&self) {
+        if self.engine.stuck(SHARD_TURN_MAX).is_empty() {
+            self.service_manager.alive();
+        }
     }
 
     /// Begins to read the configuration again.

@@ -25,6 +25,7 @@ use super::revocation::Revocation;
 use super::servers::{Control, Listening, Servers};
 use super::signals::Requests;
 use super::systemd::ServiceManager;
+use super::watchdog;
 use crate::admin::readiness::Readiness;
 use crate::admin::server::{self, Handler};
 use crate::admin::view::View;
@@ -138,6 +139,7 @@ pub(super) async fn start(
     servers.control = listen_for_control(&options, &mesh.node, &mut handed);
     tokio::task::spawn_local(records::pump(Arc::clone(&engine), log.clone()));
     tokio::task::spawn_local(limits::tell(Arc::clone(&engine)));
+    tokio::task::spawn_local(watchdog::watch(Arc::clone(&engine)));
 
     let ledger =
         Kind::Ledger.path(&options.state_directory, &mesh.node.name).map_err(RunError::System)?;

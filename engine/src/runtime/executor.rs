@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use super::local::{self, Local};
+use super::pulse::Pulse;
 use super::reactor::{Reactor, ReactorChoice, ReactorReport, RingSizes};
 use super::remote::Remote;
 #[cfg(feature = "sim")]
@@ -125,6 +126,11 @@ impl Runtime {
             local.end_turn();
             local.wait();
         }
+    }
+
+    /// Since when its turn lasts, for another thread to see.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        self.local.pulse.clone()
     }
 
     /// Tasks not yet finished.

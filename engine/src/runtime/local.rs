@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::counters::Counters;
+use super::pulse::Pulse;
 use super::random::Random;
 use super::reactor::Reactor;
 use super::ready::{Ready, Tenant, TenantId};
@@ -77,6 +78,7 @@ pub fn random() -> u64 {
 /// One thread's runtime.
 pub(crate) struct Local {
     pub(crate) remote: Arc<Remote>,
+    pub(crate) pulse: Arc<Pulse>,
     pub(crate) tasks: RefCell<Tasks>,
     pub(crate) timers: RefCell<Wheel>,
     pub(crate) reactor: Reactor,
@@ -98,6 +100,7 @@ impl Local {
         Local {
             main: Arc::new(TaskWaker::new(TaskKey::MAIN, remote.clone(), TenantId::default())),
             remote,
+            pulse: Arc::new(Pulse::new(now)),
             tasks: RefCell::default(),
             timers: RefCell::new(Wheel::new(now)),
             reactor,
@@ -256,9 +259,13 @@ impl Local {
             let deadline = self.timers.borrow().next_deadline();
             timeout = deadline.map(|at| at.saturating_duration_since(self.reactor.clock()));
         }
+        if timeout != Some(Duration::ZERO) {
+            self.pulse.rest();
+        }
         self.reactor.wait(self, timeout);
         self.remote.woken();
         self.now.set(self.reactor.clock());
+        self.pulse.turn(self.now());
         self.take_injected();
         self.fire_timers();
     }

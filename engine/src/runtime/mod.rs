@@ -30,6 +30,7 @@ mod local;
 mod mailbox;
 mod net;
 mod netns;
+mod pulse;
 mod random;
 mod reactor;
 mod readiness;
@@ -58,6 +59,7 @@ pub use net::{
     UdpOptions, UdpSocket, UnixListener, UnixSeqpacket, UnixStream, check_listener,
 };
 pub use netns::NetNamespace;
+pub use pulse::Pulse;
 pub use reactor::{RING_OPERATIONS, ReactorChoice, ReactorKind, ReactorReport, RingSizes};
 pub use ready::{Tenant, moved_bytes, visit_bytes_max};
 pub use scratch::{SCRATCH_BYTES, scratch};

@@ -23,6 +23,7 @@ mod trust;
 mod verifier;
 
 pub use self::{
+    bounds::{REVOCATION_BYTES_MAX, REVOCATION_LISTS_MAX},
     credentials::{Credentials, Material, Options},
     error::{Error, Misbehaviour},
     handshake::{Handshake, Progress},
@@ -30,7 +31,6 @@ pub use self::{
         Opened, RECORD_HEADER_BYTES, RECORD_PLAINTEXT_BYTES_MAX, RECORD_TRAILER_BYTES, RecordLayer,
         Records,
     },
-    bounds::{REVOCATION_BYTES_MAX, REVOCATION_LISTS_MAX},
     revocation::RevocationLists,
 };
 
