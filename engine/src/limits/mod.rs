@@ -276,6 +276,7 @@ ringway_protocols::bounds! {
     /// Identities that connections wait for and control has not looked at yet.
     pub const WANTED_IDENTITIES_MAX: usize = 1024;
     Count per Process: "the connection waits on, but its certificate is asked for no sooner than others"
+
     /// A turn of a shard's loop lasts microseconds. One that lasts this long does not end by itself.
     pub const SHARD_TURN_MAX: Duration = Duration::from_secs(5);
     Time per Shard: "the error names what the shard does, and the service manager gets no more signs of life"
