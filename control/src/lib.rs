@@ -8,6 +8,7 @@ pub mod environment;
 pub mod grpc;
 pub mod handover;
 pub mod identity;
+pub mod import;
 pub mod policy;
 pub mod profile;
 pub mod proto;

@@ -52,6 +52,8 @@ pub(crate) enum Verb {
     Validate(ValidateArguments),
     /// Tell whether a client may connect to a workload, without starting anything
     Authorize(AuthorizeArguments),
+    /// Turn the config_dump of a node elsewhere into files that are read here
+    Import(ImportArguments),
     /// The embedded certificate authority
     Ca(CaArguments),
     /// What this program is
@@ -272,6 +274,35 @@ pub(crate) struct AuthorizeArguments {
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    help_template = TEMPLATE,
+    before_help = "Examples:\n  \
+        ringway import config_dump.json --out mesh.yaml\n  \
+        ringway import config_dump.json --node worker-1 --network-namespace '{namespace}-{name}' > mesh.yaml\n  \
+        curl -s localhost:15000/config_dump | ringway import - | ringway authorize -f - --from shop/web --to shop/db-0 \
+        --port 5432\n\n",
+    after_help = "What was left out is told on standard error. What is written has been read back, as `ringway validate` \
+        would."
+)]
+pub(crate) struct ImportArguments {
+    /// File with the config_dump of a ztunnel or a Ringway, or - for standard input
+    #[arg(value_name = "DUMP")]
+    pub(crate) dump: PathBuf,
+
+    /// Write a Node that captures here what this host captures there; may be repeated
+    #[arg(long = "node", value_name = "NAME")]
+    pub(crate) nodes: Vec<String>,
+
+    /// Network namespace of a captured workload; {name} and {namespace} are the workload's [default: {name}]
+    #[arg(long, value_name = "PATTERN", requires = "nodes")]
+    pub(crate) network_namespace: Option<String>,
+
+    /// Where to write it [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

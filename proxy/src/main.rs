@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         }
         Verb::Handover(arguments) => verbs::handover::run(arguments),
         Verb::Validate(arguments) => verbs::validate::run(arguments),
+        Verb::Import(arguments) => verbs::import::run(arguments),
         Verb::Authorize(arguments) => verbs::authorize::run(arguments),
         Verb::Ca(arguments) => verbs::ca::run(arguments),
         Verb::Version(arguments) => verbs::version::run(arguments),

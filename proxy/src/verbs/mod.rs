@@ -4,6 +4,7 @@ pub(crate) mod authorize;
 pub(crate) mod ca;
 pub(crate) mod completions;
 pub(crate) mod handover;
+pub(crate) mod import;
 pub(crate) mod run;
 pub(crate) mod validate;
 pub(crate) mod version;

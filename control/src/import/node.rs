@@ -1,0 +1,58 @@
+//! A `Node` that captures here what one host captures there.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{ImportError, ImportOptions};
+
+/// Where namespaces are looked for when nothing is said: as `ip netns add NAME` makes them.
+const NETWORK_NAMESPACE: &str = "{name}";
+
+pub(super) struct Node {
+    pub(super) document: String,
+    pub(super) captured: usize,
+}
+
+/// The Node of this name, with its workloads that are in the mesh and have an address of their own.
+pub(super) fn node(
+    name: &str,
+    workloads: &[Value],
+    options: &ImportOptions,
+) -> Result<Node, ImportError> {
+    let text = |workload: &Value, key: &str| workload[key].as_str().unwrap_or_default().to_owned();
+    let is_captured = |workload: &&Value| {
+        text(workload, "node") == name
+            && text(workload, "protocol").eq_ignore_ascii_case("HBONE")
+            && !text(workload, "networkMode").eq_ignore_ascii_case("HostNetwork")
+    };
+    let captured: Vec<&Value> = workloads.iter().filter(is_captured).collect();
+    let Some(first) = captured.first() else {
+        let nodes: BTreeSet<String> =
+            workloads.iter().map(|one| text(one, "node")).filter(|node| !node.is_empty()).collect();
+        return Err(ImportError::NoSuchNode(name.to_owned(), nodes.into_iter().collect()));
+    };
+    let pattern = options.network_namespace.as_deref().unwrap_or(NETWORK_NAMESPACE);
+    let entries: Vec<Value> = captured
+        .iter()
+        .map(|workload| {
+            let (name, namespace) = (text(workload, "name"), text(workload, "namespace"));
+            let path = pattern.replace("{name}", &name).replace("{namespace}", &namespace);
+            json!({"name": name, "namespace": namespace, "networkNamespace": path})
+        })
+        .collect();
+    let document = json!({
+        "apiVersion": "ringway.dev/v1alpha1",
+        "kind": "Node",
+        "metadata": {"name": name},
+        "spec": {
+            "network": text(first, "network"),
+            "trustDomain": text(first, "trustDomain"),
+            "cluster": text(first, "clusterId"),
+            "certificateAuthority": {"directory": "./ca"},
+            "workloads": entries,
+        },
+    });
+    let document = serde_json::to_string_pretty(&document).expect("plain data serializes") + "\n";
+    Ok(Node { document, captured: captured.len() })
+}
