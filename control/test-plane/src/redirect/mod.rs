@@ -67,12 +67,15 @@ impl Family {
     }
 }
 
-/// Puts the rules into `namespace`, in place of those that are there.
+/// Puts the rules into `namespace`. Those that are there already stay as they are: open connections hang on them.
 ///
 /// # Errors
 /// What the tools said.
 pub(crate) fn install(namespace: BorrowedFd<'_>, rules: Rules) -> Result<()> {
     tool::inside(namespace, || {
+        if are_here(rules) {
+            return Ok(());
+        }
         remove_here();
         for family in families() {
             let route = format!("{}\n{}\n", rule("add"), route("replace"));
@@ -94,6 +97,13 @@ pub(crate) fn install(namespace: BorrowedFd<'_>, rules: Rules) -> Result<()> {
 /// When the namespace cannot be entered.
 pub(crate) fn remove(namespace: BorrowedFd<'_>) -> Result<()> {
     tool::inside(namespace, remove_here)
+}
+
+/// Whether exactly these rules are in the namespace of the calling thread.
+fn are_here(rules: Rules) -> bool {
+    let with_nft = tool::run("nft", &["list", "table", "inet", "istio-ambient"], "");
+    let listed = with_nft.or_else(|_| tool::run("iptables-save", &["-t", "nat"], ""));
+    listed.is_ok_and(|text| text.contains("15001") && text.contains("15053") == rules.dns)
 }
 
 /// What is not there is fine.
