@@ -1,6 +1,7 @@
 //! Learns about the world, compiles it into one immutable snapshot, issues certificates, and tells what the engine did.
 
 pub mod admin;
+pub mod cni;
 #[cfg(test)]
 mod deploy;
 pub mod dns;
