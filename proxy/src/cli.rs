@@ -46,6 +46,8 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Capture the workloads of this host and carry their connections
     Run(Box<RunArguments>),
+    /// Take the place of Istio's node proxy: told by the environment, istiod and istio-cni
+    Proxy(ProxyArguments),
     /// Have the running node start its successor and hand everything over to it
     Handover(HandoverArguments),
     /// Check a configuration without starting anything
@@ -60,6 +62,9 @@ pub(crate) enum Verb {
     Version(VersionArguments),
     /// Completions for a shell
     Completions(CompletionsArguments),
+    /// The same as --help
+    #[command(hide = true)]
+    Help,
 }
 
 /// Where the configuration is, and whose part of it is meant.
@@ -157,6 +162,30 @@ pub(crate) struct RunArguments {
     /// Directory for what must survive a restart, but not a reboot
     #[arg(long, value_name = "DIR", default_value = STATE_DIRECTORY, env = "RINGWAY_STATE_DIRECTORY")]
     pub(crate) state_directory: PathBuf,
+
+    /// Print every setting with its value and where it comes from, and end
+    #[arg(long)]
+    pub(crate) print_config: bool,
+
+    /// Form of --print-config
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    help_template = TEMPLATE,
+    before_help = "Examples:\n  \
+        ringway proxy ztunnel                         as charts start Istio's node proxy\n  \
+        ringway proxy ztunnel --print-config          every variable with its value and where it comes from\n  \
+        ringway proxy ztunnel --print-config -o json  the same for programs\n\n",
+    after_help = "It takes the variables, files, ports and sockets of Istio's node proxy (docs/ztunnel.md, \
+        docs/environment.md), and no\nconfiguration of its own. SIGTERM drains and ends, twice ends at once."
+)]
+pub(crate) struct ProxyArguments {
+    /// What Istio's charts say here; it makes no difference
+    #[arg(value_name = "WORD")]
+    pub(crate) words: Vec<String>,
 
     /// Print every setting with its value and where it comes from, and end
     #[arg(long)]

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
             let given = matches.subcommand_matches("run").expect("the verb is `run`");
             verbs::run::run(arguments, given)
         }
+        Verb::Proxy(arguments) => verbs::proxy::run(arguments),
         Verb::Handover(arguments) => verbs::handover::run(arguments),
         Verb::Validate(arguments) => verbs::validate::run(arguments),
         Verb::Import(arguments) => verbs::import::run(arguments),
@@ -35,11 +36,18 @@ fn main() -> ExitCode {
         Verb::Ca(arguments) => verbs::ca::run(arguments),
         Verb::Version(arguments) => verbs::version::run(arguments),
         Verb::Completions(arguments) => verbs::completions::run(arguments),
+        Verb::Help => return help(),
     };
     match done {
         Ok(exit) => exit.into(),
         Err(failure) => failure.report(),
     }
+}
+
+fn help() -> ExitCode {
+    // Nothing to do for an answer nobody reads.
+    let _ = Cli::command().print_long_help();
+    Exit::Ok.into()
 }
 
 /// Help and version are answers; anything else is a mistake in the command line.

@@ -82,6 +82,7 @@ fn json(text: &str) -> Value {
 fn help_begins_with_three_examples_and_fits_a_screen() {
     for arguments in [
         &["--help"][..],
+        &["proxy", "--help"],
         &["-h"],
         &["run", "-h"],
         &["ca", "-h"],

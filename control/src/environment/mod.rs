@@ -114,6 +114,8 @@ pub struct ZtunnelConfig {
     pub reactor: Reactor,
     /// What the process gives up.
     pub hardening: Hardening,
+    /// The embedded authority's directory, where no other signs.
+    pub ca_directory: PathBuf,
     /// Where the control socket is.
     pub state_directory: PathBuf,
     /// Every setting with its value and origin, for people; secrets are not shown.

@@ -21,6 +21,7 @@ pub const MESH_FILE: &str = "./etc/istio/config/mesh";
 
 const TOKEN_FILE: &str = "./var/run/secrets/tokens/istio-token";
 const DNS_PORT: u16 = 15053;
+const CA_DIRECTORY: &str = "/var/lib/ringway/ca";
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -114,6 +115,7 @@ impl Environment {
             log: traffic::log(reader),
             reactor: reader.or("RINGWAY_REACTOR", Reactor::Auto),
             hardening: reader.or("RINGWAY_HARDENING", Hardening::Auto),
+            ca_directory: reader.or("RINGWAY_CA_DIRECTORY", CA_DIRECTORY.into()),
             state_directory: reader.or("RINGWAY_STATE_DIRECTORY", STATE_DIRECTORY.into()),
             settings: Vec::new(),
             warnings: Vec::new(),

@@ -219,6 +219,11 @@ const OWN: &[Variable] = &[
         "auto",
         "Whether the process gives up what it does not need: `auto`, `off`, `required`",
     ),
+    row(
+        "RINGWAY_CA_DIRECTORY",
+        "/var/lib/ringway/ca",
+        "Directory of the embedded authority, which signs with `FAKE_CA=true`",
+    ),
     row("RINGWAY_STATE_DIRECTORY", "/run/ringway", "Where the control socket is"),
 ];
 

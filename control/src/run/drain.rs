@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway_engine::DrainReport;
+use ringway_engine::{DrainReport, Engine};
 use tokio::task::{JoinError, JoinSet};
 
 use super::Ending;
@@ -15,6 +15,7 @@ use super::enroller::Done;
 use super::host::Held;
 use super::node::Node;
 use super::records;
+use crate::telemetry::log::Log;
 
 /// Captures that are under way when the end comes may finish, but not for longer.
 const JOBS_PATIENCE: Duration = Duration::from_secs(10);
@@ -67,19 +68,11 @@ impl Node {
     }
 
     pub(super) async fn end_at_once(&self, who: &str) -> Ending {
-        tracing::warn!(asked_by = who, "asked again: ending at once");
-        let engine = Arc::clone(&self.engine);
-        let cutting = tokio::task::spawn_blocking(move || engine.drain(Duration::ZERO));
-        // What was open did not end in order, and must not look as if it had.
-        if let Ok(Ok(report)) = tokio::time::timeout(CUT_PATIENCE, cutting).await {
-            tell(&report);
-        }
-        self.write_records();
-        Ending::Forced
+        end_at_once(&self.engine, &self.log, who).await
     }
 
     pub(super) fn write_records(&self) {
-        while records::write_batch(&self.engine, &self.log) > 0 {}
+        write_records(&self.engine, &self.log);
     }
 }
 
@@ -93,6 +86,24 @@ async fn finish(jobs: &mut JoinSet<Done<Held>>) -> Vec<Result<Done<Held>, JoinEr
     };
     let _ = tokio::time::timeout(JOBS_PATIENCE, all).await;
     finished
+}
+
+/// Cuts what is open, and writes what there is to say of it.
+pub(super) async fn end_at_once(engine: &Arc<Engine>, log: &Log, who: &str) -> Ending {
+    tracing::warn!(asked_by = who, "asked again: ending at once");
+    let cutting = Arc::clone(engine);
+    let cutting = tokio::task::spawn_blocking(move || cutting.drain(Duration::ZERO));
+    // What was open did not end in order, and must not look as if it had.
+    if let Ok(Ok(report)) = tokio::time::timeout(CUT_PATIENCE, cutting).await {
+        tell(&report);
+    }
+    write_records(engine, log);
+    Ending::Forced
+}
+
+/// Writes every record there is.
+pub(super) fn write_records(engine: &Engine, log: &Log) {
+    while records::write_batch(engine, log) > 0 {}
 }
 
 pub(super) fn tell(report: &DrainReport) {

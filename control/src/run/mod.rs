@@ -11,10 +11,12 @@
 //!
 //! **Invariant:** no byte of a connection waits for this thread.
 
+mod certificates;
 mod cores;
 mod drain;
 mod enroller;
 mod error;
+mod foundation;
 mod handover;
 mod hardening;
 mod host;
@@ -29,9 +31,9 @@ mod servers;
 pub mod settings;
 mod signals;
 mod start;
-
 mod systemd;
 mod watchdog;
+pub mod ztunnel;
 
 #[cfg(test)]
 pub(crate) use self::hardening::names_of_capabilities;

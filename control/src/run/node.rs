@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::Ending;
+use super::certificates;
 use super::enroller::{Done, Enroller};
 use super::error::RunError;
 use super::handover::HandingOver;
@@ -28,7 +29,7 @@ use crate::admin::readiness::Readiness;
 use crate::admin::view::View;
 use crate::dns::Dns;
 use crate::handover::predecessor::Launch;
-use crate::identity::{Certifier, CredentialChange, certificate};
+use crate::identity::{Certifier, CredentialChange};
 use crate::source::{Diagnostic, Diagnostics, MeshConfig, NodeConfig, Watcher};
 use crate::telemetry::log::{Log, LogFilter};
 use crate::telemetry::metrics::Outcomes;
@@ -344,19 +345,7 @@ impl Node {
             return;
         }
         let mut world = Snapshot::clone(&self.engine.snapshot());
-        for change in changes {
-            match change {
-                CredentialChange::Set(credentials) => {
-                    let expires = certificate::rfc3339_seconds(credentials.not_after());
-                    tracing::debug!(identity = %credentials.identity(), expires, "certificate in force");
-                    world.set_credentials(credentials);
-                }
-                CredentialChange::Removed(identity) => {
-                    tracing::warn!(%identity, "no valid certificate any more");
-                    world.remove_credentials(&identity);
-                }
-            }
-        }
+        certificates::apply(changes, &mut world);
         self.publish(world);
     }
 

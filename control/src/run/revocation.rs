@@ -30,7 +30,6 @@ impl Revocation {
 
     /// The same in ztunnel's place, which starts without a list that is missing or cannot be read, and says so. The file
     /// is watched: once it can be used, it is.
-    #[expect(dead_code, reason = "the run loop in ztunnel's place is yet to come")]
     pub(super) fn open_forgiving(
         published: Option<PathBuf>,
         configured: &[PathBuf],

@@ -5,6 +5,7 @@ pub(crate) mod ca;
 pub(crate) mod completions;
 pub(crate) mod handover;
 pub(crate) mod import;
+pub(crate) mod proxy;
 pub(crate) mod run;
 pub(crate) mod validate;
 pub(crate) mod version;

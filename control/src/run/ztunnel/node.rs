@@ -1,0 +1,246 @@
+//! A node in ztunnel's place: what it holds, and what it does about what happens.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ringway_engine::limits::SHARD_TURN_MAX;
+use ringway_engine::snapshot::{Snapshot, TunnelProtocol};
+use ringway_protocols::identity::Identity;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::super::foundation::Foundation;
+use super::super::revocation::Revocation;
+use super::super::signals::Request;
+use super::super::systemd::ServiceManager;
+use super::super::{Ending, certificates, drain};
+use super::pods::key_of;
+use super::told::Told;
+use crate::admin::config_dump::{Connections, WorkloadInfo, WorkloadState};
+use crate::cni::Seen;
+use crate::environment::ZtunnelConfig;
+use crate::handover::control_socket::{Answer, Ask};
+use crate::identity::{Certifier, CredentialChange};
+use crate::telemetry::metrics::Outcomes;
+
+/// What readiness calls the control plane's part.
+const STATE: &str = "state manager";
+
+/// What it calls the agent's.
+pub(super) const PODS: &str = "workload proxy manager";
+
+/// How often the authority's directory is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// See the module's text.
+pub(super) struct Node {
+    pub(super) config: ZtunnelConfig,
+    pub(super) foundation: Foundation,
+    pub(super) told: Told,
+    pub(super) pods: watch::Receiver<Seen>,
+    /// Who each served pod is, as long as it is served, whatever the control plane says of it by now.
+    pub(super) enrolled: BTreeMap<Arc<str>, Identity>,
+    pub(super) certifier: Certifier,
+    pub(super) revocation: Revocation,
+    pub(super) service_manager: ServiceManager,
+    pub(super) generation: u64,
+}
+
+impl Node {
+    /// Serves until it is told to end.
+    pub(super) async fn serve(mut self) -> Ending {
+        let mut told_ready = false;
+        let mut look = interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut watchdog =
+            interval(self.service_manager.watchdog_interval().unwrap_or(LOOK_INTERVAL));
+        self.foundation.readiness.set_step(STATE, !self.told.is_synced());
+        self.foundation.servers.begin(&self.foundation.requests);
+        self.foundation.readiness.set_step("proxy", false);
+        self.follow();
+        loop {
+            self.renew();
+            self.show();
+            if !told_ready && self.foundation.readiness.is_ready() {
+                told_ready = true;
+                self.service_manager.ready();
+                tracing::info!(pods = self.pods.borrow().pods.len(), "serving");
+            }
+            tokio::select! {
+                () = self.told.changed() => self.follow(),
+                // It is dropped only with its task, which ends with us.
+                Ok(()) = self.pods.changed() => self.keep_certificates(),
+                () = self.certifier.changed(|| self.foundation.engine.telemetry().next_wanted_identity()) => {}
+                () = self.revocation.changed() => self.revoke(),
+                request = self.foundation.requests.next() => match request {
+                    Request::Reload => tracing::info!("there is nothing to reload: the environment is read at the start"),
+                    Request::HandOver(ask) => refuse(ask),
+                    Request::Stop(who) => return self.drain(who).await,
+                },
+                _ = look.tick() => self.look(),
+                _ = watchdog.tick() => self.tell_alive(),
+            }
+        }
+    }
+
+    /// Makes what was told the world in force.
+    fn follow(&mut self) {
+        self.foundation.readiness.set_step(STATE, !self.told.is_synced());
+        self.keep_certificates();
+        let mut world = self.told.snapshot().clone();
+        for status in self.certifier.statuses() {
+            if let Some(credentials) = status.credentials {
+                world.set_credentials(credentials);
+            }
+        }
+        self.publish(world);
+    }
+
+    /// Certificates are for whom this host's workloads are, before anybody asks; and for the pods that are served, as
+    /// long as they are.
+    fn keep_certificates(&mut self) {
+        let world = self.told.snapshot();
+        let seen = self.pods.borrow_and_update().clone();
+        self.enrolled.retain(|uid, _| seen.pods.contains_key(uid));
+        for (uid, pod) in &seen.pods {
+            if let Some(workload) = world.workload_of(&key_of(&pod.info)) {
+                self.enrolled.insert(Arc::clone(uid), workload.identity().clone());
+            }
+        }
+        let mut wanted: BTreeSet<Identity> = self.enrolled.values().cloned().collect();
+        // A workload's own proxy has no business with others.
+        if self.config.mode == crate::source::Mode::Shared && self.config.node.node_name.is_some() {
+            // One without HBONE has no proxy, and needs no certificate.
+            let locals =
+                world.local_workloads().filter(|one| one.protocol() == TunnelProtocol::Hbone);
+            wanted.extend(locals.map(|one| one.identity().clone()));
+        }
+        let changes = self.certifier.keep(&wanted, SystemTime::now());
+        self.tell(changes);
+    }
+
+    /// Asks for what is due and tells the engine what came.
+    fn renew(&mut self) {
+        let failures = self.certifier.counts().failed;
+        let changes = self.certifier.poll(SystemTime::now());
+        if self.certifier.counts().failed > failures {
+            for status in self.certifier.statuses() {
+                if let Some(error) = status.error {
+                    tracing::warn!(identity = %status.identity, error, "no new certificate; tried again");
+                }
+            }
+        }
+        self.tell(changes);
+    }
+
+    /// Reads the revocation lists again, and holds every peer against what is new in them.
+    fn revoke(&mut self) {
+        match self.revocation.refresh() {
+            Ok(true) => {
+                let lists = Arc::clone(self.revocation.lists());
+                let changes = self.certifier.set_revocation(&lists);
+                tracing::info!(lists = lists.len(), "revocation lists changed");
+                self.tell(changes);
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(%error, "the revocation lists cannot be used; those before stay");
+            }
+        }
+    }
+
+    /// Every few seconds: did somebody change the embedded authority?
+    fn look(&mut self) {
+        if let Err(error) = self.certifier.refresh(SystemTime::now()) {
+            tracing::warn!(%error, "the certificate authority changed and cannot be used; the one before stays");
+        }
+    }
+
+    /// A node one of whose shards is stuck is not alive.
+    fn tell_alive(&self) {
+        if self.foundation.engine.stuck(SHARD_TURN_MAX).is_empty() {
+            self.service_manager.alive();
+        }
+    }
+
+    fn tell(&mut self, changes: Vec<CredentialChange>) {
+        if changes.is_empty() {
+            return;
+        }
+        let mut world = Snapshot::clone(&self.foundation.engine.snapshot());
+        certificates::apply(changes, &mut world);
+        self.publish(world);
+    }
+
+    fn publish(&mut self, world: Snapshot) {
+        self.generation += 1;
+        self.foundation.engine.publish(world.with_generation(self.generation));
+    }
+
+    /// Brings what the servers tell up to date.
+    fn show(&self) {
+        let pods = self.pods.borrow();
+        self.foundation.readiness.set_step(PODS, !pods.is_ready());
+        let state = |uid: &Arc<str>, pod: &crate::cni::PodSeen| WorkloadState {
+            state: if pod.error.is_none() { "Up" } else { "Pending" },
+            error: pod.error.clone(),
+            connections: Connections::default(),
+            info: WorkloadInfo {
+                name: pod.info.name.clone(),
+                namespace: pod.info.namespace.clone(),
+                trust_domain: self
+                    .enrolled
+                    .get(uid)
+                    .map_or_else(String::new, |identity| identity.trust_domain().to_owned()),
+                service_account: pod.info.service_account.clone(),
+            },
+        };
+        let workloads =
+            pods.pods.iter().map(|(uid, pod)| (uid.to_string(), state(uid, pod))).collect();
+        let (counts, captures) = (self.certifier.counts(), (pods.started, pods.stopped));
+        self.foundation.view.update(|seen| {
+            seen.identities = self.certifier.statuses();
+            seen.issued = Outcomes { ok: counts.issued, failed: counts.failed };
+            seen.authorities = self.certifier.expiries(SystemTime::now());
+            seen.workloads = workloads;
+            seen.captures = captures;
+        });
+    }
+
+    /// Ends in order, or at once when it is asked for again. The agent is not listened to any more; what it tells is for
+    /// the process that follows.
+    async fn drain(mut self, who: &str) -> Ending {
+        let deadline = self.config.drain_deadline;
+        tracing::info!(
+            asked_by = who,
+            ?deadline,
+            "draining: nothing new is taken, what is open may end"
+        );
+        self.service_manager.stopping();
+        self.foundation.readiness.start_draining();
+        let engine = Arc::clone(&self.foundation.engine);
+        let drained = tokio::task::spawn_blocking(move || engine.drain(deadline));
+        tokio::select! {
+            report = drained => drain::tell(&report.unwrap_or_default()),
+            who = self.foundation.requests.stop() => {
+                return drain::end_at_once(&self.foundation.engine, &self.foundation.log, who).await;
+            }
+        }
+        self.foundation.servers.stop().await;
+        drain::write_records(&self.foundation.engine, &self.foundation.log);
+        tracing::info!("ended");
+        Ending::Drained
+    }
+}
+
+/// The process that follows is started beside this one and shares its ports; the agent tells it the pods.
+fn refuse(ask: Ask) {
+    let why = "in ztunnel's place nothing is handed over: start the next process beside this one, and end this one \
+        when that is ready";
+    tracing::error!("{why}");
+    if let Some(sender) = ask.answer {
+        // Whoever asked may have left.
+        let _ = sender.send(Answer::RolledBack { why: why.to_owned() });
+    }
+}

@@ -1,0 +1,112 @@
+//! Serving a pod: listeners in its network namespace, and no rules.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use ringway_engine::Engine;
+use ringway_engine::runtime::NetNamespace;
+use ringway_engine::snapshot::{LocalName, WorkloadKey};
+
+use crate::cni::{Job, Namespace, Outcome, PodInfo, Pods};
+
+/// Does the agent's jobs.
+pub(super) struct PodHost {
+    engine: Arc<Engine>,
+}
+
+impl PodHost {
+    /// Pods are served by `engine`.
+    pub(super) fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
+    }
+}
+
+/// What the workload of a pod is found by.
+pub(super) fn key_of(info: &PodInfo) -> WorkloadKey {
+    let name = LocalName::new(&info.namespace, &info.name, &info.service_account);
+    WorkloadKey::Local(Arc::new(name))
+}
+
+impl Pods for PodHost {
+    async fn work(&self, job: Job<Namespace>) -> Outcome {
+        let engine = Arc::clone(&self.engine);
+        // It waits for every shard.
+        let done = tokio::task::spawn_blocking(move || match job {
+            Job::Start { uid, info, namespace, replaces } => {
+                start(&engine, uid, &info, &namespace, replaces)
+            }
+            Job::Stop(uids) => {
+                for uid in uids {
+                    engine.withdraw(&uid);
+                    tracing::info!(pod = &*uid, "pod no longer served");
+                }
+                Outcome::Done
+            }
+        });
+        done.await.unwrap_or_else(|panic| {
+            tracing::error!(%panic, "a job broke");
+            Outcome::Failed("serving the pod broke; see Ringway's log".to_owned())
+        })
+    }
+}
+
+fn start(
+    engine: &Engine,
+    uid: Arc<str>,
+    info: &PodInfo,
+    namespace: &Namespace,
+    replaces: bool,
+) -> Outcome {
+    let PodInfo { name, namespace: of, service_account } = info;
+    let namespace = match open(namespace) {
+        Ok(namespace) => namespace,
+        Err(Refused::NotOne) => {
+            let why = "the descriptor is no network namespace of a pod";
+            tracing::error!(pod = &*uid, name, namespace = of, "{why}");
+            return Outcome::Refused(why.to_owned());
+        }
+        Err(Refused::Own) => {
+            let why = "the descriptor is the network namespace Ringway itself runs in: serving it would capture the host";
+            tracing::error!(pod = &*uid, name, namespace = of, "{why}");
+            return Outcome::Refused(why.to_owned());
+        }
+        Err(Refused::Failed(error)) => {
+            if replaces {
+                engine.withdraw(&uid);
+            }
+            tracing::warn!(pod = &*uid, name, namespace = of, %error, "pod not served; tried again");
+            return Outcome::Failed(format!("the network namespace cannot be entered: {error}"));
+        }
+    };
+    if replaces {
+        engine.withdraw(&uid);
+    }
+    match engine.enroll_pod(Arc::clone(&uid), key_of(info), namespace) {
+        Ok(()) => {
+            tracing::info!(pod = &*uid, name, namespace = of, service_account, "pod served");
+            Outcome::Done
+        }
+        Err(error) => {
+            tracing::warn!(pod = &*uid, name, namespace = of, %error, "pod not served; tried again");
+            Outcome::Failed(error.to_string())
+        }
+    }
+}
+
+enum Refused {
+    NotOne,
+    Own,
+    Failed(io::Error),
+}
+
+/// The kernel lets nobody enter what is no network namespace.
+fn open(namespace: &Namespace) -> Result<NetNamespace, Refused> {
+    let own = NetNamespace::current().map_err(Refused::Failed)?;
+    let descriptor = namespace.as_fd().try_clone_to_owned().map_err(Refused::Failed)?;
+    let opened = NetNamespace::from_fd(descriptor).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => Refused::NotOne,
+        _ => Refused::Failed(error),
+    })?;
+    if opened == own { Err(Refused::Own) } else { Ok(opened) }
+}

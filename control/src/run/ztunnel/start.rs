@@ -1,0 +1,196 @@
+//! From the environment to a node that serves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ringway_engine::EngineConfig;
+use ringway_engine::snapshot::{Locals, Settings, Snapshot};
+use ringway_protocols::tls;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::super::error::RunError;
+use super::super::foundation::{Foundation, begin, engine_config, seed};
+use super::super::hardening::Hardened;
+use super::super::revocation::Revocation;
+use super::super::systemd::ServiceManager;
+use super::node::Node;
+use super::pods::{PodHost, key_of};
+use super::told::Told;
+use crate::admin::config_dump::{VersionInfo, static_config};
+use crate::cni::{self, PodInfo, PodSeen, Seen};
+use crate::environment::ZtunnelConfig;
+use crate::identity::{
+    Authority, CaOptions, Certifier, EmbeddedCa, IdentityStore, IstioAuthority, IstioCa,
+    IstioCaConfig,
+};
+use crate::source::{self, Mode, NodeConfig};
+use crate::telemetry::log::Log;
+
+/// What does not need the control thread's runtime yet.
+pub(super) struct Prepared {
+    pub(super) log: Log,
+    config: ZtunnelConfig,
+    settings: NodeConfig,
+    hardened: Hardened,
+    version: VersionInfo,
+    known: Snapshot,
+    authority: Authority,
+    revocation: Revocation,
+}
+
+/// The log, what the process is allowed, what the local file says, and who signs certificates.
+pub(super) fn prepare(
+    config: ZtunnelConfig,
+    settings: NodeConfig,
+    hardened: Hardened,
+    version: VersionInfo,
+) -> Result<Prepared, RunError> {
+    let log = begin(&settings, &hardened, &version)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    if !config.port_reuse {
+        tracing::warn!(
+            "INPOD_PORT_REUSE=false: Ringway's threads share ports, so another process may, too"
+        );
+    }
+    let known = known(&config)?;
+    let (authority, published) = authority(&config)?;
+    let lists: Vec<_> = config.revocation_list.iter().cloned().collect();
+    let revocation = Revocation::open_forgiving(published, &lists)?;
+    Ok(Prepared { log, config, settings, hardened, version, known, authority, revocation })
+}
+
+/// Engine and servers; pods, workloads and certificates come while it serves.
+pub(super) async fn start(prepared: Prepared, collect: Option<fn()>) -> Result<Node, RunError> {
+    let Prepared { log, config, settings, hardened, version, known, authority, revocation } =
+        prepared;
+    let lists = Arc::clone(revocation.lists());
+    let tls = tls::Options { revocation: lists, ..tls::Options::default() };
+    let certifier = Certifier::new(IdentityStore::new(tls, seed()), authority);
+
+    let engine_config = EngineConfig {
+        tunnels: config.tunnels.clone(),
+        keepalive: config.keep_alive,
+        user_timeout: config.user_timeout,
+        response_baggage: config.response_baggage,
+        socks5: config.socks5,
+        collect,
+        ..engine_config(&settings)
+    };
+    let world = known.clone().with_generation(1);
+    let mut none = BTreeMap::new();
+    let laying =
+        Foundation::lay(log, &settings, engine_config, world, &hardened, version, &mut none);
+    let foundation = laying.await?;
+    let local = static_config(config.local.as_ref().map(|_| &known));
+    let pods = pods(&config, &foundation).await?;
+    let told = Told::listen_to(&config, known);
+    foundation.view.update(|seen| {
+        seen.config = dump(&config);
+        seen.static_config = local;
+        seen.discovery = told.teller();
+    });
+    Ok(Node {
+        config,
+        foundation,
+        told,
+        pods,
+        enrolled: BTreeMap::new(),
+        certifier,
+        revocation,
+        service_manager: ServiceManager::from_environment(),
+        generation: 1,
+    })
+}
+
+/// The world without a control plane: what the local file says, and what we are told about ourselves.
+fn known(config: &ZtunnelConfig) -> Result<Snapshot, RunError> {
+    let node = config.node.node_name.as_deref();
+    let mut known = match &config.local {
+        None => Snapshot::new(&config.node.network),
+        Some(local) => {
+            let mesh =
+                source::load(std::slice::from_ref(local), node).map_err(RunError::Configuration)?;
+            mesh.snapshot
+        }
+    };
+    let mut own_ports: BTreeSet<u16> = [15001, 15006, 15008].into();
+    if config.socks5 {
+        own_ports.insert(15080);
+    }
+    known.set_settings(Settings {
+        locals: node.map_or(Locals::Everybody, |node| Locals::Of(node.into())),
+        own_ports: own_ports.into_iter().collect(),
+        application_tunnel_over_loopback: config.localhost_application_tunnel,
+        ..Settings::new(&*config.node.network)
+    });
+    Ok(known)
+}
+
+/// Who signs, and where it publishes what it has revoked, if it does.
+fn authority(config: &ZtunnelConfig) -> Result<(Authority, Option<std::path::PathBuf>), RunError> {
+    let Some(endpoint) = config.certificate_authority.clone() else {
+        let options =
+            CaOptions { leaf_lifetime: config.certificate_lifetime, ..CaOptions::default() };
+        let ca = EmbeddedCa::open(&config.ca_directory, options, SystemTime::now())
+            .map_err(RunError::Authority)?;
+        let published = ca.revocation_list();
+        return Ok((ca.into(), Some(published)));
+    };
+    let client = IstioCaConfig {
+        lifetime: config.certificate_lifetime,
+        // One workload's own proxy asks for itself.
+        impersonates: config.mode == Mode::Shared,
+        ..IstioCaConfig::new(endpoint)
+    };
+    let authority = IstioAuthority::new(IstioCa::new(client)).map_err(RunError::System)?;
+    Ok((Authority::Istio(authority), None))
+}
+
+/// Begins to serve pods: those the agent tells, or the one in whose namespace we are.
+async fn pods(
+    config: &ZtunnelConfig,
+    foundation: &Foundation,
+) -> Result<watch::Receiver<Seen>, RunError> {
+    let (sender, seen) = watch::channel(Seen::default());
+    let engine = Arc::clone(&foundation.engine);
+    match (&config.workload, config.mode) {
+        (Some(name), Mode::Dedicated) => {
+            let info = PodInfo {
+                name: name.name.clone(),
+                namespace: name.namespace.clone(),
+                service_account: name.service_account.clone().unwrap_or_default(),
+            };
+            let uid: Arc<str> = name.to_string().into();
+            let (key, pod) = (key_of(&info), Arc::clone(&uid));
+            let enrolling = tokio::task::spawn_blocking(move || {
+                let own = ringway_engine::runtime::NetNamespace::current()?;
+                engine.enroll_pod(pod, key, own).map_err(std::io::Error::other)
+            });
+            let enrolled =
+                enrolling.await.unwrap_or_else(|panic| Err(std::io::Error::other(panic)));
+            enrolled.map_err(RunError::System)?;
+            let pods = BTreeMap::from([(uid, PodSeen { info, error: None })]);
+            sender.send_replace(Seen { has_snapshot: true, pods, started: 1, stopped: 0 });
+        }
+        _ => {
+            foundation.readiness.set_step(super::node::PODS, true);
+            let path = config.cni_socket.clone();
+            tokio::task::spawn_local(async move {
+                cni::drive(&path, &PodHost::new(engine), &sender).await;
+            });
+        }
+    }
+    Ok(seen)
+}
+
+/// The settings, for people.
+fn dump(config: &ZtunnelConfig) -> Value {
+    let setting = |setting: &crate::environment::Setting| {
+        (setting.name.clone(), Value::String(setting.value.clone()))
+    };
+    Value::Object(config.settings.iter().map(setting).collect())
+}
