@@ -11,6 +11,7 @@ mod dns;
 mod endpoints;
 mod handover;
 mod hostile;
+mod in_pod;
 mod interop;
 mod lifecycle;
 mod limits;
