@@ -10,7 +10,7 @@
 //! from then on say nothing but one answer to each request, in order. A request to serve a pod is answered when its
 //! listeners are bound, because the agent lets a pod start when it hears that.
 //!
-//! [`Session`] is the machine, without I/O; [`drive`] connects it. Pods outlive connections: an agent that comes back
+//! `Session` is the machine, without I/O; [`drive`] connects it. Pods outlive connections: an agent that comes back
 //! tells all it knows, and what it then does not name is stopped.
 //!
 //! **Invariant:** whatever the agent does wrong ends its connection at most, never the process and no pod.
