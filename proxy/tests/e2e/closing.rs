@@ -11,12 +11,21 @@ use std::time::Duration;
 use ringway_bench::lab::wait_until;
 use ringway_bench::measure;
 
-use crate::on_both_reactors;
 use crate::support::{
     Application, Mesh, PATIENCE, connect, echo_once, exchange, is_timeout, reset, try_connect,
 };
+use crate::{on_both_reactors, under_a_control_plane};
 
 on_both_reactors! {
+    a_clients_reset_arrives_as_a_reset,
+    a_servers_reset_arrives_as_a_reset,
+    a_reset_without_a_tunnel_is_a_reset,
+    an_application_that_refuses_is_a_reset_and_an_error,
+    an_application_that_stalls_holds_back_its_sender_only,
+    every_connection_has_one_record,
+}
+
+under_a_control_plane! {
     a_clients_reset_arrives_as_a_reset,
     a_servers_reset_arrives_as_a_reset,
     a_reset_without_a_tunnel_is_a_reset,

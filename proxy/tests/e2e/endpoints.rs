@@ -6,10 +6,16 @@ use std::thread;
 
 use ringway_bench::lab::wait_until;
 
-use crate::on_both_reactors;
 use crate::support::{Application, Mesh, PATIENCE, SERVICE, http_get};
+use crate::{on_both_reactors, under_a_control_plane};
 
 on_both_reactors! {
+    an_endpoint_whose_host_is_gone_costs_no_connection,
+    an_endpoint_without_its_application_costs_no_connection,
+    the_endpoint_on_the_own_host_goes_first_and_others_stand_in,
+}
+
+under_a_control_plane! {
     an_endpoint_whose_host_is_gone_costs_no_connection,
     an_endpoint_without_its_application_costs_no_connection,
     the_endpoint_on_the_own_host_goes_first_and_others_stand_in,

@@ -12,11 +12,11 @@ use ringway_bench::pki::Root;
 use ringway_bench::probe;
 use ringway_bench::relay::Files;
 
-use crate::on_both_reactors;
 use crate::support::{
     Application, Mesh, PATIENCE, connect, dies_without_data, echo_once, http_get, is_timeout,
     try_connect,
 };
+use crate::{on_both_reactors, under_a_control_plane};
 
 on_both_reactors! {
     another_root_is_refused,
@@ -29,6 +29,15 @@ on_both_reactors! {
     silent_peers_are_cut_at_the_deadline,
     calls_to_ourselves_die,
     without_descriptors_nothing_spins,
+}
+
+under_a_control_plane! {
+    a_client_of_another_trust_domain_is_refused,
+    a_client_without_a_certificate_is_refused,
+    a_tunnel_to_somewhere_else_is_refused,
+    malformed_tls_ends_the_connection_only,
+    malformed_http2_ends_the_connection_only,
+    calls_to_ourselves_die,
 }
 
 /// A peer that is cut at a deadline is cut within this time. The deadlines themselves are shorter.

@@ -11,10 +11,10 @@ use ringway_bench::lab::{Namespace, wait_until};
 use ringway_bench::pattern;
 use ringway_bench::probe;
 
-use crate::on_both_reactors;
 use crate::support::{
     Application, Mesh, PATIENCE, assert_cut, connect, echo_once, exchange, http_get,
 };
+use crate::{on_both_reactors, under_a_control_plane};
 
 on_both_reactors! {
     an_open_connection_outlives_the_signal_to_stop,
@@ -28,6 +28,14 @@ on_both_reactors! {
     a_profile_under_traffic_loses_nothing_and_names_the_shards,
     the_rules_are_gone_after_the_end,
     a_killed_proxy_is_taken_over_by_the_next,
+}
+
+under_a_control_plane! {
+    an_open_connection_outlives_the_signal_to_stop,
+    the_drain_deadline_ends_what_is_left,
+    asked_twice_it_ends_at_once_and_what_is_open_is_cut,
+    a_reload_takes_a_workload_away,
+    certificates_are_renewed_under_traffic,
 }
 
 fn an_open_connection_outlives_the_signal_to_stop(reactor: &str) {

@@ -16,6 +16,7 @@ mod interop;
 mod lifecycle;
 mod limits;
 mod modes;
+mod neighbours;
 mod policy;
 mod succession;
 mod traffic;

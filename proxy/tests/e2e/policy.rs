@@ -6,11 +6,11 @@ use std::process::Command;
 use ringway_bench::lab::wait_until;
 use rustix::net;
 
-use crate::on_both_reactors;
 use crate::support::{
     Application, Mesh, PATIENCE, Proxy, Record, assert_cut, connect, dies_without_data, echo_once,
     exchange, prepare, try_connect,
 };
+use crate::{on_both_reactors, under_a_control_plane};
 
 on_both_reactors! {
     nobody_gets_in_without_an_identity,
@@ -26,6 +26,19 @@ on_both_reactors! {
     removing_a_policy_reopens,
     a_bad_policy_keeps_the_old_ones,
     a_dangling_name_of_a_policy_changes_nothing,
+}
+
+under_a_control_plane! {
+    nobody_gets_in_without_an_identity,
+    probes_of_the_host_get_in,
+    permissive_lets_everybody_in,
+    only_named_identities_get_in,
+    a_namespace_is_kept_out,
+    addresses_are_kept_out,
+    a_port_can_be_open_and_another_not,
+    a_policy_cuts_live_connections,
+    closing_the_mesh_cuts_who_has_no_identity,
+    removing_a_policy_reopens,
 }
 
 /// The policy that denies whoever has no identity.

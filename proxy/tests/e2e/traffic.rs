@@ -8,12 +8,27 @@ use std::thread;
 use ringway_bench::lab::wait_until;
 use ringway_bench::pattern::{self, Digest};
 
-use crate::on_both_reactors;
 use crate::support::{
     Application, CLIENT, Mesh, PATIENCE, SERVER, SERVICE, connect, echo_once, exchange, http_get,
 };
+use crate::{on_both_reactors, under_a_control_plane};
 
 on_both_reactors! {
+    http_goes_across_hosts,
+    http_stays_on_one_host_and_is_still_a_tunnel,
+    both_reporters_count_the_same_bytes,
+    the_access_log_says_who_and_how_much,
+    a_service_is_spread_over_its_endpoints,
+    an_unknown_destination_is_passed_through,
+    a_client_outside_the_mesh_reaches_a_captured_server,
+    half_close_is_half_close,
+    large_transfers_arrive_whole_in_both_directions,
+    five_hundred_connections_at_once,
+    what_was_in_flight_is_told_apart,
+    short_connections_do_not_collide,
+}
+
+under_a_control_plane! {
     http_goes_across_hosts,
     http_stays_on_one_host_and_is_still_a_tunnel,
     both_reporters_count_the_same_bytes,

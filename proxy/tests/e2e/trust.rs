@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use ringway_bench::lab::{Namespace, wait_until};
 
-use crate::on_both_reactors;
 use crate::support::{
     Application, CLIENT, Mesh, PATIENCE, Proxy, Record, SERVER, assert_cut, connect, echo_once,
     exchange, http_get,
 };
+use crate::{on_both_reactors, under_a_control_plane};
 
 on_both_reactors! {
     a_revoked_peer_is_cut_and_nobody_else,
@@ -19,6 +19,10 @@ on_both_reactors! {
     a_root_that_is_trusted_no_more_takes_its_tunnels_along,
     a_connection_ends_with_its_certificate_and_new_ones_never_fail,
     a_workload_that_becomes_somebody_else_keeps_nothing_open,
+}
+
+under_a_control_plane! {
+    a_connection_ends_with_its_certificate_and_new_ones_never_fail,
 }
 
 /// The serial number of the leaf that this host's proxy has for an identity.

@@ -22,7 +22,7 @@ use ringway_bench::lab::{Lab, Namespace, Process, Program, wait_until};
 use ringway_bench::pki::Leaf;
 use ringway_bench::relay::Files;
 
-use super::{Metrics, PATIENCE, Record, echo_once, http_get};
+use super::{CONTROL_PLANE, Metrics, PATIENCE, Record, TestPlane, echo_once, http_get};
 
 /// The address of the service in front of server and server-2: port 80 leads to their port 8080.
 pub(crate) const SERVICE: &str = "10.96.0.1:80";
@@ -50,6 +50,7 @@ spec: {mtls: {mode: PERMISSIVE}}
 #[derive(Clone)]
 pub(crate) struct MeshBuilder {
     reactor: String,
+    control_plane: bool,
     leaf_lifetime: String,
     drain_deadline: String,
     late: bool,
@@ -73,6 +74,8 @@ pub(crate) struct MeshBuilder {
 pub(crate) struct Mesh {
     pub(crate) a: Proxy,
     pub(crate) b: Proxy,
+    /// When the mesh has one.
+    plane: Option<TestPlane>,
     pub(crate) lab: Lab,
     pub(crate) settings: MeshBuilder,
 }
@@ -89,10 +92,12 @@ impl Mesh {
         Mesh::with(reactor).start()
     }
 
-    /// With something different.
+    /// With something different. Under a control plane, the reactor is the default.
     pub(crate) fn with(reactor: &str) -> MeshBuilder {
+        let control_plane = reactor == CONTROL_PLANE;
         MeshBuilder {
-            reactor: reactor.to_owned(),
+            reactor: if control_plane { "auto" } else { reactor }.to_owned(),
+            control_plane,
             leaf_lifetime: "24h".to_owned(),
             drain_deadline: "20s".to_owned(),
             late: false,
@@ -119,6 +124,14 @@ impl Mesh {
     /// A port of a pod.
     pub(crate) fn address(&self, name: &str, port: u16) -> SocketAddr {
         SocketAddr::new(self.at(name).address(), port)
+    }
+
+    /// The control plane.
+    ///
+    /// # Panics
+    /// When the mesh has none.
+    pub(crate) fn plane(&self) -> &TestPlane {
+        self.plane.as_ref().expect("a mesh under a control plane")
     }
 
     /// The file that both proxies read.
@@ -288,10 +301,11 @@ impl MeshBuilder {
             fs::write(lab.directory().join("resolv.conf"), servers).unwrap();
         }
         fs::write(lab.directory().join("mesh.yaml"), self.configuration(&lab)).unwrap();
+        let plane = self.control_plane.then(|| TestPlane::start(&mut lab));
         let (mut a, mut b) = (self.launch(&lab, "host-a"), self.launch(&lab, "host-b"));
         a.wait_until_ready(&lab);
         b.wait_until_ready(&lab);
-        Mesh { a, b, lab, settings: self }
+        Mesh { a, b, plane, lab, settings: self }
     }
 
     /// The configuration of both hosts.
@@ -372,7 +386,23 @@ impl MeshBuilder {
         proxy
     }
 
+    /// A second proxy of `host`, which lives in the namespace of `place`.
+    pub(crate) fn run_beside(&self, lab: &Lab, host: &str, place: &str) -> Proxy {
+        let mut proxy = self.launch_in(lab, host, place);
+        proxy.wait_until_ready(lab);
+        proxy
+    }
+
     fn launch(&self, lab: &Lab, host: &str) -> Proxy {
+        let place = match (self.dedicated, host) {
+            (false, host) => host,
+            (true, "host-a") => "client",
+            (true, _) => "server",
+        };
+        self.launch_in(lab, host, place)
+    }
+
+    fn launch_in(&self, lab: &Lab, host: &str, place: &str) -> Proxy {
         let mut file = lab.directory().join("mesh.yaml");
         if self.impostor && host == "host-b" {
             let text = fs::read_to_string(&file).unwrap();
@@ -391,7 +421,11 @@ impl MeshBuilder {
             }
             None => Program::new(ringway),
         };
-        let program = program.arguments(["run", "--node", host, "--file"]).argument(&file);
+        let program = if self.control_plane {
+            self.in_the_place_of_ztunnel(program, lab, host, place)
+        } else {
+            program.arguments(["run", "--node", host, "--file"]).argument(&file)
+        };
         let program = match self.cores {
             Some(cores) => program.environment("RINGWAY_CORES", cores.to_string()),
             None => program,
@@ -400,13 +434,30 @@ impl MeshBuilder {
             true => program.environment("NOTIFY_SOCKET", notify_socket(lab)),
             false => program,
         };
-        let place = match (self.dedicated, host) {
-            (false, host) => host,
-            (true, "host-a") => "client",
-            (true, _) => "server",
-        };
-        let process = lab.start(place, &format!("ringway-{host}"), &program).unwrap();
+        let process = lab.start(place, &format!("ringway-{place}"), &program).unwrap();
         Proxy { process, host: place.to_owned() }
+    }
+}
+
+impl MeshBuilder {
+    /// With ztunnel's arguments and environment.
+    fn in_the_place_of_ztunnel(
+        &self,
+        program: Program,
+        lab: &Lab,
+        host: &str,
+        place: &str,
+    ) -> Program {
+        let state = lab.directory().join(format!("state-{place}"));
+        let environment = TestPlane::environment(lab, host).into_iter();
+        environment
+            .fold(program, |program, (name, value)| program.environment(name, value))
+            .environment("SECRET_TTL", &self.leaf_lifetime)
+            .environment("CONNECTION_TERMINATION_DEADLINE", &self.drain_deadline)
+            .environment("RINGWAY_REACTOR", &self.reactor)
+            .environment("RINGWAY_HARDENING", &self.hardening)
+            .environment("RINGWAY_STATE_DIRECTORY", state)
+            .arguments(["proxy", "ztunnel"])
     }
 }
 

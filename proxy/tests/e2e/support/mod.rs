@@ -3,6 +3,7 @@
 mod application;
 mod mesh;
 mod names;
+mod plane;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,6 +16,7 @@ pub(crate) use ringway_bench::observe::{Metrics, Record};
 pub(crate) use self::application::Application;
 pub(crate) use self::mesh::{Mesh, Proxy, SERVICE, notify_socket};
 pub(crate) use self::names::{Answered, NameServer, Question};
+pub(crate) use self::plane::{CONTROL_PLANE, TestPlane};
 
 /// No wait for anything that must happen is longer than this; it is long because the machine that
 /// runs the tests may be busy.
@@ -35,6 +37,16 @@ macro_rules! on_both_reactors {
         }
         mod epoll {
             $(#[test] fn $name() { super::$name("epoll") })*
+        }
+    };
+}
+
+/// Makes tests under a control plane of stories that others run from files.
+#[macro_export]
+macro_rules! under_a_control_plane {
+    ($($name:ident),* $(,)?) => {
+        mod plane {
+            $(#[test] fn $name() { super::$name($crate::support::CONTROL_PLANE) })*
         }
     };
 }
