@@ -1,6 +1,7 @@
 //! The demonstration: a bookstore on two hosts, first without a mesh, then with Ringway, while the
 //! applications run on and notice nothing.
 
+mod control_plane;
 mod rights;
 mod stage;
 mod story;
@@ -33,6 +34,9 @@ pub struct Demo {
     /// The reactor of the proxies; without it, what they choose.
     #[arg(long)]
     reactor: Option<String>,
+    /// The program `ringway-test-plane`: the mesh has a control plane, and proxies take ztunnel's place.
+    #[arg(long, value_name = "PROGRAM")]
+    control_plane: Option<PathBuf>,
 }
 
 impl Demo {
@@ -41,6 +45,9 @@ impl Demo {
         let stop = stop_flag()?;
         let mut stage = Stage::build(&self.ringway, &self.example, self.reactor.as_deref())
             .context("cannot build the laboratory")?;
+        if let Some(program) = &self.control_plane {
+            stage.use_control_plane(program)?;
+        }
         let mut story = Story::new(stop);
         let told = story.tell(&mut stage);
         if told.is_ok() && !self.once {

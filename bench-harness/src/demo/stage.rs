@@ -17,6 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::control_plane::{self, ControlPlane};
 use crate::http::get_from;
 use crate::lab::{Lab, Process, Program, wait_until};
 use crate::observe::Metrics;
@@ -88,6 +89,8 @@ pub(super) struct Stage {
     ringway: PathBuf,
     bench: PathBuf,
     reactor: Option<String>,
+    /// The program, and once the mesh is there what it runs as.
+    control_plane: Option<(PathBuf, Option<ControlPlane>)>,
 }
 
 impl Stage {
@@ -113,6 +116,7 @@ impl Stage {
             ringway,
             bench,
             reactor,
+            control_plane: None,
         };
         for host in HOSTS {
             stage.add_service_addresses(host)?;
@@ -131,15 +135,37 @@ impl Stage {
         Ok(stage)
     }
 
+    /// The mesh will have a control plane: `program`.
+    pub(super) fn use_control_plane(&mut self, program: &Path) -> Result<()> {
+        let program = fs::canonicalize(program).context("no program `ringway-test-plane`")?;
+        self.lab.add_host(control_plane::HOST)?;
+        self.control_plane = Some((program, None));
+        Ok(())
+    }
+
+    /// Whether the mesh has a control plane.
+    pub(super) fn has_control_plane(&self) -> bool {
+        self.control_plane.is_some()
+    }
+
+    /// Has all pods leave the mesh, where that is not done by proxies that end.
+    pub(super) fn leave_mesh(&mut self) -> Result<()> {
+        let running = self.control_plane.as_mut().and_then(|(_, running)| running.take());
+        let Some(plane) = running else { return Ok(()) };
+        plane.remove_all_pods()?;
+        wait_until("all pods have left the mesh", PATIENCE, || {
+            PODS.iter().all(|(pod, ..)| !self.rules(pod).contains("15001"))
+        })?;
+        plane.end()
+    }
+
     /// Starts a proxy on each host and waits until both are ready.
     pub(super) fn start_proxies(&mut self) -> Result<()> {
+        if let Some((program, running)) = &mut self.control_plane {
+            *running = Some(ControlPlane::start(&self.lab, program, &self.mesh)?);
+        }
         for host in HOSTS {
-            let mut program = Program::new(&self.ringway)
-                .arguments(["run", "--node", host, "--file"])
-                .argument(&self.mesh);
-            if let Some(reactor) = &self.reactor {
-                program = program.arguments(["--reactor", reactor]);
-            }
+            let program = self.proxy(host);
             let process = self.lab.start(host, &format!("ringway-{host}"), &program)?;
             self.proxies.push((host, process));
         }
@@ -153,7 +179,29 @@ impl Stage {
             .with_context(|| process.log())?;
             ensure!(process.is_running(), "the proxy of {host} ended:\n{}", process.log());
         }
-        Ok(())
+        // Under a control plane somebody else redirects, and in a moment of their own.
+        let captured = |pod: &str| self.rules(pod).contains("15001");
+        let members = PODS.iter().map(|(pod, ..)| *pod);
+        wait_until("all applications are captured", PATIENCE, || {
+            members.clone().filter(|pod| ![LATE, "outside"].contains(pod)).all(captured)
+        })
+    }
+
+    fn proxy(&self, host: &str) -> Program {
+        let program = Program::new(&self.ringway);
+        let reactor = self.reactor.as_deref();
+        if let Some((_, Some(plane))) = &self.control_plane {
+            let program = plane.proxy(program, host);
+            return match reactor {
+                Some(reactor) => program.environment("RINGWAY_REACTOR", reactor),
+                None => program,
+            };
+        }
+        let program = program.arguments(["run", "--node", host, "--file"]).argument(&self.mesh);
+        match reactor {
+            Some(reactor) => program.arguments(["--reactor", reactor]),
+            None => program,
+        }
     }
 
     /// Asks for the page once, from outside the mesh.

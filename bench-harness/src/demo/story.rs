@@ -55,7 +55,13 @@ impl Story {
         );
         self.without_mesh(stage)?;
 
-        self.heading("`ringway run` on each host. The applications run on.");
+        self.heading(match stage.has_control_plane() {
+            true => {
+                "A control plane, and `ringway proxy ztunnel` on each host in ztunnel's place. The \
+                 applications run on."
+            }
+            false => "`ringway run` on each host. The applications run on.",
+        });
         stage.start_proxies()?;
         self.claim("both proxies are ready", Ok(reactors(stage)));
         self.with_mesh(stage)?;
@@ -109,6 +115,7 @@ impl Story {
     /// The proxies go, and nothing of them stays.
     pub(super) fn end(&mut self, stage: &mut Stage) -> Result<()> {
         self.heading("The proxies are told to stop.");
+        stage.leave_mesh()?;
         for (host, process) in &mut stage.proxies {
             let status = process.terminate(PATIENCE)?;
             let ended = if status.success() {
