@@ -454,6 +454,17 @@ fn a_certificate_is_issued_into_files_only_their_owner_reads() {
     let wrong = authority.run(&["issue", "probe", "--out", &out]);
     assert_eq!(wrong.code, 64);
     assert!(wrong.stderr.contains("spiffe://"), "{}", wrong.stderr);
+    let never = authority.run(&["issue", identity, "--out", &out, "--lifetime", "0s"]);
+    assert_eq!(never.code, 64, "{}", never.stderr);
+
+    let key = fs::read(Path::new(&out).join("key.pem")).unwrap();
+    let again = authority.run(&["issue", identity, "--out", &out]);
+    assert_eq!(again.code, 1, "{}", again.stderr);
+    assert!(again.stderr.contains("--replace"), "{}", again.stderr);
+    assert_eq!(fs::read(Path::new(&out).join("key.pem")).unwrap(), key, "nothing is lost");
+    let anew = authority.run(&["issue", identity, "--out", &out, "--replace"]);
+    assert_eq!(anew.code, 0, "{}", anew.stderr);
+    assert_ne!(fs::read(Path::new(&out).join("key.pem")).unwrap(), key);
 }
 
 #[test]

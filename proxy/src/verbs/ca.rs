@@ -157,6 +157,9 @@ fn issue(
     lifetime: Duration,
     replace: bool,
 ) -> Result<(), Failure> {
+    let identity = Identity::parse(identity).map_err(|error| {
+        Failure::new(Exit::Usage, format!("{identity:?} is no identity: {error}"))
+    })?;
     if lifetime.is_zero() {
         let message = "a certificate that is valid for no time at all is good for nothing";
         return Err(
@@ -168,9 +171,6 @@ fn issue(
         return Err(Failure::new(Exit::Failed, message)
             .next("name another directory, or add `--replace` to issue anew into this one"));
     }
-    let identity = Identity::parse(identity).map_err(|error| {
-        Failure::new(Exit::Usage, format!("{identity:?} is no identity: {error}"))
-    })?;
     let now = SystemTime::now();
     let ca = EmbeddedCa::open_existing(directory, CaOptions::default(), now)?;
     let material = ca.issue_for(&identity, lifetime, now)?;
