@@ -9,8 +9,8 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::on_both_reactors;
 use crate::support::{Application, Mesh, NameServer, PATIENCE, Question, connect, http_get};
+use crate::{on_both_reactors, under_a_control_plane};
 
 on_both_reactors! {
     names_of_the_mesh_are_answered_and_all_others_forwarded,
@@ -22,6 +22,10 @@ on_both_reactors! {
     hostile_packets_are_survived,
     a_handover_loses_no_question,
     a_changed_list_of_name_servers_holds_at_once,
+}
+
+under_a_control_plane! {
+    pods_are_told_names_of_the_mesh,
 }
 
 const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
@@ -88,6 +92,31 @@ fn answers_and_forwards(mesh: &Mesh) {
     let _server = Application::http(mesh.at("server"), 8080, "server");
     let _other = Application::http(mesh.at("server-2"), 8080, "server");
     let to = SocketAddr::new(ask(mesh, "server").addresses[0].into(), 80);
+    let (status, body) = http_get(mesh.at("client"), to, "/").unwrap();
+    assert_eq!((status, body.as_str()), (200, "server was asked from 10.1.0.10"));
+}
+
+fn pods_are_told_names_of_the_mesh(way: &str) {
+    let mesh = Mesh::start(way);
+    for name in ["server", "server.default", "server.default.svc.cluster.local"] {
+        let known = ask(&mesh, name);
+        assert_eq!(
+            (known.code, known.authoritative, known.addresses),
+            (0, true, vec![SERVICE]),
+            "{name}"
+        );
+    }
+    let over_tcp = Question::new(1, "server").ask_over_tcp(mesh.at("client"), server());
+    assert_eq!(over_tcp.addresses, [SERVICE]);
+    let metrics = SocketAddr::from(([127, 0, 0, 1], 15020));
+    let (_, told) = http_get(mesh.at("host-a"), metrics, "/metrics").unwrap();
+    let counted = r#"istio_dns_requests_total{request_query_type="a",request_protocol="udp",source_canonical_service="client",source_canonical_revision="v1"} 3"#;
+    assert!(told.contains(counted), "{told}");
+
+    // Both of a kind: whichever answers has been asked by name.
+    let _server = Application::http(mesh.at("server"), 8080, "server");
+    let _other = Application::http(mesh.at("server-2"), 8080, "server");
+    let to = SocketAddr::new(ask(&mesh, "server").addresses[0].into(), 80);
     let (status, body) = http_get(mesh.at("client"), to, "/").unwrap();
     assert_eq!((status, body.as_str()), (200, "server was asked from 10.1.0.10"));
 }

@@ -15,6 +15,7 @@
 //!
 //! **Invariant:** a pod is the workload of this node that has its name, namespace and service account, or none.
 
+mod names;
 mod node;
 mod pods;
 mod start;
@@ -61,6 +62,7 @@ pub fn run(
 /// Where a run reads and writes.
 fn places(config: &ZtunnelConfig) -> hardening::Places {
     let mut read: Vec<_> = config.revocation_list.iter().cloned().collect();
+    read.push(names::RESOLV_CONF.into());
     for endpoint in config.discovery.iter().chain(&config.certificate_authority) {
         if let Roots::File(path) = &endpoint.roots {
             read.push(path.clone());

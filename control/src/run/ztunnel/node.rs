@@ -15,6 +15,7 @@ use super::super::revocation::Revocation;
 use super::super::signals::Request;
 use super::super::systemd::ServiceManager;
 use super::super::{Ending, certificates, drain};
+use super::names::{Hostnames, NameServer};
 use super::pods::key_of;
 use super::told::Told;
 use crate::admin::config_dump::{Connections, WorkloadInfo, WorkloadState};
@@ -30,6 +31,9 @@ const STATE: &str = "state manager";
 /// What it calls the agent's.
 pub(super) const PODS: &str = "workload proxy manager";
 
+/// What it calls the names' part.
+pub(super) const NAMES: &str = "dns proxy";
+
 /// How often the authority's directory is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -38,6 +42,8 @@ pub(super) struct Node {
     pub(super) config: ZtunnelConfig,
     pub(super) foundation: Foundation,
     pub(super) told: Told,
+    pub(super) names: NameServer,
+    pub(super) hostnames: Hostnames,
     pub(super) pods: watch::Receiver<Seen>,
     /// Who each served pod is, as long as it is served, whatever the control plane says of it by now.
     pub(super) enrolled: BTreeMap<Arc<str>, Identity>,
@@ -58,6 +64,7 @@ impl Node {
         self.foundation.readiness.set_step(STATE, !self.told.is_synced());
         self.foundation.servers.begin(&self.foundation.requests);
         self.foundation.readiness.set_step("proxy", false);
+        self.foundation.readiness.set_step(NAMES, false);
         self.follow();
         loop {
             self.renew();
@@ -69,6 +76,7 @@ impl Node {
             }
             tokio::select! {
                 () = self.told.changed() => self.follow(),
+                () = self.hostnames.changed() => self.follow(),
                 // It is dropped only with its task, which ends with us.
                 Ok(()) = self.pods.changed() => self.keep_certificates(),
                 () = self.certifier.changed(|| self.foundation.engine.telemetry().next_wanted_identity()) => {}
@@ -94,6 +102,7 @@ impl Node {
                 world.set_credentials(credentials);
             }
         }
+        self.hostnames.tell(&mut world);
         self.publish(world);
     }
 
@@ -175,7 +184,9 @@ impl Node {
 
     fn publish(&mut self, world: Snapshot) {
         self.generation += 1;
-        self.foundation.engine.publish(world.with_generation(self.generation));
+        let world = world.with_generation(self.generation);
+        self.names.publish(world.clone());
+        self.foundation.engine.publish(world);
     }
 
     /// Brings what the servers tell up to date.
@@ -219,8 +230,13 @@ impl Node {
         );
         self.service_manager.stopping();
         self.foundation.readiness.start_draining();
-        let engine = Arc::clone(&self.foundation.engine);
-        let drained = tokio::task::spawn_blocking(move || engine.drain(deadline));
+        let (engine, names) = (Arc::clone(&self.foundation.engine), self.names.clone());
+        let drained = tokio::task::spawn_blocking(move || {
+            std::thread::scope(|scope| {
+                scope.spawn(|| names.drain(deadline));
+                engine.drain(deadline)
+            })
+        });
         tokio::select! {
             report = drained => drain::tell(&report.unwrap_or_default()),
             who = self.foundation.requests.stop() => {

@@ -8,17 +8,42 @@ use ringway_engine::Engine;
 use ringway_engine::runtime::NetNamespace;
 use ringway_engine::snapshot::{LocalName, WorkloadKey};
 
+use super::names::NameServer;
 use crate::cni::{Job, Namespace, Outcome, PodInfo, Pods};
 
 /// Does the agent's jobs.
+#[derive(Clone)]
 pub(super) struct PodHost {
     engine: Arc<Engine>,
+    names: NameServer,
 }
 
 impl PodHost {
-    /// Pods are served by `engine`.
-    pub(super) fn new(engine: Arc<Engine>) -> Self {
-        Self { engine }
+    /// The connections of pods are served by `engine`, their queries by `names`.
+    pub(super) fn new(engine: Arc<Engine>, names: NameServer) -> Self {
+        Self { engine, names }
+    }
+
+    /// Serves a pod. Everything listens when this returns. Blocks.
+    ///
+    /// # Errors
+    /// When a port is taken there; then nothing of it is served.
+    pub(super) fn serve(
+        &self,
+        uid: &Arc<str>,
+        info: &PodInfo,
+        namespace: NetNamespace,
+    ) -> Result<(), String> {
+        self.names.enroll(uid, key_of(info), &namespace).map_err(|error| error.to_string())?;
+        self.engine.enroll_pod(Arc::clone(uid), key_of(info), namespace).map_err(|error| {
+            self.names.withdraw(uid);
+            error.to_string()
+        })
+    }
+
+    fn withdraw(&self, uid: &str) {
+        self.names.withdraw(uid);
+        self.engine.withdraw(uid);
     }
 }
 
@@ -30,15 +55,15 @@ pub(super) fn key_of(info: &PodInfo) -> WorkloadKey {
 
 impl Pods for PodHost {
     async fn work(&self, job: Job<Namespace>) -> Outcome {
-        let engine = Arc::clone(&self.engine);
+        let host = self.clone();
         // It waits for every shard.
         let done = tokio::task::spawn_blocking(move || match job {
             Job::Start { uid, info, namespace, replaces } => {
-                start(&engine, uid, &info, &namespace, replaces)
+                start(&host, uid, &info, &namespace, replaces)
             }
             Job::Stop(uids) => {
                 for uid in uids {
-                    engine.withdraw(&uid);
+                    host.withdraw(&uid);
                     tracing::info!(pod = &*uid, "pod no longer served");
                 }
                 Outcome::Done
@@ -52,7 +77,7 @@ impl Pods for PodHost {
 }
 
 fn start(
-    engine: &Engine,
+    host: &PodHost,
     uid: Arc<str>,
     info: &PodInfo,
     namespace: &Namespace,
@@ -73,23 +98,23 @@ fn start(
         }
         Err(Refused::Failed(error)) => {
             if replaces {
-                engine.withdraw(&uid);
+                host.withdraw(&uid);
             }
             tracing::warn!(pod = &*uid, name, namespace = of, %error, "pod not served; tried again");
             return Outcome::Failed(format!("the network namespace cannot be entered: {error}"));
         }
     };
     if replaces {
-        engine.withdraw(&uid);
+        host.withdraw(&uid);
     }
-    match engine.enroll_pod(Arc::clone(&uid), key_of(info), namespace) {
+    match host.serve(&uid, info, namespace) {
         Ok(()) => {
             tracing::info!(pod = &*uid, name, namespace = of, service_account, "pod served");
             Outcome::Done
         }
         Err(error) => {
-            tracing::warn!(pod = &*uid, name, namespace = of, %error, "pod not served; tried again");
-            Outcome::Failed(error.to_string())
+            tracing::warn!(pod = &*uid, name, namespace = of, error, "pod not served; tried again");
+            Outcome::Failed(error)
         }
     }
 }

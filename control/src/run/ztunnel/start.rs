@@ -15,8 +15,9 @@ use super::super::foundation::{Foundation, begin, engine_config, seed};
 use super::super::hardening::Hardened;
 use super::super::revocation::Revocation;
 use super::super::systemd::ServiceManager;
+use super::names::{Hostnames, NameServer};
 use super::node::Node;
-use super::pods::{PodHost, key_of};
+use super::pods::PodHost;
 use super::told::Told;
 use crate::admin::config_dump::{VersionInfo, static_config};
 use crate::cni::{self, PodInfo, PodSeen, Seen};
@@ -77,6 +78,7 @@ pub(super) async fn start(prepared: Prepared, collect: Option<fn()>) -> Result<N
         user_timeout: config.user_timeout,
         response_baggage: config.response_baggage,
         socks5: config.socks5,
+        resolver: true,
         collect,
         ..engine_config(&settings)
     };
@@ -86,17 +88,24 @@ pub(super) async fn start(prepared: Prepared, collect: Option<fn()>) -> Result<N
         Foundation::lay(log, &settings, engine_config, world, &hardened, version, &mut none);
     let foundation = laying.await?;
     let local = static_config(config.local.as_ref().map(|_| &known));
-    let pods = pods(&config, &foundation).await?;
+    let names = NameServer::start(&config, known.clone()).map_err(RunError::System)?;
+    let metrics = Arc::clone(names.metrics());
+    foundation.readiness.set_step(super::node::NAMES, true);
+    let hostnames = Hostnames::new(Arc::clone(&foundation.engine), &names, config.ipv6);
+    let pods = pods(&config, &foundation, &names).await?;
     let told = Told::listen_to(&config, known);
     foundation.view.update(|seen| {
         seen.config = dump(&config);
         seen.static_config = local;
         seen.discovery = told.teller();
+        seen.dns = Some(Arc::new(move || metrics.facts()));
     });
     Ok(Node {
         config,
         foundation,
         told,
+        names,
+        hostnames,
         pods,
         enrolled: BTreeMap::new(),
         certifier,
@@ -154,9 +163,10 @@ fn authority(config: &ZtunnelConfig) -> Result<(Authority, Option<std::path::Pat
 async fn pods(
     config: &ZtunnelConfig,
     foundation: &Foundation,
+    names: &NameServer,
 ) -> Result<watch::Receiver<Seen>, RunError> {
     let (sender, seen) = watch::channel(Seen::default());
-    let engine = Arc::clone(&foundation.engine);
+    let host = PodHost::new(Arc::clone(&foundation.engine), names.clone());
     match (&config.workload, config.mode) {
         (Some(name), Mode::Dedicated) => {
             let info = PodInfo {
@@ -165,10 +175,10 @@ async fn pods(
                 service_account: name.service_account.clone().unwrap_or_default(),
             };
             let uid: Arc<str> = name.to_string().into();
-            let (key, pod) = (key_of(&info), Arc::clone(&uid));
+            let (of, pod) = (info.clone(), Arc::clone(&uid));
             let enrolling = tokio::task::spawn_blocking(move || {
                 let own = ringway_engine::runtime::NetNamespace::current()?;
-                engine.enroll_pod(pod, key, own).map_err(std::io::Error::other)
+                host.serve(&pod, &of, own).map_err(std::io::Error::other)
             });
             let enrolled =
                 enrolling.await.unwrap_or_else(|panic| Err(std::io::Error::other(panic)));
@@ -180,7 +190,7 @@ async fn pods(
             foundation.readiness.set_step(super::node::PODS, true);
             let path = config.cni_socket.clone();
             tokio::task::spawn_local(async move {
-                cni::drive(&path, &PodHost::new(engine), &sender).await;
+                cni::drive(&path, &host, &sender).await;
             });
         }
     }

@@ -33,7 +33,8 @@ impl Told {
             let client = XdsClient::start(XdsConfig {
                 endpoint,
                 node: identity(&config.node),
-                is_on_demand: config.on_demand,
+                // The data plane does not ask for what it misses, and what is not known would pass unprotected.
+                is_on_demand: false,
                 known: known.clone(),
             });
             ControlPlane { updates: client.updates(), client }

@@ -129,6 +129,7 @@ fn launch(lab: &Lab, directory: &Path) -> Process {
         .argument(directory)
         .argument("--listen")
         .argument(SocketAddr::from(([0, 0, 0, 0], PORT)).to_string())
+        .argument("--capture-dns")
         .arguments(["--name", "istiod.istio-system.svc", "--name"])
         .argument(lab.namespace(HOST).address().to_string());
     for host in ["host-a", "host-b"] {
