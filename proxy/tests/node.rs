@@ -335,16 +335,17 @@ fn the_second_signal_ends_at_once() {
 
 #[test]
 fn a_port_that_is_taken_fails_the_start_with_the_port_and_what_to_do() {
-    let mut site = Start::default().with("--admin-address").with("127.0.0.1:15021").site(&["web"]);
-    let status = site.end();
-    assert_eq!(status.code(), Some(1));
-    let log = site.process.log();
+    let mut site = Site::start(&["web"]);
+    let beside = Start::default().with("--readiness-address").with("127.0.0.1:16021");
+    let mut second = beside.start(&site.lab);
+    assert_eq!(second.wait(PATIENCE).unwrap().code(), Some(1));
+    let log = second.log();
     for want in
-        ["admin server cannot listen on 127.0.0.1:15021", "sport = :15021", "--admin-address"]
+        ["admin server cannot listen on 127.0.0.1:15000", "sport = :15000", "--admin-address"]
     {
         assert!(log.contains(want), "{want} is not in\n{log}");
     }
-    assert!(!site.has_rules("web"));
+    assert!(site.process.is_running() && site.has_rules("web"), "what serves is left alone");
 }
 
 #[test]
