@@ -105,13 +105,16 @@ impl Host {
         Ok(Inherited { enrollment: enrollment.clone(), path, namespace, file, tool })
     }
 
+    /// Answers the names of a workload that was taken over.
+    pub(super) fn listen_for_names_of(&self, inherited: &Inherited) -> Result<(), String> {
+        self.listen_for_names(&inherited.enrollment.uid, &inherited.namespace)
+    }
+
     /// The rules of a workload that was taken over are ours from now on. They stay as they are when `same`, and are
     /// replaced in one step otherwise.
     pub(super) fn hold(&self, inherited: &Inherited, same: bool) -> Result<Held, String> {
         let Inherited { enrollment, path, namespace, tool, .. } = inherited;
         note(self.ledger().record(&enrollment.uid, path));
-        // Beside the predecessor's sockets, which go when it drains.
-        self.listen_for_names(&enrollment.uid, namespace)?;
         let redirect = if same {
             Redirect::inherit(namespace, *tool).map_err(|error| error.to_string())?
         } else {

@@ -50,7 +50,7 @@ impl Node {
             .await
             .unwrap_or_else(|panic| Err(io::Error::other(panic)))
             .map_err(RunError::HandOver)?;
-        self.serve_beside(predecessor).await;
+        let taken = self.serve_beside(predecessor, taken).await;
         // Only now: until a moment ago the predecessor might have gone on.
         self.hold_rules(taken, redirect == self.host.redirects()).await;
         // Together, so that nobody hears in between that this node is not ready: until now whoever asked has waited.
@@ -64,15 +64,25 @@ impl Node {
     }
 
     /// Accepts, says so, and when the predecessor leaves the rest to this process, takes the connections that it gives.
-    async fn serve_beside(&mut self, predecessor: Predecessor) {
-        let engine = Arc::clone(&self.engine);
+    async fn serve_beside(
+        &mut self,
+        predecessor: Predecessor,
+        taken: Vec<Inherited>,
+    ) -> Vec<Inherited> {
+        let (engine, host) = (Arc::clone(&self.engine), Arc::clone(&self.host));
         let serving = tokio::task::spawn_blocking(move || {
+            // Beside the predecessor's sockets, which go when it hears that this process serves.
+            for one in &taken {
+                if let Err(error) = host.listen_for_names_of(one) {
+                    tracing::warn!(workload = &*one.enrollment.uid, error, "no names are answered");
+                }
+            }
             if let Err(error) = engine.begin_accepting() {
                 tracing::warn!(%error, "a shard serves without a listener of its own");
             }
-            (predecessor.serving(), predecessor)
+            (predecessor.serving(), predecessor, taken)
         });
-        let Ok((heard, predecessor)) = serving.await else { return };
+        let Ok((heard, predecessor, taken)) = serving.await else { return Vec::new() };
         if let Err(error) = heard {
             tracing::warn!(%error, "the old process is not heard of any more: it may have ended");
         }
@@ -82,6 +92,7 @@ impl Node {
             Ok(connections) => tracing::info!(connections, "live connections were taken over"),
             Err(error) => tracing::warn!(%error, "no more connections are taken over"),
         });
+        taken
     }
 
     /// From here on the rules of what was taken over are this process's.
