@@ -1,0 +1,45 @@
+//! What is configured at L7, whoever told it: plain values.
+//!
+//! They say what the standard's documents say (Gateway API 1.6, Istio's security API), without the documents'
+//! shorthands: names are whole, defaults are filled in, references are resolved to what they mean or to why they
+//! mean nothing.
+
+mod filter;
+mod listener;
+mod route;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use self::filter::{
+    Cors, Filter, HeaderChange, HeaderChanges, Mirror, OriginMatch, PathChange, Redirect, Rewrite,
+};
+pub use self::listener::{HostPattern, Listener, ListenerKey, ListenerProtocol, ListenerTls};
+pub use self::route::{
+    Backend, BackendTarget, Match, NamedMatch, Parent, PathMatch, Retry, Route, RouteKind,
+    RouteName, Rule, Timeouts, ValueMatch, WeightedBackend,
+};
+
+/// Everything that is configured at L7 for one process.
+#[derive(Clone, Debug, Default)]
+pub struct HttpConfig {
+    /// Where requests come in, beside the waypoint's own HBONE port.
+    pub listeners: Vec<Listener>,
+    /// In order of age: of two routes that match alike, the first wins.
+    pub routes: Vec<Route>,
+}
+
+/// A service by namespace and hostname, as in the snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceName {
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// The whole hostname, `reviews.default.svc.cluster.local`.
+    pub hostname: Arc<str>,
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.hostname)
+    }
+}
