@@ -6,7 +6,9 @@
 
 mod filter;
 mod listener;
+pub mod policy;
 mod route;
+pub mod traffic;
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,6 +29,8 @@ pub struct HttpConfig {
     pub listeners: Vec<Listener>,
     /// In order of age: of two routes that match alike, the first wins.
     pub routes: Vec<Route>,
+    /// Who may, how often, and how it is passed on.
+    pub policies: policy::Policies,
 }
 
 /// A service by namespace and hostname, as in the snapshot.
