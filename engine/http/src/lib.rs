@@ -14,3 +14,4 @@
 //! **Invariant:** the node role links nothing of this crate.
 
 pub mod model;
+pub mod trace;
