@@ -10,7 +10,10 @@ const PARENT: &str = "00f067aa0ba902b7";
 const ALWAYS: Tracing = Tracing::Spans { share: WHOLE };
 const NEVER: Tracing = Tracing::Spans { share: 0 };
 
-fn headers(given: &[(&'static str, &str)]) -> HeaderMap {
+/// Headers as they are written in a table.
+type Given<'a> = &'a [(&'static str, &'a str)];
+
+fn headers(given: Given<'_>) -> HeaderMap {
     let header = |(name, value): &(&'static str, &str)| {
         (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
     };
@@ -35,7 +38,7 @@ fn shown(headers: &HeaderMap) -> String {
     lines.join("\n")
 }
 
-fn after(given: &[(&'static str, &str)], tracing: Tracing) -> (Option<Span>, String) {
+fn after(given: Given<'_>, tracing: Tracing) -> (Option<Span>, String) {
     let mut headers = headers(given);
     let span = proceed(&mut headers, tracing, counting());
     (span, shown(&headers))
@@ -46,7 +49,7 @@ fn each_dialect_is_answered_in_itself() {
     let w3c = format!("00-{TRACE}-{PARENT}-01");
     let one = format!("{TRACE}-{PARENT}-1-05e3ac9a4f6e3b90");
     #[rustfmt::skip]
-    let rows: &[(&str, &[(&str, &str)], &str)] = &[
+    let rows: &[(&str, Given<'_>, &str)] = &[
         ("nothing begins a trace in W3C's", &[],
          "traceparent: 00-00000000000000020000000000000003-0000000000000004-01"),
         ("W3C", &[("traceparent", &w3c), ("tracestate", "vendor=1")],
@@ -74,7 +77,7 @@ fn who_begins_a_trace_decides_whether_it_is_exported() {
     let sampled = format!("00-{TRACE}-{PARENT}-01");
     let dropped = format!("00-{TRACE}-{PARENT}-00");
     #[rustfmt::skip]
-    let rows: &[(&str, &[(&str, &str)], Tracing, bool)] = &[
+    let rows: &[(&str, Given<'_>, Tracing, bool)] = &[
         ("sampled by the client",       &[("traceparent", &sampled)],                      NEVER,  true),
         ("dropped by the client",       &[("traceparent", &dropped)],                      ALWAYS, false),
         ("begun here",                  &[],                                               ALWAYS, true),
