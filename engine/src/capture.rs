@@ -24,6 +24,7 @@ use crate::{
     limits::{ADMISSION_PAUSE, DIAL_TIMEOUT},
     outbound,
     rate::Rate,
+    role::Role,
     runtime::{
         self, ConnectOptions, DetachedStream, ListenOptions, NetNamespace, Task, TcpListener,
         TcpStream, Tenant,
@@ -40,6 +41,8 @@ pub(crate) struct Pod {
     pub(crate) uid: Arc<str>,
     /// Which workload it is.
     pub(crate) workload: WorkloadKey,
+    /// What it is to its connections.
+    pub(crate) role: Role,
     pub(crate) namespace: NetNamespace,
     /// What the workload's traffic holds, on all shards.
     pub(crate) account: Arc<Account>,
@@ -104,11 +107,12 @@ pub(crate) fn enroll(
     uid: Arc<str>,
     workload: WorkloadKey,
     namespace: NetNamespace,
+    role: Role,
 ) -> Result<Rc<Pod>, EnrollError> {
-    let bound = shard.config.ways().map(|way| listen(shard, &namespace, way));
+    let bound = shard.config.ways_of(&role).map(|way| listen(shard, &namespace, way));
     let listeners = bound.collect::<Result<Vec<_>, _>>()?;
     let all_transparent = listeners.iter().all(|listening| listening.listener.is_transparent());
-    let pod = Pod::new(shard, uid, workload, namespace, all_transparent, listeners);
+    let pod = Pod::new(shard, uid, (workload, role), namespace, all_transparent, listeners);
     pod.begin_accepting(shard);
     Ok(pod)
 }
@@ -129,7 +133,8 @@ pub(crate) fn take_listeners(
     });
     // Only a process that knows its workloads by uid hands over.
     let workload = WorkloadKey::Uid(uid.clone());
-    Pod::new(shard, uid, workload, namespace, all_transparent, listeners.collect())
+    let who = (workload, Role::Workload);
+    Pod::new(shard, uid, who, namespace, all_transparent, listeners.collect())
 }
 
 /// Serves a connection that another shard accepted for this workload.
@@ -250,7 +255,7 @@ impl Pod {
     fn new(
         shard: &Shard,
         uid: Arc<str>,
-        workload: WorkloadKey,
+        (workload, role): (WorkloadKey, Role),
         namespace: NetNamespace,
         all_transparent: bool,
         listeners: Vec<Listening>,
@@ -272,6 +277,7 @@ impl Pod {
             tenant: Tenant::new(),
             uid,
             workload,
+            role,
             namespace,
             pool: Rc::new(Pool::new(shard.config.tunnels.streams_max)),
             unreachable: Unreachable::default(),
@@ -302,7 +308,7 @@ impl Pod {
     /// The first listener that cannot be bound; the others are served.
     pub(crate) fn complete(self: &Rc<Self>, shard: &Rc<Shard>) -> Result<(), EnrollError> {
         let mut outcome = Ok(());
-        for way in shard.config.ways() {
+        for way in shard.config.ways_of(&self.role) {
             if self.listeners.borrow().iter().any(|listening| listening.way == way) {
                 continue;
             }

@@ -13,6 +13,7 @@ use crate::{
     handover::Way,
     hook::ShardHook,
     limits::{Limits, STREAMS_PER_TUNNEL_MAX, TUNNEL_IDLE_TIMEOUT},
+    role::Role,
     runtime::{KEEPALIVE, Keepalive, ReactorChoice, TcpListener},
 };
 
@@ -94,10 +95,10 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
-    /// By what ways connections come.
-    pub(crate) fn ways(&self) -> impl Iterator<Item = Way> {
-        let socks5 = self.socks5;
-        Way::ALL.into_iter().filter(move |way| socks5 || *way != Way::Socks5)
+    /// By what ways connections of a pod of this role come.
+    pub(crate) fn ways_of(&self, role: &Role) -> impl Iterator<Item = Way> + use<> {
+        let (socks5, ways) = (self.socks5, role.ways());
+        ways.iter().copied().filter(move |way| socks5 || *way != Way::Socks5)
     }
 
     /// Where every shard listens, in each workload's namespace.

@@ -25,6 +25,7 @@ use crate::{
     limits::MAILBOX_MAX,
     placement::{Placement, PlacementTable, ShardId},
     publish::{Published, SnapshotReader},
+    role::Role,
     runtime::{
         self, Counters, MailReceiver, MailSender, NetNamespace, Pulse, ReactorReport, Runtime,
         TrySendError, mailbox,
@@ -216,10 +217,25 @@ impl Engine {
         workload: WorkloadKey,
         namespace: NetNamespace,
     ) -> Result<(), EnrollError> {
+        self.enroll_as(uid, workload, namespace, Role::Workload)
+    }
+
+    /// The same for a pod of another role: only the listeners of that role are bound.
+    ///
+    /// # Errors
+    /// As [`enroll`](Engine::enroll).
+    pub fn enroll_as(
+        &self,
+        uid: Arc<str>,
+        workload: WorkloadKey,
+        namespace: NetNamespace,
+        role: Role,
+    ) -> Result<(), EnrollError> {
         let answers = self.ask(|answer| Command::Enroll {
             uid: uid.clone(),
             workload: workload.clone(),
             namespace: namespace.clone(),
+            role: role.clone(),
             answer,
         });
         if let Some(error) = answers.into_iter().find_map(Result::err) {

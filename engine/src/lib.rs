@@ -39,6 +39,7 @@ mod rate;
 mod reach;
 mod rejudge;
 mod relay;
+mod role;
 pub mod runtime;
 mod shard;
 #[cfg(feature = "sim")]
@@ -51,6 +52,8 @@ pub mod telemetry;
 mod tries;
 mod tunnel;
 mod wanted;
+#[cfg(feature = "waypoint")]
+mod waypoint;
 
 pub use self::{
     accounts::{Limit, LimitReached},
@@ -62,4 +65,5 @@ pub use self::{
     handover::{ListeningWorkload, MovedConnection, Way},
     hook::ShardHook,
     relay::{DirectionState, Observer, RelayState, relay_plain},
+    role::Role,
 };

@@ -31,6 +31,7 @@ use crate::{
     placement::{Placement, ShardId},
     publish::{HeldSnapshot, SnapshotReader},
     rejudge::{self, Rejudging},
+    role::Role,
     runtime::{
         self, Counters, DetachedStream, MailReceiver, MailSender, NetNamespace, PipePool,
         TrySendError,
@@ -42,6 +43,9 @@ use crate::{
     wanted::Wanted,
 };
 
+#[cfg(feature = "waypoint")]
+use crate::telemetry::http::RequestSeriesTable;
+
 /// What a shard is told.
 pub(crate) enum Command {
     /// Begin capturing a workload; the answer comes when every listener is bound.
@@ -49,6 +53,7 @@ pub(crate) enum Command {
         uid: Arc<str>,
         workload: WorkloadKey,
         namespace: NetNamespace,
+        role: Role,
         answer: mpsc::Sender<Result<(), EnrollError>>,
     },
     /// Stop capturing a workload and cut its connections.
@@ -98,6 +103,8 @@ pub(crate) struct Shard {
     pub(crate) config: Arc<EngineConfig>,
     pub(crate) connections: ConnectionTable,
     pub(crate) series: SeriesTable,
+    #[cfg(feature = "waypoint")]
+    pub(crate) requests: RequestSeriesTable,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) accounts: Arc<Accounts>,
     wanted: Arc<Wanted>,
@@ -159,6 +166,8 @@ impl Shard {
             connections: ConnectionTable::default(),
             spike: Spike::default(),
             series: SeriesTable::new(telemetry.clone(), placement.load().clone()),
+            #[cfg(feature = "waypoint")]
+            requests: RequestSeriesTable::new(telemetry.clone()),
             telemetry,
             handshakes: Handshakes::new(accounts.bounds(), siblings.len()),
             accounts,
@@ -184,9 +193,9 @@ impl Shard {
         loop {
             let Some(command) = mailbox.recv().await else { return };
             match command {
-                Command::Enroll { uid, workload, namespace, answer } => {
+                Command::Enroll { uid, workload, namespace, role, answer } => {
                     // Whoever asked may have given up waiting.
-                    let _ = answer.send(self.enroll(uid, workload, namespace));
+                    let _ = answer.send(self.enroll(uid, workload, namespace, role));
                 }
                 Command::Withdraw { uid, answer } => {
                     self.withdraw(&uid);
@@ -327,8 +336,9 @@ impl Shard {
         uid: Arc<str>,
         workload: WorkloadKey,
         namespace: NetNamespace,
+        role: Role,
     ) -> Result<(), EnrollError> {
-        let pod = capture::enroll(self, uid.clone(), workload, namespace)?;
+        let pod = capture::enroll(self, uid.clone(), workload, namespace, role)?;
         if let Some(old) = self.pods.borrow_mut().insert(uid, pod) {
             old.stop(self);
         }
@@ -360,6 +370,8 @@ impl Shard {
         let Some(before) = self.rejudging.follow(&snapshot) else { return };
         rejudge::snapshot_changed(self, &before, &snapshot);
         self.series.snapshot_changed();
+        #[cfg(feature = "waypoint")]
+        self.requests.snapshot_changed();
         self.recheck.snapshot_published();
         self.waiting_for_snapshot.take().into_iter().for_each(Waker::wake);
     }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use crate::{
-    DrainReport, EngineConfig, EnrollError, MovedConnection, OpenConnection,
+    DrainReport, EngineConfig, EnrollError, MovedConnection, OpenConnection, Role,
     drain::Queues,
     limits::MAILBOX_MAX,
     placement::{Placement, PlacementTable, ShardId},
@@ -91,8 +91,22 @@ impl SimHost {
         workload: WorkloadKey,
         namespace: &NetNamespace,
     ) -> Result<(), EnrollError> {
+        self.enroll_as(uid, workload, namespace, Role::Workload).await
+    }
+
+    /// As [`Engine::enroll_as`](crate::Engine::enroll_as).
+    ///
+    /// # Errors
+    /// When a port cannot be bound.
+    pub async fn enroll_as(
+        &self,
+        uid: &str,
+        workload: WorkloadKey,
+        namespace: &NetNamespace,
+        role: Role,
+    ) -> Result<(), EnrollError> {
         let (uid, namespace) = (uid.into(), namespace.clone());
-        self.ask(|answer| Command::Enroll { uid, workload, namespace, answer }).await
+        self.ask(|answer| Command::Enroll { uid, workload, namespace, role, answer }).await
     }
 
     /// Stops capturing a workload and cuts its connections.

@@ -243,6 +243,10 @@ ringway_protocols::bounds! {
     pub const ACCESS_RECORDS_MAX: usize = 16_384;
     Count per Process: "records are lost, and counted"
 
+    /// Requests of waypoints and gateways, more than a tenth of a second of the busiest.
+    pub const REQUEST_RECORDS_MAX: usize = 16_384;
+    Count per Process: "records are lost, and counted"
+
     /// Hostnames that connections wait for and control has not yet looked at: it looks many times a second.
     pub const WANTED_HOSTNAMES_MAX: usize = 1024;
     Count per Process: "the connection waits in vain; the next one asks again"

@@ -86,7 +86,13 @@ pub struct Snapshot {
     policies: Policies,
     /// Of every service that any workload names, whether it is there or not.
     endpoints: Index<Endpoints>,
+    #[cfg(feature = "waypoint")]
+    http: Option<Arc<Http>>,
 }
+
+/// What is configured at L7, in the form in which it is asked.
+#[cfg(feature = "waypoint")]
+pub type Http = ringway_http::model::HttpConfig;
 
 /// What a hostname resolves to at present.
 #[derive(Debug)]
@@ -114,6 +120,8 @@ impl Snapshot {
             cidr_vip_lengths: Arc::default(),
             policies: Policies::default(),
             endpoints: Index::default(),
+            #[cfg(feature = "waypoint")]
+            http: None,
         }
     }
 
@@ -125,6 +133,19 @@ impl Snapshot {
     /// The same world under another number.
     pub fn with_generation(mut self, generation: u64) -> Snapshot {
         self.generation = generation;
+        self
+    }
+
+    /// What is configured at L7, for pods that are waypoints or gateways.
+    #[cfg(feature = "waypoint")]
+    pub fn http(&self) -> Option<&Arc<Http>> {
+        self.http.as_ref()
+    }
+
+    /// The same world with this configured at L7.
+    #[cfg(feature = "waypoint")]
+    pub fn with_http(mut self, http: Option<Arc<Http>>) -> Snapshot {
+        self.http = http;
         self
     }
 

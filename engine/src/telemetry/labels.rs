@@ -16,6 +16,8 @@ pub enum Reporter {
     Source,
     /// The server's host.
     Destination,
+    /// A waypoint or gateway between the two.
+    Waypoint,
 }
 
 impl Reporter {
@@ -24,6 +26,7 @@ impl Reporter {
         match self {
             Self::Source => "source",
             Self::Destination => "destination",
+            Self::Waypoint => "waypoint",
         }
     }
 }
@@ -77,7 +80,7 @@ pub(crate) struct FarEnd {
 
 /// [`Parties`] reduced to what makes a difference for labels, compared by address where it can be.
 #[derive(PartialEq, Eq, Hash)]
-pub(super) struct PartiesKey {
+pub(in crate::telemetry) struct PartiesKey {
     reporter: Reporter,
     security_policy: SecurityPolicy,
     response_flag: &'static str,
@@ -108,7 +111,7 @@ impl<T> Hash for ByAddress<T> {
 }
 
 impl Parties {
-    pub(super) fn key(&self, response_flag: &'static str) -> PartiesKey {
+    pub(in crate::telemetry) fn key(&self, response_flag: &'static str) -> PartiesKey {
         let side = |workload: &Arc<Workload>| {
             (ByAddress(workload.kind().clone()), ByAddress(workload.placement().clone()))
         };
@@ -180,7 +183,7 @@ pub struct TrafficLabels {
 }
 
 impl TrafficLabels {
-    pub(super) fn of(parties: &Parties, response_flags: &'static str) -> Self {
+    pub(in crate::telemetry) fn of(parties: &Parties, response_flags: &'static str) -> Self {
         let mut source = parties.source.as_deref().map(PeerLabels::of).unwrap_or_default();
         if let Some(baggage) = &parties.baggage {
             source.fill_from(baggage);
@@ -207,7 +210,7 @@ impl TrafficLabels {
     }
 
     /// The label set that stands for all those a shard has no more room for.
-    pub(super) fn without_names(&self) -> Self {
+    pub(in crate::telemetry) fn without_names(&self) -> Self {
         Self {
             source: PeerLabels::default(),
             destination: PeerLabels::default(),

@@ -5,6 +5,9 @@
 //! cells of all shards. Labels are looked up when a connection opens and when it ends, never per byte.
 
 mod dry_run;
+#[cfg(feature = "waypoint")]
+#[allow(dead_code, unused_imports, reason = "what fills it, the data path, comes next")]
+pub mod http;
 mod labels;
 mod record;
 mod records;
@@ -40,7 +43,9 @@ pub struct Telemetry {
     series: SegQueue<Arc<Series>>,
     known: std::sync::Mutex<Vec<Arc<Series>>>,
     records: Records<AccessRecord>,
-    sockets_open: [AtomicI64; 2],
+    #[cfg(feature = "waypoint")]
+    http: http::HttpTelemetry,
+    sockets_open: [AtomicI64; 3],
     /// Connections that were handed to another shard before their first byte.
     pub(crate) handed_over: AtomicU64,
     at_another_endpoint: AtomicU64,
@@ -57,6 +62,8 @@ impl Telemetry {
             series: SegQueue::new(),
             known: std::sync::Mutex::default(),
             records: Records::new(ACCESS_RECORDS_MAX),
+            #[cfg(feature = "waypoint")]
+            http: http::HttpTelemetry::new(),
             sockets_open: Default::default(),
             handed_over: AtomicU64::new(0),
             at_another_endpoint: AtomicU64::new(0),
@@ -81,6 +88,12 @@ impl Telemetry {
     /// Sockets accepted for this side that are open now.
     pub fn sockets_open(&self, reporter: Reporter) -> i64 {
         self.sockets_open[reporter as usize].load(Relaxed)
+    }
+
+    /// What is told about HTTP.
+    #[cfg(feature = "waypoint")]
+    pub fn http(&self) -> &http::HttpTelemetry {
+        &self.http
     }
 
     /// The oldest record nobody has taken yet.

@@ -30,14 +30,14 @@ pub(crate) struct Series {
 
 /// A counter with one writer: readers on other threads see a value that was true a moment ago.
 #[derive(Default)]
-struct Cell64(AtomicU64);
+pub(in crate::telemetry) struct Cell64(AtomicU64);
 
 impl Cell64 {
-    fn add(&self, amount: u64) {
+    pub(super) fn add(&self, amount: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(super) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }

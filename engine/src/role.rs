@@ -1,0 +1,32 @@
+//! What an enrolled pod is to its connections.
+
+use crate::handover::Way;
+
+/// See the module's text. It says which listeners are bound for a pod, and who serves what comes by them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// An application's workload: what it opens and what is opened to it is captured.
+    #[default]
+    Workload,
+    /// A waypoint of the mesh: what comes in tunnels for the services behind it is served here, by what the snapshot's
+    /// [`http`](crate::snapshot::Snapshot::http) says. Nothing of its own is captured.
+    #[cfg(feature = "waypoint")]
+    Waypoint,
+    /// A gateway into the mesh: it listens on these ports, each as the snapshot's
+    /// [`http`](crate::snapshot::Snapshot::http) says of the listeners of that port.
+    #[cfg(feature = "waypoint")]
+    Gateway(std::sync::Arc<[u16]>),
+}
+
+impl Role {
+    /// By what ways of the capture its connections come.
+    pub(crate) fn ways(&self) -> &'static [Way] {
+        match self {
+            Self::Workload => &Way::ALL,
+            #[cfg(feature = "waypoint")]
+            Self::Waypoint => &[Way::Hbone],
+            #[cfg(feature = "waypoint")]
+            Self::Gateway(_) => &[],
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Counters of requests of one label set on one shard, and the table that finds them.
+
+use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
+
+use super::{super::Telemetry, ResponseFlags};
+use crate::{
+    hash::FastHasher,
+    limits::SERIES_MAX,
+    telemetry::{
+        TrafficLabels,
+        labels::{Parties, PartiesKey},
+        series::Cell64,
+    },
+};
+
+/// Upper bounds of the buckets of every histogram, in milliseconds or bytes; above the last there is one more bucket.
+/// They are Istio's.
+pub const BUCKETS: [f64; 19] = [
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1000.0,
+    2500.0,
+    5000.0,
+    10_000.0,
+    30_000.0,
+    60_000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
+];
+
+/// `request_protocol`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RequestProtocol {
+    /// HTTP.
+    Http,
+    /// gRPC.
+    Grpc,
+}
+
+impl RequestProtocol {
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Grpc => "grpc",
+        }
+    }
+}
+
+/// How a request went, as far as labels tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Outcome {
+    pub(crate) protocol: RequestProtocol,
+    pub(crate) code: u16,
+    pub(crate) grpc_status: Option<u8>,
+    pub(crate) flags: ResponseFlags,
+}
+
+/// What was measured of a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Measured {
+    pub(crate) duration: Duration,
+    /// Head and body.
+    pub(crate) request_bytes: u64,
+    /// Head and body.
+    pub(crate) response_bytes: u64,
+    pub(crate) request_messages: u64,
+    pub(crate) response_messages: u64,
+}
+
+/// One label set of the `istio_request*` metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestLabels {
+    /// Who asked whom. Its `response_flags` say nothing of requests.
+    pub traffic: TrafficLabels,
+    /// `request_protocol`
+    pub protocol: RequestProtocol,
+    /// `response_code`; 0 when the client had no answer.
+    pub code: u16,
+    /// `grpc_response_status`
+    pub grpc_status: Option<u8>,
+    /// `response_flags`
+    pub flags: ResponseFlags,
+}
+
+/// The totals of one label set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RequestTotals {
+    /// Requests that have ended.
+    pub requests: u64,
+    /// In milliseconds.
+    pub duration: HistogramTotals,
+    /// Of heads and bodies.
+    pub request_bytes: HistogramTotals,
+    /// Of heads and bodies.
+    pub response_bytes: HistogramTotals,
+    /// gRPC messages from clients.
+    pub request_messages: u64,
+    /// gRPC messages to clients.
+    pub response_messages: u64,
+}
+
+/// A histogram's totals.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HistogramTotals {
+    /// How many fell into each bucket, and into none but the last.
+    pub counts: [u64; BUCKETS.len() + 1],
+    /// Of all values.
+    pub sum: f64,
+}
+
+impl HistogramTotals {
+    fn add(&mut self, other: &Histogram) {
+        for (total, cell) in self.counts.iter_mut().zip(&other.cells) {
+            *total += cell.get();
+        }
+        self.sum += other.thousandths.get() as f64 / 1000.0;
+    }
+}
+
+#[derive(Default)]
+struct Histogram {
+    cells: [Cell64; BUCKETS.len() + 1],
+    thousandths: Cell64,
+}
+
+impl Histogram {
+    fn observe(&self, thousandths: u64) {
+        let value = thousandths as f64 / 1000.0;
+        self.cells[BUCKETS.partition_point(|bound| *bound < value)].add(1);
+        self.thousandths.add(thousandths);
+    }
+}
+
+/// Counters of one label set, written by one shard.
+pub(crate) struct RequestSeries {
+    labels: Arc<RequestLabels>,
+    requests: Cell64,
+    duration: Histogram,
+    request_bytes: Histogram,
+    response_bytes: Histogram,
+    request_messages: Cell64,
+    response_messages: Cell64,
+}
+
+impl RequestSeries {
+    fn new(labels: RequestLabels) -> Arc<Self> {
+        Arc::new(Self {
+            labels: Arc::new(labels),
+            requests: Cell64::default(),
+            duration: Histogram::default(),
+            request_bytes: Histogram::default(),
+            response_bytes: Histogram::default(),
+            request_messages: Cell64::default(),
+            response_messages: Cell64::default(),
+        })
+    }
+
+    pub(crate) fn ended(&self, measured: &Measured) {
+        self.requests.add(1);
+        self.duration.observe(measured.duration.as_micros().try_into().unwrap_or(u64::MAX));
+        self.request_bytes.observe(measured.request_bytes.saturating_mul(1000));
+        self.response_bytes.observe(measured.response_bytes.saturating_mul(1000));
+        self.request_messages.add(measured.request_messages);
+        self.response_messages.add(measured.response_messages);
+    }
+}
+
+/// Sums series of equal labels.
+pub(super) fn sum(known: &[Arc<RequestSeries>]) -> Vec<(Arc<RequestLabels>, RequestTotals)> {
+    let mut rows: HashMap<&RequestLabels, (Arc<RequestLabels>, RequestTotals)> = HashMap::new();
+    for series in known {
+        let (_, row) = rows
+            .entry(&series.labels)
+            .or_insert_with(|| (series.labels.clone(), RequestTotals::default()));
+        row.requests += series.requests.get();
+        row.duration.add(&series.duration);
+        row.request_bytes.add(&series.request_bytes);
+        row.response_bytes.add(&series.response_bytes);
+        row.request_messages += series.request_messages.get();
+        row.response_messages += series.response_messages.get();
+    }
+    rows.into_values().collect()
+}
+
+/// One shard's series, found by who asked whom and how it went.
+pub(crate) struct RequestSeriesTable {
+    telemetry: Arc<Telemetry>,
+    /// By the parties themselves; forgotten when the snapshot changes.
+    by_parties: RefCell<HashMap<(PartiesKey, Outcome), Arc<RequestSeries>, FastHasher>>,
+    by_labels: RefCell<HashMap<RequestLabels, Arc<RequestSeries>>>,
+}
+
+impl RequestSeriesTable {
+    pub(crate) fn new(telemetry: Arc<Telemetry>) -> Self {
+        Self { telemetry, by_parties: RefCell::default(), by_labels: RefCell::default() }
+    }
+
+    /// The series of these parties and this outcome.
+    pub(crate) fn find(&self, parties: &Parties, outcome: Outcome) -> Arc<RequestSeries> {
+        let key = (parties.key("-"), outcome);
+        if let Some(series) = self.by_parties.borrow().get(&key) {
+            return series.clone();
+        }
+        let series = self.find_by_labels(TrafficLabels::of(parties, "-"), outcome);
+        let mut by_parties = self.by_parties.borrow_mut();
+        if by_parties.len() >= SERIES_MAX {
+            by_parties.clear();
+        }
+        by_parties.insert(key, series.clone());
+        series
+    }
+
+    /// Forgets who the parties were; their counts stay.
+    pub(crate) fn snapshot_changed(&self) {
+        self.by_parties.borrow_mut().clear();
+    }
+
+    fn find_by_labels(&self, traffic: TrafficLabels, outcome: Outcome) -> Arc<RequestSeries> {
+        let Outcome { protocol, code, grpc_status, flags } = outcome;
+        let mut labels = RequestLabels { traffic, protocol, code, grpc_status, flags };
+        let mut by_labels = self.by_labels.borrow_mut();
+        if by_labels.len() >= SERIES_MAX && !by_labels.contains_key(&labels) {
+            labels = RequestLabels {
+                traffic: labels.traffic.without_names(),
+                code: code / 100 * 100,
+                grpc_status: None,
+                ..labels
+            };
+        }
+        by_labels
+            .entry(labels)
+            .or_insert_with_key(|labels| {
+                let series = RequestSeries::new(labels.clone());
+                self.telemetry.http().announce(series.clone());
+                series
+            })
+            .clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_falls_into_the_bucket_whose_bound_it_does_not_pass() {
+        let histogram = Histogram::default();
+        for milliseconds in [0.4, 0.5, 0.6, 3_600_000.0, 3_600_001.0] {
+            histogram.observe((milliseconds * 1000.0) as u64);
+        }
+        let mut totals = HistogramTotals::default();
+        totals.add(&histogram);
+        assert_eq!((totals.counts[0], totals.counts[1]), (2, 1));
+        assert_eq!(totals.counts[BUCKETS.len() - 1..], [1, 1]);
+        assert!((totals.sum - 7_200_002.5).abs() < 0.01, "{}", totals.sum);
+    }
+}

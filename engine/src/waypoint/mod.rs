@@ -1,0 +1,1 @@
+//! The L7 roles: waypoints and gateways.
