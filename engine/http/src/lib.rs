@@ -2,16 +2,22 @@
 //! what is tried again.
 //!
 //! ```text
-//!  control: YAML or xDS ─▶ model ─▶ compile ─▶ tables ─▶ (published with the snapshot) ─▶ engine::waypoint asks
+//!  control: YAML or xDS ─▶ model ─▶ Tables::compile ─▶ (published with the snapshot) ─▶ engine::waypoint asks
 //! ```
 //!
-//! Two forms of the same thing: [`model`] is what a loader fills in, plain and complete; the tables are what a shard
-//! asks for each request, made once.
+//! Two forms of the same thing: [`model`] is what a loader fills in, plain and complete; the [`tables`] are what a
+//! shard asks for each request, made once.
 //!
 //! **Invariant:** nothing here does I/O, reads a clock, draws a random number or logs; time and chance are arguments. What a client
 //! sends never panics and never costs more than a bound says.
 //!
 //! **Invariant:** the node role links nothing of this crate.
 
+pub mod head;
 pub mod model;
+pub mod path;
+pub mod tables;
 pub mod trace;
+
+pub use self::head::RequestHead;
+pub use self::tables::{Attached, Found, Tables};

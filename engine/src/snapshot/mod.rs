@@ -92,7 +92,7 @@ pub struct Snapshot {
 
 /// What is configured at L7, in the form in which it is asked.
 #[cfg(feature = "waypoint")]
-pub type Http = ringway_http::model::HttpConfig;
+pub type Http = ringway_http::Tables;
 
 /// What a hostname resolves to at present.
 #[derive(Debug)]

@@ -20,6 +20,28 @@ impl fmt::Display for ListenerKey {
     }
 }
 
+impl ListenerKey {
+    /// The Gateway it belongs to.
+    pub fn gateway(&self) -> GatewayName {
+        GatewayName { namespace: self.namespace.clone(), name: self.gateway.clone() }
+    }
+}
+
+/// The name of a Gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GatewayName {
+    /// Where it is.
+    pub namespace: Arc<str>,
+    /// How it is called there.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for GatewayName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
 /// A listener of a Gateway.
 #[derive(Clone, Debug)]
 pub struct Listener {

@@ -13,13 +13,17 @@ pub mod traffic;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::path::PathMode;
+
 pub use self::filter::{
     Cors, Filter, HeaderChange, HeaderChanges, Mirror, OriginMatch, PathChange, Redirect, Rewrite,
 };
-pub use self::listener::{HostPattern, Listener, ListenerKey, ListenerProtocol, ListenerTls};
+pub use self::listener::{
+    GatewayName, HostPattern, Listener, ListenerKey, ListenerProtocol, ListenerTls,
+};
 pub use self::route::{
     Backend, BackendTarget, Match, NamedMatch, Parent, PathMatch, Retry, Route, RouteKind,
-    RouteName, Rule, Timeouts, ValueMatch, WeightedBackend,
+    RouteName, Rule, Timeouts, ValueMatch, WeightedBackend, whole,
 };
 
 /// Everything that is configured at L7 for one process.
@@ -31,6 +35,8 @@ pub struct HttpConfig {
     pub routes: Vec<Route>,
     /// Who may, how often, and how it is passed on.
     pub policies: policy::Policies,
+    /// How paths are put into order, of requests and of what is configured alike.
+    pub paths: PathMode,
 }
 
 /// A service by namespace and hostname, as in the snapshot.

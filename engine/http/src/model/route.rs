@@ -54,6 +54,17 @@ pub enum RouteKind {
     Tcp,
 }
 
+impl fmt::Display for RouteKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RouteKind::Http => "HTTPRoute",
+            RouteKind::Grpc => "GRPCRoute",
+            RouteKind::Tls => "TLSRoute",
+            RouteKind::Tcp => "TCPRoute",
+        })
+    }
+}
+
 /// By what a route is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Parent {
@@ -107,7 +118,7 @@ pub enum PathMatch {
     Exact(Arc<str>),
     /// By elements: `/v2` fits `/v2` and `/v2/x`, not `/v2x`. Without a slash at its end, but for `/`.
     Prefix(Arc<str>),
-    /// The whole path.
+    /// The whole path; made by [`whole`].
     Regex(Regex),
 }
 
@@ -125,8 +136,21 @@ pub struct NamedMatch<Name> {
 pub enum ValueMatch {
     /// Exactly this.
     Exact(Arc<str>),
-    /// The whole value.
+    /// The whole value; made by [`whole`].
     Regex(Regex),
+}
+
+/// What `pattern` becomes at most: expressions are a configuration's, but `(a{1000}){1000}` is short to write.
+const REGEX_BYTES_MAX: usize = 1 << 20;
+
+/// A regular expression that fits whole texts only. Its time is linear in the text, whatever it is.
+///
+/// # Errors
+/// It is none, or becomes too large.
+pub fn whole(pattern: &str) -> Result<Regex, regex::Error> {
+    // The expression must be one by itself: `a)|(b` is not.
+    Regex::new(pattern)?;
+    regex::RegexBuilder::new(&format!(r"\A(?:{pattern})\z")).size_limit(REGEX_BYTES_MAX).build()
 }
 
 /// A backend, its share, and what is done for it alone.
