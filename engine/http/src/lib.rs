@@ -13,6 +13,7 @@
 //!
 //! **Invariant:** the node role links nothing of this crate.
 
+pub mod filter;
 pub mod head;
 pub mod model;
 pub mod path;

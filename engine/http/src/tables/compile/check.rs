@@ -1,6 +1,7 @@
 //! What the standard leaves to whoever writes a rule, and what we refuse.
 
 use http::StatusCode;
+use http::uri::PathAndQuery;
 
 use crate::model::{
     Filter, HeaderChanges, HostPattern, PathChange, PathMatch, Redirect, RouteKind, Rule,
@@ -127,8 +128,11 @@ fn check_target(
 
 /// Empty: a prefix that goes.
 fn is_replacement(path: &str) -> bool {
-    (path.is_empty() || path.starts_with('/'))
-        && path.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'))
+    path.is_empty()
+        || path.starts_with('/')
+            && !path.contains(['?', '#'])
+            && path.is_ascii()
+            && PathAndQuery::try_from(path).is_ok()
 }
 
 fn check_headers(changes: &HeaderChanges, mistakes: &mut Vec<Mistake>) {
