@@ -13,11 +13,17 @@
 //!
 //! **Invariant:** the node role links nothing of this crate.
 
+pub mod authorize;
+pub mod breaker;
+pub mod budget;
+pub mod fault;
 pub mod filter;
 pub mod head;
 pub mod model;
 pub mod path;
+pub mod rate;
 pub mod tables;
+pub mod token;
 pub mod trace;
 
 pub use self::head::RequestHead;
