@@ -60,6 +60,9 @@ pub(crate) struct Pod {
     /// Whether the application is dialled from the client's own address.
     transparent: bool,
     listeners: RefCell<Vec<Listening>>,
+    /// What a waypoint or gateway keeps.
+    #[cfg(feature = "waypoint")]
+    pub(crate) l7: crate::waypoint::State,
     #[cfg(feature = "sim")]
     _alive: crate::alive::Alive,
 }
@@ -284,6 +287,8 @@ impl Pod {
             server_tunnels: RefCell::default(),
             transparent,
             listeners: RefCell::new(listeners),
+            #[cfg(feature = "waypoint")]
+            l7: crate::waypoint::State::default(),
             #[cfg(feature = "sim")]
             _alive: crate::alive::Alive::new("enrolled workload"),
         })
@@ -349,6 +354,8 @@ impl Pod {
     }
 
     fn end_tunnels(&self) {
+        #[cfg(feature = "waypoint")]
+        self.l7.drain();
         self.pool.end();
         for tunnel in self.server_tunnels.borrow().iter() {
             tunnel.drain();

@@ -325,6 +325,13 @@ impl Connection {
         self.record(reason);
     }
 
+    /// Ends a connection whose requests each had a record of their own.
+    #[cfg(feature = "waypoint")]
+    pub(crate) fn end_of_requests(mut self) {
+        self.ended = true;
+        self.shard.connections.remove(self.slot);
+    }
+
     fn record(&mut self, reason: CloseReason) {
         if std::mem::replace(&mut self.ended, true) {
             return;

@@ -26,8 +26,10 @@ use crate::{
     shard::Shard,
     snapshot::{Service, Snapshot, Workload},
     telemetry::{Direction, Parties, Reporter, SecurityPolicy},
-    tunnel::{self, HandshakeError, Recheck, Role, Tunnel, TunnelError, TunnelEvent, TunnelStream},
+    tunnel::{self, HandshakeError, Recheck, Tunnel, TunnelError, TunnelEvent, TunnelStream},
 };
+#[cfg(feature = "waypoint")]
+use crate::{role::Role, waypoint};
 
 /// Serves one connection to port 15008: a tunnel, and in it as many streams as its peer opens.
 pub(crate) async fn serve_tunnel(
@@ -58,10 +60,10 @@ pub(crate) async fn serve_tunnel(
 }
 
 /// Who is at the other end of a tunnel.
-struct Peer {
-    address: SocketAddr,
-    local: SocketAddr,
-    identity: Option<Rc<Identity>>,
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    pub(crate) local: SocketAddr,
+    pub(crate) identity: Option<Rc<Identity>>,
 }
 
 async fn secure(
@@ -84,10 +86,10 @@ async fn secure(
         }
     };
     let machine = || Handshake::server(&credentials);
-    match tunnel::handshake(&socket, Role::Server, machine, &handshaking).await {
+    match tunnel::handshake(&socket, tunnel::Role::Server, machine, &handshaking).await {
         Ok(secured) => {
             let tunnel =
-                Tunnel::new(socket, secured, Role::Server, &shard.config.tunnels, admitted);
+                Tunnel::new(socket, secured, tunnel::Role::Server, &shard.config.tunnels, admitted);
             Recheck::watch(shard, pod, &credentials, &tunnel);
             Ok(tunnel)
         }
@@ -106,6 +108,12 @@ async fn serve_requests(shard: &Rc<Shard>, pod: &Rc<Pod>, tunnel: &Rc<Tunnel>, p
             TunnelEvent::Request(stream, request) => {
                 let (shard, pod, peer) = (shard.clone(), pod.clone(), peer.clone());
                 match pod.account.admit_connection() {
+                    #[cfg(feature = "waypoint")]
+                    Ok(admitted) if pod.role == Role::Waypoint => {
+                        let serving =
+                            waypoint::serve_stream(shard, pod, peer, stream, request, admitted);
+                        runtime::spawn(serving);
+                    }
                     Ok(admitted) => {
                         runtime::spawn(serve_stream(shard, pod, peer, stream, request, admitted));
                     }

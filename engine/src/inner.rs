@@ -9,13 +9,7 @@
 //! one of the names that the service gives its endpoints. The inner tunnel carries this one connection and is shared
 //! with no other: sharing would bind others to the endpoint that was chosen for this one.
 
-use std::{
-    future::poll_fn,
-    pin::pin,
-    rc::Rc,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{rc::Rc, sync::Arc};
 
 use ringway_protocols::{
     hbone::ConnectRequest,
@@ -24,11 +18,11 @@ use ringway_protocols::{
 };
 
 use crate::{
+    carry::carry,
     close::CloseReason,
     limits::{INNER_TUNNEL_BYTES_MAX, LEAVE_TIMEOUT},
     placement::Placed,
     reach::{Call, answer, handshake_failed},
-    relay::{ApplicationIs, Watching, relay_tunnelled},
     runtime::{self, TcpStream},
     telemetry::FarEnd,
     tunnel::{self, Recheck, Role, Tunnel, TunnelStream, drive},
@@ -48,7 +42,7 @@ pub(crate) async fn open(
     let admitted = pod.account.admit_tunnel().map_err(CloseReason::LimitReached)?;
     let credentials = shard.credentials(source.identity()).await?;
     let (near, far) = TcpStream::pair(INNER_TUNNEL_BYTES_MAX);
-    runtime::spawn(carry(outer, Rc::new(far), placed));
+    runtime::spawn(carry(outer, Rc::new(far), LEAVE_TIMEOUT, Some(placed)));
     let secured = match secure(call, &near, &credentials, expected).await {
         Ok(secured) => secured,
         Err(reason) => {
@@ -86,31 +80,4 @@ async fn secure(
     let handshaking = shard.handshakes.begin_own(&pod.handshakes);
     let machine = || Handshake::client(credentials, expected.clone());
     tunnel::handshake(near, Role::Client, machine, &handshaking).await.map_err(handshake_failed)
-}
-
-/// Passes bytes between the inner tunnel and the stream it runs in, until both have ended, or the inner tunnel has
-/// and the gateway takes too long to follow.
-async fn carry(outer: TunnelStream, far: Rc<TcpStream>, _placed: Placed) {
-    outer.attach_uncounted(&far);
-    let mut relaying = pin!(relay_tunnelled(&far, &outer, ApplicationIs::Client, &Uncounted));
-    let mut leaving = pin!(async {
-        far.closed().await;
-        runtime::sleep(LEAVE_TIMEOUT).await;
-    });
-    poll_fn(|cx| match relaying.as_mut().poll(cx) {
-        Poll::Ready(_) => Poll::Ready(()),
-        Poll::Pending => leaving.as_mut().poll(cx),
-    })
-    .await;
-}
-
-/// The inner tunnel's bytes are the connection's in other words: they are counted there, and cut there.
-struct Uncounted;
-
-impl Watching for Uncounted {
-    fn poll_cut(&self, _: &mut Context<'_>) -> Poll<CloseReason> {
-        Poll::Pending
-    }
-
-    fn sent(&self, _bytes: usize) {}
 }

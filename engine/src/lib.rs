@@ -17,6 +17,7 @@ mod accounts;
 mod alive;
 mod buffers;
 mod capture;
+mod carry;
 pub mod close;
 mod config;
 mod connect;

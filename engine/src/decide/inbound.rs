@@ -179,7 +179,7 @@ fn is_ours(
         .is_some_and(|service| is_waypoint_of(snapshot, service, local))
 }
 
-fn is_waypoint_of(snapshot: &Snapshot, service: &Service, local: &Workload) -> bool {
+pub(super) fn is_waypoint_of(snapshot: &Snapshot, service: &Service, local: &Workload) -> bool {
     let weighted = service.weighted_waypoints.iter().filter(|one| one.weight > 0);
     let mut gateways = weighted.map(|one| &one.destination).chain(&service.waypoint);
     gateways.any(|gateway| is_part_of(snapshot, gateway, local))

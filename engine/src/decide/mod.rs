@@ -7,6 +7,7 @@
 //! * [`outbound_except`]: the same, after some of the answers could not be dialled.
 //! * [`inbound_tunnel`]: a peer asks through HBONE to be connected; to what?
 //! * [`inbound_plaintext`]: somebody connects to a workload without a tunnel.
+//! * `fronted`: what a waypoint is asked for; `behind_waypoint`: where it sends that.
 //! * [`authorize()`]: do policies let an inbound connection in?
 //! * [`inbound_service`]: which service did an inbound connection mean? (Telemetry only.)
 //!
@@ -19,6 +20,8 @@ mod address;
 mod authorize;
 mod balance;
 mod chance;
+#[cfg(feature = "waypoint")]
+mod fronted;
 mod inbound;
 mod outbound;
 mod refusal;
@@ -28,6 +31,11 @@ pub use self::authorize::{DryRun, Matched, Verdict, authorize};
 pub use self::inbound::{InboundTarget, inbound_plaintext, inbound_service, inbound_tunnel};
 pub use self::outbound::{NextHop, Route, outbound, outbound_except};
 pub use self::refusal::Refusal;
+#[cfg(feature = "waypoint")]
+pub use self::{
+    fronted::{Fronted, fronted},
+    outbound::{behind_waypoint, workload_behind_waypoint},
+};
 pub use crate::snapshot::Facts;
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub struct Route {
 }
 
 /// What to dial, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum NextHop {
     /// An HBONE tunnel.
     Tunnel {
@@ -135,6 +135,55 @@ pub fn outbound_except(
             through_network_gateway(&mut query, &upstream, destination, service)
         }
         _ => to_workload(&mut query, &upstream),
+    }
+}
+
+/// Decides where a waypoint sends what is for this port of `service`: to an endpoint that is none of `except`, never to
+/// another waypoint.
+///
+/// # Errors
+/// [`Refusal`] when there is no endpoint that can be used.
+#[cfg(feature = "waypoint")]
+pub fn behind_waypoint(
+    snapshot: &Snapshot,
+    source: &Workload,
+    service: &Arc<Service>,
+    port: u16,
+    random: u64,
+    except: &[Arc<Workload>],
+) -> Result<Route, Refusal> {
+    let mut query = Query { snapshot, source, except, chance: Chance::new(random) };
+    let vip = service.vip_for(source.network());
+    let vip = vip.unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+    let destination = SocketAddr::new(vip, port);
+    match query.endpoint(service, destination, Purpose::Destination) {
+        Found::Upstream(upstream) if query.is_on_our_network(upstream.workload) => {
+            to_workload(&mut query, &upstream)
+        }
+        Found::Upstream(upstream) => {
+            through_network_gateway(&mut query, &upstream, destination, service)
+        }
+        Found::Passthrough if !vip.is_unspecified() => Ok(pass_through(destination, Some(service))),
+        Found::Passthrough | Found::Nothing => Err(Refusal::NoHealthyUpstream { destination }),
+    }
+}
+
+/// Decides where a waypoint sends what is for this port of a workload: to its proxy if it has one.
+///
+/// # Errors
+/// [`Refusal`] when it cannot be reached.
+#[cfg(feature = "waypoint")]
+pub fn workload_behind_waypoint(
+    snapshot: &Snapshot,
+    source: &Workload,
+    uid: &str,
+    destination: SocketAddr,
+) -> Result<Route, Refusal> {
+    let mut query = Query { snapshot, source, except: &[], chance: Chance::new(0) };
+    let known = snapshot.workload_by_uid(uid);
+    match known.map(|workload| query.workload(workload, destination)) {
+        Some(Found::Upstream(upstream)) => to_workload(&mut query, &upstream),
+        _ => Err(Refusal::NoHealthyUpstream { destination }),
     }
 }
 

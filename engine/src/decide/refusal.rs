@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use ringway_protocols::hbone::Authority;
+
 use crate::snapshot::{GatewayDestination, NamespacedHostname, Workload};
 
 /// Why a connection was refused, before anything was dialled.
@@ -82,6 +84,11 @@ pub enum Refusal {
         /// The service.
         service: NamespacedHostname,
     },
+    /// A peer asked a waypoint for what names another waypoint, or none. It acts on stale knowledge, or is probing.
+    NotFronted {
+        /// What it asked for.
+        authority: Box<Authority>,
+    },
     /// A peer asked for a port for which neither the service nor the workload names the port behind it.
     UnknownPort {
         /// The service.
@@ -110,7 +117,9 @@ impl Refusal {
     /// The status a peer's CONNECT is answered with.
     pub fn status(&self) -> u16 {
         match self {
-            Refusal::IpMismatch { .. } | Refusal::NotAnEndpoint { .. } => 400,
+            Refusal::IpMismatch { .. }
+            | Refusal::NotAnEndpoint { .. }
+            | Refusal::NotFronted { .. } => 400,
             Refusal::Denied { .. } | Refusal::NotAllowed | Refusal::UnknownPolicy { .. } => 401,
             Refusal::SelfCall
             | Refusal::NoHealthyUpstream { .. }
@@ -189,6 +198,9 @@ impl fmt::Display for Refusal {
             }
             Refusal::NotAnEndpoint { workload, service } => {
                 write!(f, "workload {workload} is not an endpoint of service {service}")
+            }
+            Refusal::NotFronted { authority } => {
+                write!(f, "this is not the waypoint of {authority}")
             }
             Refusal::UnknownPort { service, port } => {
                 write!(f, "no target port for port {port} of service {service}")

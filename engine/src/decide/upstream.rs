@@ -167,7 +167,7 @@ impl<'a> Query<'a> {
     }
 
     /// Chooses an endpoint that can be reached; or else one that cannot, for the refusal to name.
-    fn endpoint(
+    pub(super) fn endpoint(
         &mut self,
         service: &'a Arc<Service>,
         address: SocketAddr,

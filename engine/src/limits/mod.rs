@@ -7,6 +7,7 @@
 
 mod configured;
 mod dns;
+mod http;
 mod page;
 
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub use self::{
         DNS_SERVER_TIMEOUT, DNS_SERVER_TIMEOUT_MAX, DNS_SERVERS_MAX, DNS_WAITING_PER_PROCESS_MAX,
         DNS_WAITING_PER_WORKLOAD_MAX,
     },
+    http::*,
     page::documentation,
 };
 

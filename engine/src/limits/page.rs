@@ -60,6 +60,7 @@ pub fn documentation() -> String {
     abuse(&mut text);
     section(&mut text, "TLS", tls::bounds::TABLE);
     section(&mut text, "DNS", super::dns::TABLE);
+    section(&mut text, "Waypoints and gateways", super::http::TABLE);
     section(&mut text, "Messages of DNS", dns::bounds::TABLE);
     text
 }
@@ -122,6 +123,7 @@ mod tests {
             hbone::budget::TABLE,
             tls::bounds::TABLE,
             super::super::dns::TABLE,
+            super::super::http::TABLE,
             dns::bounds::TABLE,
         ];
         for bound in tables.concat() {

@@ -19,6 +19,8 @@ use std::{
 use ringway_protocols::hbone::LocalEnd;
 
 pub(crate) use self::accounted::Accounted;
+#[cfg(feature = "waypoint")]
+pub(crate) use self::plain::relay_from;
 pub use self::plain::{DirectionState, Observer, RelayState, relay_plain};
 pub(crate) use self::plain::{Relayed, resume_plain};
 use crate::{

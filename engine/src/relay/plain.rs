@@ -113,7 +113,18 @@ pub async fn relay_plain(
     pipes: &PipePool,
     observer: &impl Observer,
 ) -> CloseReason {
-    match resume_plain(client, server, pipes, RelayState::default(), observer).await {
+    relay_from(client, server, pipes, RelayState::default(), observer).await
+}
+
+/// The same from a state on.
+pub(crate) async fn relay_from(
+    client: &TcpStream,
+    server: &TcpStream,
+    pipes: &PipePool,
+    state: RelayState,
+    observer: &impl Observer,
+) -> CloseReason {
+    match resume_plain(client, server, pipes, state, observer).await {
         Relayed::Ended(reason) => reason,
         Relayed::CalledAway(_) => CloseReason::Broken,
     }
@@ -314,6 +325,8 @@ impl<'a> Direction<'a> {
                 return Ok(Poll::Pending);
             }
             if *bulk >= SPLICE_AFTER_BYTES
+                && self.from.has_descriptor()
+                && self.to.has_descriptor()
                 && let Some(spliced) = Spliced::begin(self.pipes)
             {
                 self.state = State::Splicing(spliced);

@@ -6,7 +6,6 @@
 
 mod dry_run;
 #[cfg(feature = "waypoint")]
-#[allow(dead_code, unused_imports, reason = "what fills it, the data path, comes next")]
 pub mod http;
 mod labels;
 mod record;

@@ -1,1 +1,74 @@
 //! The L7 roles: waypoints and gateways.
+//!
+//! ```text
+//!  inbound ─ a stream for a waypoint ─▶ serve ─ what is it for, what does it speak ┬▶ tcp ──────────────▶ connect
+//!                                                                                  └▶ hyper ─▶ exchange ─▶ upstream
+//! ```
+//!
+//! Read [`serve`], then [`exchange`]: a connection, and one request. HTTP itself is hyper's, on this shard's executor and
+//! over whatever bytes come through ([`io`]): the user-facing side of HTTP meets hostile input, and theirs is hardened.
+//! What is decided about a request is `ringway_http`'s; what is done about it is here.
+//!
+//! **Invariant:** a request never leaves the shard its connection came to, and no lock is taken on its path.
+//!
+//! **Invariant:** what a waypoint sends never goes to another waypoint.
+//!
+//! **Invariant:** each request has exactly one record, whoever ends it; a connection that speaks HTTP has none of its own.
+
+mod download;
+mod draining;
+mod exchange;
+mod handoff;
+mod headers;
+mod io;
+mod messages;
+mod plan;
+mod record;
+mod reply;
+mod serve;
+mod server;
+mod speech;
+mod tcp;
+mod tries;
+mod upload;
+mod upstream;
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+pub(crate) use self::serve::serve_stream;
+use self::{draining::Draining, tcp::ServerFirst, upstream::Upstreams};
+
+/// What hyper takes for an error.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a pod that is a waypoint or a gateway keeps on one shard. For others it is next to nothing.
+#[derive(Default)]
+pub(crate) struct State(std::cell::OnceCell<Box<Kept>>);
+
+/// See [`State`].
+#[derive(Default)]
+pub(crate) struct Kept {
+    pub(crate) upstreams: Rc<Upstreams>,
+    draining: Rc<Draining>,
+    server_first: RefCell<ServerFirst>,
+    /// Of bodies that may have to be sent once more.
+    replay_bytes: Rc<Cell<usize>>,
+}
+
+impl State {
+    /// Made when it is first asked for.
+    pub(crate) fn kept(&self) -> &Kept {
+        self.0.get_or_init(Box::default)
+    }
+
+    /// Lets every connection end in order.
+    pub(crate) fn drain(&self) {
+        if let Some(kept) = self.0.get() {
+            kept.draining.begin();
+            kept.upstreams.close_idle();
+        }
+    }
+}

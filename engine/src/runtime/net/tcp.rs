@@ -293,6 +293,11 @@ impl TcpStream {
         self.io.set_unsent_bytes_max(bytes)
     }
 
+    /// Whether the kernel knows it: an end of a pair in memory it does not.
+    pub(crate) fn has_descriptor(&self) -> bool {
+        !matches!(self.io, Stream::Joined(_))
+    }
+
     pub(crate) fn io(&self) -> &Stream {
         &self.io
     }

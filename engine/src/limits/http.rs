@@ -1,0 +1,98 @@
+//! The bounds of waypoints and gateways.
+
+use std::time::Duration;
+
+ringway_protocols::bounds! {
+    /// How long a connection to a port whose protocol is not declared may be silent before it counts as one whose
+    /// server speaks first: long against a client's own delay, short against a person's patience.
+    pub const SNIFF_TIMEOUT: Duration = Duration::from_millis(100);
+    Time per Stream: "the connection is passed on as TCP"
+
+    /// Bytes that are looked at to tell what a connection speaks.
+    pub const SNIFF_BYTES_MAX: usize = 17 * 1024;
+    Bytes per Stream: "the connection is passed on as TCP"
+
+    /// How long it is remembered that the servers behind a port speak first.
+    pub const SERVER_FIRST_TIME: Duration = Duration::from_secs(60);
+    Time per Destination: "the next connection is waited for again"
+
+    /// Ports of which one pod remembers that, on each shard.
+    pub const SERVER_FIRST_MAX: usize = 1024;
+    Count per Workload: "all are forgotten, and found out again"
+
+    /// Of a request's or an answer's head. Envoy allows 60 KiB.
+    pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
+    Bytes per Stream: "a request is answered 431, an answer 502"
+
+    /// Header lines of a head.
+    pub const HTTP_HEADERS_MAX: usize = 100;
+    Count per Stream: "a request is answered 431, an answer 502"
+
+    /// From the first byte of an HTTP/1 head to its last.
+    pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+    Time per Stream: "the connection is closed"
+
+    /// How long a client's connection may have no request under way.
+    pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+    Time per Stream: "the connection ends in order"
+
+    /// Requests of one HTTP/2 connection of a client.
+    pub const HTTP2_STREAMS_MAX: u32 = 250;
+    Count per Stream: "a further one is refused with REFUSED_STREAM"
+
+    /// What a peer may send on one HTTP/2 stream before it is passed on; four times that on all of a connection.
+    pub const HTTP2_WINDOW_BYTES: u32 = 256 * 1024;
+    Bytes per Stream: "the peer waits"
+
+    /// What is held for one HTTP/2 stream that its peer does not take.
+    pub const HTTP2_SEND_BYTES_MAX: usize = 256 * 1024;
+    Bytes per Stream: "the other side is not read further"
+
+    /// Streams that a client has reset and that are still to be looked at (rapid reset).
+    pub const HTTP2_RESETS_PENDING_MAX: usize = 20;
+    Count per Stream: "the connection is closed with ENHANCE_YOUR_CALM"
+
+    /// Streams that were reset here because of what the client sent.
+    pub const HTTP2_RESETS_LOCAL_MAX: usize = 1024;
+    Count per Stream: "the connection is closed with ENHANCE_YOUR_CALM"
+
+    /// How long a client may take its last bytes after its connection has ended here.
+    pub const HTTP_LINGER_TIME: Duration = Duration::from_secs(60);
+    Time per Stream: "the rest is given up, and the stream reset"
+
+    /// Of a request's body, kept to be sent once more.
+    pub const REPLAY_BYTES_MAX: usize = 256 * 1024;
+    Bytes per Stream: "the request is not tried again"
+
+    /// The same for all requests of a pod on one shard.
+    pub const REPLAY_BYTES_PER_SHARD_MAX: usize = 32 << 20;
+    Bytes per Shard: "further requests are not tried again"
+
+    /// Tries of one request beside the first, whatever a rule says.
+    pub const RETRIES_MAX: u32 = 16;
+    Count per Stream: "the request is answered with what the last try came to"
+
+    /// The shortest pause before another try, unless a rule says; pauses grow to ten times it.
+    pub const RETRY_PAUSE: Duration = Duration::from_millis(25);
+    Time per Stream: "the next try"
+
+    /// Connections without a request that are kept to one endpoint.
+    pub const UPSTREAM_IDLE_MAX: usize = 128;
+    Count per Destination: "a further one is closed"
+
+    /// How long such a connection is kept: less than the minute that servers keep theirs.
+    pub const UPSTREAM_IDLE_TIME: Duration = Duration::from_secs(45);
+    Time per Destination: "the connection is closed"
+
+    /// Requests of one HTTP/2 connection to an endpoint.
+    pub const UPSTREAM_STREAMS_MAX: usize = 100;
+    Count per Destination: "one more connection is opened"
+
+    /// How long a backend that has answered may take to read the rest of the request.
+    pub const UPSTREAM_GIVE_BACK_TIME: Duration = Duration::from_secs(1);
+    Time per Stream: "the connection is closed"
+
+    /// How long a backend may take to answer `Expect: 100-continue` (RFC 9110 §10.1.1).
+    pub const CONTINUE_TIME: Duration = Duration::from_secs(1);
+    Time per Stream: "the body is sent"
+}

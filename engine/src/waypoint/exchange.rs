@@ -1,0 +1,255 @@
+//! The story of one request.
+//!
+//! Its head is here → is it what it should be → which rule does it meet → who gets it → it is sent, and sent again where
+//! that is safe → the answer's head goes to the client → its body, and with the end of that the record.
+
+use std::{
+    cell::Cell,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
+    uri::PathAndQuery,
+};
+use hyper::body::Incoming;
+use ringway_http::trace;
+
+use super::{
+    download::Download,
+    headers,
+    plan::{Plan, plan},
+    record::Recorder,
+    reply::Reply,
+    serve::{Downstream, UnderWay},
+    tries::{Answered, Tries},
+    upload::Upload,
+    upstream::{Dialect, Lease},
+};
+use crate::{
+    accounts::HeldBytes,
+    close::CloseReason,
+    connection::Connection,
+    relay::{DirectionState, Observer, RelayState, relay_from},
+    runtime::{self, Sleep, TcpStream},
+    telemetry::http::ResponseFlag,
+};
+
+/// The request asks for another protocol on its connection.
+#[derive(Clone, Copy)]
+pub(crate) struct AsksForUpgrade;
+
+/// Serves one request from its head to the head of its answer; the answer's body does the rest.
+pub(crate) async fn exchange(
+    downstream: Rc<Downstream>,
+    request: Request<Incoming>,
+) -> Response<Download> {
+    let under_way = UnderWay::new(&downstream.activity);
+    let mut recorder = Recorder::begin(&downstream, &request);
+    match pass_on(&downstream, request, &mut recorder).await {
+        Ok((answered, deadline)) => answer(&downstream, answered, deadline, recorder, under_way),
+        Err(reply) => reply.into_response(recorder, under_way),
+    }
+}
+
+/// Finds out who gets the request, and gets it there.
+async fn pass_on(
+    downstream: &Rc<Downstream>,
+    request: Request<Incoming>,
+    recorder: &mut Recorder,
+) -> Result<(Answered, Option<Sleep>), Reply> {
+    let shard = &downstream.shard;
+    let (mut parts, body) = request.into_parts();
+    check(&parts)?;
+    recorder.request_id = Some(trace::ensure_request_id(&mut parts.headers, || shard.random()));
+
+    let plan = plan(downstream, &shard.snapshot(), &parts, shard.random(), recorder)?;
+    let kept = downstream.pod.l7.kept();
+    let upload = Upload::new(body, &kept.replay_bytes, recorder.is_grpc());
+    recorder.upload = Some(upload.clone());
+    prepare(&mut parts);
+    note_path(recorder, &parts, &plan);
+
+    let source = shard.workload(&downstream.pod.workload).await.map_err(|reason| {
+        Reply::new(StatusCode::SERVICE_UNAVAILABLE, "own_workload_unknown")
+            .because(reason.to_string())
+    })?;
+    let was_http2 = parts.version == Version::HTTP_2;
+    let tries = Tries {
+        downstream,
+        source: &source,
+        plan: &plan,
+        parts: &parts,
+        upload: &upload,
+        was_http2,
+    };
+    let timeout = plan.timeouts().request;
+    let deadline = timeout.map(runtime::sleep);
+    let answered = match timeout {
+        Some(timeout) => runtime::timeout(timeout, Box::pin(tries.run(recorder)))
+            .await
+            .unwrap_or_else(|_elapsed| Err(Reply::timed_out("response_timeout"))),
+        None => Box::pin(tries.run(recorder)).await,
+    };
+    upload.stop_keeping();
+    Ok((answered?, deadline))
+}
+
+/// Refuses what no rule could make right.
+fn check(parts: &Parts) -> Result<(), Reply> {
+    if parts.method == Method::CONNECT || parts.method == Method::TRACE {
+        return Err(Reply::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"));
+    }
+    if parts.version == Version::HTTP_11
+        && parts.uri.authority().is_none()
+        && parts.headers.get_all(header::HOST).iter().count() != 1
+    {
+        return Err(Reply::new(StatusCode::BAD_REQUEST, "missing_host_header"));
+    }
+    let lengths = parts.headers.get_all(header::CONTENT_LENGTH).iter().count();
+    if lengths > 1 || (lengths == 1 && parts.headers.contains_key(header::TRANSFER_ENCODING)) {
+        return Err(Reply::new(
+            StatusCode::BAD_REQUEST,
+            "http1.content_length_and_chunked_not_allowed",
+        ));
+    }
+    Ok(())
+}
+
+/// Makes of the request's head what is sent on.
+fn prepare(parts: &mut Parts) {
+    let upgrade = headers::upgrade_of(&parts.headers).filter(|_| parts.version == Version::HTTP_11);
+    headers::strip_hop_by_hop(&mut parts.headers);
+    if let Some(token) = upgrade {
+        headers::set_upgrade(&mut parts.headers, token);
+        parts.extensions.insert(AsksForUpgrade);
+    }
+    headers::say_scheme(&mut parts.headers, "http");
+    if let Some(authority) = parts.uri.authority() {
+        // RFC 9112 §3.2.2: what the target says goes before the header.
+        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+            parts.headers.insert(header::HOST, host);
+        }
+    }
+}
+
+fn note_path(recorder: &mut Recorder, parts: &Parts, plan: &Plan) {
+    if parts.uri.path_and_query() != Some(&plan.target) {
+        recorder.sent_path = Some(plan.target.as_str().into());
+    }
+}
+
+/// A request for one try, in the form of the connection it is sent on.
+pub(crate) fn outgoing(parts: &Parts, target: &PathAndQuery, dialect: Dialect) -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = parts.method.clone();
+    *request.headers_mut() = parts.headers.clone();
+    let mut uri = http::uri::Parts::default();
+    uri.path_and_query = Some(target.clone());
+    match dialect {
+        Dialect::Http1 => {
+            *request.version_mut() = Version::HTTP_11;
+        }
+        Dialect::Http2 => {
+            *request.version_mut() = Version::HTTP_2;
+            let host = request.headers_mut().remove(header::HOST);
+            uri.authority = host.and_then(|host| host.as_bytes().try_into().ok());
+            uri.scheme = uri.authority.is_some().then_some(http::uri::Scheme::HTTP);
+            request.headers_mut().remove(header::CONNECTION);
+            request.headers_mut().remove(header::UPGRADE);
+        }
+    }
+    if let Ok(uri) = uri.try_into() {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+/// Makes of the backend's answer the client's.
+fn answer(
+    downstream: &Rc<Downstream>,
+    answered: Answered,
+    deadline: Option<Sleep>,
+    mut recorder: Recorder,
+    under_way: UnderWay,
+) -> Response<Download> {
+    let Answered { mut response, lease } = answered;
+    let granted = (response.status() == StatusCode::SWITCHING_PROTOCOLS)
+        .then(|| headers::upgrade_of(response.headers()))
+        .flatten();
+    headers::strip_hop_by_hop(response.headers_mut());
+    recorder.details = "via_upstream".into();
+    if let Some(token) = granted {
+        headers::set_upgrade(response.headers_mut(), token);
+        recorder.answer(&response);
+        *downstream.upgraded.borrow_mut() = Some(Upgraded { lease, recorder });
+        return response.map(|_nothing| Download::of_upgrade(under_way));
+    }
+    recorder.answer(&response);
+    response.map(|body| Download::of_backend(body, lease, recorder, deadline, under_way))
+}
+
+/// A connection whose client and backend have agreed on another protocol.
+pub(crate) struct Upgraded {
+    lease: Lease,
+    recorder: Recorder,
+}
+
+impl Upgraded {
+    /// Passes bytes both ways until the connection ends. `rest`: what came from the client behind its request.
+    pub(crate) async fn pass(
+        self,
+        downstream: &Downstream,
+        client: &TcpStream,
+        rest: Bytes,
+        connection: &Connection,
+    ) {
+        let Self { lease, mut recorder } = self;
+        let Some((server, early)) = lease.into_upgraded().await else {
+            recorder.flags.add(ResponseFlag::UpstreamConnectionTermination);
+            return client.reset_on_close();
+        };
+        let held = |bytes: Bytes| DirectionState { held: bytes.to_vec(), ended: false };
+        let state = RelayState { upload: held(rest), download: held(early) };
+        let passing = Passing {
+            connection,
+            sent: Cell::new(0),
+            held: HeldBytes::none(&downstream.pod.account).into(),
+        };
+        let reason = relay_from(client, &server, &downstream.shard.pipes, state, &passing).await;
+        recorder.sent_bytes = passing.sent.get();
+        match reason {
+            CloseReason::Finished => recorder.finish(),
+            CloseReason::DestinationReset => {
+                recorder.flags.add(ResponseFlag::UpstreamConnectionTermination);
+                recorder.finish();
+            }
+            _ => drop(recorder),
+        }
+    }
+}
+
+/// Counts what passes, and has it cut.
+struct Passing<'a> {
+    connection: &'a Connection,
+    sent: Cell<u64>,
+    held: std::cell::RefCell<HeldBytes>,
+}
+
+impl Observer for Passing<'_> {
+    fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        self.connection.poll_cut(cx)
+    }
+
+    fn client_to_server(&self, _bytes: usize) {}
+
+    fn server_to_client(&self, bytes: usize) {
+        self.sent.set(self.sent.get() + bytes as u64);
+    }
+
+    fn holds(&self, bytes: usize) {
+        self.held.borrow_mut().set(bytes);
+    }
+}

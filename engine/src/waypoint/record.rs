@@ -1,0 +1,322 @@
+//! The story of one request, told once: when its answer has ended, or when it is dropped.
+
+use std::{
+    borrow::Cow,
+    net::SocketAddr,
+    ops::{Deref, DerefMut},
+    rc::Rc,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header};
+
+use super::{serve::Downstream, upload::Upload};
+use crate::{
+    runtime,
+    snapshot::{Service, Workload},
+    telemetry::{
+        Parties, RecordParty, Reporter, SecurityPolicy,
+        http::{
+            Measured, Outcome, RequestProtocol, RequestRecord, ResponseFlag, ResponseFlags,
+            TraceContext, UpstreamRecord,
+        },
+    },
+};
+
+/// Holds the story until it is told.
+pub(crate) struct Recorder(Option<Box<Story>>);
+
+/// What is known of a request.
+pub(crate) struct Story {
+    downstream: Rc<Downstream>,
+    began: Instant,
+    method: Method,
+    /// As it came.
+    uri: Uri,
+    version: Version,
+    host: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+    forwarded_for: Option<HeaderValue>,
+    request_protocol: RequestProtocol,
+    request_head_bytes: u64,
+    pub(crate) request_id: Option<HeaderValue>,
+    /// As it went, if that is different.
+    pub(crate) sent_path: Option<Box<str>>,
+    pub(crate) upload: Option<Rc<Upload>>,
+    pub(crate) code: u16,
+    response_head_bytes: u64,
+    pub(crate) sent_bytes: u64,
+    pub(crate) response_messages: u64,
+    grpc_status: Option<u8>,
+    pub(crate) flags: ResponseFlags,
+    pub(crate) details: Cow<'static, str>,
+    pub(crate) upstream_failure: Option<Box<str>>,
+    pub(crate) answered: Option<Instant>,
+    pub(crate) service: Option<Arc<Service>>,
+    pub(crate) upstream: Option<Upstream>,
+    pub(crate) retries: u32,
+    pub(crate) route: Option<Box<str>>,
+    pub(crate) trace: Option<TraceContext>,
+}
+
+/// Where a request was sent.
+#[derive(Clone)]
+pub(crate) struct Upstream {
+    pub(crate) host: SocketAddr,
+    pub(crate) local: Option<SocketAddr>,
+    pub(crate) workload: Option<Arc<Workload>>,
+    pub(crate) service: Option<Arc<Service>>,
+    pub(crate) port: u16,
+    pub(crate) mutual_tls: bool,
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+impl Recorder {
+    /// A request whose head is here.
+    pub(crate) fn begin<B>(downstream: &Rc<Downstream>, request: &Request<B>) -> Self {
+        let headers = request.headers();
+        let header = |name: &HeaderName| headers.get(name).cloned();
+        let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+        let line = request.method().as_str().len() + target + "  HTTP/1.1\r\n\r\n".len();
+        Self(Some(Box::new(Story {
+            downstream: downstream.clone(),
+            began: runtime::now(),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            host: header(&header::HOST),
+            user_agent: header(&header::USER_AGENT),
+            forwarded_for: header(&FORWARDED_FOR),
+            request_protocol: protocol_of(headers),
+            request_head_bytes: (line + bytes_of(headers)) as u64,
+            request_id: header(&REQUEST_ID),
+            sent_path: None,
+            upload: None,
+            code: 0,
+            response_head_bytes: 0,
+            sent_bytes: 0,
+            response_messages: 0,
+            grpc_status: None,
+            flags: ResponseFlags::default(),
+            details: Cow::Borrowed(""),
+            upstream_failure: None,
+            answered: None,
+            service: None,
+            upstream: None,
+            retries: 0,
+            route: None,
+            trace: None,
+        })))
+    }
+
+    /// A connection that broke HTTP before a request of it could be read.
+    pub(crate) fn of_broken(downstream: &Rc<Downstream>, code: u16) -> Self {
+        let mut recorder = Self::begin(downstream, &Request::new(()));
+        recorder.flags.add(ResponseFlag::DownstreamProtocolError);
+        recorder.details = "http1.codec_error".into();
+        recorder.code = code;
+        recorder
+    }
+
+    pub(crate) fn is_grpc(&self) -> bool {
+        self.request_protocol == RequestProtocol::Grpc
+    }
+
+    /// The client gets this head.
+    pub(crate) fn answer<B>(&mut self, response: &Response<B>) {
+        self.code = response.status().as_u16();
+        let line = "HTTP/1.1 200 \r\n\r\n".len();
+        self.response_head_bytes = (line + bytes_of(response.headers())) as u64;
+        self.trailers(response.headers());
+    }
+
+    /// gRPC tells in the trailers how it went, or in the head when there is nothing else.
+    pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
+        let status = trailers.get(GRPC_STATUS).and_then(|status| status.to_str().ok());
+        if let Some(status) = status.and_then(|status| status.parse().ok()) {
+            self.grpc_status = Some(status);
+        }
+    }
+
+    /// The answer has ended.
+    pub(crate) fn finish(mut self) {
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        if let Some(story) = self.0.take() {
+            story.tell();
+        }
+    }
+}
+
+impl Drop for Recorder {
+    /// Nobody has told how it ended: the client is gone.
+    fn drop(&mut self) {
+        if let Some(story) = &mut self.0 {
+            if story.flags.is_empty() {
+                story.flags.add(ResponseFlag::DownstreamConnectionTermination);
+                story.details = "downstream_remote_disconnect".into();
+            }
+            self.tell();
+        }
+    }
+}
+
+impl Deref for Recorder {
+    type Target = Story;
+
+    fn deref(&self) -> &Story {
+        self.0.as_ref().expect("told only at its end")
+    }
+}
+
+impl DerefMut for Recorder {
+    fn deref_mut(&mut self) -> &mut Story {
+        self.0.as_mut().expect("told only at its end")
+    }
+}
+
+impl Story {
+    fn tell(self: Box<Self>) {
+        let shard = self.downstream.shard.clone();
+        let now = runtime::now();
+        let upload = self.upload.as_deref();
+        let outcome = Outcome {
+            protocol: self.request_protocol,
+            code: self.code,
+            grpc_status: self.grpc_status.filter(|status| *status <= 16),
+            flags: self.flags,
+        };
+        let measured = Measured {
+            duration: now.saturating_duration_since(self.began),
+            request_bytes: self.request_head_bytes + upload.map_or(0, Upload::bytes),
+            response_bytes: self.response_head_bytes + self.sent_bytes,
+            request_messages: upload.map_or(0, Upload::messages),
+            response_messages: self.response_messages,
+        };
+        shard.requests.find(&self.parties(), outcome).ended(&measured);
+        if shard.telemetry.http().is_recording() {
+            shard.telemetry.http().record(self.into_record(&measured));
+        }
+    }
+
+    fn parties(&self) -> Parties {
+        let downstream = &self.downstream;
+        let destination = self.upstream.as_ref().and_then(|upstream| upstream.workload.clone());
+        Parties {
+            reporter: Reporter::Waypoint,
+            security_policy: match downstream.identity {
+                Some(_) => SecurityPolicy::MutualTls,
+                None => SecurityPolicy::Unknown,
+            },
+            source: downstream.workload.clone(),
+            source_identity: downstream.identity.as_deref().cloned(),
+            destination_identity: destination.as_ref().map(|workload| workload.identity().clone()),
+            destination,
+            service: self.service.clone(),
+            baggage: downstream.baggage.clone(),
+            far_end: None,
+        }
+    }
+
+    fn into_record(self, measured: &Measured) -> RequestRecord {
+        let text = |value: Option<HeaderValue>| {
+            value.map(|value| String::from_utf8_lossy(value.as_bytes()).into())
+        };
+        let came_as: &str = self.uri.path_and_query().map_or("", |target| target.as_str());
+        let authority = match self.uri.authority() {
+            Some(authority) => Some(authority.as_str().into()),
+            None => text(self.host),
+        };
+        let since_began = |at: Instant| at.saturating_duration_since(self.began);
+        let upload_ended = self.upload.as_ref().and_then(|upload| upload.ended_at());
+        let downstream = &self.downstream;
+        RequestRecord {
+            started_at: SystemTime::now() - measured.duration,
+            duration: measured.duration,
+            request_duration: upload_ended.map(since_began),
+            response_duration: self.answered.map(since_began),
+            upstream_service_time: self.answered.map(|answered| {
+                answered.saturating_duration_since(upload_ended.unwrap_or(self.began))
+            }),
+            original_path: self.sent_path.is_some().then(|| came_as.into()),
+            path: self.sent_path.unwrap_or_else(|| came_as.into()),
+            method: self.method,
+            authority,
+            protocol: match self.version {
+                Version::HTTP_10 => "HTTP/1.0",
+                Version::HTTP_2 => "HTTP/2",
+                _ => "HTTP/1.1",
+            },
+            user_agent: text(self.user_agent),
+            request_id: text(self.request_id),
+            forwarded_for: text(self.forwarded_for),
+            code: self.code,
+            flags: self.flags,
+            details: self.details,
+            connection_termination: None,
+            upstream_failure: self.upstream_failure,
+            received_bytes: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
+            sent_bytes: self.sent_bytes,
+            request_head_bytes: self.request_head_bytes,
+            response_head_bytes: self.response_head_bytes,
+            upstream: self.upstream.as_ref().map(Upstream::record),
+            retries: self.retries,
+            downstream_local: downstream.called,
+            source: RecordParty {
+                address: downstream.source,
+                claims: downstream.baggage.clone().filter(|_| downstream.workload.is_none()),
+                workload: downstream.workload.clone(),
+                identity: downstream.identity.as_deref().cloned(),
+            },
+            destination: self.upstream.as_ref().map(Upstream::party),
+            service: self.service,
+            server_name: downstream.server_name.clone(),
+            route: self.route,
+            mutual_tls: downstream.identity.is_some(),
+            request_protocol: self.request_protocol,
+            grpc_status: self.grpc_status,
+            request_messages: measured.request_messages,
+            response_messages: measured.response_messages,
+            trace: self.trace,
+            tunnel_trace_id: downstream.tunnel_trace_id,
+        }
+    }
+}
+
+impl Upstream {
+    fn record(&self) -> UpstreamRecord {
+        let service = self.service.as_deref().map_or("", Service::hostname);
+        let cluster = format!("outbound|{}||{service}", self.port).into();
+        UpstreamRecord { host: self.host, cluster, local: self.local }
+    }
+
+    fn party(&self) -> RecordParty {
+        let proved = self.workload.as_ref().filter(|_| self.mutual_tls);
+        RecordParty {
+            address: self.host,
+            identity: proved.map(|workload| workload.identity().clone()),
+            workload: self.workload.clone(),
+            claims: None,
+        }
+    }
+}
+
+/// gRPC says so in its content type.
+pub(crate) fn protocol_of(headers: &HeaderMap) -> RequestProtocol {
+    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    match content_type.and_then(|value| value.strip_prefix(b"application/grpc")) {
+        Some([] | [b'+' | b';' | b' ', ..]) => RequestProtocol::Grpc,
+        _ => RequestProtocol::Http,
+    }
+}
+
+/// As HTTP/1.1 would write them.
+fn bytes_of(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum()
+}

@@ -1,0 +1,198 @@
+//! HTTP towards a client: hyper on the client's connection, until it ends, or is to end.
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::Poll,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::Service,
+};
+
+use super::{
+    download::Download,
+    draining::Awaited,
+    exchange::{Upgraded, exchange},
+    io::{Io, OnShard, Wheel},
+    record::Recorder,
+    serve::Downstream,
+};
+use crate::{
+    connection::Connection,
+    limits::{
+        HTTP_HEAD_BYTES_MAX, HTTP_HEAD_TIMEOUT, HTTP_HEADERS_MAX, HTTP2_RESETS_LOCAL_MAX,
+        HTTP2_RESETS_PENDING_MAX, HTTP2_SEND_BYTES_MAX, HTTP2_STREAMS_MAX, HTTP2_WINDOW_BYTES,
+    },
+    runtime::{self, TcpStream},
+};
+
+/// Serves the requests of one connection.
+struct Exchanger(Rc<Downstream>);
+
+impl Service<Request<Incoming>> for Exchanger {
+    type Response = Response<Download>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Download>, Infallible>>>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let downstream = self.0.clone();
+        Box::pin(async move { Ok(exchange(downstream, request).await) })
+    }
+}
+
+/// How a connection came to its end.
+enum Ended {
+    /// By itself.
+    Served(hyper::Result<()>),
+    /// It was to be cut.
+    Cut,
+    /// A head took too long.
+    TooSlow,
+}
+
+/// A connection of hyper's, of either version.
+trait Served {
+    fn poll_served(
+        self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<hyper::Result<()>>;
+    fn end_in_order(self: Pin<&mut Self>);
+}
+
+impl Served for http1::Connection<Io, Exchanger> {
+    fn poll_served(
+        self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<hyper::Result<()>> {
+        self.get_mut().poll_without_shutdown(cx)
+    }
+
+    fn end_in_order(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl Served for http2::Connection<Io, Exchanger, OnShard> {
+    fn poll_served(
+        self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<hyper::Result<()>> {
+        self.poll(cx)
+    }
+
+    fn end_in_order(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Serves HTTP/1.
+pub(crate) async fn serve_http1(
+    downstream: &Rc<Downstream>,
+    socket: Rc<TcpStream>,
+    early: Bytes,
+    connection: Connection,
+) {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(Wheel)
+        .header_read_timeout(None)
+        .max_headers(HTTP_HEADERS_MAX)
+        .max_buf_size(HTTP_HEAD_BYTES_MAX);
+    let io = Io::new(socket.clone(), early).telling(downstream.activity.clone());
+    let mut http = builder.serve_connection(io, Exchanger(downstream.clone()));
+    match drive(Pin::new(&mut http), downstream, &connection).await {
+        Ended::Served(Ok(())) => {
+            let upgraded = downstream.upgraded.take();
+            match upgraded {
+                Some(upgraded) => {
+                    let rest = http.into_parts().read_buf;
+                    Upgraded::pass(upgraded, downstream, &socket, rest, &connection).await;
+                }
+                // The client may be gone already.
+                None => drop(socket.shutdown_write()),
+            }
+        }
+        Ended::Served(Err(error)) => {
+            if error.is_parse() {
+                let code = if error.is_parse_too_large() { 431 } else { 400 };
+                Recorder::of_broken(downstream, code).finish();
+                drop(socket.shutdown_write());
+            } else {
+                socket.reset_on_close();
+            }
+        }
+        Ended::Cut | Ended::TooSlow => socket.reset_on_close(),
+    }
+    connection.end_of_requests();
+}
+
+/// Serves HTTP/2.
+pub(crate) async fn serve_http2(
+    downstream: &Rc<Downstream>,
+    socket: Rc<TcpStream>,
+    early: Bytes,
+    connection: Connection,
+) {
+    let mut builder = http2::Builder::new(OnShard);
+    builder
+        .timer(Wheel)
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .initial_stream_window_size(HTTP2_WINDOW_BYTES)
+        .initial_connection_window_size(4 * HTTP2_WINDOW_BYTES)
+        .max_header_list_size(HTTP_HEAD_BYTES_MAX as u32)
+        .max_send_buf_size(HTTP2_SEND_BYTES_MAX)
+        .max_pending_accept_reset_streams(HTTP2_RESETS_PENDING_MAX)
+        .max_local_error_reset_streams(HTTP2_RESETS_LOCAL_MAX);
+    let io = Io::new(socket.clone(), early).telling(downstream.activity.clone());
+    let http = pin!(builder.serve_connection(io, Exchanger(downstream.clone())));
+    match drive(http, downstream, &connection).await {
+        Ended::Served(Ok(())) => {}
+        Ended::Served(Err(_)) | Ended::Cut | Ended::TooSlow => socket.reset_on_close(),
+    }
+    connection.end_of_requests();
+}
+
+/// Drives a connection to its end: its own, or the one that drain, idleness or a cut bring.
+async fn drive(
+    mut http: Pin<&mut impl Served>,
+    downstream: &Downstream,
+    connection: &Connection,
+) -> Ended {
+    let activity = &downstream.activity;
+    let mut draining = Awaited::new(&downstream.pod.l7.kept().draining);
+    let mut ending = false;
+    let mut timer = runtime::sleep(HTTP_HEAD_TIMEOUT);
+    poll_fn(|cx| {
+        if let Poll::Ready(_reason) = connection.poll_cut(cx) {
+            return Poll::Ready(Ended::Cut);
+        }
+        if !ending && draining.poll(cx).is_ready() {
+            ending = true;
+            http.as_mut().end_in_order();
+        }
+        if let Poll::Ready(outcome) = http.as_mut().poll_served(cx) {
+            return Poll::Ready(Ended::Served(outcome));
+        }
+        let Some(deadline) = activity.deadline() else { return Poll::Pending };
+        if timer.deadline() != deadline {
+            timer.reset(deadline);
+        }
+        if Pin::new(&mut timer).poll(cx).is_ready() {
+            if ending || activity.awaits_head() {
+                return Poll::Ready(Ended::TooSlow);
+            }
+            ending = true;
+            http.as_mut().end_in_order();
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    })
+    .await
+}

@@ -1,0 +1,287 @@
+//! Three engines: a client's, the waypoint's, a server's.
+
+use std::{
+    io::{Read, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
+use ringway_engine::{
+    Engine, EngineConfig, OriginalSource, Ports, Role,
+    runtime::{NetNamespace, ReactorChoice},
+    snapshot::{
+        AppProtocol, GatewayAddress, GatewayDestination, Interner, Membership, NamespacedHostname,
+        NetworkAddress, PortMapping, Service, ServicePort, Settings, Snapshot, TunnelProtocol,
+        WorkloadDescription, WorkloadKey,
+    },
+    telemetry::{AccessRecord, http::RequestRecord},
+};
+use ringway_http::{
+    Tables,
+    model::{
+        Backend, BackendTarget, HttpConfig, Match, Parent, PathMatch, Route, RouteKind, RouteName,
+        Rule, ServiceName, Timeouts, WeightedBackend,
+    },
+};
+use ringway_protocols::{
+    identity::Identity,
+    tls::{Credentials, Material, Options},
+};
+use rustls_pki_types::PrivateKeyDer;
+
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
+const WAYPOINT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+pub(crate) const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
+/// Of the service that the waypoint stands before.
+pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
+pub(crate) const WEB: &str = "web.shop.svc.cluster.local";
+/// Longer than anything takes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a story on both reactors.
+pub(crate) fn on_both(story: impl Fn(ReactorChoice)) {
+    story(ReactorChoice::Auto);
+    story(ReactorChoice::Epoll);
+}
+
+/// What is behind the waypoint.
+pub(crate) struct Plan {
+    /// The application's port, by the service's port, and what is declared to be spoken there.
+    pub(crate) ports: Vec<(u16, u16, AppProtocol)>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) kind: RouteKind,
+}
+
+impl Plan {
+    /// A service whose port 80 speaks this at `port`, without routes.
+    pub(crate) fn of(port: u16, protocol: AppProtocol) -> Self {
+        Self { ports: vec![(80, port, protocol)], rules: Vec::new(), kind: RouteKind::Http }
+    }
+
+    pub(crate) fn with(mut self, rules: Vec<Rule>) -> Self {
+        self.rules = rules;
+        self
+    }
+}
+
+/// A rule for a path's prefix, to port 80 of the service.
+pub(crate) fn rule(prefix: &str) -> Rule {
+    Rule {
+        matches: vec![Match { path: Some(PathMatch::Prefix(prefix.into())), ..Match::default() }],
+        backends: vec![backend(80, 1)],
+        ..Rule::default()
+    }
+}
+
+pub(crate) fn backend(port: u16, weight: u32) -> WeightedBackend {
+    let target = BackendTarget::Service { service: web(), port };
+    WeightedBackend { backend: Backend { target }, weight, filters: Vec::new() }
+}
+
+pub(crate) fn within(request: Duration) -> Timeouts {
+    Timeouts { request: Some(request), backend_request: None }
+}
+
+fn web() -> ServiceName {
+    ServiceName { namespace: "shop".into(), hostname: WEB.into() }
+}
+
+/// The three engines.
+pub(crate) struct Mesh {
+    _client: Engine,
+    pub(crate) waypoint: Engine,
+    pub(crate) server: Engine,
+    socks5: SocketAddr,
+}
+
+impl Mesh {
+    pub(crate) fn start(reactor: ReactorChoice, plan: &Plan) -> Self {
+        let issuer = authority();
+        let ports = [(); 3].map(|()| free_ports());
+        let start = |name: &str, at: usize, role| {
+            let mut snapshot = snapshot(plan, ports[1].hbone);
+            let settings = Settings { hbone_port: ports[2].hbone, ..snapshot.settings().clone() };
+            snapshot.set_settings(settings);
+            snapshot.set_credentials(issue(&issuer, &identity(name)));
+            engine(reactor, ports[at], snapshot, name, role)
+        };
+        Self {
+            _client: start("client", 0, Role::Workload),
+            waypoint: start("waypoint", 1, Role::Waypoint),
+            server: start("server", 2, Role::Workload),
+            socks5: (CLIENT, ports[0].socks5).into(),
+        }
+    }
+
+    /// A connection of the client's to a port of the service.
+    pub(crate) fn connect(&self, port: u16) -> TcpStream {
+        let (stream, reply) = ask(self.socks5, (VIP, port).into());
+        assert_eq!(reply, 0, "connected");
+        stream
+    }
+
+    /// What SOCKS5 answers to a connection to another address.
+    pub(crate) fn refused(&self, to: SocketAddr) -> u8 {
+        ask(self.socks5, to).1
+    }
+
+    /// The next request's record.
+    pub(crate) fn record(&self) -> RequestRecord {
+        wait_for(|| self.waypoint.telemetry().http().next_record())
+    }
+
+    /// There is none.
+    pub(crate) fn no_record(&self) {
+        assert!(self.waypoint.telemetry().http().next_record().is_none(), "one record each");
+    }
+}
+
+/// The next record of a connection.
+pub(crate) fn connection_record(engine: &Engine) -> AccessRecord {
+    wait_for(|| engine.telemetry().next_record())
+}
+
+pub(crate) fn wait_for<T>(look: impl Fn() -> Option<T>) -> T {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < patience, "it never comes");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn snapshot(plan: &Plan, waypoint: u16) -> Snapshot {
+    let mut snapshot = Snapshot::new("n");
+    let mut interner = Interner::new();
+    let id = NamespacedHostname::new("shop", WEB);
+    for (name, address) in [("client", CLIENT), ("waypoint", WAYPOINT), ("server", SERVER)] {
+        let ports = plan.ports.iter();
+        let ports = ports.map(|(service_port, target_port, _)| PortMapping {
+            service_port: *service_port,
+            target_port: *target_port,
+        });
+        let description = WorkloadDescription {
+            uid: uid(name),
+            name: name.to_owned(),
+            namespace: "shop".to_owned(),
+            service_account: name.to_owned(),
+            network: "n".to_owned(),
+            addresses: vec![address],
+            protocol: TunnelProtocol::Hbone,
+            services: match name {
+                "server" => vec![Membership { service: id.clone(), ports: ports.collect() }],
+                _ => Vec::new(),
+            },
+            ..WorkloadDescription::default()
+        };
+        snapshot.upsert_workload(interner.workload(description).expect("well described"));
+    }
+    let mut service = Service::new(id);
+    service.vips = [NetworkAddress::new("n", VIP.into())].into();
+    let ports = plan.ports.iter().map(|(service_port, target_port, app_protocol)| ServicePort {
+        service_port: *service_port,
+        target_port: *target_port,
+        app_protocol: *app_protocol,
+    });
+    service.ports = ports.collect();
+    service.waypoint = Some(GatewayAddress {
+        destination: GatewayDestination::Address(NetworkAddress::new("n", WAYPOINT)),
+        hbone_mtls_port: waypoint,
+    });
+    snapshot.upsert_service(service);
+    snapshot.with_http(Some(Arc::new(tables(plan))))
+}
+
+fn tables(plan: &Plan) -> Tables {
+    let route = Route {
+        name: RouteName { kind: plan.kind, namespace: "shop".into(), name: "web".into() },
+        parents: vec![Parent::Service { service: web(), port: Some(80), clients_of: None }],
+        hostnames: Vec::new(),
+        rules: plan.rules.clone(),
+    };
+    let routes = if plan.rules.is_empty() { Vec::new() } else { vec![route] };
+    let config = HttpConfig { routes, ..HttpConfig::default() };
+    Tables::compile(config).expect("good rules")
+}
+
+fn engine(
+    reactor: ReactorChoice,
+    ports: Ports,
+    snapshot: Snapshot,
+    name: &str,
+    role: Role,
+) -> Engine {
+    let config = EngineConfig {
+        pin: false,
+        reactor,
+        ports,
+        packet_mark: None,
+        original_source: OriginalSource::Never,
+        ipv6: false,
+        socks5: true,
+        ..EngineConfig::default()
+    };
+    let engine = Engine::start(config, snapshot).expect("an engine");
+    let here = NetNamespace::current().expect("our own");
+    let uid: Arc<str> = uid(name).into();
+    engine.enroll_as(uid.clone(), WorkloadKey::Uid(uid), here, role).expect("free ports");
+    engine
+}
+
+/// Asks for a connection by SOCKS5.
+fn ask(socks5: SocketAddr, to: SocketAddr) -> (TcpStream, u8) {
+    let mut stream = TcpStream::connect(socks5).expect("a listener");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    stream.write_all(&[5, 1, 0]).expect("room");
+    let mut greeting = [0; 2];
+    stream.read_exact(&mut greeting).expect("an answer");
+    assert_eq!(greeting, [5, 0]);
+    let IpAddr::V4(ip) = to.ip() else { unreachable!("no IPv6 here") };
+    let request = [&[5, 1, 0, 1], &ip.octets()[..], &to.port().to_be_bytes()].concat();
+    stream.write_all(&request).expect("room");
+    let mut reply = [0; 10];
+    stream.read_exact(&mut reply).expect("a reply");
+    (stream, reply[1])
+}
+
+fn free_ports() -> Ports {
+    let held = [(); 4].map(|()| TcpListener::bind(("0.0.0.0", 0)).expect("a free port"));
+    let [outbound, inbound_plaintext, hbone, socks5] =
+        held.map(|listener| listener.local_addr().expect("bound").port());
+    Ports { outbound, inbound_plaintext, hbone, socks5 }
+}
+
+fn uid(name: &str) -> String {
+    format!("cluster//Pod/shop/{name}")
+}
+
+pub(crate) fn identity(account: &str) -> Identity {
+    Identity::new("cluster.local", "shop", account).expect("a good name")
+}
+
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a root")
+}
+
+fn issue(issuer: &CertifiedIssuer<'static, KeyPair>, identity: &Identity) -> Arc<Credentials> {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::default();
+    let uri = identity.to_string().try_into().expect("an ASCII identity");
+    params.subject_alt_names = vec![SanType::URI(uri)];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let leaf = params.signed_by(&key, issuer).expect("a leaf");
+    let material = Material {
+        chain: vec![leaf.der().clone()],
+        key: PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS #8"),
+        trust_anchors: vec![issuer.der().clone()],
+    };
+    Arc::new(Credentials::new(material, &Options::default()).expect("good material"))
+}
