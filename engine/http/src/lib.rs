@@ -14,14 +14,18 @@
 //! **Invariant:** the node role links nothing of this crate.
 
 pub mod authorize;
+pub mod balance;
 pub mod breaker;
 pub mod budget;
 pub mod fault;
 pub mod filter;
 pub mod head;
 pub mod model;
+pub mod outlier;
 pub mod path;
 pub mod rate;
+pub mod retry;
+pub mod session;
 pub mod tables;
 pub mod token;
 pub mod trace;

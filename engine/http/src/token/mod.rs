@@ -27,6 +27,7 @@ use serde_json::{Map, Value};
 pub use self::claims::Token;
 pub use self::keys::{KeySet, KeysError};
 pub use self::places::without_params;
+pub(crate) use self::places::{cookie, cookies, remove_cookie};
 
 use self::places::{Place, Places};
 use crate::model::policy::{JwtRule, Keys, RequestAuthentication};

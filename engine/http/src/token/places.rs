@@ -104,6 +104,11 @@ pub(crate) fn cookies(value: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
+/// The value of a cookie.
+pub(crate) fn cookie<'v>(value: &'v str, name: &str) -> Option<&'v str> {
+    cookies(value).find(|(own, _)| *own == name).map(|(_, value)| value)
+}
+
 /// A query without these parameters; none: there is nothing left.
 pub fn without_params(query: &str, names: &[&str]) -> Option<String> {
     let kept: Vec<&str> = query
