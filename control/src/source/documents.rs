@@ -6,6 +6,7 @@
 
 use super::diagnostics::suggest::did_you_mean;
 use super::diagnostics::{FileId, Place, Problem, Reporter};
+use super::gateway;
 use super::kinds::{Kind, kind_of};
 use super::kubernetes::{self, Context};
 use super::local::{self, LocalObjects};
@@ -224,6 +225,9 @@ impl Document<'_, '_> {
             Kind::PeerAuthentication => {
                 let object = security::peer_authentication(value, context, reporter)?;
                 objects.peer_authentications.push(object);
+            }
+            Kind::Gateway(kind) => {
+                gateway::read(kind, value, context, &mut objects.gateway, reporter)?;
             }
         }
         Some(())

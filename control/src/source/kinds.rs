@@ -2,6 +2,7 @@
 
 use super::diagnostics::suggest::{nearest, one_of};
 use super::diagnostics::{Problem, Reporter};
+use super::gateway::GatewayKind;
 use super::yaml::fields::expected;
 use super::yaml::value::Value;
 
@@ -17,6 +18,7 @@ pub(crate) enum Kind {
     ServiceAccount,
     AuthorizationPolicy,
     PeerAuthentication,
+    Gateway(GatewayKind),
 }
 
 const KINDS: &[(&str, &str, Kind)] = &[
@@ -32,7 +34,18 @@ const KINDS: &[(&str, &str, Kind)] = &[
     ("security.istio.io/v1beta1", "AuthorizationPolicy", Kind::AuthorizationPolicy),
     ("security.istio.io/v1", "PeerAuthentication", Kind::PeerAuthentication),
     ("security.istio.io/v1beta1", "PeerAuthentication", Kind::PeerAuthentication),
+    (GATEWAY_V1, "Gateway", Kind::Gateway(GatewayKind::Gateway)),
+    (GATEWAY_V1BETA1, "Gateway", Kind::Gateway(GatewayKind::Gateway)),
+    (GATEWAY_V1, "GatewayClass", Kind::Gateway(GatewayKind::GatewayClass)),
+    (GATEWAY_V1BETA1, "GatewayClass", Kind::Gateway(GatewayKind::GatewayClass)),
+    (GATEWAY_V1, "HTTPRoute", Kind::Gateway(GatewayKind::HttpRoute)),
+    (GATEWAY_V1BETA1, "HTTPRoute", Kind::Gateway(GatewayKind::HttpRoute)),
+    (GATEWAY_V1, "ReferenceGrant", Kind::Gateway(GatewayKind::ReferenceGrant)),
+    (GATEWAY_V1BETA1, "ReferenceGrant", Kind::Gateway(GatewayKind::ReferenceGrant)),
 ];
+
+const GATEWAY_V1: &str = "gateway.networking.k8s.io/v1";
+const GATEWAY_V1BETA1: &str = "gateway.networking.k8s.io/v1beta1";
 
 /// What the object says it is, if that is something.
 pub(crate) fn kind_of(value: &Value, reporter: &mut Reporter) -> Option<Kind> {

@@ -21,6 +21,12 @@ pub struct MeshConfig {
     pub enrollments: Vec<WorkloadEnrollment>,
     /// What is allowed but probably not meant.
     pub warnings: Diagnostics,
+    /// What is configured at L7.
+    #[cfg(feature = "waypoint")]
+    pub http: ringway_http::model::HttpConfig,
+    /// What became of the objects of the Gateway API.
+    #[cfg(feature = "waypoint")]
+    pub status: Vec<super::ObjectStatus>,
 }
 
 /// A workload this node captures.

@@ -12,6 +12,7 @@ mod chunks;
 mod compile;
 pub(crate) mod diagnostics;
 mod documents;
+mod gateway;
 mod kinds;
 mod kubernetes;
 mod local;
@@ -30,6 +31,8 @@ use std::{panic, thread};
 use ringway_engine::snapshot::Snapshot;
 
 pub use diagnostics::{Diagnostic, Diagnostics, PROBLEMS_MAX, Severity};
+#[cfg(feature = "waypoint")]
+pub use gateway::{Condition, ListenerStatus, ObjectStatus, ParentStatus};
 pub use mesh::{EnrollmentChanges, MeshConfig, NetworkNamespace, WorkloadEnrollment};
 pub use node::config::{
     CertificateAuthorityConfig, Cores, Hardening, Listen, LogConfig, LogFormat, Mode, NodeConfig,

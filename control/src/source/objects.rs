@@ -9,6 +9,7 @@ use ringway_engine::snapshot::{AppProtocol, IpFamilies};
 
 use super::chunks::Chunks;
 use super::diagnostics::Place;
+use super::gateway::GatewayObjects;
 use super::node::NodeDocument;
 use super::security::{AuthorizationObject, PeerAuthenticationObject};
 
@@ -27,6 +28,7 @@ pub(crate) struct Objects {
     pub(crate) workloads: Chunks<WorkloadObject>,
     pub(crate) authorizations: Vec<AuthorizationObject>,
     pub(crate) peer_authentications: Vec<PeerAuthenticationObject>,
+    pub(crate) gateway: GatewayObjects,
     pub(crate) unreadable: Unreadable,
 }
 
@@ -46,6 +48,8 @@ pub(crate) struct NamespaceObject {
     pub(crate) place: Place,
     pub(crate) name: Arc<str>,
     pub(crate) labels: Labels,
+    /// Those that are looked at.
+    pub(crate) annotations: Labels,
 }
 
 /// A Service.
@@ -54,6 +58,9 @@ pub(crate) struct ServiceObject {
     pub(crate) place: Place,
     pub(crate) name: Arc<str>,
     pub(crate) namespace: Arc<str>,
+    pub(crate) labels: Labels,
+    /// Those that are looked at.
+    pub(crate) annotations: Labels,
     /// Empty: no workload is selected.
     pub(crate) selector: Labels,
     pub(crate) addresses: Vec<(IpAddr, Place)>,

@@ -10,7 +10,7 @@ mod local;
 mod mutual_tls;
 mod nodes;
 mod policies;
-mod selectors;
+pub(super) mod selectors;
 mod services;
 mod workloads;
 
@@ -21,6 +21,9 @@ use ringway_engine::snapshot::{Settings, TunnelProtocol};
 use super::Diagnostics;
 use super::diagnostics::{Problem, Reporter};
 use super::documents::Documents;
+#[cfg(feature = "waypoint")]
+use super::gateway;
+use super::gateway::{Placed, Waypoints};
 use super::mesh::MeshConfig;
 use super::node::NodeDocument;
 use super::node::config::NodeConfig;
@@ -53,12 +56,24 @@ pub(crate) fn compile(
         reporter,
     );
     let workloads = Workloads::new(&objects.namespaces, reporter);
+    let waypoints = Waypoints::new(
+        &Placed {
+            gateways: &objects.gateway,
+            namespaces: &objects.namespaces,
+            services: &objects.services,
+            workloads: &objects.workloads,
+            unreadable: &objects.unreadable,
+            own: &own,
+        },
+        reporter,
+    );
     objects.workloads.consume(|name, object| {
         let services = selectors.memberships(&object.template);
         let capture = nodes.capture(&object.template.namespace, name);
         let placement = nodes.placement(capture);
         let mut description = workloads.description(name, object, placement, services, reporter);
         let in_mesh = description.protocol == TunnelProtocol::Hbone;
+        description.waypoint = waypoints.of_workload(object, reporter);
         description.authorization_policies = policies.names(&object.template, in_mesh);
         nodes.found(capture, &description.uid);
         if let Err(error) = world.add_workload(description, object.place, reporter) {
@@ -68,17 +83,42 @@ pub(crate) fn compile(
     selectors.report(reporter);
     policies.report(reporter);
     for object in &objects.services {
-        world.add_service(service(object, &own), object.place, reporter);
+        let before = waypoints.of_service(object, reporter);
+        world.add_service(service(object, &own, before), object.place, reporter);
     }
     policies.report_unreached(&world, reporter);
     policies.add(&mut world);
+    #[cfg(feature = "waypoint")]
+    let compiled = {
+        let given = gateway::Given {
+            services: &objects.services,
+            namespaces: &objects.namespaces,
+            gateway: &objects.gateway,
+            local: &local,
+            cluster_domain: &own.cluster_domain,
+        };
+        // What dangles may be in what could not be read.
+        match reporter.has_errors() {
+            true => gateway::HttpCompiled::default(),
+            false => gateway::compile(&given, reporter),
+        }
+    };
     local::add(local, &mut world, reporter);
     nodes.report_dangling(world.snapshot(), &objects.unreadable, reporter);
     // Until here the addresses of templates were keys.
     drop(context);
     let snapshot = world.finish(settings(&own));
     let enrollments = nodes.into_enrollments(&snapshot);
-    MeshConfig { node: own, snapshot, enrollments, warnings: Diagnostics::default() }
+    MeshConfig {
+        node: own,
+        snapshot,
+        enrollments,
+        warnings: Diagnostics::default(),
+        #[cfg(feature = "waypoint")]
+        http: compiled.http,
+        #[cfg(feature = "waypoint")]
+        status: compiled.status,
+    }
 }
 
 /// Of which somebody of this mesh is.

@@ -35,7 +35,10 @@ struct NamedPort<'s> {
 }
 
 /// The host name of a Service.
-pub(super) fn host_name(service: &ServiceObject, cluster_domain: &str) -> NamespacedHostname {
+pub(in crate::source) fn host_name(
+    service: &ServiceObject,
+    cluster_domain: &str,
+) -> NamespacedHostname {
     let ServiceObject { name, namespace, .. } = service;
     let hostname = format!("{name}.{namespace}.svc.{cluster_domain}");
     NamespacedHostname::new(namespace.clone(), hostname)

@@ -5,10 +5,11 @@ use ringway_engine::snapshot::{
 };
 
 use super::selectors::host_name;
+use crate::source::gateway::BeforeService;
 use crate::source::node::config::NodeConfig;
 use crate::source::objects::{Preference, ServiceObject, TargetPort};
 
-pub(super) fn service(object: &ServiceObject, own: &NodeConfig) -> Service {
+pub(super) fn service(object: &ServiceObject, own: &NodeConfig, before: BeforeService) -> Service {
     let id = host_name(object, &own.cluster_domain);
     let addresses = object.addresses.iter();
     let ports = object.ports.iter().map(|port| ServicePort {
@@ -24,6 +25,9 @@ pub(super) fn service(object: &ServiceObject, own: &NodeConfig) -> Service {
         vips: addresses.map(|(ip, _)| NetworkAddress::new(own.network.clone(), *ip)).collect(),
         ports: ports.collect(),
         load_balancer: load_balancer(object),
+        waypoint: before.waypoint,
+        weighted_waypoints: before.weighted,
+        ingress_use_waypoint: before.ingress,
         ip_families: object.families,
         canonical: true,
         ..Service::new(id)

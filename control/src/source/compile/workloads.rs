@@ -15,9 +15,6 @@ use crate::source::objects::{NamespaceObject, Origin, Owner, Template, WorkloadO
 /// Whether a workload is part of the mesh: `ambient` or `none`.
 const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
 
-/// The waypoint before a workload, which this version cannot go through.
-const USE_WAYPOINT: &str = "istio.io/use-waypoint";
-
 /// What namespaces say about their workloads.
 pub(super) struct Workloads<'n> {
     modes: HashMap<&'n str, &'n Arc<str>>,
@@ -98,12 +95,6 @@ fn report_labels<'l>(
     label: impl Fn(&str) -> Option<&'l Arc<str>>,
     reporter: &mut Reporter,
 ) {
-    if label(USE_WAYPOINT).is_some_and(|waypoint| !matches!(&**waypoint, "" | "none")) {
-        let message = format!(
-            "waypoints (the label `{USE_WAYPOINT}`) are not supported by this version of Ringway"
-        );
-        reporter.report(Problem::error(place, message));
-    }
     if let Some(mode) = label(DATAPLANE_MODE).filter(|mode| !matches!(&***mode, "ambient" | "none"))
     {
         let message = format!("the label `{DATAPLANE_MODE}: {mode}` has no effect");

@@ -46,6 +46,19 @@ pub(crate) fn metadata(
     })?
 }
 
+/// Which version of itself an object from a cluster is.
+pub(crate) fn generation(object: &Value) -> Option<u64> {
+    object.get("metadata")?.get("generation")?.text()?.parse().ok()
+}
+
+/// When an object from a cluster was made there, in seconds since 1970.
+#[cfg(feature = "waypoint")]
+pub(crate) fn created(object: &Value) -> Option<i64> {
+    let text = object.get("metadata")?.get("creationTimestamp")?.text()?;
+    let time = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339);
+    time.ok().map(time::OffsetDateTime::unix_timestamp)
+}
+
 fn read(fields: &mut Fields<'_, '_>, context: &mut Context) -> Option<Metadata> {
     let own = fields.required("name", name).map(Arc::from);
     let namespace = fields.optional("namespace", name).unwrap_or(NAMESPACE_DEFAULT);
@@ -91,9 +104,10 @@ pub(crate) fn labels(
 }
 
 /// Annotations that are looked at. The others may be long, and different for every object.
-const ANNOTATIONS: [&str; 3] = [
+const ANNOTATIONS: [&str; 4] = [
     "ambient.istio.io/redirection",
     "istio.io/dry-run",
+    crate::source::gateway::CANARY_WEIGHT,
     "networking.istio.io/traffic-distribution",
 ];
 

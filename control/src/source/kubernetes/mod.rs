@@ -8,7 +8,9 @@ mod pod;
 mod service;
 mod workload_entry;
 
-pub(crate) use metadata::{Metadata, labels, metadata};
+#[cfg(feature = "waypoint")]
+pub(crate) use metadata::created;
+pub(crate) use metadata::{Metadata, generation, labels, metadata};
 pub(crate) use pod::pod;
 pub(crate) use service::service;
 pub(crate) use workload_entry::{locality, workload_entry};
@@ -36,5 +38,10 @@ pub(crate) fn namespace(
         fields.ignore(&["apiVersion", "kind", "spec", "status"]);
         fields.required("metadata", |value, reporter| metadata(value, context, reporter))
     })??;
-    Some(NamespaceObject { place: metadata.place, name: metadata.name, labels: metadata.labels })
+    Some(NamespaceObject {
+        place: metadata.place,
+        name: metadata.name,
+        labels: metadata.labels,
+        annotations: metadata.annotations,
+    })
 }

@@ -33,6 +33,8 @@ pub(crate) fn service(
             place: metadata.place,
             name: metadata.name,
             namespace: metadata.namespace,
+            labels: metadata.labels,
+            annotations: metadata.annotations,
             selector: spec.selector,
             addresses: spec.addresses,
             ports: spec.ports,
@@ -175,11 +177,11 @@ fn service_port(
         fields.ignore(&["nodePort"]);
         let name = fields.optional("name", nonempty);
         let stated = fields.optional("appProtocol", nonempty);
-        let protocol = application_protocol(stated.or(name).unwrap_or_default());
         let tcp = fields.optional("protocol", word(PROTOCOLS)).unwrap_or(true);
         let target =
             fields.optional("targetPort", |value, reporter| target(value, context, reporter));
         let number = fields.required("port", port)?;
+        let protocol = application_protocol(stated.or(name).unwrap_or_default(), number);
         let target = target.unwrap_or(TargetPort::Number(number));
         let port = ServicePort { number, target, protocol };
         tcp.then(|| (port, fields.value_place("port")))
@@ -200,14 +202,23 @@ fn target(value: &Value, context: &mut Context, reporter: &mut Reporter) -> Opti
     }
 }
 
-/// By `appProtocol`, else by the first part of the port's name, as in Istio.
-fn application_protocol(text: &str) -> AppProtocol {
-    match text.split('-').next().unwrap_or_default().to_ascii_lowercase().as_str() {
-        "http" => AppProtocol::Http11,
+/// By `appProtocol`, else by the first part of the port's name, else by a port that servers who speak first are known
+/// to have; as in Istio.
+pub(crate) fn application_protocol(text: &str, port: u16) -> AppProtocol {
+    let text = text.to_ascii_lowercase();
+    if text == "grpc-web" || text.starts_with("grpc-web-") {
+        return AppProtocol::Http11;
+    }
+    match text.split('-').next().unwrap_or_default() {
+        "http" | "kubernetes.io/ws" => AppProtocol::Http11,
         "http2" | "kubernetes.io/h2c" => AppProtocol::Http2,
         "grpc" => AppProtocol::Grpc,
-        "tcp" => AppProtocol::Tcp,
-        "tls" | "https" => AppProtocol::Tls,
+        "tcp" | "mongo" | "mysql" | "redis" => AppProtocol::Tcp,
+        "tls" | "https" | "kubernetes.io/wss" => AppProtocol::Tls,
+        _ if SERVER_FIRST_PORTS.contains(&port) => AppProtocol::Tcp,
         _ => AppProtocol::Unknown,
     }
 }
+
+/// SMTP, DNS, MySQL, MongoDB.
+const SERVER_FIRST_PORTS: [u16; 4] = [25, 53, 3306, 27017];

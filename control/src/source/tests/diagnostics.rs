@@ -12,8 +12,11 @@ use crate::source::{
     Diagnostics, FILE_BYTES_MAX, PROBLEMS_MAX, Severity, Source, VALUE_BYTES_MAX, load,
 };
 
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/source/tests/diagnostics")
+/// What only a program with the L7 roles reads has a directory of its own.
+fn directories() -> Vec<PathBuf> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/source/tests");
+    let l7 = cfg!(feature = "waypoint").then(|| tests.join("diagnostics-l7"));
+    [tests.join("diagnostics")].into_iter().chain(l7).collect()
 }
 
 /// What is said about a text; a first line `# node: NAME` says which node it is.
@@ -31,7 +34,8 @@ fn every_mistake_is_explained() {
     let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let mut rows = 0;
     let mut wrong = String::new();
-    for entry in fs::read_dir(directory()).unwrap() {
+    let entries = directories().into_iter().flat_map(|directory| fs::read_dir(directory).unwrap());
+    for entry in entries {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|extension| extension != "yaml") {
             continue;

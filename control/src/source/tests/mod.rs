@@ -3,7 +3,10 @@
 mod diagnostics;
 mod formats;
 mod fuzzing;
+#[cfg(feature = "waypoint")]
+mod gateway;
 mod policies;
 mod reloading;
 mod scale;
 mod watching;
+mod waypoints;

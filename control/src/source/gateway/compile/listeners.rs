@@ -1,0 +1,383 @@
+//! Gateways and their listeners: which are served, and what attaches to them.
+
+use std::collections::HashMap;
+
+use ringway_http::model::{HostPattern, Listener, ListenerKey, ListenerProtocol, RouteKind};
+
+use super::super::http_route::host_pattern;
+use super::super::status::{Condition, ListenerStatus, ObjectStatus};
+use super::super::values::GATEWAY_GROUP;
+use super::warn;
+use crate::source::diagnostics::Reporter;
+use crate::source::gateway::objects::{
+    Addressed, GatewayObject, GatewayObjects, ListenerObject, SpokenAtListener,
+};
+
+/// What a Gateway is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Served {
+    /// A waypoint.
+    Waypoint,
+    /// An ingress gateway.
+    Gateway,
+}
+
+/// Classes that need no GatewayClass, by name.
+const CLASSES: &[(&str, Served)] = &[
+    ("ringway", Served::Gateway),
+    ("istio", Served::Gateway),
+    ("istio-agentgateway", Served::Gateway),
+    ("ringway-waypoint", Served::Waypoint),
+    ("istio-waypoint", Served::Waypoint),
+    ("istio-agentgateway-waypoint", Served::Waypoint),
+];
+
+/// Whose Gateways we serve, by the controller that their class names.
+const CONTROLLERS: &[(&str, Served)] = &[
+    ("ringway.dev/gateway-controller", Served::Gateway),
+    ("istio.io/gateway-controller", Served::Gateway),
+    ("istio.io/agentgateway-controller", Served::Gateway),
+    ("ringway.dev/waypoint-controller", Served::Waypoint),
+    ("istio.io/mesh-controller", Served::Waypoint),
+    ("istio.io/agentgateway-waypoint-controller", Served::Waypoint),
+];
+
+impl Served {
+    pub(super) fn by_controller(controller: &str) -> Option<Served> {
+        CONTROLLERS.iter().find(|(name, _)| *name == controller).map(|(_, served)| *served)
+    }
+
+    fn of(class: &str, objects: &GatewayObjects) -> Option<Served> {
+        match objects.classes.iter().find(|object| *object.name == *class) {
+            Some(object) => Served::by_controller(&object.controller),
+            None => CLASSES.iter().find(|(name, _)| *name == class).map(|(_, served)| *served),
+        }
+    }
+}
+
+/// All Gateways.
+pub(super) struct Gateways<'o> {
+    gateways: Vec<KnownGateway<'o>>,
+    by_name: HashMap<(&'o str, &'o str), usize>,
+}
+
+/// A Gateway.
+pub(super) struct KnownGateway<'o> {
+    pub(super) object: &'o GatewayObject,
+    /// `None`: another's.
+    pub(super) served: Option<Served>,
+    pub(super) listeners: Vec<KnownListener<'o>>,
+}
+
+/// A listener of it.
+pub(super) struct KnownListener<'o> {
+    pub(super) object: &'o ListenerObject,
+    pub(super) hostname: Option<HostPattern>,
+    /// The kinds of routes that may attach.
+    kinds: Vec<RouteKind>,
+    /// A kind is named that may not.
+    invalid_kinds: Option<String>,
+    /// Why it is not served.
+    refused: Option<Condition>,
+    conflict: Option<Condition>,
+    attached: usize,
+}
+
+impl<'o> Gateways<'o> {
+    pub(super) fn new(objects: &'o GatewayObjects, reporter: &mut Reporter) -> Gateways<'o> {
+        let gateways: Vec<KnownGateway<'o>> =
+            objects.gateways.iter().map(|object| KnownGateway::new(object, objects)).collect();
+        for gateway in &gateways {
+            gateway.report(reporter);
+        }
+        let names = gateways.iter().map(|each| (&*each.object.namespace, &*each.object.name));
+        let by_name = names.zip(0..).collect();
+        Gateways { gateways, by_name }
+    }
+
+    pub(super) fn get(&mut self, namespace: &str, name: &str) -> Option<&mut KnownGateway<'o>> {
+        let index = self.by_name.get(&(namespace, name))?;
+        self.gateways.get_mut(*index)
+    }
+
+    /// The names of a namespace's Gateways, for a suggestion.
+    pub(super) fn names(&self, namespace: &str) -> impl Iterator<Item = &str> {
+        self.by_name.keys().filter(move |(own, _)| *own == namespace).map(|(_, name)| *name)
+    }
+
+    pub(super) fn status(&self) -> impl Iterator<Item = ObjectStatus> {
+        self.gateways.iter().filter(|gateway| gateway.served.is_some()).map(KnownGateway::status)
+    }
+
+    pub(super) fn into_listeners(self) -> Vec<Listener> {
+        let ours = self.gateways.into_iter().filter(|gateway| gateway.served.is_some());
+        ours.flat_map(|gateway| {
+            let object = gateway.object;
+            let served = gateway.listeners.into_iter().filter(KnownListener::is_served);
+            served.filter_map(|listener| listener.listener(object))
+        })
+        .collect()
+    }
+}
+
+impl<'o> KnownGateway<'o> {
+    fn new(object: &'o GatewayObject, objects: &GatewayObjects) -> KnownGateway<'o> {
+        let served = Served::of(&object.class, objects);
+        let listeners = object.listeners.iter().map(|each| KnownListener::new(each, served));
+        let mut gateway = KnownGateway { object, served, listeners: listeners.collect() };
+        gateway.find_conflicts();
+        gateway
+    }
+
+    /// Two listeners of one port must differ in what they are for: neither is served otherwise.
+    fn find_conflicts(&mut self) {
+        let conflicts: Vec<Option<Condition>> = self
+            .listeners
+            .iter()
+            .map(|listener| {
+                let others = self.listeners.iter().filter(|other| {
+                    !std::ptr::eq(other.object, listener.object)
+                        && other.object.port == listener.object.port
+                });
+                others.filter_map(|other| conflict(listener.object, other.object)).next()
+            })
+            .collect();
+        for (listener, conflict) in self.listeners.iter_mut().zip(conflicts) {
+            listener.conflict = conflict;
+        }
+    }
+
+    fn report(&self, reporter: &mut Reporter) {
+        if self.served.is_none() {
+            let message = format!(
+                "no class `{}` is known as Ringway's: nobody here serves this Gateway",
+                self.object.class
+            );
+            let help = "ingress has the class `ringway`, a waypoint `ringway-waypoint`".to_owned();
+            warn(self.object.place, &message, Some(help), reporter);
+            return;
+        }
+        for listener in &self.listeners {
+            for condition in [&listener.refused, &listener.conflict].into_iter().flatten() {
+                warn(listener.object.place, &condition.message, None, reporter);
+            }
+            if let Some(message) = &listener.invalid_kinds {
+                warn(listener.object.place, message, None, reporter);
+            }
+        }
+    }
+
+    fn status(&self) -> ObjectStatus {
+        let served = self.listeners.iter().filter(|listener| listener.is_served()).count();
+        let accepted = match (self.unsupported_address(), served) {
+            (Some(address), _) => {
+                let message = format!("addresses of the type of `{address}` are not supported");
+                Condition::bad("Accepted", "UnsupportedAddress", message)
+            }
+            (None, served) if served < self.listeners.len() => {
+                let message =
+                    format!("{} of its listeners are not served", self.listeners.len() - served);
+                let condition = Condition::bad("Accepted", "ListenersNotValid", message);
+                Condition { holds: served > 0, ..condition }
+            }
+            (None, _) => Condition::good("Accepted", "Accepted"),
+        };
+        let programmed = match served {
+            0 => Condition::bad("Programmed", "Invalid", "none of its listeners is served"),
+            _ => Condition::good("Programmed", "Programmed"),
+        };
+        ObjectStatus {
+            kind: "Gateway",
+            namespace: self.object.namespace.clone(),
+            name: self.object.name.clone(),
+            generation: self.object.generation,
+            conditions: vec![accepted, programmed],
+            listeners: self.listeners.iter().map(KnownListener::status).collect(),
+            parents: Vec::new(),
+        }
+    }
+
+    fn unsupported_address(&self) -> Option<&str> {
+        self.object.addresses.iter().find_map(|address| match address {
+            Addressed::Other(text) => Some(&**text),
+            _ => None,
+        })
+    }
+
+    /// The name of a listener.
+    pub(super) fn key(&self, listener: &KnownListener<'_>) -> ListenerKey {
+        key(self.object, listener.object)
+    }
+}
+
+fn key(gateway: &GatewayObject, listener: &ListenerObject) -> ListenerKey {
+    ListenerKey {
+        namespace: gateway.namespace.clone(),
+        gateway: gateway.name.clone(),
+        listener: listener.name.clone(),
+    }
+}
+
+/// Whether what two listeners of one port are for cannot be told apart.
+fn conflict(one: &ListenerObject, other: &ListenerObject) -> Option<Condition> {
+    use SpokenAtListener::{Hbone, Http, Https, Other, Tcp, Tls};
+    let family = |listener: &ListenerObject| match listener.protocol {
+        Http => Some(0),
+        Https | Tls => Some(1),
+        Tcp => Some(2),
+        Hbone => Some(3),
+        Other(_) => None,
+    };
+    let (first, second) = (family(one)?, family(other)?);
+    let port = one.port;
+    if first != second {
+        let message = format!(
+            "the port {port} cannot have the protocol of `{}` and that of `{}`",
+            one.name, other.name
+        );
+        return Some(Condition {
+            holds: true,
+            ..Condition::bad("Conflicted", "ProtocolConflict", message)
+        });
+    }
+    let indistinct = one.hostname == other.hostname || matches!(one.protocol, Tcp | Hbone);
+    indistinct.then(|| {
+        let message = format!(
+            "`{}` and `{}` are for the same hosts of the port {port}",
+            one.name, other.name
+        );
+        Condition { holds: true, ..Condition::bad("Conflicted", "HostnameConflict", message) }
+    })
+}
+
+impl<'o> KnownListener<'o> {
+    fn new(object: &'o ListenerObject, served: Option<Served>) -> KnownListener<'o> {
+        let supported = supported_kinds(&object.protocol);
+        let (mut kinds, mut invalid_kinds) = (supported.to_vec(), None);
+        if let Some(asked) = &object.kinds {
+            kinds.retain(|kind| {
+                asked
+                    .iter()
+                    .any(|(group, name)| **group == *GATEWAY_GROUP && **name == *kind_name(*kind))
+            });
+            let is_supported = |name: &str| supported.iter().any(|kind| kind_name(*kind) == name);
+            let invalid =
+                asked.iter().find(|(group, name)| **group != *GATEWAY_GROUP || !is_supported(name));
+            invalid_kinds = invalid.map(|(_, name)| {
+                format!(
+                    "routes of the kind `{name}` cannot attach to the listener `{}`",
+                    object.name
+                )
+            });
+        }
+        KnownListener {
+            object,
+            hostname: object.hostname.as_deref().map(host_pattern),
+            kinds,
+            invalid_kinds,
+            refused: served.and_then(|served| unsupported(object, served)),
+            conflict: None,
+            attached: 0,
+        }
+    }
+
+    /// Whether anybody can come by it.
+    pub(super) fn is_served(&self) -> bool {
+        let no_kind = self.invalid_kinds.is_some() && self.kinds.is_empty();
+        self.refused.is_none() && self.conflict.is_none() && !no_kind
+    }
+
+    pub(super) fn admits_kind(&self, kind: RouteKind) -> bool {
+        self.kinds.contains(&kind)
+    }
+
+    /// Counts a route that attached.
+    pub(super) fn attach(&mut self) {
+        self.attached += 1;
+    }
+
+    fn status(&self) -> ListenerStatus {
+        let accepted = self.refused.clone();
+        let resolved = match &self.invalid_kinds {
+            Some(message) => Condition::bad("ResolvedRefs", "InvalidRouteKinds", message.clone()),
+            None => Condition::good("ResolvedRefs", "ResolvedRefs"),
+        };
+        let programmed = match self.is_served() {
+            true => Condition::good("Programmed", "Programmed"),
+            false => Condition::bad("Programmed", "Invalid", "the listener is not served"),
+        };
+        let no_conflict = Condition::bad("Conflicted", "NoConflicts", "");
+        ListenerStatus {
+            name: self.object.name.clone(),
+            supported_kinds: self.kinds.iter().map(|kind| kind_name(*kind)).collect(),
+            attached_routes: self.attached,
+            conditions: vec![
+                accepted.unwrap_or_else(|| Condition::good("Accepted", "Accepted")),
+                self.conflict.clone().unwrap_or(no_conflict),
+                resolved,
+                programmed,
+            ],
+        }
+    }
+
+    fn listener(self, gateway: &GatewayObject) -> Option<Listener> {
+        let protocol = match self.object.protocol {
+            SpokenAtListener::Http => ListenerProtocol::Http,
+            SpokenAtListener::Https => ListenerProtocol::Https,
+            SpokenAtListener::Tls => ListenerProtocol::Tls,
+            SpokenAtListener::Tcp => ListenerProtocol::Tcp,
+            SpokenAtListener::Hbone => ListenerProtocol::Hbone,
+            SpokenAtListener::Other(_) => return None,
+        };
+        let key = key(gateway, self.object);
+        Some(Listener { key, port: self.object.port, protocol, hostname: self.hostname, tls: None })
+    }
+}
+
+/// A waypoint has one listener, for tunnels, and only a waypoint has it.
+fn unsupported(listener: &ListenerObject, served: Served) -> Option<Condition> {
+    let fits = match (&listener.protocol, served) {
+        (SpokenAtListener::Other(_), _) => false,
+        (SpokenAtListener::Hbone, served) => served == Served::Waypoint,
+        (_, served) => served == Served::Gateway,
+    };
+    let what = match served {
+        Served::Waypoint => "a waypoint has a listener of the protocol HBONE, and no other",
+        Served::Gateway => "a Gateway's listeners speak HTTP, HTTPS, TLS or TCP",
+    };
+    (!fits).then(|| Condition::bad("Accepted", "UnsupportedProtocol", what))
+}
+
+fn supported_kinds(protocol: &SpokenAtListener) -> &'static [RouteKind] {
+    match protocol {
+        SpokenAtListener::Http | SpokenAtListener::Https => &[RouteKind::Http, RouteKind::Grpc],
+        SpokenAtListener::Tls => &[RouteKind::Tls],
+        SpokenAtListener::Tcp => &[RouteKind::Tcp],
+        SpokenAtListener::Hbone | SpokenAtListener::Other(_) => &[],
+    }
+}
+
+/// As documents call it.
+pub(super) fn kind_name(kind: RouteKind) -> &'static str {
+    match kind {
+        RouteKind::Http => "HTTPRoute",
+        RouteKind::Grpc => "GRPCRoute",
+        RouteKind::Tls => "TLSRoute",
+        RouteKind::Tcp => "TCPRoute",
+    }
+}
+
+/// Whether some host fits both.
+pub(super) fn intersect(one: &HostPattern, other: &HostPattern) -> bool {
+    let ends = |text: &str, suffix: &str| {
+        text.strip_suffix(suffix).is_some_and(|front| front.len() > 1 && front.ends_with('.'))
+    };
+    match (one, other) {
+        (HostPattern::Exact(one), HostPattern::Exact(other)) => one == other,
+        (HostPattern::Exact(text), HostPattern::Suffix(suffix))
+        | (HostPattern::Suffix(suffix), HostPattern::Exact(text)) => ends(text, suffix),
+        (HostPattern::Suffix(one), HostPattern::Suffix(other)) => {
+            one == other || ends(one, other) || ends(other, one)
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What the Gateway API's objects mean together: an [`HttpConfig`], and conditions for each object.
+//!
+//! Nothing here is an error. Where an object asks for what is not there, the standard says what happens to its requests,
+//! and its conditions say why.
+
+mod backends;
+mod listeners;
+mod parents;
+mod registry;
+mod routes;
+
+use ringway_http::model::{HttpConfig, Route};
+
+use super::status::{Condition, ObjectStatus};
+use crate::source::diagnostics::{Problem, Reporter};
+use crate::source::gateway::objects::{GatewayClassObject, GatewayObjects};
+use crate::source::local::LocalObjects;
+use crate::source::objects::{NamespaceObject, ServiceObject};
+use listeners::{Gateways, Served};
+use registry::Registry;
+use routes::RouteCompiler;
+
+/// The result.
+#[derive(Default)]
+pub(crate) struct HttpCompiled {
+    pub(crate) http: HttpConfig,
+    pub(crate) status: Vec<ObjectStatus>,
+}
+
+/// What is compiled, and what it refers to.
+pub(crate) struct Given<'o> {
+    pub(crate) services: &'o [ServiceObject],
+    pub(crate) namespaces: &'o [NamespaceObject],
+    pub(crate) gateway: &'o GatewayObjects,
+    pub(crate) local: &'o LocalObjects,
+    pub(crate) cluster_domain: &'o str,
+}
+
+/// Compiles all objects.
+pub(crate) fn compile(given: &Given<'_>, reporter: &mut Reporter) -> HttpCompiled {
+    let registry = Registry::new(given);
+    let mut gateways = Gateways::new(given.gateway, reporter);
+    let mut status: Vec<ObjectStatus> =
+        given.gateway.classes.iter().filter_map(class_status).collect();
+    let mut routes: Vec<Route> = Vec::new();
+    let mut of_routes = Vec::new();
+    let mut compiler = RouteCompiler { registry: &registry, gateways: &mut gateways, reporter };
+    for object in routes::by_age(&given.gateway.routes) {
+        let (route, status) = compiler.route(object);
+        routes.extend(route);
+        of_routes.push(status);
+    }
+    status.extend(gateways.status());
+    status.extend(of_routes);
+    HttpCompiled {
+        http: HttpConfig { listeners: gateways.into_listeners(), routes, ..HttpConfig::default() },
+        status,
+    }
+}
+
+/// Only of classes that are ours: what others look after is theirs to say.
+fn class_status(class: &GatewayClassObject) -> Option<ObjectStatus> {
+    Served::by_controller(&class.controller)?;
+    Some(ObjectStatus {
+        kind: "GatewayClass",
+        namespace: "".into(),
+        name: class.name.clone(),
+        generation: class.generation,
+        conditions: vec![Condition::good("Accepted", "Accepted")],
+        listeners: Vec::new(),
+        parents: Vec::new(),
+    })
+}
+
+/// Tells what a condition says, where in the files it was caused.
+fn warn(
+    place: crate::source::diagnostics::Place,
+    message: &str,
+    help: Option<String>,
+    reporter: &mut Reporter,
+) {
+    reporter.report(Problem::warning(place, message).help(help));
+}
