@@ -12,15 +12,15 @@
 //! A listening socket is never bound anew and never closed: while one process holds it, no connection
 //! that waits in its queue is lost.
 
-use std::{collections::BTreeSet, fmt, net::SocketAddr, os::fd::OwnedFd, rc::Rc, sync::Arc};
+use std::{collections::BTreeSet, fmt, os::fd::OwnedFd, rc::Rc, sync::Arc};
 
 use crate::{
     close::CloseReason,
-    connection::{Connection, OpenSocket, Policed},
-    relay::{Accounted, RelayState, Relayed, resume_plain},
-    runtime::{self, DetachedStream, NetNamespace, TcpStream},
+    connection::{Accounted, Connection, MovedConnection, OpenSocket, Policed},
+    relay::{RelayState, Relayed, resume_plain},
+    runtime::{self, NetNamespace, TcpStream},
     shard::Shard,
-    telemetry::{Direction, Reporter},
+    telemetry::Direction,
 };
 
 /// What a captured connection came by.
@@ -61,51 +61,6 @@ pub struct ListeningWorkload {
     pub namespace: NetNamespace,
     /// Each with what comes by it.
     pub sockets: Vec<(Way, OwnedFd)>,
-}
-
-/// A live plain connection between two processes: no reactor watches it, nobody relays it.
-#[derive(Debug)]
-pub struct MovedConnection {
-    /// The workload on this host.
-    pub workload: Arc<str>,
-    /// Which way it goes.
-    pub direction: Direction,
-    /// Who dialled.
-    pub source: SocketAddr,
-    /// What the client dialled.
-    pub original_destination: SocketAddr,
-    /// What Ringway dialled.
-    pub destination: SocketAddr,
-    /// For inbound ones: the application's port, as policies see it.
-    pub application_port: Option<u16>,
-    /// The uid of the workload that dialled, where it is known.
-    pub source_workload: Option<String>,
-    /// The uid of the workload that was dialled, where it is known.
-    pub destination_workload: Option<String>,
-    /// Namespace and hostname of the service the client meant.
-    pub service: Option<(String, String)>,
-    /// How long it has been open.
-    pub age: std::time::Duration,
-    /// Bytes from client to server so far.
-    pub received_bytes: u64,
-    /// Bytes from server to client so far.
-    pub sent_bytes: u64,
-    /// What the relay holds.
-    pub state: RelayState,
-    /// The client's socket.
-    pub client: DetachedStream,
-    /// The server's socket.
-    pub server: DetachedStream,
-}
-
-impl MovedConnection {
-    /// Which side of the connection this host tells.
-    pub(crate) fn reporter(&self) -> Reporter {
-        match self.direction {
-            Direction::Outbound => Reporter::Source,
-            Direction::Inbound => Reporter::Destination,
-        }
-    }
 }
 
 /// Gives up a connection that was called away: its record is for whoever goes on with it.

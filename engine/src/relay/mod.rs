@@ -6,7 +6,6 @@
 //! There is no idle timeout: a quiet connection is a legitimate one. Dead peers are found by TCP
 //! keep-alive on every socket and by PING on every tunnel; drain and withdrawal cut what is left.
 
-mod accounted;
 mod plain;
 mod splice;
 
@@ -18,17 +17,13 @@ use std::{
 
 use ringway_protocols::hbone::LocalEnd;
 
-pub(crate) use self::accounted::Accounted;
 #[cfg(feature = "waypoint")]
 pub(crate) use self::plain::relay_from;
 pub use self::plain::{DirectionState, Observer, RelayState, relay_plain};
 pub(crate) use self::plain::{Relayed, resume_plain};
 use crate::{
-    capture::Pod,
     close::CloseReason,
-    connection::Connection,
     runtime::TcpStream,
-    shard::Shard,
     tunnel::{Received, Sent, TunnelStream},
 };
 
@@ -57,19 +52,6 @@ impl ApplicationIs {
     }
 }
 
-/// Relays a decided connection between two plain sockets until it ends or is called away.
-pub(crate) fn relay_connection<'a>(
-    shard: &'a Shard,
-    pod: &Pod,
-    connection: &'a Connection,
-    client: &'a TcpStream,
-    server: &'a TcpStream,
-) -> impl Future<Output = Relayed> + use<'a> {
-    connection.set_movable();
-    let observer = Accounted::new(connection, &pod.account);
-    resume_plain(client, server, &shard.pipes, RelayState::default(), observer)
-}
-
 /// Who counts what is sent into a tunnel, and may have it cut.
 pub(crate) trait Watching {
     /// Ready when the connection is to be cut, with the reason.
@@ -77,16 +59,6 @@ pub(crate) trait Watching {
 
     /// So many bytes more went from the application into the tunnel.
     fn sent(&self, bytes: usize);
-}
-
-impl Watching for Connection {
-    fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        self.poll_cut(cx)
-    }
-
-    fn sent(&self, bytes: usize) {
-        self.counters().sent_into_tunnel(bytes);
-    }
 }
 
 /// Relays between an application and its stream in a tunnel. The stream must be attached to the

@@ -22,14 +22,7 @@ pub(crate) struct Reply {
 impl Reply {
     /// A status, and why.
     pub(crate) fn new(status: StatusCode, details: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            status,
-            flag: None,
-            details: details.into(),
-            text: "",
-            headers: None,
-            failure: None,
-        }
+        Self { status, flag: None, details: details.into(), text: "", headers: None, failure: None }
     }
 
     pub(crate) fn flagged(mut self, flag: ResponseFlag) -> Self {

@@ -20,11 +20,11 @@ use super::{
 };
 use crate::{
     close::CloseReason,
-    connection::{Carrier, Connection, Decided},
+    connection::{Accounted, Carrier, Connection, Decided},
     decide::{self, NextHop, Refusal, Route},
     limits::{ENDPOINT_TRIES_MAX, SERVER_FIRST_MAX, SERVER_FIRST_TIME},
     reach::Call,
-    relay::{Accounted, DirectionState, Observer, RelayState, relay_from},
+    relay::{DirectionState, Observer, RelayState, relay_from},
     runtime::{self, TcpStream},
     snapshot::{NamespacedHostname, Workload},
     telemetry::{Parties, Reporter, SecurityPolicy},

@@ -1,4 +1,5 @@
-//! A plain connection whose held bytes count for its workload.
+//! What a connection is to the relay that moves its bytes: it counts them, says whether it is cut, and has what is
+//! held counted for its workload.
 
 use std::{
     cell::RefCell,
@@ -6,16 +7,41 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::Observer;
+use super::Connection;
 use crate::{
     accounts::{Account, HeldBytes},
+    capture::Pod,
     close::CloseReason,
-    connection::Connection,
     limits::COALESCE_BYTES_MAX,
-    runtime,
+    relay::{Observer, RelayState, Relayed, Watching, resume_plain},
+    runtime::{self, TcpStream},
+    shard::Shard,
 };
 
-/// See the module's text.
+/// Relays a decided connection between two plain sockets until it ends or is called away.
+pub(crate) fn relay_connection<'a>(
+    shard: &'a Shard,
+    pod: &Pod,
+    connection: &'a Connection,
+    client: &'a TcpStream,
+    server: &'a TcpStream,
+) -> impl Future<Output = Relayed> + use<'a> {
+    connection.set_movable();
+    let observer = Accounted::new(connection, &pod.account);
+    resume_plain(client, server, &shard.pipes, RelayState::default(), observer)
+}
+
+impl Watching for Connection {
+    fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        self.poll_cut(cx)
+    }
+
+    fn sent(&self, bytes: usize) {
+        self.counters().sent_into_tunnel(bytes);
+    }
+}
+
+/// A plain connection whose held bytes count for its workload.
 pub(crate) struct Accounted<'a> {
     connection: &'a Connection,
     held: RefCell<HeldBytes>,
