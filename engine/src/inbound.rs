@@ -152,10 +152,7 @@ async fn serve_stream(
     let accepting = Box::pin(accept(&shard, &pod, &peer, &stream, request, &connection));
     let reason = match accepting.await {
         Ok(application) => {
-            let reason =
-                relay_tunnelled(&application, &stream, ApplicationIs::Server, &connection).await;
-            part_with(&shard, application, &reason);
-            reason
+            relay_tunnelled(&application, &stream, ApplicationIs::Server, &connection).await
         }
         Err(reason) => {
             stream.tunnel().refuse(&stream, reason.status());
@@ -279,7 +276,12 @@ pub(crate) async fn serve_plaintext(
     let reason = match dialling.await {
         Ok(server) => match relay_connection(&shard, &pod, &connection, &client, &server).await {
             Relayed::Ended(reason) => {
-                part_with(&shard, Rc::new(server), &reason);
+                if matches!(reason, CloseReason::PolicyChanged(_)) {
+                    [client, server]
+                        .map(Rc::new)
+                        .into_iter()
+                        .for_each(|socket| Parting::abort(&shard, socket));
+                }
                 reason
             }
             Relayed::CalledAway(state) => {
@@ -292,13 +294,6 @@ pub(crate) async fn serve_plaintext(
         }
     };
     connection.end(reason);
-}
-
-/// Closes the application's socket: in its turn, when many connections are cut at once.
-fn part_with(shard: &Rc<Shard>, application: Rc<TcpStream>, reason: &CloseReason) {
-    if matches!(reason, CloseReason::PolicyChanged(_)) {
-        Parting::close(shard, application);
-    }
 }
 
 async fn dial_plaintext(

@@ -1,7 +1,8 @@
-//! Closes the applications' sockets of connections that were cut by the thousand, some at a time.
+//! Aborts the sockets of connections that were cut by the thousand, some at a time and after the cuts themselves.
 //!
-//! To abort a socket is the dearest part of cutting a connection. What matters at once is that nothing is relayed any
-//! more and that the peers are told; the sockets follow, so that whoever else is on the shard has its turn.
+//! To close a socket is the dearest part of cutting a connection. What matters at once is that nothing is relayed any
+//! more and that the peers are told; the sockets follow when no connection is left to be cut, and then so that
+//! whoever else is on the shard has its turn.
 
 use std::{
     cell::{Cell, RefCell},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    limits::CLOSED_PER_SLICE,
+    limits::{CLOSED_AMID_CUTS, CLOSED_PER_SLICE},
     runtime::{self, TcpStream},
     shard::Shard,
 };
@@ -18,29 +19,40 @@ use crate::{
 /// The sockets of one shard that are to be closed. There are never more than connections that were cut.
 #[derive(Default)]
 pub(crate) struct Parting {
-    sockets: RefCell<VecDeque<Rc<TcpStream>>>,
+    sockets: RefCell<VecDeque<Leaving>>,
     is_running: Cell<bool>,
 }
 
+/// A socket that nobody uses any more. It ends as an abort, whenever and however it is dropped.
+struct Leaving(Rc<TcpStream>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.reset_on_close();
+    }
+}
+
 impl Parting {
-    /// Closes the socket, in this turn or one of the next.
-    pub(crate) fn close(shard: &Rc<Shard>, socket: Rc<TcpStream>) {
-        shard.parting.sockets.borrow_mut().push_back(socket);
+    /// Aborts the socket in one of the next turns. Whoever else holds it is about to let go of it.
+    pub(crate) fn abort(shard: &Rc<Shard>, socket: Rc<TcpStream>) {
+        shard.parting.sockets.borrow_mut().push_back(Leaving(socket));
         if !shard.parting.is_running.replace(true) {
             runtime::spawn_for_shard(close_all(shard.clone()));
         }
     }
 
-    fn take_some(&self) -> Vec<Rc<TcpStream>> {
+    fn take_some(&self, most: usize) -> Vec<Leaving> {
         let mut sockets = self.sockets.borrow_mut();
-        let count = sockets.len().min(CLOSED_PER_SLICE);
+        let count = sockets.len().min(most);
         sockets.drain(..count).collect()
     }
 }
 
 async fn close_all(shard: Rc<Shard>) {
     loop {
-        let some = shard.parting.take_some();
+        let amid_cuts = shard.rejudging.is_running() || shard.connections.being_cut() > 0;
+        let most = if amid_cuts { CLOSED_AMID_CUTS } else { CLOSED_PER_SLICE };
+        let some = shard.parting.take_some(most);
         if some.is_empty() {
             break;
         }

@@ -53,6 +53,11 @@ impl Rejudging {
         (!Rc::ptr_eq(&held, snapshot)).then(|| std::mem::replace(&mut *held, snapshot.clone()))
     }
 
+    /// Whether connections are being judged.
+    pub(crate) fn is_running(&self) -> bool {
+        self.is_running.get()
+    }
+
     /// Forgets a pod that was withdrawn.
     pub(crate) fn forget(&self, pod: &str) {
         self.awaiting.borrow_mut().remove(pod);

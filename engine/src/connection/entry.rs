@@ -110,11 +110,20 @@ impl Entry {
         }
     }
 
-    pub(super) fn cut(&self, reason: CloseReason) {
-        self.cut.borrow_mut().get_or_insert_with(|| Box::new(reason));
+    /// Cuts the connection; false when it was cut already, and by that reason it ends.
+    pub(super) fn cut(&self, reason: CloseReason) -> bool {
+        if self.is_cut() {
+            return false;
+        }
+        *self.cut.borrow_mut() = Some(Box::new(reason));
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
+        true
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.borrow().is_some()
     }
 
     /// Ready when the connection is to be cut, with the reason.

@@ -3,6 +3,7 @@
 
 use std::{
     cell::RefCell,
+    rc::Rc,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -13,6 +14,7 @@ use crate::{
     capture::Pod,
     close::CloseReason,
     limits::COALESCE_BYTES_MAX,
+    parting::Parting,
     relay::{Observer, RelayState, Relayed, Watching, resume_plain},
     runtime::{self, TcpStream},
     shard::Shard,
@@ -38,6 +40,14 @@ impl Watching for Connection {
 
     fn sent(&self, bytes: usize) {
         self.counters().sent_into_tunnel(bytes);
+    }
+
+    /// In its turn, when many connections are cut at once.
+    fn abort(&self, application: &Rc<TcpStream>, reason: &CloseReason) {
+        match reason {
+            CloseReason::PolicyChanged(_) => Parting::abort(&self.shard, application.clone()),
+            _ => application.reset_on_close(),
+        }
     }
 }
 

@@ -1,6 +1,12 @@
 //! The open connections of one shard, and what is done with many of them at once.
 
-use std::{cell::RefCell, collections::BTreeSet, ops::Range, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    ops::Range,
+    rc::Rc,
+    sync::Arc,
+};
 
 use slab::Slab;
 
@@ -15,6 +21,8 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct ConnectionTable {
     entries: RefCell<Slab<Rc<Entry>>>,
+    /// Those that were cut and have not ended yet.
+    being_cut: Cell<usize>,
 }
 
 impl ConnectionTable {
@@ -23,7 +31,10 @@ impl ConnectionTable {
     }
 
     pub(super) fn remove(&self, slot: usize) {
-        self.entries.borrow_mut().remove(slot);
+        let entry = self.entries.borrow_mut().remove(slot);
+        if entry.is_cut() {
+            self.being_cut.set(self.being_cut.get() - 1);
+        }
     }
 
     /// How many are open.
@@ -31,11 +42,22 @@ impl ConnectionTable {
         self.entries.borrow().len()
     }
 
+    /// How many were cut and are still about to end.
+    pub(crate) fn being_cut(&self) -> usize {
+        self.being_cut.get()
+    }
+
+    fn cut_one(&self, entry: &Entry, reason: CloseReason) {
+        if entry.cut(reason) {
+            self.being_cut.set(self.being_cut.get() + 1);
+        }
+    }
+
     /// Cuts every connection, or those of one workload.
     pub(crate) fn cut(&self, pod: Option<&str>, reason: &CloseReason) {
         for (_, entry) in self.entries.borrow().iter() {
             if pod.is_none_or(|pod| *pod == *entry.pod) {
-                entry.cut(reason.clone());
+                self.cut_one(entry, reason.clone());
             }
         }
     }
@@ -51,7 +73,7 @@ impl ConnectionTable {
         for entry in slots.clone().filter_map(|slot| entries.get(slot)) {
             let Some(policed) = entry.policed.get() else { continue };
             if let Some(reason) = judge(&JudgedAgain { entry, policed }) {
-                entry.cut(reason);
+                self.cut_one(entry, reason);
             }
         }
         slots.end < entries.capacity()

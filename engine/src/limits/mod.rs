@@ -275,6 +275,11 @@ ringway_protocols::bounds! {
     pub const CLOSED_PER_SLICE: usize = 64;
     Count per Shard: "the other work has its turn"
 
+    /// The same while connections are still to be cut, which comes first: so few that it does not delay them, and not
+    /// none, so that no connection that takes long keeps the sockets of the others.
+    pub const CLOSED_AMID_CUTS: usize = 4;
+    Count per Shard: "the other work has its turn"
+
     /// Outcomes of policies on dry run waiting to be written.
     pub const DRY_RUN_RECORDS_MAX: usize = 1024;
     Count per Process: "they are counted only"

@@ -59,6 +59,11 @@ pub(crate) trait Watching {
 
     /// So many bytes more went from the application into the tunnel.
     fn sent(&self, bytes: usize);
+
+    /// Has the application's socket end as an abort, because the connection was cut.
+    fn abort(&self, application: &Rc<TcpStream>, _reason: &CloseReason) {
+        application.reset_on_close();
+    }
 }
 
 /// Relays between an application and its stream in a tunnel. The stream must be attached to the
@@ -172,7 +177,7 @@ impl<W: Watching> Tunnelled<'_, W> {
 
     fn abort_both(&self, reason: CloseReason) -> Poll<CloseReason> {
         self.stream.reset(LocalEnd::Aborted);
-        self.application.reset_on_close();
+        self.connection.abort(self.application, &reason);
         Poll::Ready(reason)
     }
 }

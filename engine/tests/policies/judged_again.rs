@@ -4,7 +4,7 @@ use std::{io::ErrorKind, time::Duration};
 
 use ringway_engine::{
     close::CloseReason,
-    runtime::sleep,
+    runtime::{sleep, yield_now},
     snapshot::{PolicyAction, PolicyMatch, TextMatch},
 };
 
@@ -52,6 +52,40 @@ fn who_is_denied_now_is_cut_and_nobody_else() {
         }
         assert_eq!(alice.end_within(SOON).await, None);
         assert_eq!(alice.echo().await, Ok(()));
+    });
+}
+
+/// To close a socket takes longer than all else: no connection waits to be cut because others are closed.
+#[test]
+fn all_are_cut_before_their_sockets_are_closed() {
+    const CALLS: usize = 1500;
+    play(async |mesh| {
+        let mut calls = Vec::new();
+        for _ in 0..CALLS {
+            calls.push(mesh.connect("alice").await);
+            assert_eq!(calls.last().unwrap().echo().await, Ok(()));
+        }
+        // The node's end to the application and the application's own.
+        let before = mesh.ends_in("web");
+        assert!(before > 2 * CALLS, "and those of tunnels: {before}");
+        let deny = namespace_policy("no", PolicyAction::Deny, vec![everything()]);
+        mesh.change(|far| far.upsert_policy(deny));
+        let mut cut = 0;
+        while cut < CALLS {
+            while let Some(record) = mesh.far.telemetry().next_record() {
+                assert!(matches!(record.reason, CloseReason::PolicyChanged(_)), "{record:?}");
+                cut += 1;
+            }
+            yield_now().await;
+        }
+        let closed = before - mesh.ends_in("web");
+        assert!(closed < CALLS / 10, "{closed} sockets were closed before the last was cut");
+        for call in &calls {
+            assert_eq!(call.end_within(SOON).await, CUT);
+        }
+        sleep(SOON).await;
+        assert!(mesh.ends_in("web") <= before - 2 * CALLS, "all are closed");
+        assert_eq!(mesh.application_ends(), [0, CALLS], "with an abort each");
     });
 }
 

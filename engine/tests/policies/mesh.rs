@@ -49,6 +49,8 @@ pub(crate) struct Mesh {
 struct Application {
     connections: Cell<usize>,
     bytes: Cell<usize>,
+    /// How connections have ended: in order, and by an abort.
+    ends: [Cell<usize>; 2],
 }
 
 /// Plays a story in a world of its own, on both ends of which nothing may be left.
@@ -142,6 +144,17 @@ impl Mesh {
         (self.application.connections.get(), self.application.bytes.get())
     }
 
+    /// How many of the application's connections have ended in order, and how many by an abort.
+    pub(crate) fn application_ends(&self) -> [usize; 2] {
+        self.application.ends.each_ref().map(Cell::get)
+    }
+
+    /// How many connections somebody in this namespace holds an end of.
+    pub(crate) fn ends_in(&self, namespace: &str) -> usize {
+        let of_it = format!("{namespace}: connection ");
+        self.world.open_sockets().iter().filter(|socket| socket.starts_with(&of_it)).count()
+    }
+
     /// The far host's next records, once there are as many.
     pub(crate) async fn records(&self, count: usize) -> Vec<AccessRecord> {
         let mut records = Vec::new();
@@ -221,7 +234,7 @@ async fn serve(namespace: NetNamespace, application: Rc<Application>) {
             let mut buffer = [0; 64];
             loop {
                 match stream.try_read(&mut buffer) {
-                    Ok(0) => return,
+                    Ok(0) => break application.ends[0].update(|ended| ended + 1),
                     Ok(got) => {
                         application.bytes.set(application.bytes.get() + got);
                         let _ = stream.try_write(&buffer[..got]);
@@ -229,7 +242,7 @@ async fn serve(namespace: NetNamespace, application: Rc<Application>) {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
                         stream.readable().await;
                     }
-                    Err(_) => return,
+                    Err(_) => break application.ends[1].update(|ended| ended + 1),
                 }
             }
         });
