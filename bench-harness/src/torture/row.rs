@@ -48,6 +48,8 @@ pub(super) const ROWS: &[Row] = &[
           title: "changes of configuration under load" },
     Row { id: "U5", goals: &["G15"], short: true, run: ring::refused,
           title: "io_uring is refused, in every way in which it can be" },
+    Row { id: "U5s", goals: &["G15"], short: false, run: ring::switched_off,
+          title: "the system's switch turns io_uring off" },
     Row { id: "U6", goals: &["G15"], short: true, run: ring::memlock,
           title: "hardly any memory may be locked" },
     Row { id: "U7", goals: &[], short: true, run: ring::interrupted,

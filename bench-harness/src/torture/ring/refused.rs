@@ -34,7 +34,7 @@ pub(in super::super) fn memlock(trial: &mut Trial<'_>) -> Result<()> {
 }
 
 /// Starts both proxies under `wrapper` and has them carry requests.
-fn serve_under(
+pub(super) fn serve_under(
     trial: &mut Trial<'_>,
     name: &str,
     wrapper: &[&str],
