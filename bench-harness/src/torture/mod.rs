@@ -23,6 +23,8 @@ mod outside;
 mod record;
 mod ring;
 mod row;
+#[cfg(test)]
+mod threats;
 mod traffic;
 mod trial;
 
