@@ -19,6 +19,7 @@ pub mod breaker;
 pub mod budget;
 pub mod fault;
 pub mod filter;
+pub mod grpc;
 pub mod head;
 pub mod model;
 pub mod outlier;

@@ -1,6 +1,12 @@
-//! What of a request's head routing and policies look at.
+//! What of a request's head routing and policies look at; what is refused of it, and what goes no further.
 
+pub mod forwarding;
+pub mod hops;
 mod host;
+mod request;
+#[cfg(test)]
+mod tests;
+pub mod websocket;
 
 use std::borrow::Cow;
 
@@ -10,7 +16,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::path::{self, PathError, PathMode};
 
+pub use self::hops::drop_underscores;
 pub use self::host::normal;
+pub use self::request::{HeadRules, Refusal, Underscores, check_request, check_response};
 
 /// A request's head, as it is matched: the host in lower case and without port, the path canonical.
 #[derive(Clone, Debug)]
