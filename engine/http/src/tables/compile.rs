@@ -131,9 +131,14 @@ impl Compiler {
         }
         let Route { name, parents, hostnames, rules } = route;
         for (index, mut rule) in rules.into_iter().enumerate() {
+            let before = self.errors.len();
             for mistake in self.put_in_order(&mut rule.matches).chain(check_rule(&rule, name.kind))
             {
                 self.errors.push(CompileError::Rule { route: name.clone(), rule: index, mistake });
+            }
+            if self.errors.len() > before {
+                // What is wrong is attached to nothing: tables take it for granted that paths are paths.
+                continue;
             }
             let id = u32::try_from(self.tables.rules.len()).expect("rules fit in memory");
             let rule = Arc::new(RouteRule { id, route: name.clone(), index, rule });

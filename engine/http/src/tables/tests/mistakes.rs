@@ -6,8 +6,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::build::{http_listener, key, listener, on, route, rule, to};
 use crate::model::{
-    Filter, HeaderChange, HeaderChanges, HostPattern, HttpConfig, ListenerProtocol, Mirror,
-    PathChange, Redirect, Rewrite, Rule, whole,
+    Filter, HeaderChange, HeaderChanges, HostPattern, HttpConfig, ListenerProtocol, Match, Mirror,
+    PathChange, PathMatch, Redirect, Rewrite, Rule, whole,
 };
 use crate::path::{PathError, PathMode};
 use crate::tables::{CompileError, Mistake, Tables};
@@ -89,6 +89,19 @@ fn paths_that_no_request_has() {
     assert_eq!(of("/a/../b", PathMode::RejectAmbiguous), [ambiguous]);
     let escape = Mistake::Path { path: "/a%zz".into(), error: PathError::BadEscape };
     assert_eq!(of("/a%zz*", PathMode::Base), [escape]);
+}
+
+/// Found by fuzzing: what was wrong was put into the tables all the same, where the first byte was taken for a slash.
+#[test]
+fn paths_that_are_none() {
+    for path in ["", "a", "*"] {
+        for pattern in [PathMatch::Exact(path.into()), PathMatch::Prefix(path.into())] {
+            let mut rule = rule(&[], "v1");
+            rule.matches.push(Match { path: Some(pattern), ..Match::default() });
+            let want = Mistake::Path { path: path.into(), error: PathError::NotAbsolute };
+            assert_eq!(mistakes(rule, PathMode::Base), [want]);
+        }
+    }
 }
 
 #[test]
