@@ -32,5 +32,11 @@ pub mod ca {
     tonic::include_proto!("istio.v1.auth");
 }
 
+/// `opentelemetry.proto.collector.trace.v1`: spans of requests, for a collector.
+#[cfg(feature = "waypoint")]
+pub mod trace {
+    tonic::include_proto!("opentelemetry.proto.collector.trace.v1");
+}
+
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,8 @@ use super::config_dump::{DumpInput, VersionInfo, WorkloadState, static_config};
 use super::readiness::Readiness;
 use crate::identity::IdentityStatus;
 use crate::telemetry::log::Log;
+#[cfg(feature = "waypoint")]
+use crate::telemetry::metrics::RequestFacts;
 use crate::telemetry::metrics::{DiscoveryFacts, DnsFacts, Facts, Outcomes, ShardFacts};
 use crate::telemetry::process;
 
@@ -38,6 +40,12 @@ pub struct Seen {
     pub discovery: Option<Teller<DiscoveryFacts>>,
     /// Tells what the DNS proxy was asked.
     pub dns: Option<Teller<Vec<DnsFacts>>>,
+    /// Tells what became of the spans of requests, in a process that serves them.
+    #[cfg(feature = "waypoint")]
+    pub spans: Option<Teller<crate::telemetry::traces::SpanCounts>>,
+    /// What became of the objects of the Gateway API, in a process that serves requests.
+    #[cfg(feature = "waypoint")]
+    pub status: Value,
     /// The effective settings.
     pub config: Value,
     /// What was read from a local file at the start, see [`static_config`].
@@ -67,6 +75,13 @@ impl View {
     /// What is pending.
     pub fn readiness(&self) -> &Readiness {
         &self.readiness
+    }
+
+    /// What became of the objects of the Gateway API; none in a node.
+    #[cfg(feature = "waypoint")]
+    pub(super) fn status(&self) -> Option<Value> {
+        let status = self.seen.borrow().status.clone();
+        (!status.is_null()).then_some(status)
     }
 
     /// What is seen at this moment, for another thread to make an answer of.
@@ -135,6 +150,12 @@ impl Captured {
             limits_reached: engine.limits_reached(),
             records_lost: telemetry.records_lost(),
             log_lines_lost: log.lines_lost(),
+            #[cfg(feature = "waypoint")]
+            requests: seen.spans.map(|teller| RequestFacts {
+                requests: telemetry.http().requests(),
+                records_lost: telemetry.http().records_lost(),
+                spans: teller(),
+            }),
         }
     }
 

@@ -6,6 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "waypoint")]
+use hyper::body::Body;
+#[cfg(feature = "waypoint")]
+use hyper::client::conn::http1;
 use hyper::client::conn::http2;
 use hyper::header::HeaderValue;
 use hyper::http::uri::{Authority, Scheme};
@@ -66,6 +70,47 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Channel, GrpcError> {
     let tcp = dial(endpoint).await?;
     let tls = encrypt(endpoint, config, tcp).await?;
     speak_http2(tls, call, &address.to_string()).await
+}
+
+/// Connects once for requests in HTTP/1.1: what is no gRPC, such as a collector of traces. Neither token nor headers of
+/// the endpoint are added.
+///
+/// # Errors
+/// [`GrpcError`], which says what to do.
+#[cfg(feature = "waypoint")]
+pub(crate) async fn connect_http1<B>(
+    endpoint: &Endpoint,
+) -> Result<http1::SendRequest<B>, GrpcError>
+where
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+{
+    let server = endpoint.uri.to_string();
+    if !endpoint.uri.is_encrypted() {
+        return speak_http1(dial(endpoint).await?, &server).await;
+    }
+    let mut config = tls_config(endpoint)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let tcp = dial(endpoint).await?;
+    speak_http1(encrypt(endpoint, config, tcp).await?, &server).await
+}
+
+#[cfg(feature = "waypoint")]
+async fn speak_http1<S, B>(stream: S, server: &str) -> Result<http1::SendRequest<B>, GrpcError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+{
+    let failed = |error: hyper::Error| GrpcError::Http {
+        server: server.to_owned(),
+        error: error.to_string(),
+    };
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection has ended");
+        }
+    });
+    Ok(sender)
 }
 
 /// Connects once to a server on this host, by its socket. Whoever may open that socket is believed.

@@ -26,6 +26,8 @@ mod verifier;
 
 pub use self::address::Address;
 pub use self::channel::Channel;
+#[cfg(feature = "waypoint")]
+pub(crate) use self::connect::connect_http1;
 pub use self::connect::{connect, connect_unix};
 pub use self::error::GrpcError;
 pub use self::roots::Roots;

@@ -6,3 +6,7 @@ pub mod exposition;
 pub mod log;
 pub mod metrics;
 pub mod process;
+#[cfg(feature = "waypoint")]
+pub mod requests;
+#[cfg(feature = "waypoint")]
+pub mod traces;

@@ -18,6 +18,9 @@ use tracing::Level;
 /// A line is never longer, its newline included.
 pub const LINE_BYTES_MAX: usize = 8 * 1024;
 
+/// A line that somebody else has made, whole, is not longer.
+pub const TEXT_BYTES_MAX: usize = 2 * LINE_BYTES_MAX;
+
 /// A single value is cut here.
 const VALUE_BYTES_MAX: usize = 2 * 1024;
 
@@ -240,13 +243,20 @@ fn push_json_string(text: &mut String, value: &str) {
 }
 
 fn push_cut(text: &mut String, value: &str) {
-    if value.len() <= VALUE_BYTES_MAX {
-        text.push_str(value);
-        return;
+    let shown = prefix(value, VALUE_BYTES_MAX);
+    text.push_str(shown);
+    if shown.len() < value.len() {
+        text.push_str(CUT);
     }
-    let end = (0..=VALUE_BYTES_MAX).rev().find(|end| value.is_char_boundary(*end)).unwrap_or(0);
-    text.push_str(&value[..end]);
-    text.push_str(CUT);
+}
+
+/// As much of `value` as fits into so many bytes.
+pub(in crate::telemetry) fn prefix(value: &str, bytes_max: usize) -> &str {
+    if value.len() <= bytes_max {
+        return value;
+    }
+    let end = (0..=bytes_max).rev().find(|end| value.is_char_boundary(*end)).unwrap_or(0);
+    &value[..end]
 }
 
 fn escape_control(value: &str) -> std::borrow::Cow<'_, str> {

@@ -18,7 +18,9 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 
 pub use self::filter::{FilterError, LogFilter};
-pub use self::line::{LINE_BYTES_MAX, Line, LogFormat};
+#[cfg(feature = "waypoint")]
+pub(in crate::telemetry) use self::line::prefix;
+pub use self::line::{LINE_BYTES_MAX, Line, LogFormat, TEXT_BYTES_MAX};
 pub use self::writer::LogWriter;
 
 use self::filter::scope_of;
@@ -64,6 +66,16 @@ impl Log {
     /// Writes a finished line.
     pub fn write(&self, line: Line) {
         self.shared.writer.write(line.finish());
+    }
+
+    /// Writes a line of a form of its own: no part of it is the log's but its end. What is longer than
+    /// [`TEXT_BYTES_MAX`] is cut.
+    #[cfg(feature = "waypoint")]
+    pub fn write_text(&self, mut line: String) {
+        let length = prefix(&line, TEXT_BYTES_MAX - 1).len();
+        line.truncate(length);
+        line.push('\n');
+        self.shared.writer.write(line.into_bytes());
     }
 
     /// What is logged now.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 
-use super::line::LINE_BYTES_MAX;
+use super::line::TEXT_BYTES_MAX;
 
 /// Lines that may wait.
 const LINES_MAX: usize = 10_000;
@@ -27,7 +27,7 @@ const BATCH_LINES_MAX: usize = 64;
 /// How long the thread pauses after a write that failed, so that a full disk costs no core.
 const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
-const _: () = assert!(BYTES_MAX > BATCH_LINES_MAX * LINE_BYTES_MAX);
+const _: () = assert!(BYTES_MAX > BATCH_LINES_MAX * TEXT_BYTES_MAX);
 
 /// Where lines are handed in. Cheap to clone.
 #[derive(Clone)]
@@ -267,10 +267,10 @@ mod tests {
     fn waiting_bytes_are_bounded_too() {
         let (sink, _taken, open) = pipe();
         let writer = LogWriter::new(sink).unwrap();
-        let lines = 2 * BYTES_MAX / LINE_BYTES_MAX;
+        let lines = 2 * BYTES_MAX / TEXT_BYTES_MAX;
         assert!(lines < LINES_MAX);
         for _ in 0..lines {
-            writer.write(vec![b'x'; LINE_BYTES_MAX]);
+            writer.write(vec![b'x'; TEXT_BYTES_MAX]);
         }
         assert_eq!(writer.lost(), lines as u64 / 2);
         drop(open);

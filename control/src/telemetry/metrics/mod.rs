@@ -3,6 +3,7 @@
 //! Names of Istio's are Istio's, so that its boards and tools work unchanged; what is ours begins with `ringway_`.
 //! `docs/metrics.md` is the table in prose, and a test keeps it so.
 
+mod requests;
 mod sources;
 mod table;
 
@@ -13,6 +14,8 @@ use ringway_engine::LimitReached;
 use ringway_engine::runtime::Counters;
 use ringway_engine::telemetry::{PeerLabels, Reporter, TrafficLabels, TrafficTotals};
 
+#[cfg(feature = "waypoint")]
+pub use self::requests::RequestFacts;
 pub use self::table::{METRICS, documentation};
 
 use super::exposition::{Exposition, Family, Histogram, Metric, TextFormat};
@@ -80,6 +83,20 @@ pub struct Facts {
     pub records_lost: u64,
     /// Log lines lost.
     pub log_lines_lost: u64,
+    /// What a waypoint or gateway tells beside all this.
+    #[cfg(feature = "waypoint")]
+    pub requests: Option<RequestFacts>,
+}
+
+impl Facts {
+    /// What Istio's tools call this kind of process.
+    fn component(&self) -> &'static str {
+        #[cfg(feature = "waypoint")]
+        if self.requests.is_some() {
+            return "proxy";
+        }
+        "ztunnel"
+    }
 }
 
 /// What came from the control plane.
@@ -185,6 +202,10 @@ pub fn render(facts: &Facts, format: TextFormat) -> String {
     for metric in METRICS {
         render_metric(&mut exposition, metric, facts, &traffic);
     }
+    #[cfg(feature = "waypoint")]
+    if let Some(requests) = &facts.requests {
+        requests::render(&mut exposition, requests);
+    }
     exposition.finish()
 }
 
@@ -253,7 +274,7 @@ fn render_metric(
         }
         "tokio_num_workers" => family.sample([], facts.shards.len()),
         "tokio_worker_park_count" => by_shard(&mut family, facts, |shard| shard.waits),
-        "istio_build" => family.sample(["ztunnel", known(&facts.istio_version)], 1),
+        "istio_build" => family.sample([facts.component(), known(&facts.istio_version)], 1),
         "workload_manager_active_proxy_count" => family.sample([], facts.workloads_active),
         "workload_manager_pending_proxy_count" => family.sample([], facts.workloads_pending),
         "workload_manager_proxies_started" => family.sample([], facts.captures_started),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::requests::{REQUEST_LABELS, REQUEST_METRICS};
 use crate::telemetry::exposition::{Kind, Metric};
 
 /// Makes one row.
@@ -347,16 +348,14 @@ pub fn documentation() -> String {
          Prometheus text format; gzip or deflate to who asks for it. This page is made from the table in `control/src/telemetry/metrics/table.rs`.\n\n\
          | name | type | labels | meaning |\n|---|---|---|---|\n",
     );
-    for metric in METRICS {
-        let labels = if metric.labels == TRAFFIC_LABELS {
-            "traffic labels".to_owned()
-        } else {
-            metric.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ")
-        };
-        let kind = metric.kind.as_str();
-        let (name, help) = (metric.sample_name(), metric.help);
-        let _ = writeln!(text, "| `{name}` | {kind} | {labels} | {help} |");
+    METRICS.iter().for_each(|metric| describe(&mut text, metric));
+    text.push_str("\n## Requests\n\nTold by `ringway waypoint` and `ringway gateway` only, with `reporter=\"waypoint\"`. They tell the `istio_tcp_*` family\nof connections that are no HTTP, and `istio_build` says `component=\"proxy\"` there.\n\n| name | type | labels | meaning |\n|---|---|---|---|\n");
+    REQUEST_METRICS.iter().for_each(|metric| describe(&mut text, metric));
+    text.push_str("\n## Request labels\n\nIn Istio's order; `unknown` where nothing is known, and `grpc_response_status` is empty where there is none. A shard keeps 20,000 sets of\nthem; what is beyond is counted without names.\n\n");
+    for label in REQUEST_LABELS {
+        let _ = writeln!(text, "* `{label}`");
     }
+    text.push_str("\nThe buckets of all three histograms end at 0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1,000, 2,500, 5,000, 10,000, 30,000,\n60,000, 300,000, 600,000, 1,800,000 and 3,600,000.\n");
     text.push_str("\n## Traffic labels\n\nIn their order; `unknown` where nothing is known. The last four are there only where the workload of\nat least one side is known.\n\n");
     for label in TRAFFIC_LABELS {
         let _ = writeln!(text, "* `{label}`");
@@ -366,4 +365,15 @@ pub fn documentation() -> String {
         let _ = writeln!(text, "| `{name}` | {why} |");
     }
     text
+}
+
+fn describe(text: &mut String, metric: &Metric) {
+    let labels = match metric.labels {
+        TRAFFIC_LABELS => "traffic labels".to_owned(),
+        REQUEST_LABELS => "request labels".to_owned(),
+        labels => labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", "),
+    };
+    let kind = metric.kind.as_str();
+    let (name, help) = (metric.sample_name(), metric.help);
+    let _ = writeln!(text, "| `{name}` | {kind} | {labels} | {help} |");
 }

@@ -177,3 +177,106 @@ fn assert_file(path: &str, want: &str) {
         "{path} is not up to date, first at {first:?}; run UPDATE=1 cargo test -p ringway-control metrics"
     );
 }
+
+#[cfg(feature = "waypoint")]
+mod requests {
+    //! What a waypoint tells beside all that.
+
+    use ringway_engine::telemetry::http::{
+        BUCKETS, HistogramTotals, RequestLabels, RequestProtocol, RequestTotals, ResponseFlag,
+    };
+
+    use super::*;
+    use crate::telemetry::metrics::RequestFacts;
+    use crate::telemetry::traces::SpanCounts;
+
+    fn told(protocol: RequestProtocol, code: u16, grpc_status: Option<u8>) -> RequestLabels {
+        let mut traffic = TrafficLabels::clone(&labels("-"));
+        traffic.reporter = Reporter::Waypoint;
+        let flags = match code {
+            504 => ResponseFlag::UpstreamRequestTimeout.into(),
+            _ => Default::default(),
+        };
+        RequestLabels { traffic, protocol, code, grpc_status, flags }
+    }
+
+    fn facts() -> Facts {
+        let mut duration = HistogramTotals::default();
+        duration.counts[2] = 3;
+        duration.counts[BUCKETS.len()] = 1;
+        duration.sum = 3_700_007.5;
+        let http = RequestTotals { requests: 4, duration, ..RequestTotals::default() };
+        let grpc = RequestTotals {
+            requests: 1,
+            request_messages: 7,
+            response_messages: 8,
+            ..RequestTotals::default()
+        };
+        let requests = RequestFacts {
+            requests: vec![
+                (Arc::new(told(RequestProtocol::Grpc, 200, Some(14))), grpc),
+                (Arc::new(told(RequestProtocol::Http, 504, None)), http),
+            ],
+            records_lost: 2,
+            spans: SpanCounts { exported: 5, refused: 1, lost: 9 },
+        };
+        Facts { requests: Some(requests), ..super::facts() }
+    }
+
+    #[test]
+    fn requests_are_told_as_istios_proxies_do() {
+        let text = render(&facts(), TextFormat::Prometheus);
+        let sample = |name: &str| {
+            let mut found = text.lines().filter(|line| line.starts_with(name));
+            found.next().unwrap_or_else(|| panic!("{name}: {text}")).to_owned()
+        };
+        assert_eq!(
+            sample("istio_requests_total{"),
+            "istio_requests_total{reporter=\"waypoint\",source_workload=\"client\",\
+             source_canonical_service=\"client-service\",source_canonical_revision=\"v1\",\
+             source_workload_namespace=\"shop\",source_principal=\"spiffe://cluster.local/ns/shop/sa/client\",\
+             source_app=\"client-app\",source_version=\"v1\",source_cluster=\"c1\",destination_workload=\"web\",\
+             destination_workload_namespace=\"shop\",destination_principal=\"spiffe://cluster.local/ns/shop/sa/web\",\
+             destination_app=\"web-app\",destination_version=\"v1\",destination_service=\"web.shop.svc\",\
+             destination_canonical_service=\"web-service\",destination_canonical_revision=\"v1\",\
+             destination_service_name=\"web\",destination_service_namespace=\"shop\",destination_cluster=\"c1\",\
+             request_protocol=\"http\",response_code=\"504\",grpc_response_status=\"\",response_flags=\"UT\",\
+             connection_security_policy=\"mutual_tls\"} 4"
+        );
+        let bucket = |end: &str| {
+            let of = format!("le=\"{end}\"}}");
+            let of = |line: &&str| {
+                line.starts_with("istio_request_duration_milliseconds_bucket{")
+                    && line.contains("response_code=\"504\"")
+                    && line.contains(&of)
+            };
+            text.lines().find(of).unwrap().rsplit(' ').next().unwrap().to_owned()
+        };
+        assert_eq!(
+            [bucket("0.5"), bucket("5.0"), bucket("3600000.0"), bucket("+Inf")],
+            ["0", "3", "3", "4"]
+        );
+        assert!(sample("istio_request_messages_total{").ends_with("} 7"));
+        assert!(!text.contains(
+            "istio_request_messages_total{reporter=\"waypoint\",request_protocol=\"http\""
+        ));
+        assert!(text.contains("grpc_response_status=\"14\""));
+        assert!(text.contains("istio_build{component=\"proxy\""));
+        assert!(text.contains("ringway_spans_total{outcome=\"lost\"} 9"));
+    }
+
+    #[test]
+    fn a_node_tells_nothing_of_requests() {
+        assert!(!render(&super::facts(), TextFormat::Prometheus).contains("istio_requests"));
+    }
+
+    #[test]
+    fn every_row_of_requests_is_rendered_once_and_in_order() {
+        let text = render(&facts(), TextFormat::OpenMetrics);
+        let told = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let told: Vec<_> = told.map(|line| line.split(' ').next().unwrap()).collect();
+        let requests = crate::telemetry::metrics::requests::REQUEST_METRICS;
+        let rows: Vec<_> = METRICS.iter().chain(requests).map(|metric| metric.name).collect();
+        assert_eq!(told, rows);
+    }
+}
