@@ -46,6 +46,32 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Capture the workloads of this host and carry their connections
     Run(Box<RunArguments>),
+    /// Be the waypoint before some services: HTTP routing, policies and telemetry for who asks for it
+    #[cfg(feature = "waypoint")]
+    #[command(
+        help_template = TEMPLATE,
+        before_help = "Examples:\n  \
+            ringway waypoint -f mesh.d/ --name default/reviews\n  \
+            ringway waypoint -f mesh.d/ --name default/reviews --traces http://collector:4317 --traces-share 0.1\n  \
+            ringway waypoint -f mesh.d/ --name default/reviews --access-log json --print-config\n\n",
+        after_help = "It runs in a network namespace of its own, as one workload of the mesh (docs/waypoint.md). SIGHUP \
+            reads the\nconfiguration again (a change of the files does, too); SIGTERM drains and ends, twice ends at \
+            once. Nothing is handed over."
+    )]
+    Waypoint(Box<L7Arguments>),
+    /// Be a gateway into the mesh: HTTP and TLS from outside, by the listeners of a Gateway
+    #[cfg(feature = "waypoint")]
+    #[command(
+        help_template = TEMPLATE,
+        before_help = "Examples:\n  \
+            ringway gateway -f mesh.d/ --name default/ingress\n  \
+            ringway gateway -f mesh.d/ --name default/ingress --workload default/ingress-1\n  \
+            ringway gateway -f mesh.d/ --name default/ingress --access-log istio --print-config\n\n",
+        after_help = "It runs in a network namespace of its own, as one workload of the mesh (docs/waypoint.md). SIGHUP \
+            reads the\nconfiguration again (a change of the files does, too); SIGTERM drains and ends, twice ends at \
+            once. Nothing is handed over."
+    )]
+    Gateway(Box<L7Arguments>),
     /// Take the place of Istio's node proxy: told by the environment, istiod and istio-cni
     Proxy(ProxyArguments),
     /// Have the running node start its successor and hand everything over to it
@@ -102,14 +128,6 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "WORKLOAD", env = "RINGWAY_WORKLOAD")]
     pub(crate) workload: Option<WorkloadName>,
 
-    /// What the shards wait on
-    #[arg(long, value_enum, env = "RINGWAY_REACTOR")]
-    pub(crate) reactor: Option<Reactor>,
-
-    /// Cores of the shards: auto, a number, or a list such as 0,2,4-7
-    #[arg(long, value_parser = values::cores, env = "RINGWAY_CORES")]
-    pub(crate) cores: Option<Cores>,
-
     /// Who installs the redirect rules
     #[arg(long, value_enum, env = "RINGWAY_REDIRECT", conflicts_with = "no_redirect")]
     pub(crate) redirect: Option<Redirect>,
@@ -117,6 +135,21 @@ pub(crate) struct RunArguments {
     /// Install no redirect rules: the same as --redirect none
     #[arg(long, env = "RINGWAY_NO_REDIRECT")]
     pub(crate) no_redirect: bool,
+
+    #[command(flatten)]
+    pub(crate) process: ProcessArguments,
+}
+
+/// What every process that serves is told, whatever its role.
+#[derive(Debug, Args)]
+pub(crate) struct ProcessArguments {
+    /// What the shards wait on
+    #[arg(long, value_enum, env = "RINGWAY_REACTOR")]
+    pub(crate) reactor: Option<Reactor>,
+
+    /// Cores of the shards: auto, a number, or a list such as 0,2,4-7
+    #[arg(long, value_parser = values::cores, env = "RINGWAY_CORES")]
+    pub(crate) cores: Option<Cores>,
 
     /// Directory of the certificate authority
     #[arg(long, value_name = "DIR", env = "RINGWAY_CA_DIRECTORY")]
@@ -170,6 +203,50 @@ pub(crate) struct RunArguments {
     /// Form of --print-config
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
+}
+
+/// What a waypoint and a gateway are told.
+#[cfg(feature = "waypoint")]
+#[derive(Debug, Args)]
+pub(crate) struct L7Arguments {
+    #[command(flatten)]
+    pub(crate) source: SourceArguments,
+
+    /// The Gateway that this process is: namespace/name
+    #[arg(long, value_name = "GATEWAY", value_parser = ringway_control::run::waypoint::gateway_name, env = "RINGWAY_GATEWAY")]
+    pub(crate) name: ringway_control::run::waypoint::GatewayName,
+
+    /// The workload that this process is: namespace/name[/service-account] [default: the one named as the Gateway]
+    #[arg(long, value_name = "WORKLOAD", env = "RINGWAY_WORKLOAD")]
+    pub(crate) workload: Option<WorkloadName>,
+
+    /// Lines of requests: text, istio, json, off, or a template with Envoy's operators
+    #[arg(long, value_name = "FORM", default_value_t, env = "RINGWAY_ACCESS_LOG")]
+    pub(crate) access_log: ringway_control::telemetry::requests::RequestLog,
+
+    /// Collector of traces, http://host:4317 [default: OTEL_EXPORTER_OTLP_ENDPOINT]
+    #[arg(long, value_name = "URL", env = "RINGWAY_TRACES")]
+    pub(crate) traces: Option<String>,
+
+    /// How the collector is spoken to [default: OTEL_EXPORTER_OTLP_PROTOCOL, or grpc]
+    #[arg(long, value_enum, env = "RINGWAY_TRACES_PROTOCOL")]
+    pub(crate) traces_protocol: Option<TraceProtocol>,
+
+    /// Share of requests that are traced, from 0 to 1, of those whose trace begins here [default: 0.01]
+    #[arg(long, value_name = "SHARE", value_parser = values::share, env = "RINGWAY_TRACES_SHARE")]
+    pub(crate) traces_share: Option<f64>,
+
+    #[command(flatten)]
+    pub(crate) process: ProcessArguments,
+}
+
+#[cfg(feature = "waypoint")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TraceProtocol {
+    /// gRPC, mostly on port 4317
+    Grpc,
+    /// HTTP, mostly on port 4318
+    Http,
 }
 
 #[derive(Debug, Args)]
@@ -458,12 +535,14 @@ mod tests {
     #[test]
     fn every_flag_of_run_has_its_twin() {
         let command = Cli::command();
-        let run = command.find_subcommand("run").unwrap();
         let without = ["help", "print_config", "output"];
-        for argument in run.get_arguments().filter(|one| !without.contains(&one.get_id().as_str()))
-        {
-            let twin = argument.get_env().unwrap_or_else(|| panic!("{}", argument.get_id()));
-            assert!(twin.to_string_lossy().starts_with("RINGWAY_"));
+        for verb in ["run", "waypoint", "gateway"] {
+            let Some(verb) = command.find_subcommand(verb) else { continue };
+            let arguments = verb.get_arguments();
+            for argument in arguments.filter(|one| !without.contains(&one.get_id().as_str())) {
+                let twin = argument.get_env().unwrap_or_else(|| panic!("{}", argument.get_id()));
+                assert!(twin.to_string_lossy().starts_with("RINGWAY_"));
+            }
         }
     }
 }

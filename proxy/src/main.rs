@@ -10,6 +10,8 @@ mod verbs;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
+#[cfg(feature = "waypoint")]
+use ringway_control::run::waypoint::Kind;
 
 use crate::cli::{Cli, Verb};
 use crate::exit::{Exit, Failure};
@@ -27,6 +29,16 @@ fn main() -> ExitCode {
         Verb::Run(arguments) => {
             let given = matches.subcommand_matches("run").expect("the verb is `run`");
             verbs::run::run(arguments, given)
+        }
+        #[cfg(feature = "waypoint")]
+        Verb::Waypoint(arguments) => {
+            let given = matches.subcommand_matches("waypoint").expect("the verb is `waypoint`");
+            verbs::waypoint::run(Kind::Waypoint, arguments, given)
+        }
+        #[cfg(feature = "waypoint")]
+        Verb::Gateway(arguments) => {
+            let given = matches.subcommand_matches("gateway").expect("the verb is `gateway`");
+            verbs::waypoint::run(Kind::Gateway, arguments, given)
         }
         Verb::Proxy(arguments) => verbs::proxy::run(arguments),
         Verb::Handover(arguments) => verbs::handover::run(arguments),
@@ -69,6 +81,8 @@ impl From<ringway_control::run::RunError> for Failure {
             RunError::Configuration(_) | RunError::LogLevel(_) | RunError::Revocation(_) => {
                 Exit::Data
             }
+            #[cfg(feature = "waypoint")]
+            RunError::Routes(_) => Exit::Data,
             RunError::Override(_) => Exit::Usage,
             RunError::Privileges(_) | RunError::Hardening(_) => Exit::Permission,
             RunError::Authority(_)

@@ -33,6 +33,13 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if text.is_empty() { Err(wrong()) } else { Ok(total) }
 }
 
+/// A share: a number from 0 to 1.
+#[cfg(feature = "waypoint")]
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let parsed = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    parsed.ok_or_else(|| format!("{text:?} is no share; write a number from 0 to 1, such as 0.01"))
+}
+
 /// Cores: `auto`, a number of them, or a list such as `0,2,4-7`; one core as a list is `2,`.
 pub(crate) fn cores(text: &str) -> Result<Cores, String> {
     let wrong = || {

@@ -25,6 +25,7 @@ const INDEX: &str = "<!doctype html>
 <h1>Ringway</h1>
 <table>
 <tr><td><a href=\"config_dump\">/config_dump</a></td><td>what the process knows, JSON</td></tr>
+<tr><td><a href=\"config/status\">/config/status</a></td><td>of a waypoint or gateway: what became of each route, as kubectl would show it</td></tr>
 <tr><td>POST /logging?level=info,access=debug</td><td>change what is logged; &amp;reset starts from the default</td></tr>
 <tr><td><a href=\"debug/flame?seconds=10\">/debug/flame?seconds=10</a></td><td>where the CPU time goes, a flamegraph; &amp;format=folded</td></tr>
 <tr><td><a href=\"debug/pprof/profile?seconds=10\">/debug/pprof/profile?seconds=10</a></td><td>the same for go tool pprof; &amp;frequency=100</td></tr>
@@ -43,6 +44,12 @@ pub fn admin_handler(view: Rc<View>, log: Log, quit: UnboundedSender<()>) -> Han
             match request.path.as_str() {
                 "/" => Response::of(StatusCode::OK, "text/html; charset=utf-8", INDEX),
                 "/config_dump" => dump(&view).await.compressed_for(&request),
+                #[cfg(feature = "waypoint")]
+                "/config/status" => match view.status() {
+                    Some(status) => Response::of(StatusCode::OK, JSON, format!("{status:#}\n"))
+                        .compressed_for(&request),
+                    None => Response::not_found(),
+                },
                 "/logging" => logging(&request, &log),
                 "/debug/flame" => profiles::flame(&request).await,
                 "/debug/pprof/profile" => profiles::pprof(&request).await,

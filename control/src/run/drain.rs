@@ -63,6 +63,10 @@ impl Node {
         self.servers.remove_control();
         self.servers.stop().await;
         self.write_records();
+        #[cfg(feature = "waypoint")]
+        if let Some(requests) = &self.requests_told {
+            requests.finish().await;
+        }
         tracing::info!("ended");
         Ending::Drained
     }

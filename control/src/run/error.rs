@@ -18,6 +18,9 @@ pub enum RunError {
     Configuration(Diagnostics),
     /// What is given elsewhere does not go with it.
     Override(OverrideError),
+    /// Routes or policies cannot be made ready.
+    #[cfg(feature = "waypoint")]
+    Routes(ringway_http::tables::CompileErrors),
     /// The log level is none.
     LogLevel(FilterError),
     /// Capabilities are missing.
@@ -50,6 +53,8 @@ impl std::fmt::Display for RunError {
         match self {
             Self::Configuration(diagnostics) => diagnostics.fmt(f),
             Self::Override(error) => error.fmt(f),
+            #[cfg(feature = "waypoint")]
+            Self::Routes(errors) => errors.fmt(f),
             Self::LogLevel(error) => write!(f, "the log level cannot be used: {error}"),
             Self::Privileges(missing) => {
                 f.write_str("this process lacks")?;

@@ -5,8 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ringway_engine::Engine;
 use ringway_engine::runtime::NetNamespace;
+use ringway_engine::snapshot::WorkloadKey;
+use ringway_engine::{Engine, Role};
 
 use super::enroller::{Done, Job};
 use crate::dns::{Dns, FindWorkload};
@@ -24,6 +25,8 @@ pub(super) struct Host {
     dns: Option<Arc<Dns>>,
     options: RedirectOptions,
     ledger: Mutex<Ledger>,
+    /// What enrolled workloads are to their connections.
+    role: Role,
 }
 
 /// A workload whose listening sockets were taken over.
@@ -60,8 +63,9 @@ impl Host {
         dns: Option<Arc<Dns>>,
         options: RedirectOptions,
         ledger: Ledger,
+        role: Role,
     ) -> Self {
-        Self { engine, dns, options, ledger: Mutex::new(ledger) }
+        Self { engine, dns, options, ledger: Mutex::new(ledger), role }
     }
 
     /// Does one job.
@@ -166,9 +170,7 @@ impl Host {
         let (path, namespace) = open(&enrollment.network_namespace)?;
         // Taken before the rules go in: should the path lead elsewhere a moment later, that is noticed as a change.
         let file = NamespaceFile::at(&path).ok();
-        self.engine
-            .enroll(Arc::clone(uid), namespace.clone())
-            .map_err(|error| error.to_string())?;
+        self.enroll_in_engine(uid, namespace.clone())?;
         if let Err(error) = self.listen_for_names(uid, &namespace) {
             self.engine.withdraw(uid);
             return Err(error);
@@ -191,6 +193,13 @@ impl Host {
         }
     }
 
+    fn enroll_in_engine(&self, uid: &Arc<str>, namespace: NetNamespace) -> Result<(), String> {
+        let workload = WorkloadKey::Uid(Arc::clone(uid));
+        let role = self.role.clone();
+        let enrolled = self.engine.enroll_as(Arc::clone(uid), workload, namespace, role);
+        enrolled.map_err(|error| error.to_string())
+    }
+
     /// The rules stay, whatever comes: what the workload opens while nobody listens is refused, and does not go out in
     /// the clear. `file` is the namespace they are in.
     fn replace(
@@ -201,10 +210,8 @@ impl Host {
     ) -> Done<Held> {
         let uid = &enrollment.uid;
         self.engine.withdraw(uid);
-        let enrolled = open(&enrollment.network_namespace).and_then(|(_, namespace)| {
-            let enrolled = self.engine.enroll(Arc::clone(uid), namespace);
-            enrolled.map_err(|error| error.to_string())
-        });
+        let enrolled = open(&enrollment.network_namespace)
+            .and_then(|(_, namespace)| self.enroll_in_engine(uid, namespace));
         match enrolled {
             Ok(()) => {
                 let identity = enrollment.identity.to_string();

@@ -33,6 +33,8 @@ mod signals;
 mod start;
 mod systemd;
 mod watchdog;
+#[cfg(feature = "waypoint")]
+pub mod waypoint;
 pub mod ztunnel;
 
 #[cfg(test)]
@@ -72,7 +74,7 @@ pub fn run(options: RunOptions) -> Result<Ending, RunError> {
     let options = RunOptions { sources: hold_stdin(options.sources, standard_input)?, ..options };
     // Before the first load, so that what changes in between is not missed.
     let before = source::Glimpse::of(&options.sources);
-    let mesh = load(&options.sources, options.node.as_deref(), &options.overrides)?;
+    let mesh = load(&options)?;
     // Before there is another thread: all of them inherit it.
     let inherited_filter = inherited.as_ref().and_then(|inherited| inherited.call_filter);
     let hardened = hardening::harden(&mesh.node, &places(&options, &mesh), inherited_filter)?;
@@ -131,26 +133,26 @@ fn places(options: &RunOptions, mesh: &MeshConfig) -> hardening::Places {
 ///
 /// # Errors
 /// [`RunError::Configuration`] with every mistake, or [`RunError::Override`].
-pub fn load(
-    sources: &[Source],
-    node: Option<&str>,
-    overrides: &Overrides,
-) -> Result<MeshConfig, RunError> {
-    finish(source::load(sources, node), overrides)
+pub fn load(options: &RunOptions) -> Result<MeshConfig, RunError> {
+    finish(source::load(&options.sources, options.node.as_deref()), options)
 }
 
 /// The same while another configuration is in force: both share in memory what they have in common.
 fn reload(options: &RunOptions, previous: &Snapshot) -> Result<MeshConfig, RunError> {
     let loaded = source::reload(&options.sources, options.node.as_deref(), previous);
-    finish(loaded, &options.overrides)
+    finish(loaded, options)
 }
 
 fn finish(
     loaded: Result<MeshConfig, Diagnostics>,
-    overrides: &Overrides,
+    options: &RunOptions,
 ) -> Result<MeshConfig, RunError> {
     let mut mesh = loaded.map_err(RunError::Configuration)?;
-    overrides.apply(&mut mesh).map_err(RunError::Override)?;
+    options.overrides.apply(&mut mesh).map_err(RunError::Override)?;
+    #[cfg(feature = "waypoint")]
+    if let Some(l7) = &options.l7 {
+        l7.prepare(&mut mesh)?;
+    }
     Ok(mesh)
 }
 

@@ -28,6 +28,7 @@ use crate::admin::config_dump::{Connections, WorkloadInfo, WorkloadState};
 use crate::admin::readiness::Readiness;
 use crate::admin::view::View;
 use crate::dns::Dns;
+use crate::handover::control_socket::{Answer, Ask};
 use crate::handover::predecessor::Launch;
 use crate::identity::{Certifier, CredentialChange};
 use crate::source::{Diagnostic, Diagnostics, MeshConfig, NodeConfig, Watcher};
@@ -65,6 +66,9 @@ pub(super) struct Node {
     pub(super) reloads: Outcomes,
     pub(super) generation: u64,
     pub(super) launch: Launch,
+    /// In a process that serves requests: who tells of them.
+    #[cfg(feature = "waypoint")]
+    pub(super) requests_told: Option<super::waypoint::Requests>,
 }
 
 /// Work under way on other threads.
@@ -146,7 +150,10 @@ impl Node {
                 }
                 request = self.requests.next() => match request {
                     Request::Reload => self.reload(&mut work),
-                    Request::HandOver(ask) => work.handover.ask(ask),
+                    Request::HandOver(ask) => match self.options.refuses_handover() {
+                        None => work.handover.ask(ask),
+                        Some(why) => refuse(ask, why),
+                    },
                     Request::Stop(who) => {
                         let ending = work.handover.abandon("the process is told to end");
                         let Some(heir) = ending.await else {
@@ -245,6 +252,10 @@ impl Node {
     /// Nothing of a configuration with a mistake is taken.
     fn refused(&mut self, error: &RunError) {
         self.reloads.failed += 1;
+        #[cfg(feature = "waypoint")]
+        if self.options.l7.is_some() {
+            self.view.update(|seen| super::waypoint::refused(&mut seen.status, error));
+        }
         match error {
             RunError::Configuration(mistakes) => {
                 log_mistakes(mistakes);
@@ -287,6 +298,11 @@ impl Node {
     /// Makes a configuration the one in force: leaves for its identities, then its world in one step, then its
     /// workloads.
     pub(super) async fn take(&mut self, mesh: MeshConfig) {
+        #[cfg(feature = "waypoint")]
+        if self.options.l7.is_some() {
+            let status = super::waypoint::status(&mesh, self.generation + 1);
+            self.view.update(|seen| seen.status = status);
+        }
         let identities = mesh.enrollments.iter().map(|one| &one.identity);
         self.certifier.keep(identities, SystemTime::now());
         // What has no leaf yet gets one before anybody can ask for it, where that is a matter of this host alone.
@@ -458,6 +474,14 @@ impl Node {
     }
 }
 
+fn refuse(ask: Ask, why: &str) {
+    tracing::error!("{why}");
+    if let Some(sender) = ask.answer {
+        // Whoever asked may have left.
+        let _ = sender.send(Answer::RolledBack { why: why.to_owned() });
+    }
+}
+
 /// Each mistake is a line that begins with its place.
 fn log_mistakes(mistakes: &Diagnostics) {
     for mistake in mistakes.iter().take(MISTAKES_LOGGED_MAX) {
@@ -485,7 +509,6 @@ impl<'a> Shown<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handover::control_socket::Ask;
 
     /// A change that comes while a hand-over is wanted is loaded when that is refused, and not forgotten.
     #[test]

@@ -22,6 +22,9 @@ pub struct RunOptions {
     pub node: Option<String>,
     /// What the command line and the environment override.
     pub overrides: Overrides,
+    /// For a process that is a waypoint or a gateway.
+    #[cfg(feature = "waypoint")]
+    pub l7: Option<super::waypoint::L7Options>,
     /// See [`STATE_DIRECTORY`].
     pub state_directory: PathBuf,
     /// What runs.
@@ -89,6 +92,19 @@ pub enum OverrideError {
     WorkloadNeedsDedicated,
     /// A setting has a value that no Node document could give it.
     Setting(String),
+    /// The Gateway that this process is to be is not in the configuration.
+    #[cfg(feature = "waypoint")]
+    UnknownGateway {
+        /// Which.
+        name: super::waypoint::GatewayName,
+        /// As what.
+        kind: super::waypoint::Kind,
+        /// Those there are.
+        known: Vec<super::waypoint::GatewayName>,
+    },
+    /// It is a gateway and not a waypoint, or the other way round.
+    #[cfg(feature = "waypoint")]
+    OtherKindOfGateway(super::waypoint::GatewayName, super::waypoint::Kind),
 }
 
 impl std::fmt::Display for WorkloadName {
@@ -138,6 +154,28 @@ impl std::fmt::Display for OverrideError {
                 "a dedicated process serves one workload, and the configuration captures {count}: say which with \
                  `--workload namespace/name`"
             ),
+            #[cfg(feature = "waypoint")]
+            Self::UnknownGateway { name, kind, known } => {
+                let kind = kind.as_str();
+                write!(f, "the configuration has no {kind} {name}: ")?;
+                match known.as_slice() {
+                    [] => write!(f, "no Gateway in it is a {kind}"),
+                    known => {
+                        let known: Vec<_> = known.iter().map(ToString::to_string).collect();
+                        write!(f, "it has {}", known.join(", "))
+                    }
+                }
+            }
+            #[cfg(feature = "waypoint")]
+            Self::OtherKindOfGateway(name, super::waypoint::Kind::Waypoint) => write!(
+                f,
+                "the Gateway {name} has no listener with the protocol HBONE, so it is no waypoint: use `ringway gateway`"
+            ),
+            #[cfg(feature = "waypoint")]
+            Self::OtherKindOfGateway(name, super::waypoint::Kind::Gateway) => write!(
+                f,
+                "the Gateway {name} has only listeners with the protocol HBONE, so it is a waypoint: use `ringway waypoint`"
+            ),
             Self::Setting(why) => write!(f, "by flag or environment: {why}"),
             Self::WorkloadNeedsDedicated => f.write_str(
                 "`--workload` is for a process that serves one workload: add `--dedicated`",
@@ -147,6 +185,30 @@ impl std::fmt::Display for OverrideError {
 }
 
 impl std::error::Error for OverrideError {}
+
+impl RunOptions {
+    /// What this process is called among those of the host that share a state directory.
+    pub(super) fn process_name(&self, node: &NodeConfig) -> String {
+        #[cfg(feature = "waypoint")]
+        if let (Some(l7), Some(workload)) = (&self.l7, &self.overrides.workload) {
+            let WorkloadName { namespace, name, .. } = workload;
+            return format!("{}.{}.{namespace}.{name}", node.name, l7.kind.as_str());
+        }
+        node.name.to_string()
+    }
+
+    /// Why this process hands nothing over, if it does not.
+    pub(super) fn refuses_handover(&self) -> Option<&'static str> {
+        #[cfg(feature = "waypoint")]
+        if self.l7.is_some() {
+            return Some(
+                "waypoints and gateways hand nothing over: start the next beside this one, where the Gateway has \
+                 another workload, and end this one when that is ready",
+            );
+        }
+        None
+    }
+}
 
 impl Overrides {
     /// Puts the overrides over what a load gave.

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ringway_engine::{EngineConfig, PACKET_MARK};
+use ringway_engine::{EngineConfig, PACKET_MARK, Role};
 use ringway_protocols::tls;
 
 use super::enroller::Enroller;
@@ -19,6 +19,8 @@ use super::options::RunOptions;
 use super::revocation::Revocation;
 use super::servers::Control;
 use super::systemd::ServiceManager;
+#[cfg(feature = "waypoint")]
+use super::waypoint;
 use crate::dns::{Dns, DnsConfig, LookupSettings, Search};
 use crate::handover::control_socket;
 use crate::handover::predecessor::Launch;
@@ -98,8 +100,9 @@ pub(super) async fn start(
     let Foundation { log, engine, readiness, view, mut servers, requests } = laying.await?;
     servers.control = listen_for_control(&options, &mesh.node, &mut handed);
 
-    let ledger =
-        Kind::Ledger.path(&options.state_directory, &mesh.node.name).map_err(RunError::System)?;
+    let ledger = Kind::Ledger
+        .path(&options.state_directory, &options.process_name(&mesh.node))
+        .map_err(RunError::System)?;
     let removed =
         remove_stale(&options.state_directory, &ledger, Ledger::is_stale).unwrap_or_default();
     tracing::debug!(removed, "files of nodes that are no more");
@@ -113,7 +116,17 @@ pub(super) async fn start(
     if let Some(metrics) = dns.as_ref().map(|dns| Arc::clone(dns.metrics())) {
         view.update(|seen| seen.dns = Some(Arc::new(move || metrics.facts())));
     }
-    let host = Host::new(Arc::clone(&engine), dns.clone(), redirect_options(&mesh.node), ledger);
+    let role = role(&options, &mesh);
+    let redirect = redirect_options(&mesh.node);
+    let host = Host::new(Arc::clone(&engine), dns.clone(), redirect, ledger, role);
+    #[cfg(feature = "waypoint")]
+    let l7 = options.l7.as_ref().map(|l7| {
+        let version = &options.version.version;
+        let requests =
+            waypoint::Requests::start(l7, &mesh.node, version, Arc::clone(&engine), log.clone());
+        view.update(|seen| seen.spans = Some(requests.teller()));
+        requests
+    });
     let host = Arc::new(host);
     let node = Node {
         options,
@@ -134,11 +147,23 @@ pub(super) async fn start(
         reloads: Default::default(),
         generation: 1,
         launch,
+        #[cfg(feature = "waypoint")]
+        requests_told: l7,
     };
     match inherited {
         None => Ok(node.begin(mesh).await),
         Some(inherited) => node.inherit(mesh, inherited).await,
     }
+}
+
+/// What the workloads of this process are to their connections.
+#[cfg_attr(not(feature = "waypoint"), expect(unused_variables, reason = "nodes have one role"))]
+fn role(options: &RunOptions, mesh: &MeshConfig) -> Role {
+    #[cfg(feature = "waypoint")]
+    if let Some(l7) = &options.l7 {
+        return l7.role(&mesh.http);
+    }
+    Role::Workload
 }
 
 fn authority(ca: Option<EmbeddedCa>, node: &NodeConfig) -> Authority {
@@ -191,6 +216,9 @@ fn listen_for_control(
     node: &NodeConfig,
     handed: &mut BTreeMap<String, OwnedFd>,
 ) -> Option<Control> {
+    if options.refuses_handover().is_some() {
+        return None;
+    }
     let path = control_socket::path(&options.state_directory, &node.name).ok()?;
     let inherited =
         handed.remove(Control::NAME).and_then(|socket| control_socket::inherit(socket).ok());

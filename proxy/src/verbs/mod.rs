@@ -9,6 +9,8 @@ pub(crate) mod proxy;
 pub(crate) mod run;
 pub(crate) mod validate;
 pub(crate) mod version;
+#[cfg(feature = "waypoint")]
+pub(crate) mod waypoint;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};

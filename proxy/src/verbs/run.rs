@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{node, sources, version};
 use crate::allocator;
-use crate::cli::{LogFormat, Reactor, Redirect, RunArguments};
+use crate::cli::{LogFormat, ProcessArguments, Reactor, Redirect, RunArguments};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
 
@@ -20,13 +20,26 @@ pub(crate) fn run(arguments: &RunArguments, given: &ArgMatches) -> Result<Exit, 
     let options = RunOptions {
         sources: sources(&arguments.source)?,
         node: node(&arguments.source),
-        overrides: overrides(arguments, &istio)?,
-        state_directory: arguments.state_directory.clone(),
+        overrides: overrides(arguments, &istio),
+        #[cfg(feature = "waypoint")]
+        l7: None,
+        state_directory: arguments.process.state_directory.clone(),
         version: version::info(),
         collect: Some(allocator::collect),
     };
-    if arguments.print_config {
-        print_config(&options, arguments.output, given, &istio)?;
+    go(options, &arguments.process, given, &istio, Vec::new())
+}
+
+/// Runs it, or prints what it would run with: the settings, and `more` of them as name, value and origin.
+pub(super) fn go(
+    options: RunOptions,
+    process: &ProcessArguments,
+    given: &ArgMatches,
+    istio: &IstioEnvironment,
+    more: Vec<[String; 3]>,
+) -> Result<Exit, Failure> {
+    if process.print_config {
+        print_config(&options, process.output, given, istio, more)?;
         return Ok(Exit::Ok);
     }
     match run::run(options)? {
@@ -40,7 +53,7 @@ const ENDPOINT_SOCKET: &str = "SPIFFE_ENDPOINT_SOCKET";
 
 /// What other programs are told by the environment, Istio's node proxy above all, and we understand, too.
 #[derive(Debug, Default)]
-struct IstioEnvironment {
+pub(super) struct IstioEnvironment {
     dedicated: Option<bool>,
     workload: Option<run::WorkloadName>,
     revocation_list: Option<std::path::PathBuf>,
@@ -50,7 +63,7 @@ struct IstioEnvironment {
 }
 
 impl IstioEnvironment {
-    fn read() -> Result<Self, Failure> {
+    pub(super) fn read() -> Result<Self, Failure> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let wrong = |name: &str, value: &str, want: &str| {
             Failure::new(Exit::Usage, format!("{name}={value:?} is not understood; {want}"))
@@ -87,7 +100,7 @@ impl IstioEnvironment {
     }
 }
 
-fn overrides(arguments: &RunArguments, istio: &IstioEnvironment) -> Result<Overrides, Failure> {
+fn overrides(arguments: &RunArguments, istio: &IstioEnvironment) -> Overrides {
     let dedicated = if arguments.dedicated { Some(true) } else { istio.dedicated };
     // Istio's variable means nothing to a shared process; our own flag would be a mistake there.
     let istio_workload = istio.workload.clone().filter(|_| dedicated == Some(true));
@@ -98,16 +111,23 @@ fn overrides(arguments: &RunArguments, istio: &IstioEnvironment) -> Result<Overr
         (false, Some(Redirect::Iptables)) => Some(source::Redirect::Iptables),
         (false, None) => None,
     };
-    Ok(Overrides {
+    Overrides {
         mode: dedicated.map(|dedicated| if dedicated { Mode::Dedicated } else { Mode::Shared }),
         workload: arguments.workload.clone().or(istio_workload),
+        redirect,
+        ..of_process(&arguments.process, istio)
+    }
+}
+
+/// What is the same for all roles.
+pub(super) fn of_process(arguments: &ProcessArguments, istio: &IstioEnvironment) -> Overrides {
+    Overrides {
         cores: arguments.cores.clone(),
         reactor: arguments.reactor.map(|reactor| match reactor {
             Reactor::Auto => source::Reactor::Auto,
             Reactor::Ring => source::Reactor::Ring,
             Reactor::Epoll => source::Reactor::Epoll,
         }),
-        redirect,
         ca_directory: arguments.ca_directory.clone(),
         revocation_lists: match arguments.revocation_lists.as_slice() {
             [] => istio.revocation_list.clone().map(|file| vec![file]),
@@ -124,7 +144,8 @@ fn overrides(arguments: &RunArguments, istio: &IstioEnvironment) -> Result<Overr
             LogFormat::Plain => source::LogFormat::Plain,
             LogFormat::Json => source::LogFormat::Json,
         }),
-    })
+        ..Overrides::default()
+    }
 }
 
 fn print_config(
@@ -132,32 +153,25 @@ fn print_config(
     format: Format,
     given: &ArgMatches,
     istio: &IstioEnvironment,
+    more: Vec<[String; 3]>,
 ) -> Result<(), Failure> {
-    let mesh = run::load(&options.sources, options.node.as_deref(), &options.overrides)?;
+    let mesh = run::load(options)?;
     let defaults = settings(&NodeConfig::default());
-    let rows: Vec<(Setting, String)> = settings(&mesh.node)
-        .into_iter()
-        .zip(defaults)
-        .map(|(setting, default)| {
-            let origin = origin(&setting, &default, given, istio);
-            (setting, origin)
-        })
-        .collect();
+    let of_node = settings(&mesh.node).into_iter().zip(defaults).map(|(setting, default)| {
+        let origin = origin(&setting, &default, given, istio);
+        [setting.name.to_owned(), setting.value, origin]
+    });
+    let rows: Vec<[String; 3]> = of_node.chain(more).collect();
     match format {
         Format::Json => {
             let settings: serde_json::Map<String, Value> = rows
                 .into_iter()
-                .map(|(setting, origin)| {
-                    (setting.name.to_owned(), json!({ "value": setting.value, "origin": origin }))
-                })
+                .map(|[name, value, origin]| (name, json!({ "value": value, "origin": origin })))
                 .collect();
             output::json(&Value::Object(settings))?;
         }
         Format::Table => {
-            let rows: Vec<Vec<String>> = rows
-                .into_iter()
-                .map(|(setting, origin)| vec![setting.name.to_owned(), setting.value, origin])
-                .collect();
+            let rows: Vec<Vec<String>> = rows.into_iter().map(Vec::from).collect();
             output::table(&["setting", "value", "origin"], &rows)?;
         }
     }

@@ -40,7 +40,7 @@ pub struct DumpInput {
 }
 
 /// What runs.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Default, Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VersionInfo {
     /// Ours.
