@@ -387,16 +387,17 @@ pub(crate) struct AuthorizeArguments {
     help_template = TEMPLATE,
     before_help = "Examples:\n  \
         ringway import config_dump.json --out mesh.yaml\n  \
-        ringway import config_dump.json --node worker-1 --network-namespace '{namespace}-{name}' > mesh.yaml\n  \
+        kubectl get ns,pods,svc,peerauthentications,authorizationpolicies -A -o yaml | ringway import - --node worker-1 > mesh.yaml\n  \
         curl -s localhost:15000/config_dump | ringway import - | ringway authorize -f - --from shop/web --to shop/db-0 \
         --port 5432\n\n",
     after_help = "What was left out is told on standard error. What is written has been read back, as `ringway validate` \
         would."
 )]
 pub(crate) struct ImportArguments {
-    /// File with the config_dump of a ztunnel or a Ringway, or - for standard input
-    #[arg(value_name = "DUMP")]
-    pub(crate) dump: PathBuf,
+    /// A config_dump of a ztunnel or a Ringway; or objects of a cluster, in files and in directories with all below them; - is
+    /// standard input
+    #[arg(value_name = "DUMP|FILE|DIR", required = true)]
+    pub(crate) inputs: Vec<PathBuf>,
 
     /// Write a Node that captures here what this host captures there; may be repeated
     #[arg(long = "node", value_name = "NAME")]

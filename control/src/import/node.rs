@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use ringway_engine::snapshot::{NetworkMode, TunnelProtocol, Workload};
 use serde_json::{Value, json};
 
 use super::{ImportError, ImportOptions};
@@ -12,6 +13,23 @@ const NETWORK_NAMESPACE: &str = "{name}";
 pub(super) struct Node {
     pub(super) document: String,
     pub(super) captured: usize,
+}
+
+/// What of a workload is looked at here, as a local file would say it.
+pub(super) fn described(workload: &Workload) -> Value {
+    json!({
+        "name": workload.name(),
+        "namespace": workload.namespace(),
+        "node": **workload.node(),
+        "network": **workload.network(),
+        "trustDomain": workload.trust_domain(),
+        "clusterId": **workload.cluster(),
+        "protocol": if workload.protocol() == TunnelProtocol::Hbone { "HBONE" } else { "TCP" },
+        "networkMode": match workload.network_mode() {
+            NetworkMode::HostNetwork => "HostNetwork",
+            NetworkMode::Standard => "Standard",
+        },
+    })
 }
 
 /// The Node of this name, with its workloads that are in the mesh and have an address of their own.

@@ -13,6 +13,7 @@ use super::local::{self, LocalObjects};
 use super::node::node;
 use super::objects::Objects;
 use super::security;
+use super::sift::Sift;
 use super::world::World;
 use super::yaml::fields::expected;
 use super::yaml::reader::{Abandoned, Reader};
@@ -26,6 +27,8 @@ pub(crate) struct Documents {
     pub(crate) objects: Objects,
     pub(crate) local: LocalObjects,
     pub(crate) world: World,
+    /// Where only some of the objects are wanted.
+    pub(crate) sift: Option<Sift>,
 }
 
 /// A list of the top level that is read element by element.
@@ -46,12 +49,18 @@ const SECTIONS: &[(&str, Section)] = &[
 
 impl Documents {
     /// Reads all files.
-    pub(crate) fn read(files: &Files, world: World, reporter: &mut Reporter) -> Documents {
+    pub(crate) fn read(
+        files: &Files,
+        world: World,
+        sift: Option<Sift>,
+        reporter: &mut Reporter,
+    ) -> Documents {
         let mut documents = Documents {
             context: Context::default(),
             objects: Objects::default(),
             local: LocalObjects::default(),
             world,
+            sift,
         };
         for file in files.ids() {
             match files.characters(file) {
@@ -88,7 +97,9 @@ impl Documents {
                 }
             }
         }
-        if !found && !reporter.has_errors_in(file) {
+        if let Some(sift) = &mut self.sift {
+            sift.end_of_file(found);
+        } else if !found && !reporter.has_errors_in(file) {
             let place = Place { file, line: 1, column: 1, width: 1 };
             reporter.report(Problem::error(place, "there is nothing in this file"));
         }
@@ -108,7 +119,9 @@ impl Document<'_, '_> {
     fn read(&mut self, reporter: &mut Reporter) -> Result<bool, Abandoned> {
         if !self.reader.at_mapping() {
             let value = self.reader.value(reporter)?;
-            if !value.is_null() {
+            if let Some(sift) = self.documents.sift.as_mut().filter(|_| !value.is_null()) {
+                sift.no_object();
+            } else if !value.is_null() {
                 expected("an object, which is a mapping", &value, reporter);
             }
             return Ok(!value.is_null());
@@ -125,7 +138,9 @@ impl Document<'_, '_> {
         match sections.first() {
             Some((Section::Items, _)) => check_list(&value, &sections, reporter),
             Some(_) => check_local(&value, &sections, reporter),
-            None if is_local(&value) => check_local(&value, &sections, reporter),
+            None if self.documents.sift.is_none() && is_local(&value) => {
+                check_local(&value, &sections, reporter);
+            }
             None => self.object(&value, reporter),
         }
         Ok(true)
@@ -161,7 +176,11 @@ impl Document<'_, '_> {
         let is_list =
             kind.is_none_or(|kind| kind.text().is_some_and(|kind| kind.ends_with("List")));
         let is_object = entries.iter().any(|(key, _)| matches!(&*key.text, "apiVersion" | "kind"));
-        let applies = if section == Section::Items { is_list } else { !is_object };
+        let applies = match section {
+            Section::Items => is_list,
+            // Where objects are sifted, other documents are somebody else's.
+            _ => !is_object && self.documents.sift.is_none(),
+        };
         (applies && self.reader.at_sequence()).then_some(section)
     }
 
@@ -187,11 +206,28 @@ impl Document<'_, '_> {
     }
 
     fn object(&mut self, value: &Value, reporter: &mut Reporter) {
+        let Some(mut sift) = self.documents.sift.take() else {
+            self.understand(value, reporter);
+            return;
+        };
+        if let Some(wanted) = sift.take(value) {
+            let before = self.documents.objects.count();
+            let understood = self.understand(&wanted, reporter);
+            let adds = self.documents.objects.count() > before;
+            if understood {
+                sift.keep(&wanted, adds);
+            }
+        }
+        self.documents.sift = Some(sift);
+    }
+
+    fn understand(&mut self, value: &Value, reporter: &mut Reporter) -> bool {
         let understood =
             kind_of(value, reporter).and_then(|kind| self.of_kind(kind, value, reporter));
         if understood.is_none() {
             self.documents.objects.give_up(value);
         }
+        understood.is_some()
     }
 
     /// `None`: it could not be read, which was reported.
@@ -217,6 +253,18 @@ impl Document<'_, '_> {
                 let (name, entry) = kubernetes::workload_entry(value, context, reporter)?;
                 objects.workloads.push(&name, entry);
             }
+            Kind::ServiceEntry => {
+                let entry = kubernetes::service_entry(value, context, reporter)?;
+                objects.services.extend(entry.services);
+                for (name, endpoint) in entry.endpoints {
+                    objects.workloads.push(&name, endpoint);
+                }
+            }
+            Kind::EndpointSlice => {
+                for (name, endpoint) in kubernetes::endpoint_slice(value, context, reporter)? {
+                    objects.workloads.push(&name, endpoint);
+                }
+            }
             Kind::ServiceAccount => {}
             Kind::AuthorizationPolicy => {
                 let policy = security::authorization_policy(value, context, reporter)?;
@@ -235,6 +283,11 @@ impl Document<'_, '_> {
 }
 
 impl Objects {
+    /// How many things there are that somebody acts on.
+    fn count(&self) -> usize {
+        self.workloads.len() + self.services.len()
+    }
+
     /// Remembers what could not be read, as far as its name is known.
     fn give_up(&mut self, value: &Value) {
         let metadata = value.get("metadata");

@@ -14,11 +14,24 @@ pub(crate) enum Kind {
     Pod,
     Service,
     WorkloadEntry,
+    ServiceEntry,
+    EndpointSlice,
     /// Belongs to the others, but says nothing a proxy needs.
     ServiceAccount,
     AuthorizationPolicy,
     PeerAuthentication,
     Gateway(GatewayKind),
+}
+
+/// Whether objects of this kind are read.
+pub(crate) fn is_known(version: &str, kind: &str) -> bool {
+    KINDS.iter().any(|(known, name, _)| (*known, *name) == (version, kind))
+}
+
+/// Whether there is such a kind in this group, though perhaps of other versions.
+pub(crate) fn is_of_known_group(version: &str, kind: &str) -> bool {
+    let group = |version: &str| version.split_once('/').map_or("", |(group, _)| group).to_owned();
+    KINDS.iter().any(|(known, name, _)| group(known) == group(version) && *name == kind)
 }
 
 const KINDS: &[(&str, &str, Kind)] = &[
@@ -30,6 +43,10 @@ const KINDS: &[(&str, &str, Kind)] = &[
     ("networking.istio.io/v1", "WorkloadEntry", Kind::WorkloadEntry),
     ("networking.istio.io/v1beta1", "WorkloadEntry", Kind::WorkloadEntry),
     ("networking.istio.io/v1alpha3", "WorkloadEntry", Kind::WorkloadEntry),
+    ("networking.istio.io/v1", "ServiceEntry", Kind::ServiceEntry),
+    ("networking.istio.io/v1beta1", "ServiceEntry", Kind::ServiceEntry),
+    ("networking.istio.io/v1alpha3", "ServiceEntry", Kind::ServiceEntry),
+    ("discovery.k8s.io/v1", "EndpointSlice", Kind::EndpointSlice),
     ("security.istio.io/v1", "AuthorizationPolicy", Kind::AuthorizationPolicy),
     ("security.istio.io/v1beta1", "AuthorizationPolicy", Kind::AuthorizationPolicy),
     ("security.istio.io/v1", "PeerAuthentication", Kind::PeerAuthentication),

@@ -21,6 +21,7 @@ mod names;
 mod node;
 mod objects;
 mod security;
+mod sift;
 mod watch;
 mod world;
 pub(crate) mod yaml;
@@ -42,6 +43,7 @@ pub use watch::{Glimpse, POLL_INTERVAL, QUIET, QUIET_DEADLINE, Watcher};
 
 pub(crate) use diagnostics::suggest::did_you_mean;
 pub(crate) use local::VirtualAddress;
+pub(crate) use sift::{Count, Kept, LeftOut, Sifted};
 pub(crate) use world::is_same as is_same_workload;
 pub(crate) use yaml::text::files_of;
 
@@ -94,7 +96,7 @@ impl Source {
 /// # Errors
 /// Every mistake of every source, when there is one.
 pub fn load(sources: &[Source], node: Option<&str>) -> Result<MeshConfig, Diagnostics> {
-    in_a_thread(|| load_here(sources, node, World::new(None)))
+    in_a_thread(|| load_here(sources, node, World::new(None), None)).map(|(mesh, _)| mesh)
 }
 
 /// The same, when there is a configuration in force already: the new snapshot shares with `previous` what is the same
@@ -107,23 +109,37 @@ pub fn reload(
     node: Option<&str>,
     previous: &Snapshot,
 ) -> Result<MeshConfig, Diagnostics> {
-    in_a_thread(|| load_here(sources, node, World::new(Some(previous))))
+    let world = World::new(Some(previous));
+    in_a_thread(|| load_here(sources, node, world, None)).map(|(mesh, _)| mesh)
+}
+
+/// The same for the objects of a cluster, of which those are left out that Ringway has no use for. What is kept comes along.
+///
+/// # Errors
+/// Every mistake in what is kept.
+pub(crate) fn sift(sources: &[Source]) -> Result<Sifted, Diagnostics> {
+    let read =
+        in_a_thread(|| load_here(sources, None, World::new(None), Some(sift::Sift::default())));
+    let (mesh, sift) = read?;
+    Ok(sift.unwrap_or_default().finish(mesh))
 }
 
 fn load_here(
     sources: &[Source],
     node: Option<&str>,
     world: World,
-) -> Result<MeshConfig, Diagnostics> {
+    sift: Option<sift::Sift>,
+) -> Result<(MeshConfig, Option<sift::Sift>), Diagnostics> {
     let files = Files::find(sources);
     let mut reporter = Reporter::default();
-    let documents = Documents::read(&files, world, &mut reporter);
+    let mut documents = Documents::read(&files, world, sift, &mut reporter);
+    let sift = documents.sift.take();
     let mesh = compile(documents, node, &mut reporter);
     let failed = reporter.has_errors();
     let diagnostics = reporter.finish(&files);
     match failed {
         true => Err(diagnostics),
-        false => Ok(MeshConfig { warnings: diagnostics, ..mesh }),
+        false => Ok((MeshConfig { warnings: diagnostics, ..mesh }, sift)),
     }
 }
 

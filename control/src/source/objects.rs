@@ -52,7 +52,7 @@ pub(crate) struct NamespaceObject {
     pub(crate) annotations: Labels,
 }
 
-/// A Service.
+/// A Service; or a ServiceEntry, one for each of its hosts.
 pub(crate) struct ServiceObject {
     /// Of the name.
     pub(crate) place: Place,
@@ -61,19 +61,29 @@ pub(crate) struct ServiceObject {
     pub(crate) labels: Labels,
     /// Those that are looked at.
     pub(crate) annotations: Labels,
-    /// Empty: no workload is selected.
+    /// Of a ServiceEntry; a Service's follows from its name.
+    pub(crate) hostname: Option<Arc<str>>,
+    /// Empty: no workload is selected, but some may be listed.
     pub(crate) selector: Labels,
     pub(crate) addresses: Vec<(IpAddr, Place)>,
+    /// Ranges of addresses, with their lengths.
+    pub(crate) ranges: Vec<(IpAddr, u8)>,
     pub(crate) ports: Vec<ServicePort>,
     pub(crate) families: IpFamilies,
     pub(crate) preference: Preference,
     /// Endpoints that are not ready are used too.
     pub(crate) unready: bool,
+    /// Names its workloads may show besides their own.
+    pub(crate) subject_alt_names: Vec<Arc<str>>,
+    /// Only its namespace sees it.
+    pub(crate) private: bool,
 }
 
 /// A port of a Service.
 #[derive(Clone)]
 pub(crate) struct ServicePort {
+    /// Empty where it has none.
+    pub(crate) name: Arc<str>,
     pub(crate) number: u16,
     pub(crate) target: TargetPort,
     pub(crate) protocol: AppProtocol,
@@ -139,9 +149,11 @@ pub(crate) struct Template {
     pub(crate) namespace: Arc<str>,
     pub(crate) service_account: Arc<str>,
     pub(crate) labels: Labels,
+    /// The Service or ServiceEntry that lists it as its endpoint; only that leads to it.
+    pub(crate) listed_by: Option<Arc<str>>,
     /// The controller that made it.
     pub(crate) owner: Option<Owner>,
-    /// Named ports, for Services that lead to a name.
+    /// Named ports, for Services that lead to a name. Of an endpoint that is listed they have the names of the Service's ports.
     pub(crate) ports: NamedPorts,
     pub(crate) ready: bool,
     pub(crate) host_network: bool,
@@ -157,6 +169,10 @@ pub(crate) struct Template {
 pub(crate) enum Origin {
     Pod,
     WorkloadEntry,
+    /// An endpoint of a Service that is no Pod.
+    EndpointSlice,
+    /// An endpoint of a ServiceEntry.
+    ServiceEntry,
 }
 
 /// The controller of a Pod, as far as it names the workload.

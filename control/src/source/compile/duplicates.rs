@@ -7,7 +7,7 @@ use super::nodes::Nodes;
 use crate::source::chunks::Chunks;
 use crate::source::diagnostics::{Place, Problem, Reporter};
 use crate::source::local::LocalObjects;
-use crate::source::objects::{Objects, WorkloadObject};
+use crate::source::objects::{Objects, ServiceObject, WorkloadObject};
 
 pub(super) fn report(
     objects: &Objects,
@@ -20,7 +20,7 @@ pub(super) fn report(
     twice.names("Namespaces", objects.namespaces.iter().map(|each| (&each.name, each.place)));
     twice.paths(
         "Services",
-        objects.services.iter().map(|each| ((&each.namespace, &each.name), each.place)),
+        of_cluster(objects).map(|each| ((&each.namespace, &each.name), each.place)),
     );
     twice.paths(
         "PeerAuthentications",
@@ -37,9 +37,14 @@ pub(super) fn report(
 }
 
 fn virtual_addresses(objects: &Objects) -> impl Iterator<Item = ((&str, IpAddr), Place)> {
-    objects.services.iter().flat_map(|service| {
+    of_cluster(objects).flat_map(|service| {
         service.addresses.iter().map(|(ip, place)| ((&*service.namespace, *ip), *place))
     })
+}
+
+/// Hosts of ServiceEntries have names of others, and may share addresses; of one name there is one all the same.
+fn of_cluster(objects: &Objects) -> impl Iterator<Item = &ServiceObject> {
+    objects.services.iter().filter(|service| service.hostname.is_none())
 }
 
 struct Twice<'r> {
@@ -89,7 +94,7 @@ impl Twice<'_> {
         }
     }
 
-    /// An address of its host says nothing about a workload. Addresses are compared part by part of all that are
+    /// An address of its host says nothing about a workload, and several services may list one endpoint. Addresses are compared part by part of all that are
     /// possible, so that there is never a list of all that there are.
     fn workload_addresses(&mut self, workloads: &Chunks<WorkloadObject>, nodes: &Nodes<'_>) {
         let mut sorted: Vec<(IpAddr, u32)> = Vec::new();
@@ -97,8 +102,9 @@ impl Twice<'_> {
             sorted.clear();
             for (index, (_, workload)) in (0..).zip(workloads.iter()) {
                 let addresses = workload.addresses.as_slice().iter();
-                let own =
-                    addresses.filter(|ip| !workload.template.host_network && part_of(**ip) == part);
+                let template = &workload.template;
+                let is_own = !template.host_network && template.listed_by.is_none();
+                let own = addresses.filter(|ip| is_own && part_of(**ip) == part);
                 sorted.extend(own.map(|ip| (*ip, index)));
             }
             sorted.sort_unstable();

@@ -40,7 +40,7 @@ pub(crate) fn compile(
     node: Option<&str>,
     reporter: &mut Reporter,
 ) -> MeshConfig {
-    let Documents { context, objects, local, mut world } = documents;
+    let Documents { context, objects, local, mut world, .. } = documents;
     let mut nodes = Nodes::new(&objects.nodes, node, reporter);
     let own = nodes.own().clone();
     duplicates::report(&objects, &local, &nodes, reporter);

@@ -1,4 +1,4 @@
-//! Which services a workload belongs to: those of its namespace whose selector its labels fulfil.
+//! Which services a workload belongs to: those of its namespace whose selector its labels fulfil; or the one that lists it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,12 +8,14 @@ use ringway_engine::snapshot::{Membership, NamespacedHostname, PortMapping};
 use super::label_index::LabelIndex;
 use crate::source::diagnostics::suggest::{did_you_mean, one_of};
 use crate::source::diagnostics::{Problem, Reporter};
-use crate::source::objects::{ServiceObject, TargetPort, Template};
+use crate::source::objects::{Origin, ServiceObject, TargetPort, Template};
 
 /// The selectors of all services.
 pub(super) struct Selectors<'s> {
     services: Vec<Selector<'s>>,
     index: LabelIndex<'s>,
+    /// Whether it is a ServiceEntry, namespace and name, of those that may list endpoints.
+    by_name: HashMap<(bool, &'s str, &'s str), Vec<usize>>,
     /// By the address of the template, of which there is one for all equal workloads, and which outlives this.
     memberships: HashMap<usize, Vec<Membership>>,
 }
@@ -39,17 +41,27 @@ pub(in crate::source) fn host_name(
     service: &ServiceObject,
     cluster_domain: &str,
 ) -> NamespacedHostname {
-    let ServiceObject { name, namespace, .. } = service;
-    let hostname = format!("{name}.{namespace}.svc.{cluster_domain}");
-    NamespacedHostname::new(namespace.clone(), hostname)
+    let ServiceObject { name, namespace, hostname, .. } = service;
+    match hostname {
+        Some(hostname) => NamespacedHostname::new(namespace.clone(), hostname.clone()),
+        None => {
+            let hostname = format!("{name}.{namespace}.svc.{cluster_domain}");
+            NamespacedHostname::new(namespace.clone(), hostname)
+        }
+    }
 }
 
 impl<'s> Selectors<'s> {
     pub(super) fn new(services: &'s [ServiceObject], cluster_domain: &str) -> Selectors<'s> {
         let asked = services.iter().map(|service| (&*service.namespace, &service.selector));
         let index = LabelIndex::new(asked);
+        let mut by_name: HashMap<_, Vec<usize>> = HashMap::new();
+        for (index, service) in services.iter().enumerate() {
+            let key = (service.hostname.is_some(), &*service.namespace, &*service.name);
+            by_name.entry(key).or_default().push(index);
+        }
         let services = services.iter().map(|service| Selector::new(service, cluster_domain));
-        Selectors { services: services.collect(), index, memberships: HashMap::new() }
+        Selectors { services: services.collect(), index, by_name, memberships: HashMap::new() }
     }
 
     /// The services of a workload, and where their named ports lead.
@@ -64,7 +76,14 @@ impl<'s> Selectors<'s> {
     }
 
     fn select(&mut self, template: &Template) -> Vec<Membership> {
-        let selected = self.index.select(&template.namespace, &template.labels);
+        let selected = match &template.listed_by {
+            Some(name) => {
+                let is_entry = template.origin == Origin::ServiceEntry;
+                let key = (is_entry, &*template.namespace, &**name);
+                self.by_name.get(&key).cloned().unwrap_or_default()
+            }
+            None => self.index.select(&template.namespace, &template.labels),
+        };
         selected.into_iter().map(|index| self.services[index].membership(template)).collect()
     }
 
@@ -96,9 +115,23 @@ impl<'s> Selector<'s> {
     }
 
     fn membership(&mut self, template: &Template) -> Membership {
+        let is_entry = self.service.hostname.is_some();
+        if template.listed_by.is_some() || (is_entry && template.origin == Origin::WorkloadEntry) {
+            return self.listed(template);
+        }
         self.selects = true;
         let ports = self.named.iter_mut().filter_map(|port| port.mapping(template)).collect();
         Membership { service: self.id.clone(), ports }
+    }
+
+    /// An endpoint says by the names of the service's own ports where each leads.
+    fn listed(&mut self, template: &Template) -> Membership {
+        self.selects |= template.listed_by.is_none();
+        let ports = self.service.ports.iter().filter_map(|port| {
+            let (_, target_port) = template.ports.iter().find(|(name, _)| *name == port.name)?;
+            Some(PortMapping { service_port: port.number, target_port: *target_port })
+        });
+        Membership { service: self.id.clone(), ports: ports.collect() }
     }
 }
 
@@ -127,6 +160,7 @@ impl NamedPort<'_> {
         others.dedup();
         let help = did_you_mean(self.name, others.iter().copied())
             .or_else(|| (!others.is_empty()).then(|| format!("they have {}", one_of(others))));
-        reporter.report(Problem::error(self.place, message).help(help));
+        // A cluster accepts it, and leads connections to that port nowhere, as is done here.
+        reporter.report(Problem::warning(self.place, message).help(help));
     }
 }

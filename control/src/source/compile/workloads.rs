@@ -1,4 +1,4 @@
-//! Describes a Pod or WorkloadEntry as Istio's control plane would.
+//! Describes a Pod, WorkloadEntry or endpoint as Istio's control plane would.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -81,7 +81,8 @@ impl<'n> Workloads<'n> {
             .label(DATAPLANE_MODE)
             .or_else(|| self.modes.get(&*template.namespace).copied());
         let is_member = match mode.map(|mode| &**mode) {
-            _ if template.host_network => false,
+            // An endpoint that is only listed is no workload of this mesh.
+            _ if template.host_network || template.listed_by.is_some() => false,
             Some("ambient") => true,
             Some("none") => placement.is_captured,
             _ => placement.is_captured || template.captured,
@@ -137,6 +138,12 @@ fn uid(cluster: &str, template: &Template, name: &str) -> String {
         Origin::Pod => format!("{cluster}//Pod/{namespace}/{name}"),
         Origin::WorkloadEntry => {
             format!("{cluster}/networking.istio.io/WorkloadEntry/{namespace}/{name}")
+        }
+        Origin::EndpointSlice => {
+            format!("{cluster}/discovery.k8s.io/EndpointSlice/{namespace}/{name}")
+        }
+        Origin::ServiceEntry => {
+            format!("{cluster}/networking.istio.io/ServiceEntry/{namespace}/{name}")
         }
     }
 }

@@ -30,18 +30,7 @@ pub(crate) fn metadata(
     reporter: &mut Reporter,
 ) -> Option<Metadata> {
     mapping("metadata", value, reporter, |fields| {
-        fields.ignore(&[
-            "creationTimestamp",
-            "deletionGracePeriodSeconds",
-            "deletionTimestamp",
-            "finalizers",
-            "generateName",
-            "generation",
-            "managedFields",
-            "resourceVersion",
-            "selfLink",
-            "uid",
-        ]);
+        fields.ignore(IGNORED);
         read(fields, context)
     })?
 }
@@ -58,6 +47,19 @@ pub(crate) fn created(object: &Value) -> Option<i64> {
     let time = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339);
     time.ok().map(time::OffsetDateTime::unix_timestamp)
 }
+/// What the server of a cluster notes.
+pub(crate) const IGNORED: &[&str] = &[
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
 
 fn read(fields: &mut Fields<'_, '_>, context: &mut Context) -> Option<Metadata> {
     let own = fields.required("name", name).map(Arc::from);
@@ -104,7 +106,7 @@ pub(crate) fn labels(
 }
 
 /// Annotations that are looked at. The others may be long, and different for every object.
-const ANNOTATIONS: [&str; 4] = [
+pub(crate) const ANNOTATIONS: &[&str] = &[
     "ambient.istio.io/redirection",
     "istio.io/dry-run",
     crate::source::gateway::CANARY_WEIGHT,

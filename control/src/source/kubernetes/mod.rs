@@ -3,16 +3,20 @@
 //! Each is read as the cluster would: keys that Kubernetes knows and Ringway has no use for are accepted without
 //! looking into them, so that the output of `kubectl get -o yaml` can be used as it is; any other key is a mistake.
 
+mod endpoint_slice;
 mod metadata;
 mod pod;
 mod service;
+mod service_entry;
 mod workload_entry;
 
+pub(crate) use endpoint_slice::endpoint_slice;
 #[cfg(feature = "waypoint")]
 pub(crate) use metadata::created;
-pub(crate) use metadata::{Metadata, generation, labels, metadata};
+pub(crate) use metadata::{ANNOTATIONS, IGNORED, Metadata, generation, labels, metadata};
 pub(crate) use pod::pod;
 pub(crate) use service::service;
+pub(crate) use service_entry::service_entry;
 pub(crate) use workload_entry::{locality, workload_entry};
 
 use super::diagnostics::Reporter;

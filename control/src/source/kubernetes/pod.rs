@@ -42,6 +42,7 @@ fn object(
         service_account: spec.service_account.unwrap_or_else(|| context.names.share_ref("default")),
         captured: redirection.is_some_and(|redirection| &**redirection == "enabled"),
         labels: metadata.labels,
+        listed_by: None,
         owner: metadata.owner,
         ports: spec.ports.into(),
         ready: status.ready,

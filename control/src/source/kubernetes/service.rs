@@ -35,12 +35,16 @@ pub(crate) fn service(
             namespace: metadata.namespace,
             labels: metadata.labels,
             annotations: metadata.annotations,
+            hostname: None,
             selector: spec.selector,
             addresses: spec.addresses,
+            ranges: Vec::new(),
             ports: spec.ports,
             families: spec.families,
             preference: spec.preference.unwrap_or(annotated),
             unready: spec.unready,
+            subject_alt_names: Vec::new(),
+            private: false,
         }))
     })?
 }
@@ -183,7 +187,8 @@ fn service_port(
         let number = fields.required("port", port)?;
         let protocol = application_protocol(stated.or(name).unwrap_or_default(), number);
         let target = target.unwrap_or(TargetPort::Number(number));
-        let port = ServicePort { number, target, protocol };
+        let name = context.names.share_ref(name.unwrap_or_default());
+        let port = ServicePort { name, number, target, protocol };
         tcp.then(|| (port, fields.value_place("port")))
     })?
 }

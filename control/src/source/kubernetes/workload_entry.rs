@@ -12,7 +12,7 @@ use crate::source::yaml::scalars::{integer, ip, name, port, text};
 use crate::source::yaml::value::Value;
 
 /// Highest share of its Service's connections a workload may ask for, relative to the others.
-const WEIGHT_MAX: u64 = 1_000_000;
+pub(super) const WEIGHT_MAX: u64 = 1_000_000;
 
 pub(crate) fn workload_entry(
     value: &Value,
@@ -30,6 +30,7 @@ pub(crate) fn workload_entry(
             namespace: metadata.namespace,
             service_account: spec.service_account,
             labels: merged(metadata.labels, spec.labels),
+            listed_by: None,
             owner: None,
             ports: spec.ports,
             ready: true,
@@ -82,7 +83,11 @@ fn spec(value: &Value, context: &mut Context, reporter: &mut Reporter) -> Option
     })?
 }
 
-fn ports(value: &Value, context: &mut Context, reporter: &mut Reporter) -> Option<NamedPorts> {
+pub(super) fn ports(
+    value: &Value,
+    context: &mut Context,
+    reporter: &mut Reporter,
+) -> Option<NamedPorts> {
     let Some(entries) = value.entries() else {
         return mapping("ports", value, reporter, |_| None)?;
     };
