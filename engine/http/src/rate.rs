@@ -13,8 +13,7 @@ use std::time::Duration;
 
 use crate::model::policy::LocalRateLimit;
 
-/// Keys of one limit that are not full at the same time. One that finds no place passes: who can make so many keys has a
-/// fresh bucket for each anyway.
+/// Keys of one limit that are not full at the same time. Those that find no place share one bucket.
 pub const KEYS_MAX: usize = 4096;
 
 /// Places where a key may be.
@@ -29,6 +28,8 @@ pub struct Limiter {
     tolerance: u64,
     seed: u64,
     places: Box<[Place]>,
+    /// Of all keys that find no other.
+    overflow: Place,
 }
 
 #[derive(Debug, Default)]
@@ -65,16 +66,15 @@ impl Limiter {
             tolerance: cost.saturating_mul(u64::from(limit.burst.max(1))),
             seed,
             places: (0..places).map(|_| Place::default()).collect(),
+            overflow: Place::default(),
         }
     }
 
     /// Takes one request of a key, at `now` since an epoch of the caller's.
     pub fn take(&self, key: &[&str], now: Duration) -> Ruling {
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        match self.place(self.hash(key), now) {
-            Some(place) => self.take_from(place, now),
-            None => Ruling::Passes { remaining: 0 },
-        }
+        let place = self.place(self.hash(key), now);
+        self.take_from(place.unwrap_or(&self.overflow), now)
     }
 
     fn take_from(&self, place: &Place, now: u64) -> Ruling {

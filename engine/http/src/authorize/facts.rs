@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, HeaderName, Method, header};
+use http::{HeaderMap, HeaderName, Method};
 use ringway_protocols::identity::Identity;
 
+use crate::head::{joined, normal};
 use crate::token::Token;
 
 /// What policies may ask. Addresses are canonical: an IPv4 address mapped into IPv6 is the IPv4 address.
@@ -39,12 +40,12 @@ pub struct RequestFacts<'a> {
     pub token: Option<&'a Token>,
 }
 
-/// The forms of an authority that are compared: lower-case, as it is, without port, without a dot at its end.
+/// The forms of an authority that are compared, in lower case: as it is, and as routes have it, without port and without a
+/// dot at its end.
 #[derive(Debug)]
 struct Hosts {
     whole: String,
-    /// Where the port begins.
-    host: usize,
+    normal: String,
 }
 
 impl<'a> Facts<'a> {
@@ -123,42 +124,26 @@ impl<'a> Facts<'a> {
         self.server_name
     }
 
+    /// The authority as routes have it: without port, in lower case.
+    pub(crate) fn host(&self) -> Option<&str> {
+        self.hosts().map(|[_, normal]| normal)
+    }
+
     /// The authority's forms; none without an authority.
-    pub(super) fn hosts(&self) -> Option<[&str; 3]> {
+    pub(super) fn hosts(&self) -> Option<[&str; 2]> {
         let authority = self.request?.authority?;
-        let hosts = self.hosts.get_or_init(|| Hosts::of(authority));
-        let host = &hosts.whole[..hosts.host];
-        Some([&hosts.whole, host, host.strip_suffix('.').unwrap_or(host)])
+        let hosts = self.hosts.get_or_init(|| Hosts {
+            whole: authority.to_ascii_lowercase(),
+            normal: normal(authority).into_owned(),
+        });
+        Some([&hosts.whole, &hosts.normal])
     }
 }
 
-impl Hosts {
-    fn of(authority: &str) -> Hosts {
-        let whole = authority.to_ascii_lowercase();
-        let host = without_port(&whole).len();
-        Hosts { whole, host }
-    }
-}
-
-/// An authority without its port: `example.com`, `[::1]`.
-pub(crate) fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-            // The colons of an IPv6 address without brackets are its own.
-            if host.contains(':') && !host.ends_with(']') { authority } else { host }
-        }
-        _ => authority,
-    }
-}
-
-/// The value of a header: those of one name are one list (RFC 9110 §5.2), cookies too (RFC 9113 §8.2.3).
+/// The value of a header, those of one name as one. What is no text in it is no text that a policy could name.
 pub(crate) fn header_text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Cow<'h, str>> {
-    let mut values = headers.get_all(name).iter();
-    let first = String::from_utf8_lossy(values.next()?.as_bytes());
-    let separator = if *name == header::COOKIE { "; " } else { "," };
-    Some(values.fold(first, |mut text, value| {
-        text.to_mut().push_str(separator);
-        text.to_mut().push_str(&String::from_utf8_lossy(value.as_bytes()));
-        text
-    }))
+    Some(match joined(headers, name)? {
+        Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
+        Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
+    })
 }

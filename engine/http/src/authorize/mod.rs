@@ -15,11 +15,12 @@
 
 mod facts;
 mod rule;
-pub(crate) mod template;
+mod template;
 mod texts;
 
 use std::sync::Arc;
 
+pub(crate) use self::facts::header_text;
 pub use self::facts::{Facts, RequestFacts};
 pub use self::template::{PathTemplate, TemplateError};
 

@@ -33,6 +33,8 @@ pub struct HttpConfig {
     pub listeners: Vec<Listener>,
     /// In order of age: of two routes that match alike, the first wins.
     pub routes: Vec<Route>,
+    /// Which workloads, by their ids in the snapshot, are waypoints, and of which Gateway.
+    pub waypoints: Vec<(Arc<str>, GatewayName)>,
     /// Who may, how often, and how it is passed on.
     pub policies: policy::Policies,
     /// How paths are put into order, of requests and of what is configured alike.

@@ -101,6 +101,18 @@ pub enum TextMatch {
     Presence,
 }
 
+impl TextMatch {
+    /// Whether a text is so.
+    pub fn matches(&self, text: &str) -> bool {
+        match self {
+            TextMatch::Exact(exact) => *text == **exact,
+            TextMatch::Prefix(prefix) => text.starts_with(&**prefix),
+            TextMatch::Suffix(suffix) => text.ends_with(&**suffix),
+            TextMatch::Presence => !text.is_empty(),
+        }
+    }
+}
+
 /// Who may do what: Istio's AuthorizationPolicy at a waypoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthorizationPolicy {
@@ -182,7 +194,7 @@ pub struct Operation {
 pub enum PathPattern {
     /// As a text.
     Text(TextMatch),
-    /// Elements, some of them `{*}` (one, not empty) and at most one, `{**}`, for any number, none included.
+    /// Elements, some of them `{*}`, for any one, and the last of them perhaps `{**}`, for whatever is there.
     Template(Arc<str>),
 }
 

@@ -25,6 +25,42 @@ pub struct TrafficPolicy {
     pub tls: Option<TlsOrigination>,
 }
 
+impl TrafficPolicy {
+    /// What `narrow` says, and where it says nothing, what this says.
+    #[must_use]
+    pub fn narrowed(&self, narrow: &TrafficPolicy) -> TrafficPolicy {
+        fn first<T: Clone>(narrow: &Option<T>, wide: &Option<T>) -> Option<T> {
+            narrow.as_ref().or(wide.as_ref()).cloned()
+        }
+        TrafficPolicy {
+            limits: self.limits.narrowed(&narrow.limits),
+            outliers: first(&narrow.outliers, &self.outliers),
+            balancing: first(&narrow.balancing, &self.balancing),
+            locality: first(&narrow.locality, &self.locality),
+            retry_budget: first(&narrow.retry_budget, &self.retry_budget),
+            session: first(&narrow.session, &self.session),
+            tls: first(&narrow.tls, &self.tls),
+        }
+    }
+}
+
+impl ConnectionLimits {
+    fn narrowed(&self, narrow: &ConnectionLimits) -> ConnectionLimits {
+        ConnectionLimits {
+            connections: narrow.connections.or(self.connections),
+            pending: narrow.pending.or(self.pending),
+            requests: narrow.requests.or(self.requests),
+            requests_per_connection: narrow
+                .requests_per_connection
+                .or(self.requests_per_connection),
+            retries: narrow.retries.or(self.retries),
+            idle: narrow.idle.or(self.idle),
+            connect: narrow.connect.or(self.connect),
+            age: narrow.age.or(self.age),
+        }
+    }
+}
+
 /// How much may be under way to one service from this process. None: no bound but those of the process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionLimits {

@@ -17,6 +17,7 @@ use crate::model::{
     PathMatch, Route, RouteKind,
 };
 use crate::path::{self, PathMode};
+use crate::policies::PolicyTables;
 
 impl Tables {
     /// Compiles a configuration.
@@ -27,7 +28,11 @@ impl Tables {
         let mut compiler = Compiler::new(config.paths);
         compiler.listeners(config.listeners);
         compiler.routes(config.routes);
-        compiler.tables.policies = config.policies;
+        compiler.tables.waypoints = config.waypoints.into_iter().collect();
+        match PolicyTables::compile(&config.policies, config.paths) {
+            Ok(policies) => compiler.tables.policies = policies,
+            Err(errors) => compiler.errors.extend(errors.into_iter().map(CompileError::Policy)),
+        }
         compiler.finish()
     }
 }

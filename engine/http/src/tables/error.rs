@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::model::{ListenerKey, RouteName};
 use crate::path::PathError;
+use crate::policies::PolicyError;
 
 /// All that is wrong; nothing of such a configuration is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub enum CompileError {
         /// This one is too many.
         second: ListenerKey,
     },
+    /// A policy.
+    Policy(PolicyError),
     /// The listeners of a port speak what one port cannot tell apart.
     ProtocolsConflict {
         /// This one came first.
@@ -111,6 +114,7 @@ impl fmt::Display for CompileError {
             CompileError::ListenerHost { listener, host } => {
                 write!(f, "listener {listener}: {host:?} is no host; {HOST_RULE}")
             }
+            CompileError::Policy(error) => error.fmt(f),
             CompileError::ListenersConflict { first, second } => write!(
                 f,
                 "listener {second} has the port and host of {first}; remove one or change its hostname"

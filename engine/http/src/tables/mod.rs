@@ -23,9 +23,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::head::RequestHead;
-use crate::model::policy::Policies;
 use crate::model::{GatewayName, ServiceName};
 use crate::path::PathMode;
+use crate::policies::PolicyTables;
 
 pub use self::compile::check_route;
 pub use self::error::{CompileError, CompileErrors, Mistake};
@@ -43,7 +43,8 @@ pub struct Tables {
     services: HashMap<ServiceName, ServiceTable>,
     gateways: HashMap<GatewayName, HashMap<u16, PortTable>>,
     rules: Vec<Arc<RouteRule>>,
-    policies: Policies,
+    waypoints: HashMap<Arc<str>, GatewayName>,
+    policies: PolicyTables,
 }
 
 /// What is attached to a port of a service, for a client.
@@ -123,8 +124,13 @@ impl Tables {
         ports
     }
 
-    /// What was configured beside the routes.
-    pub fn policies(&self) -> &Policies {
+    /// The Gateway that a workload is a waypoint of.
+    pub fn gateway_of(&self, workload: &str) -> Option<&GatewayName> {
+        self.waypoints.get(workload)
+    }
+
+    /// Who may, how often, and how it is passed on.
+    pub fn policies(&self) -> &PolicyTables {
         &self.policies
     }
 

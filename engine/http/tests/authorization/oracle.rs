@@ -295,14 +295,14 @@ fn lower(one: &TextMatch) -> TextMatch {
     }
 }
 
-/// As it is, without its port, and without a dot at its end.
+/// As it is, and without its port and a dot at its end.
 fn host_forms(authority: &str) -> Vec<String> {
     let whole = authority.to_lowercase();
     let digits = whole.chars().rev().take_while(char::is_ascii_digit).count();
     let before = &whole[..whole.len() - digits];
     let host = before.strip_suffix(':').unwrap_or(&whole).to_owned();
-    let without_dot = host.strip_suffix('.').map(str::to_owned);
-    [Some(whole), Some(host), without_dot].into_iter().flatten().collect()
+    let without_dot = host.strip_suffix('.').unwrap_or(&host).to_owned();
+    vec![whole, without_dot]
 }
 
 fn path_matches(pattern: &PathPattern, path: &str, met: &mut Met) -> bool {
