@@ -26,23 +26,26 @@ impl Telemetry {
         workload: &Arc<str>,
         source: SocketAddr,
     ) {
-        use std::sync::atomic::Ordering::Relaxed;
         for dry_run in dry_runs {
             let (matched, denied) = match dry_run {
                 DryRun::Denied(matched) => (Some(matched), true),
                 DryRun::Allowed(matched) => (Some(matched), false),
                 DryRun::NotAllowed => (None, true),
             };
-            let count = if denied { &self.dry_run_denied } else { &self.dry_run_allowed };
-            count.fetch_add(1, Relaxed);
             let policy = matched.map(|matched| {
                 let policy = matched.policy;
                 (format!("{}/{}", policy.namespace, policy.name).into(), matched.rule)
             });
-            let record = DryRunRecord { workload: workload.clone(), source, policy, denied };
-            // The counters have it in any case; who listens is served as far as there is room.
-            let _ = self.dry_run_records.push(record);
+            self.dry_run(DryRunRecord { workload: workload.clone(), source, policy, denied });
         }
+    }
+
+    pub(crate) fn dry_run(&self, record: DryRunRecord) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let count = if record.denied { &self.dry_run_denied } else { &self.dry_run_allowed };
+        count.fetch_add(1, Relaxed);
+        // The counters have it in any case; who listens is served as far as there is room.
+        let _ = self.dry_run_records.push(record);
     }
 
     /// The oldest outcome of a dry run that nobody has taken yet. What finds no room is counted only.

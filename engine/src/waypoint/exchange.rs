@@ -21,6 +21,7 @@ use super::{
     download::Download,
     headers,
     plan::{Plan, plan},
+    policy,
     record::Recorder,
     reply::Reply,
     serve::{Downstream, UnderWay},
@@ -65,7 +66,11 @@ async fn pass_on(
     check(&parts)?;
     recorder.request_id = Some(trace::ensure_request_id(&mut parts.headers, || shard.random()));
 
-    let plan = plan(downstream, &shard.snapshot(), &parts, shard.random(), recorder)?;
+    let snapshot = shard.snapshot();
+    policy::admit(downstream, &snapshot, &mut parts)?;
+    let plan = plan(downstream, &snapshot, &parts, shard.random(), recorder)?;
+    let fault = policy::pass(downstream, &snapshot, &plan, &parts)?;
+    drop(snapshot);
     let kept = downstream.pod.l7.kept();
     let upload = Upload::new(body, &kept.replay_bytes, recorder.is_grpc());
     recorder.upload = Some(upload.clone());
@@ -88,10 +93,10 @@ async fn pass_on(
     let timeout = plan.timeouts().request;
     let deadline = timeout.map(runtime::sleep);
     let answered = match timeout {
-        Some(timeout) => runtime::timeout(timeout, Box::pin(tries.run(recorder)))
+        Some(timeout) => runtime::timeout(timeout, Box::pin(tries.run_spoilt(fault, recorder)))
             .await
             .unwrap_or_else(|_elapsed| Err(Reply::timed_out("response_timeout"))),
-        None => Box::pin(tries.run(recorder)).await,
+        None => Box::pin(tries.run_spoilt(fault, recorder)).await,
     };
     upload.stop_keeping();
     Ok((answered?, deadline))

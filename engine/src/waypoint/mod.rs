@@ -23,6 +23,7 @@ mod headers;
 mod io;
 mod messages;
 mod plan;
+mod policy;
 mod record;
 mod reply;
 mod serve;

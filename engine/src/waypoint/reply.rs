@@ -1,8 +1,9 @@
 //! Answers that are given here, in the status, words and letters that people know from Envoy; for gRPC in gRPC's way.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use ringway_http::{authorize::Denied, fault::Abort, token::TokenError};
 
 use super::{download::Download, record::Recorder, serve::UnderWay};
 use crate::{close::CloseReason, decide::Refusal, telemetry::http::ResponseFlag};
@@ -17,12 +18,22 @@ pub(crate) struct Reply {
     pub(crate) headers: Option<Box<HeaderMap>>,
     /// Why no connection to the backend could be had.
     pub(crate) failure: Option<Box<str>>,
+    /// For gRPC, where it is not what the status comes to.
+    pub(crate) grpc_status: Option<u8>,
 }
 
 impl Reply {
     /// A status, and why.
     pub(crate) fn new(status: StatusCode, details: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, flag: None, details: details.into(), text: "", headers: None, failure: None }
+        Self {
+            status,
+            flag: None,
+            details: details.into(),
+            text: "",
+            headers: None,
+            failure: None,
+            grpc_status: None,
+        }
     }
 
     pub(crate) fn flagged(mut self, flag: ResponseFlag) -> Self {
@@ -120,6 +131,47 @@ impl Reply {
             .saying("upstream request timeout")
     }
 
+    /// Its tokens are not believed.
+    pub(crate) fn unauthenticated(error: TokenError) -> Self {
+        let mut headers = HeaderMap::new();
+        let challenge = HeaderValue::from_static(TokenError::CHALLENGE);
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
+        let reply = Self::new(error.status(), error.details()).saying(error.text());
+        Self { headers: Some(Box::new(headers)), ..reply }
+    }
+
+    /// Policies do not let it pass.
+    pub(crate) fn denied(denied: &Denied<'_>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, denied.details()).saying(Denied::BODY)
+    }
+
+    /// An external authorizer is to be asked, and is not reached.
+    pub(crate) fn unasked(provider: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "ext_authz_error")
+            .flagged(ResponseFlag::UnauthorizedExternalService)
+            .because(format!("the external authorizer {provider} cannot be asked"))
+    }
+
+    /// There were too many like it.
+    pub(crate) fn limited(retry_after: Duration) -> Self {
+        let mut headers = HeaderMap::new();
+        let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        headers.insert("x-envoy-ratelimited", HeaderValue::from_static("true"));
+        let reply = Self::new(StatusCode::TOO_MANY_REQUESTS, "local_rate_limited")
+            .flagged(ResponseFlag::RateLimited)
+            .saying("local_rate_limited");
+        Self { headers: Some(Box::new(headers)), ..reply }
+    }
+
+    /// A fault policy answers.
+    pub(crate) fn injected(abort: Abort) -> Self {
+        let reply = Self::new(abort.status, "fault_filter_abort")
+            .flagged(ResponseFlag::FaultInjected)
+            .saying(Abort::BODY);
+        Self { grpc_status: abort.grpc_status, ..reply }
+    }
+
     /// The request as an answer, whose end is its record's.
     pub(crate) fn into_response(
         self,
@@ -134,7 +186,8 @@ impl Reply {
         let mut headers = self.headers.map_or_else(HeaderMap::new, |headers| *headers);
         let (status, text) = if recorder.is_grpc() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            headers.insert("grpc-status", HeaderValue::from(grpc_status(self.status)));
+            let code = self.grpc_status.map_or_else(|| grpc_status(self.status), u16::from);
+            headers.insert("grpc-status", HeaderValue::from(code));
             if !self.text.is_empty() {
                 headers.insert("grpc-message", HeaderValue::from_static(self.text));
             }

@@ -15,6 +15,7 @@ use ringway_protocols::hbone::ConnectRequest;
 
 use super::{
     plan::{Destination, choose, destination_of},
+    policy,
     serve::{Downstream, Target},
     upstream,
 };
@@ -67,6 +68,7 @@ async fn connect(
 ) -> Result<Rc<TcpStream>, CloseReason> {
     let Downstream { shard, pod, source, called, .. } = &**downstream;
     let own = connection.unless_cut(shard.workload(&pod.workload)).await??;
+    policy::admit_connection(downstream).map_err(CloseReason::Refused)?;
     let destination = destination(downstream)?;
     let mut in_vain: Vec<Arc<Workload>> = Vec::new();
     loop {

@@ -10,6 +10,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use http::{Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
+use ringway_http::fault::Fault;
 use ringway_protocols::hbone::Authority;
 
 use super::{
@@ -58,6 +59,25 @@ enum Failure {
 }
 
 impl Tries<'_> {
+    /// Does to a request what is to be spoilt on purpose, and then [`Tries::run`]s.
+    ///
+    /// # Errors
+    /// As there, and the answer that is injected.
+    pub(crate) async fn run_spoilt(
+        &self,
+        fault: Fault,
+        recorder: &mut Recorder,
+    ) -> Result<Answered, Reply> {
+        if let Some(delay) = fault.delay {
+            recorder.flags.add(ResponseFlag::DelayInjected);
+            runtime::sleep(delay).await;
+        }
+        match fault.abort {
+            Some(abort) => Err(Reply::injected(abort)),
+            None => self.run(recorder).await,
+        }
+    }
+
     /// Tries until there is an answer for the client.
     ///
     /// # Errors

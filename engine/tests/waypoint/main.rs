@@ -4,4 +4,5 @@
 mod application;
 mod http1;
 mod mesh;
+mod policies;
 mod tcp;

@@ -22,8 +22,8 @@ use ringway_engine::{
 use ringway_http::{
     Tables,
     model::{
-        Backend, BackendTarget, HttpConfig, Match, Parent, PathMatch, Route, RouteKind, RouteName,
-        Rule, ServiceName, Timeouts, WeightedBackend,
+        Backend, BackendTarget, GatewayName, HttpConfig, Match, Parent, PathMatch, Route,
+        RouteKind, RouteName, Rule, ServiceName, Timeouts, WeightedBackend, policy::Policies,
     },
 };
 use ringway_protocols::{
@@ -53,12 +53,23 @@ pub(crate) struct Plan {
     pub(crate) ports: Vec<(u16, u16, AppProtocol)>,
     pub(crate) rules: Vec<Rule>,
     pub(crate) kind: RouteKind,
+    pub(crate) policies: Policies,
 }
 
 impl Plan {
     /// A service whose port 80 speaks this at `port`, without routes.
     pub(crate) fn of(port: u16, protocol: AppProtocol) -> Self {
-        Self { ports: vec![(80, port, protocol)], rules: Vec::new(), kind: RouteKind::Http }
+        Self {
+            ports: vec![(80, port, protocol)],
+            rules: Vec::new(),
+            kind: RouteKind::Http,
+            policies: Policies::default(),
+        }
+    }
+
+    pub(crate) fn under(mut self, policies: Policies) -> Self {
+        self.policies = policies;
+        self
     }
 
     pub(crate) fn with(mut self, rules: Vec<Rule>) -> Self {
@@ -85,7 +96,7 @@ pub(crate) fn within(request: Duration) -> Timeouts {
     Timeouts { request: Some(request), backend_request: None }
 }
 
-fn web() -> ServiceName {
+pub(crate) fn web() -> ServiceName {
     ServiceName { namespace: "shop".into(), hostname: WEB.into() }
 }
 
@@ -205,7 +216,10 @@ fn tables(plan: &Plan) -> Tables {
         rules: plan.rules.clone(),
     };
     let routes = if plan.rules.is_empty() { Vec::new() } else { vec![route] };
-    let config = HttpConfig { routes, ..HttpConfig::default() };
+    let gateway = GatewayName { namespace: "shop".into(), name: "waypoint".into() };
+    let waypoints = vec![(uid("waypoint").into(), gateway)];
+    let policies = plan.policies.clone();
+    let config = HttpConfig { routes, waypoints, policies, ..HttpConfig::default() };
     Tables::compile(config).expect("good rules")
 }
 

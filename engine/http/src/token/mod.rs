@@ -124,14 +124,14 @@ impl TokenError {
 
     /// `%RESPONSE_CODE_DETAILS%` of the access log.
     pub fn details(self) -> String {
-        format!("jwt_authn_access_denied{{{}}}", self.to_string().replace(' ', "_"))
+        format!("jwt_authn_access_denied{{{}}}", self.text().replace(' ', "_"))
     }
 }
 
-impl fmt::Display for TokenError {
+impl TokenError {
     /// The answer's body, in Istio's words.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    pub fn text(self) -> &'static str {
+        match self {
             TokenError::Malformed => {
                 "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections"
             }
@@ -145,7 +145,13 @@ impl fmt::Display for TokenError {
             TokenError::Expired => "Jwt is expired",
             TokenError::NotYet => "Jwt not yet valid",
             TokenError::WrongAudience => "Audiences in Jwt are not allowed",
-        })
+        }
+    }
+}
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
     }
 }
 

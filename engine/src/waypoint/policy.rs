@@ -1,0 +1,252 @@
+//! What policies have to say of a request, or of a connection that carries none.
+//!
+//! ```text
+//!  admit: who must be asked ─▶ tokens ─▶ may it ─▶ (the route is found) ─▶ pass: how often ─▶ what is spoilt
+//! ```
+//!
+//! Whether it may is decided before anything is looked for, so that nobody learns of routes whose requests he may not make.
+
+use std::{
+    sync::OnceLock,
+    time::{Instant, SystemTime},
+};
+
+use http::{StatusCode, Uri, request::Parts};
+use ringway_http::{
+    RequestHead, Tables,
+    authorize::{DryRun, Facts, Matched, RequestFacts},
+    fault::Fault,
+    path::PathMode,
+    policies::{InForce, Place},
+    rate::Ruling,
+    token::{Token, without_params},
+};
+
+use super::{
+    plan::Plan,
+    reply::Reply,
+    serve::{Downstream, Target},
+};
+use crate::{
+    decide::Refusal,
+    runtime,
+    snapshot::Snapshot,
+    telemetry::{DryRunRecord, Telemetry},
+};
+
+/// A verified token, which goes with its request.
+#[derive(Clone)]
+struct Verified(std::sync::Arc<Token>);
+
+/// Decides whether a request may pass; takes out tokens that are not for the service, and tells it what it is to know.
+///
+/// # Errors
+/// The answer, if it may not.
+pub(crate) fn admit(
+    downstream: &Downstream,
+    snapshot: &Snapshot,
+    parts: &mut Parts,
+) -> Result<(), Reply> {
+    let Some(tables) = snapshot.http() else { return Ok(()) };
+    let in_force = in_force(tables, downstream, None);
+    if in_force.is_empty() {
+        return Ok(());
+    }
+    ask(&in_force, downstream, parts, tables.paths())?;
+    let token = authenticate(&in_force, parts)?;
+    authorize(&in_force, downstream, parts, token.as_ref(), tables.paths())?;
+    if let Some(token) = token {
+        parts.extensions.insert(Verified(token.into()));
+    }
+    Ok(())
+}
+
+/// Decides what happens to a request whose route is known, before it is passed on.
+///
+/// # Errors
+/// The answer, if there were too many like it.
+pub(crate) fn pass(
+    downstream: &Downstream,
+    snapshot: &Snapshot,
+    plan: &Plan,
+    parts: &Parts,
+) -> Result<Fault, Reply> {
+    let Some(tables) = snapshot.http() else { return Ok(Fault::default()) };
+    let in_force = in_force(tables, downstream, Some(plan));
+    if in_force.is_empty() {
+        return Ok(Fault::default());
+    }
+    if let Some(provider) = in_force.external().next() {
+        return Err(Reply::unasked(provider));
+    }
+    let head = read(parts, tables.paths())?;
+    let token = parts.extensions.get::<Verified>().map(|Verified(token)| &**token);
+    let request = RequestFacts { token, ..request_facts(&head, authority(parts)) };
+    let facts = facts(downstream).with_request(request);
+    for limits in in_force.limits() {
+        if let Ruling::Limited { retry_after } = limits.take(&facts, since_epoch()) {
+            return Err(Reply::limited(retry_after));
+        }
+    }
+    let shard = &downstream.shard;
+    let spoil = |policy| Fault::of(policy, [shard.random(), shard.random()]);
+    Ok(in_force.fault().map(spoil).unwrap_or_default())
+}
+
+/// Decides whether a connection that carries no requests may pass.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn admit_connection(downstream: &Downstream) -> Result<(), Refusal> {
+    let snapshot = downstream.shard.snapshot();
+    let Some(tables) = snapshot.http() else { return Ok(()) };
+    let in_force = in_force(tables, downstream, None);
+    if in_force.is_empty() {
+        return Ok(());
+    }
+    let facts = facts(downstream);
+    let refused = |matched: &Matched<'_>| Refusal::Denied {
+        policy: matched.policy.to_string().into(),
+        rule: matched.rule,
+    };
+    // Authorizers are asked about requests; there is none to ask about.
+    if let Some((_, matched)) = in_force.asked(&facts).providers.first() {
+        return Err(refused(matched));
+    }
+    if in_force.external().next().is_some() {
+        return Err(Refusal::NotAllowed);
+    }
+    let verdict = in_force.authorize(&facts);
+    tell_dry_runs(downstream, &verdict.dry_runs);
+    match verdict.outcome {
+        Ok(_) => Ok(()),
+        Err(ringway_http::authorize::Denied::Matched(matched)) => Err(refused(&matched)),
+        Err(ringway_http::authorize::Denied::NotAllowed) => Err(Refusal::NotAllowed),
+    }
+}
+
+/// Asks whom CUSTOM policies name. Nobody can be asked yet: whoever must be is as good as silent, and that is a no.
+fn ask(
+    in_force: &InForce,
+    downstream: &Downstream,
+    parts: &Parts,
+    paths: PathMode,
+) -> Result<(), Reply> {
+    let head = read(parts, paths)?;
+    let facts = facts(downstream).with_request(request_facts(&head, authority(parts)));
+    let asked = in_force.asked(&facts);
+    tell_dry_runs(downstream, &asked.dry_runs);
+    match asked.providers.first() {
+        Some((provider, _)) => Err(Reply::unasked(provider)),
+        None => Ok(()),
+    }
+}
+
+fn authorize(
+    in_force: &InForce,
+    downstream: &Downstream,
+    parts: &Parts,
+    token: Option<&Token>,
+    paths: PathMode,
+) -> Result<(), Reply> {
+    let head = read(parts, paths)?;
+    let request = RequestFacts { token, ..request_facts(&head, authority(parts)) };
+    let facts = facts(downstream).with_request(request);
+    let verdict = in_force.authorize(&facts);
+    tell_dry_runs(downstream, &verdict.dry_runs);
+    verdict.outcome.map(|_allowed| ()).map_err(|denied| Reply::denied(&denied))
+}
+
+fn authenticate(in_force: &InForce, parts: &mut Parts) -> Result<Option<Token>, Reply> {
+    let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+    let authenticated = in_force
+        .authenticate(&parts.headers, parts.uri.query(), now)
+        .map_err(Reply::unauthenticated)?;
+    authenticated.apply(&mut parts.headers);
+    let params = authenticated.params();
+    if !params.is_empty()
+        && let Some(uri) = without(&parts.uri, &params)
+    {
+        parts.uri = uri;
+    }
+    Ok(authenticated.token)
+}
+
+/// A target without some parameters.
+fn without(uri: &Uri, params: &[&str]) -> Option<Uri> {
+    let target = match without_params(uri.query()?, params) {
+        Some(query) => format!("{}?{query}", uri.path()),
+        None => uri.path().to_owned(),
+    };
+    let mut changed = uri.clone().into_parts();
+    changed.path_and_query = Some(target.try_into().ok()?);
+    Uri::from_parts(changed).ok()
+}
+
+fn in_force(tables: &Tables, downstream: &Downstream, plan: Option<&Plan>) -> InForce {
+    let rule = plan.and_then(|plan| plan.rule.as_ref());
+    let service = match &downstream.target {
+        Target::Service { name, port, .. } => Some((name, *port)),
+        Target::Workload(..) => None,
+    };
+    tables.policies().in_force(&Place {
+        gateway: tables.gateway_of(&downstream.pod.uid),
+        listener: None,
+        service,
+        route: rule.map(|rule| (&rule.route, rule.rule.name.as_ref())),
+    })
+}
+
+fn facts(downstream: &Downstream) -> Facts<'_> {
+    let identity = downstream.identity.as_deref();
+    Facts::new(identity, downstream.source.ip(), downstream.called)
+        .with_server_name(downstream.server_name.as_deref())
+}
+
+fn read(parts: &Parts, paths: PathMode) -> Result<RequestHead<'_>, Reply> {
+    RequestHead::read(parts, paths).map_err(|error| {
+        Reply::new(StatusCode::BAD_REQUEST, "path_normalization_failed").because(error.to_string())
+    })
+}
+
+fn request_facts<'r>(head: &'r RequestHead<'_>, authority: Option<&'r str>) -> RequestFacts<'r> {
+    RequestFacts {
+        method: head.method(),
+        path: head.path(),
+        authority,
+        headers: head.headers(),
+        token: None,
+    }
+}
+
+/// What the target says goes before the header (RFC 9112 §3.2.2).
+fn authority(parts: &Parts) -> Option<&str> {
+    match parts.uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => parts.headers.get(http::header::HOST)?.to_str().ok(),
+    }
+}
+
+fn tell_dry_runs(downstream: &Downstream, dry_runs: &[DryRun<'_>]) {
+    let telemetry: &Telemetry = &downstream.shard.telemetry;
+    for dry_run in dry_runs {
+        let (matched, denied) = match dry_run {
+            DryRun::Denied(matched) | DryRun::Asked(matched) => (Some(matched), true),
+            DryRun::Allowed(matched) => (Some(matched), false),
+            DryRun::NotAllowed => (None, true),
+        };
+        telemetry.dry_run(DryRunRecord {
+            workload: downstream.pod.uid.clone(),
+            source: downstream.source,
+            policy: matched.map(|matched| (matched.policy.to_string().into(), matched.rule)),
+            denied,
+        });
+    }
+}
+
+/// Since a moment that all shards share: that of the first limited request.
+fn since_epoch() -> std::time::Duration {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    let now = runtime::now();
+    now.saturating_duration_since(*EPOCH.get_or_init(|| now))
+}
