@@ -205,6 +205,10 @@ impl Backlog {
         if self.bytes.capacity() == 0 {
             self.bytes = buffers::take();
         }
+        if self.taken > self.bytes.len() / 2 {
+            // It may never run dry: what was taken must not stay, and count, for as long as more comes.
+            self.bytes.drain(..std::mem::take(&mut self.taken));
+        }
         for slice in slices {
             let skipped = skip.min(slice.len());
             self.bytes.extend_from_slice(&slice[skipped..]);
@@ -425,6 +429,7 @@ impl Drop for TunnelStream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{accounts::Accounts, limits::Limits};
 
     /// What the peer's direction is told as, after the events in their order.
     fn told(sent_end: bool, events: &[fn(&StreamCell)]) -> String {
@@ -440,6 +445,25 @@ mod tests {
     const RESET: fn(&StreamCell) = |cell| cell.peer_reset(ErrorCode::CONNECT_ERROR);
     const LET_GO: fn(&StreamCell) = |cell| cell.peer_reset(ErrorCode::CANCEL);
     const LOST: fn(&StreamCell) = |cell| cell.tunnel_lost(&TunnelError::Closed);
+
+    #[test]
+    fn a_backlog_that_never_runs_dry_holds_what_was_not_taken() {
+        let account = Accounts::new(&Limits::default()).of(&"pod".into());
+        let mut backlog = Backlog::default();
+        let (mut came, mut went) = (0_u8, 0_u8);
+        for _ in 0..1000 {
+            let more: Vec<u8> = (0..100).map(|at: u8| came.wrapping_add(at)).collect();
+            came = came.wrapping_add(100);
+            backlog.keep(&[IoSlice::new(&more)], 0, &account);
+            // All but ten bytes are taken each time.
+            while backlog.bytes.len() - backlog.taken > 10 {
+                assert_eq!(backlog.bytes[backlog.taken], went, "in order");
+                backlog.taken += 1;
+                went = went.wrapping_add(1);
+            }
+            assert!(backlog.bytes.len() <= 220, "{} bytes", backlog.bytes.len());
+        }
+    }
 
     #[test]
     fn what_the_peer_said_last_of_the_stream_wins_over_the_loss_of_the_tunnel() {
