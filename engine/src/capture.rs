@@ -116,6 +116,8 @@ pub(crate) fn enroll(
     let listeners = bound.collect::<Result<Vec<_>, _>>()?;
     let all_transparent = listeners.iter().all(|listening| listening.listener.is_transparent());
     let pod = Pod::new(shard, uid, (workload, role), namespace, all_transparent, listeners);
+    #[cfg(feature = "waypoint")]
+    crate::waypoint::listen(shard, &pod)?;
     pod.begin_accepting(shard);
     Ok(pod)
 }
@@ -338,6 +340,8 @@ impl Pod {
     /// Stops accepting without touching what waits in the kernel: that is for the process that has the
     /// same sockets. Then lets every tunnel end when its streams have.
     pub(crate) async fn leave(self: &Rc<Self>, shard: &Rc<Shard>) {
+        #[cfg(feature = "waypoint")]
+        crate::waypoint::stop_listening(shard, self);
         for Listening { way, listener, accepting } in self.listeners.take() {
             if let Some(accepting) = accepting {
                 accepting.abort();
@@ -365,6 +369,8 @@ impl Pod {
     /// Stops listening: what the kernel has accepted by now is still served, because closing a listener
     /// resets what waits in it. Then lets every tunnel end when its streams have.
     pub(crate) fn stop(self: &Rc<Self>, shard: &Rc<Shard>) {
+        #[cfg(feature = "waypoint")]
+        crate::waypoint::stop_listening(shard, self);
         for Listening { way, listener, accepting } in self.listeners.take() {
             if let Some(accepting) = accepting {
                 accepting.abort();

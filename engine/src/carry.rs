@@ -11,14 +11,18 @@ use std::{
 
 use crate::{
     close::CloseReason,
+    limits::LEAVE_TIMEOUT,
     placement::Placed,
     relay::{ApplicationIs, Watching, relay_tunnelled},
     runtime::{self, TcpStream},
     tunnel::TunnelStream,
 };
 
-/// Passes bytes until both sides have ended; or until the other end of the pair is gone, and the peer takes longer than
-/// `patience` to take what is left.
+/// How often it is looked whether a peer has taken everything.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Passes bytes until both sides have ended; or until the other end of the pair is gone and the peer takes longer than
+/// `patience` to take what is left, or than [`LEAVE_TIMEOUT`] to leave when it has taken all.
 pub(crate) async fn carry(
     stream: TunnelStream,
     far: Rc<TcpStream>,
@@ -29,7 +33,11 @@ pub(crate) async fn carry(
     let mut relaying = pin!(relay_tunnelled(&far, &stream, ApplicationIs::Client, &Uncounted));
     let mut leaving = pin!(async {
         far.closed().await;
-        runtime::sleep(patience).await;
+        let until = runtime::now() + patience;
+        while far.has_unread() && runtime::now() < until {
+            runtime::sleep(LOOK_INTERVAL).await;
+        }
+        runtime::sleep(LEAVE_TIMEOUT).await;
     });
     poll_fn(|cx| match relaying.as_mut().poll(cx) {
         Poll::Ready(_) => Poll::Ready(()),

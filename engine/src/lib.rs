@@ -56,6 +56,8 @@ mod wanted;
 #[cfg(feature = "waypoint")]
 mod waypoint;
 
+#[cfg(feature = "waypoint")]
+pub use self::role::GatewayRole;
 pub use self::{
     accounts::{Limit, LimitReached},
     capture::EnrollError,

@@ -12,10 +12,20 @@ pub enum Role {
     /// [`http`](crate::snapshot::Snapshot::http) says. Nothing of its own is captured.
     #[cfg(feature = "waypoint")]
     Waypoint,
-    /// A gateway into the mesh: it listens on these ports, each as the snapshot's
-    /// [`http`](crate::snapshot::Snapshot::http) says of the listeners of that port.
+    /// A gateway into the mesh.
     #[cfg(feature = "waypoint")]
-    Gateway(std::sync::Arc<[u16]>),
+    Gateway(std::sync::Arc<GatewayRole>),
+}
+
+/// Which gateway a pod is, and where it listens: on each port as the snapshot's
+/// [`http`](crate::snapshot::Snapshot::http) says of this gateway's listeners there.
+#[cfg(feature = "waypoint")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayRole {
+    /// Its name.
+    pub name: ringway_http::model::GatewayName,
+    /// Its ports.
+    pub ports: Vec<u16>,
 }
 
 impl Role {

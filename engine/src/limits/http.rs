@@ -92,6 +92,14 @@ ringway_protocols::bounds! {
     pub const UPSTREAM_GIVE_BACK_TIME: Duration = Duration::from_secs(1);
     Time per Stream: "the connection is closed"
 
+    /// Of a TLS client's first message, and of one read after it.
+    pub const CLIENT_HELLO_BYTES_MAX: usize = 64 * 1024;
+    Bytes per Stream: "the connection is reset"
+
+    /// Certificates of listeners that a shard keeps ready.
+    pub const TERMINATORS_MAX: usize = 1024;
+    Count per Shard: "all are made anew as they are needed"
+
     /// How long a backend may take to answer `Expect: 100-continue` (RFC 9110 §10.1.1).
     pub const CONTINUE_TIME: Duration = Duration::from_secs(1);
     Time per Stream: "the body is sent"

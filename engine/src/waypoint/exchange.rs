@@ -11,20 +11,25 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
-    uri::PathAndQuery,
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
 };
 use hyper::body::Incoming;
-use ringway_http::trace;
+use ringway_http::{
+    head::{
+        HeadRules, check_request,
+        forwarding::{self, Standing},
+        hops,
+    },
+    trace,
+};
 
 use super::{
     download::Download,
-    headers,
-    plan::{Plan, plan},
+    plan::plan,
     policy,
     record::Recorder,
     reply::Reply,
-    serve::{Downstream, UnderWay},
+    serve::{Downstream, Target, UnderWay},
     tries::{Answered, Tries},
     upload::Upload,
     upstream::{Dialect, Lease},
@@ -63,19 +68,27 @@ async fn pass_on(
 ) -> Result<(Answered, Option<Sleep>), Reply> {
     let shard = &downstream.shard;
     let (mut parts, body) = request.into_parts();
-    check(&parts)?;
+    check_request(&parts, &HeadRules::default()).map_err(|refusal| {
+        Reply::new(refusal.status(), refusal.details())
+            .flagged(ResponseFlag::DownstreamProtocolError)
+            .because(refusal.to_string())
+            .closing(refusal.closes())
+    })?;
     recorder.request_id = Some(trace::ensure_request_id(&mut parts.headers, || shard.random()));
 
     let snapshot = shard.snapshot();
     policy::admit(downstream, &snapshot, &mut parts)?;
-    let plan = plan(downstream, &snapshot, &parts, shard.random(), recorder)?;
-    let fault = policy::pass(downstream, &snapshot, &plan, &parts)?;
-    drop(snapshot);
     let kept = downstream.pod.l7.kept();
     let upload = Upload::new(body, &kept.replay_bytes, recorder.is_grpc());
     recorder.upload = Some(upload.clone());
-    prepare(&mut parts);
-    note_path(recorder, &parts, &plan);
+
+    prepare(downstream, &mut parts);
+    let came_as = parts.uri.clone();
+    let (plan, fault) = plan(downstream, &snapshot, &mut parts, recorder)?;
+    drop(snapshot);
+    if parts.uri.path_and_query() != came_as.path_and_query() {
+        recorder.sent_path = parts.uri.path_and_query().map(|sent| sent.as_str().into());
+    }
 
     let source = shard.workload(&downstream.pod.workload).await.map_err(|reason| {
         Reply::new(StatusCode::SERVICE_UNAVAILABLE, "own_workload_unknown")
@@ -102,36 +115,21 @@ async fn pass_on(
     Ok((answered?, deadline))
 }
 
-/// Refuses what no rule could make right.
-fn check(parts: &Parts) -> Result<(), Reply> {
-    if parts.method == Method::CONNECT || parts.method == Method::TRACE {
-        return Err(Reply::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"));
-    }
-    if parts.version == Version::HTTP_11
-        && parts.uri.authority().is_none()
-        && parts.headers.get_all(header::HOST).iter().count() != 1
-    {
-        return Err(Reply::new(StatusCode::BAD_REQUEST, "missing_host_header"));
-    }
-    let lengths = parts.headers.get_all(header::CONTENT_LENGTH).iter().count();
-    if lengths > 1 || (lengths == 1 && parts.headers.contains_key(header::TRANSFER_ENCODING)) {
-        return Err(Reply::new(
-            StatusCode::BAD_REQUEST,
-            "http1.content_length_and_chunked_not_allowed",
-        ));
-    }
-    Ok(())
-}
-
 /// Makes of the request's head what is sent on.
-fn prepare(parts: &mut Parts) {
-    let upgrade = headers::upgrade_of(&parts.headers).filter(|_| parts.version == Version::HTTP_11);
-    headers::strip_hop_by_hop(&mut parts.headers);
+fn prepare(downstream: &Downstream, parts: &mut Parts) {
+    let upgrade = hops::upgrade(&parts.headers).filter(|_| parts.version == Version::HTTP_11);
+    strip(&mut parts.headers);
+    hops::join_cookies(&mut parts.headers);
     if let Some(token) = upgrade {
-        headers::set_upgrade(&mut parts.headers, token);
+        hops::set_upgrade(&mut parts.headers, token);
         parts.extensions.insert(AsksForUpgrade);
     }
-    headers::say_scheme(&mut parts.headers, "http");
+    let standing = match downstream.target {
+        Target::Listener { .. } => Standing::Edge,
+        Target::Service { .. } | Target::Workload(..) => Standing::Mesh,
+    };
+    let (source, scheme) = (downstream.source.ip(), downstream.scheme());
+    forwarding::say_origin(&mut parts.headers, standing, source, scheme);
     if let Some(authority) = parts.uri.authority() {
         // RFC 9112 §3.2.2: what the target says goes before the header.
         if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
@@ -140,19 +138,22 @@ fn prepare(parts: &mut Parts) {
     }
 }
 
-fn note_path(recorder: &mut Recorder, parts: &Parts, plan: &Plan) {
-    if parts.uri.path_and_query() != Some(&plan.target) {
-        recorder.sent_path = Some(plan.target.as_str().into());
+/// Takes out what is this hop's own; which trailers will come is said on the next hop, too, for HTTP/1 sends no others.
+fn strip(headers: &mut HeaderMap) {
+    let trailers = headers.get(header::TRAILER).cloned();
+    hops::strip(headers);
+    if let Some(trailers) = trailers {
+        headers.insert(header::TRAILER, trailers);
     }
 }
 
 /// A request for one try, in the form of the connection it is sent on.
-pub(crate) fn outgoing(parts: &Parts, target: &PathAndQuery, dialect: Dialect) -> Request<()> {
+pub(crate) fn outgoing(parts: &Parts, dialect: Dialect) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = parts.method.clone();
     *request.headers_mut() = parts.headers.clone();
     let mut uri = http::uri::Parts::default();
-    uri.path_and_query = Some(target.clone());
+    uri.path_and_query = parts.uri.path_and_query().cloned();
     match dialect {
         Dialect::Http1 => {
             *request.version_mut() = Version::HTTP_11;
@@ -182,17 +183,17 @@ fn answer(
 ) -> Response<Download> {
     let Answered { mut response, lease } = answered;
     let granted = (response.status() == StatusCode::SWITCHING_PROTOCOLS)
-        .then(|| headers::upgrade_of(response.headers()))
+        .then(|| hops::upgrade(response.headers()))
         .flatten();
-    headers::strip_hop_by_hop(response.headers_mut());
+    strip(response.headers_mut());
     recorder.details = "via_upstream".into();
     if let Some(token) = granted {
-        headers::set_upgrade(response.headers_mut(), token);
-        recorder.answer(&response);
+        hops::set_upgrade(response.headers_mut(), token);
+        recorder.answer(&mut response);
         *downstream.upgraded.borrow_mut() = Some(Upgraded { lease, recorder });
         return response.map(|_nothing| Download::of_upgrade(under_way));
     }
-    recorder.answer(&response);
+    recorder.answer(&mut response);
     response.map(|body| Download::of_backend(body, lease, recorder, deadline, under_way))
 }
 

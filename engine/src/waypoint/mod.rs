@@ -18,8 +18,8 @@
 mod download;
 mod draining;
 mod exchange;
+mod gateway;
 mod handoff;
-mod headers;
 mod io;
 mod messages;
 mod plan;
@@ -30,6 +30,7 @@ mod serve;
 mod server;
 mod speech;
 mod tcp;
+mod tls;
 mod tries;
 mod upload;
 mod upstream;
@@ -39,8 +40,13 @@ use std::{
     rc::Rc,
 };
 
-pub(crate) use self::serve::serve_stream;
-use self::{draining::Draining, tcp::ServerFirst, upstream::Upstreams};
+use self::{
+    draining::Draining, gateway::Listening, tcp::ServerFirst, tls::Terminators, upstream::Upstreams,
+};
+pub(crate) use self::{
+    gateway::{listen, stop_listening},
+    serve::serve_stream,
+};
 
 /// What hyper takes for an error.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -55,6 +61,8 @@ pub(crate) struct Kept {
     pub(crate) upstreams: Rc<Upstreams>,
     draining: Rc<Draining>,
     server_first: RefCell<ServerFirst>,
+    listening: RefCell<Vec<Listening>>,
+    terminators: RefCell<Terminators>,
     /// Of bodies that may have to be sent once more.
     replay_bytes: Rc<Cell<usize>>,
 }
@@ -69,7 +77,7 @@ impl State {
     pub(crate) fn drain(&self) {
         if let Some(kept) = self.0.get() {
             kept.draining.begin();
-            kept.upstreams.close_idle();
+            kept.upstreams.end();
         }
     }
 }

@@ -2,14 +2,17 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use http::{Uri, request::Parts, uri::PathAndQuery};
+use http::{StatusCode, request::Parts};
 use ringway_http::{
-    Attached, RequestHead,
-    model::{BackendTarget, Retry, ServiceName, Timeouts, WeightedBackend},
+    Attached, Found, RequestHead,
+    fault::Fault,
+    filter::{self, Backward, Entrance},
+    model::{BackendTarget, Retry, ServiceName, Timeouts},
     tables::RouteRule,
 };
 
 use super::{
+    policy,
     record::Recorder,
     reply::Reply,
     serve::{Downstream, Target},
@@ -21,8 +24,6 @@ pub(crate) struct Plan {
     /// The rule that was met; none: there are no routes, and it goes to the service itself.
     pub(crate) rule: Option<Arc<RouteRule>>,
     pub(crate) destination: Destination,
-    /// What is asked for there.
-    pub(crate) target: PathAndQuery,
 }
 
 /// Who gets a request.
@@ -44,69 +45,114 @@ impl Plan {
     }
 }
 
-/// Decides what is to be done with a request.
+/// Decides what is to be done with a request, and does to its head what filters say.
 ///
 /// # Errors
 /// The answer, where it is given here.
 pub(crate) fn plan(
     downstream: &Downstream,
     snapshot: &Snapshot,
-    parts: &Parts,
-    random: u64,
+    parts: &mut Parts,
     recorder: &mut Recorder,
-) -> Result<Plan, Reply> {
+) -> Result<(Plan, Fault), Reply> {
     let tables = snapshot.http();
     let mode = tables.map(|tables| tables.paths()).unwrap_or_default();
     let head = RequestHead::read(parts, mode).map_err(|error| {
-        Reply::new(http::StatusCode::BAD_REQUEST, "path_normalization_failed")
-            .because(error.to_string())
+        Reply::new(StatusCode::BAD_REQUEST, "path_normalization_failed").because(error.to_string())
     })?;
-    let (id, name, port) = match &downstream.target {
-        Target::Service { id, name, port } => (id, name, *port),
-        Target::Workload(uid, address) => {
-            let destination = Destination::Workload(uid.clone(), *address);
-            return Ok(Plan { rule: None, destination, target: target(&head, &parts.uri)? });
+    let met = meet(downstream, snapshot, &head, recorder)?;
+    let (host, path) = (head.host().to_owned(), head.path().to_owned());
+    if path != parts.uri.path() {
+        filter::set_path(parts, &path);
+    }
+    let (rule, prefix) = match met {
+        Met::Rule(rule, matched) => {
+            let prefix = Found { rule: &rule, matched }.prefix().map(str::to_owned);
+            (rule, prefix)
+        }
+        Met::Nothing(destination) => {
+            let fault = policy::pass(downstream, snapshot, None, parts)?;
+            return Ok((Plan { rule: None, destination }, fault));
         }
     };
-    let service = snapshot.service(id).cloned().ok_or_else(Reply::no_backend)?;
-    recorder.service = Some(service.clone());
-    let attached = tables.map_or(Attached::None, |tables| {
-        tables.for_service(name, port, downstream.client_namespace())
-    });
-    let target = target(&head, &parts.uri)?;
-    if let Attached::Routes(routes) = attached {
-        let found = routes.find(&head).ok_or_else(Reply::no_route)?;
-        let rule = found.rule.clone();
-        recorder.route = Some(route_name(&rule));
-        let backend = choose(&rule.rule.backends, random).ok_or_else(Reply::no_backend)?;
-        let destination = destination_of(snapshot, &backend.backend.target)?;
-        return Ok(Plan { rule: Some(rule), destination, target });
+    recorder.route = Some(route_name(&rule));
+    // Before filters change what policies are about.
+    let fault = policy::pass(downstream, snapshot, Some(&rule), parts)?;
+    let entrance = Entrance {
+        scheme: downstream.scheme(),
+        port: downstream.called.port(),
+        host: &host,
+        path: &path,
+        prefix: prefix.as_deref(),
+    };
+    let mut backward = Backward::new(&rule, parts);
+    let is_preflight = filter::is_preflight(parts);
+    if let Some(reply) = filter::apply(&rule.rule.filters, parts, &entrance) {
+        if !is_preflight {
+            recorder.backward = Some(Box::new(backward));
+        }
+        return Err(reply.into());
     }
-    Ok(Plan { rule: None, destination: Destination::Service(service, port), target })
+    let chosen = filter::choose(&rule.rule, downstream.shard.random());
+    let (at, backend) = match chosen {
+        Ok(chosen) => chosen,
+        Err(dead) => {
+            recorder.backward = Some(Box::new(backward));
+            return Err(Reply::no_backend().because(dead.to_string()));
+        }
+    };
+    backward.chosen(at);
+    recorder.backward = Some(Box::new(backward));
+    let destination = destination_of(snapshot, &backend.backend.target)?;
+    if let Some(reply) = filter::apply(&backend.filters, parts, &entrance) {
+        return Err(reply.into());
+    }
+    Ok((Plan { rule: Some(rule), destination }, fault))
 }
 
-/// The path in its canonical form, with the query as it came.
-fn target(head: &RequestHead<'_>, uri: &Uri) -> Result<PathAndQuery, Reply> {
-    let invalid = |_| Reply::new(http::StatusCode::BAD_REQUEST, "path_normalization_failed");
-    match uri.path_and_query() {
-        Some(target) if target.path() == head.path() => Ok(target.clone()),
-        _ => match head.query() {
-            Some(query) => format!("{}?{query}", head.path()).try_into().map_err(invalid),
-            None => head.path().try_into().map_err(invalid),
-        },
-    }
+/// What a request has met.
+enum Met {
+    /// This rule, by this match of it.
+    Rule(Arc<RouteRule>, usize),
+    /// There are no routes: it goes where it was going.
+    Nothing(Destination),
 }
 
-/// Draws one of them by weight; none when all weigh nothing.
-pub(crate) fn choose(backends: &[WeightedBackend], random: u64) -> Option<&WeightedBackend> {
-    let total: u64 = backends.iter().map(|backend| u64::from(backend.weight)).sum();
-    let mut at = random.checked_rem(total)?;
-    backends.iter().find(|backend| {
-        let weight = u64::from(backend.weight);
-        let is_it = at < weight;
-        at = at.saturating_sub(weight);
-        is_it
-    })
+fn meet(
+    downstream: &Downstream,
+    snapshot: &Snapshot,
+    head: &RequestHead<'_>,
+    recorder: &mut Recorder,
+) -> Result<Met, Reply> {
+    let tables = snapshot.http();
+    let found = match &downstream.target {
+        Target::Workload(uid, address) => {
+            return Ok(Met::Nothing(Destination::Workload(uid.clone(), *address)));
+        }
+        Target::Listener { gateway, port, ended_for } => {
+            let port = tables.and_then(|tables| tables.for_port(gateway, *port));
+            let listener = port.and_then(|port| port.by_host(head.host()));
+            let listener = listener.ok_or_else(Reply::no_route)?;
+            if ended_for.as_ref().is_some_and(|key| *key != listener.listener.key) {
+                // RFC 9110 §7.4: its certificate was another one's.
+                return Err(Reply::new(StatusCode::MISDIRECTED_REQUEST, "misdirected_request"));
+            }
+            listener.routes().find(head)
+        }
+        Target::Service { id, name, port } => {
+            let service = snapshot.service(id).cloned().ok_or_else(Reply::no_backend)?;
+            recorder.service = Some(service.clone());
+            let attached = tables.map_or(Attached::None, |tables| {
+                tables.for_service(name, *port, downstream.client_namespace())
+            });
+            match attached {
+                Attached::None => return Ok(Met::Nothing(Destination::Service(service, *port))),
+                Attached::Routes(routes) => routes.find(head),
+            }
+        }
+    };
+    let found = found.ok_or_else(Reply::no_route)?;
+    Ok(Met::Rule(found.rule.clone(), found.matched))
 }
 
 pub(crate) fn destination_of(
@@ -131,32 +177,5 @@ fn route_name(rule: &RouteRule) -> Box<str> {
     match &rule.rule.name {
         Some(name) => format!("{}.{name}", rule.route).into(),
         None => format!("{}.{}", rule.route, rule.index).into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use ringway_http::model::Backend;
-
-    #[test]
-    fn backends_are_drawn_by_weight() {
-        let backend = |name: &str, weight| WeightedBackend {
-            backend: Backend { target: BackendTarget::Invalid(name.into()) },
-            weight,
-            filters: Vec::new(),
-        };
-        let backends = [backend("a", 9), backend("none", 0), backend("b", 1)];
-        let drawn = |random| match &choose(&backends, random).expect("some weigh").backend.target {
-            BackendTarget::Invalid(name) => name.to_string(),
-            BackendTarget::Service { .. } => unreachable!("there is none"),
-        };
-        let counts = (0..100).fold([0, 0], |[a, b], random| match &*drawn(random) {
-            "a" => [a + 1, b],
-            name => [a, b + usize::from(name == "b")],
-        });
-        assert_eq!(counts, [90, 10]);
-        assert!(choose(&[backend("none", 0)], 7).is_none());
-        assert!(choose(&[], 7).is_none());
     }
 }

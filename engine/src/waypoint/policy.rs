@@ -7,7 +7,7 @@
 //! Whether it may is decided before anything is looked for, so that nobody learns of routes whose requests he may not make.
 
 use std::{
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::{Instant, SystemTime},
 };
 
@@ -19,11 +19,11 @@ use ringway_http::{
     path::PathMode,
     policies::{InForce, Place},
     rate::Ruling,
+    tables::RouteRule,
     token::{Token, without_params},
 };
 
 use super::{
-    plan::Plan,
     reply::Reply,
     serve::{Downstream, Target},
 };
@@ -48,7 +48,7 @@ pub(crate) fn admit(
     parts: &mut Parts,
 ) -> Result<(), Reply> {
     let Some(tables) = snapshot.http() else { return Ok(()) };
-    let in_force = in_force(tables, downstream, None);
+    let in_force = in_force(tables, downstream, None, Some(&*parts));
     if in_force.is_empty() {
         return Ok(());
     }
@@ -68,11 +68,11 @@ pub(crate) fn admit(
 pub(crate) fn pass(
     downstream: &Downstream,
     snapshot: &Snapshot,
-    plan: &Plan,
+    rule: Option<&Arc<RouteRule>>,
     parts: &Parts,
 ) -> Result<Fault, Reply> {
     let Some(tables) = snapshot.http() else { return Ok(Fault::default()) };
-    let in_force = in_force(tables, downstream, Some(plan));
+    let in_force = in_force(tables, downstream, rule, Some(parts));
     if in_force.is_empty() {
         return Ok(Fault::default());
     }
@@ -100,7 +100,7 @@ pub(crate) fn pass(
 pub(crate) fn admit_connection(downstream: &Downstream) -> Result<(), Refusal> {
     let snapshot = downstream.shard.snapshot();
     let Some(tables) = snapshot.http() else { return Ok(()) };
-    let in_force = in_force(tables, downstream, None);
+    let in_force = in_force(tables, downstream, None, None);
     if in_force.is_empty() {
         return Ok(());
     }
@@ -183,18 +183,43 @@ fn without(uri: &Uri, params: &[&str]) -> Option<Uri> {
     Uri::from_parts(changed).ok()
 }
 
-fn in_force(tables: &Tables, downstream: &Downstream, plan: Option<&Plan>) -> InForce {
-    let rule = plan.and_then(|plan| plan.rule.as_ref());
+fn in_force(
+    tables: &Tables,
+    downstream: &Downstream,
+    rule: Option<&Arc<RouteRule>>,
+    parts: Option<&Parts>,
+) -> InForce {
     let service = match &downstream.target {
         Target::Service { name, port, .. } => Some((name, *port)),
-        Target::Workload(..) => None,
+        Target::Workload(..) | Target::Listener { .. } => None,
+    };
+    let listener = listener_of(tables, downstream, parts);
+    let gateway = match &downstream.target {
+        Target::Listener { gateway, .. } => Some(gateway),
+        Target::Service { .. } | Target::Workload(..) => tables.gateway_of(&downstream.pod.uid),
     };
     tables.policies().in_force(&Place {
-        gateway: tables.gateway_of(&downstream.pod.uid),
-        listener: None,
+        gateway,
+        listener,
         service,
         route: rule.map(|rule| (&rule.route, rule.rule.name.as_ref())),
     })
+}
+
+/// The listener of a gateway that a connection came to: by its server name, or else by the host that is asked.
+fn listener_of<'t>(
+    tables: &'t Tables,
+    downstream: &Downstream,
+    parts: Option<&Parts>,
+) -> Option<&'t Arc<str>> {
+    let Target::Listener { gateway, port, .. } = &downstream.target else { return None };
+    let port = tables.for_port(gateway, *port)?;
+    let listener = match (&downstream.server_name, parts) {
+        (Some(server_name), _) => port.by_server_name(Some(server_name)),
+        (None, Some(parts)) => port.by_host(read(parts, tables.paths()).ok()?.host()),
+        (None, None) => port.listeners().next(),
+    };
+    listener.map(|table| &table.listener.key.listener)
 }
 
 fn facts(downstream: &Downstream) -> Facts<'_> {

@@ -11,6 +11,8 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header};
 
+use ringway_http::filter::Backward;
+
 use super::{serve::Downstream, upload::Upload};
 use crate::{
     runtime,
@@ -58,6 +60,8 @@ pub(crate) struct Story {
     pub(crate) retries: u32,
     pub(crate) route: Option<Box<str>>,
     pub(crate) trace: Option<TraceContext>,
+    /// What filters do to the answer.
+    pub(crate) backward: Option<Box<Backward>>,
 }
 
 /// Where a request was sent.
@@ -110,6 +114,7 @@ impl Recorder {
             retries: 0,
             route: None,
             trace: None,
+            backward: None,
         })))
     }
 
@@ -126,8 +131,15 @@ impl Recorder {
         self.request_protocol == RequestProtocol::Grpc
     }
 
-    /// The client gets this head.
-    pub(crate) fn answer<B>(&mut self, response: &Response<B>) {
+    pub(crate) fn was_http2(&self) -> bool {
+        self.version == Version::HTTP_2
+    }
+
+    /// The client gets this head, after filters have done to it what is theirs.
+    pub(crate) fn answer<B>(&mut self, response: &mut Response<B>) {
+        if let Some(backward) = self.backward.take() {
+            backward.apply(response.headers_mut());
+        }
         self.code = response.status().as_u16();
         let line = "HTTP/1.1 200 \r\n\r\n".len();
         self.response_head_bytes = (line + bytes_of(response.headers())) as u64;

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use ringway_http::{authorize::Denied, fault::Abort, token::TokenError};
+use ringway_http::{authorize::Denied, fault::Abort, filter, token::TokenError};
 
 use super::{download::Download, record::Recorder, serve::UnderWay};
 use crate::{close::CloseReason, decide::Refusal, telemetry::http::ResponseFlag};
@@ -16,6 +16,8 @@ pub(crate) struct Reply {
     pub(crate) details: Cow<'static, str>,
     pub(crate) text: &'static str,
     pub(crate) headers: Option<Box<HeaderMap>>,
+    /// Nothing else can be read from the client.
+    closes: bool,
     /// Why no connection to the backend could be had.
     pub(crate) failure: Option<Box<str>>,
     /// For gRPC, where it is not what the status comes to.
@@ -31,6 +33,7 @@ impl Reply {
             details: details.into(),
             text: "",
             headers: None,
+            closes: false,
             failure: None,
             grpc_status: None,
         }
@@ -48,6 +51,11 @@ impl Reply {
 
     pub(crate) fn because(mut self, why: impl Into<Box<str>>) -> Self {
         self.failure = Some(why.into());
+        self
+    }
+
+    pub(crate) fn closing(mut self, closes: bool) -> Self {
+        self.closes = closes;
         self
     }
 
@@ -184,6 +192,9 @@ impl Reply {
         recorder.details = self.details;
         recorder.upstream_failure = self.failure;
         let mut headers = self.headers.map_or_else(HeaderMap::new, |headers| *headers);
+        if self.closes && !recorder.was_http2() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         let (status, text) = if recorder.is_grpc() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
             let code = self.grpc_status.map_or_else(|| grpc_status(self.status), u16::from);
@@ -201,8 +212,16 @@ impl Reply {
         let mut response = Response::new(());
         *response.status_mut() = status;
         *response.headers_mut() = headers;
-        recorder.answer(&response);
+        recorder.answer(&mut response);
         response.map(|()| Download::of_ours(text.as_bytes(), recorder, under_way))
+    }
+}
+
+impl From<filter::Reply> for Reply {
+    /// A redirect, or an answer to a browser that asks before it asks.
+    fn from(reply: filter::Reply) -> Self {
+        let headers = Some(Box::new(reply.headers));
+        Self { headers, ..Self::new(reply.status, "direct_response") }
     }
 }
 

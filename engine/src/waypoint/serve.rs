@@ -12,9 +12,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use ringway_http::model::ServiceName;
+use ringway_http::model::{GatewayName, ListenerKey, ServiceName};
 use ringway_protocols::{
-    hbone::{Baggage, ConnectRequest},
+    hbone::{Authority, Baggage, ConnectRequest},
     identity::Identity,
 };
 
@@ -68,9 +68,16 @@ pub(crate) enum Target {
     Service { id: NamespacedHostname, name: ServiceName, port: u16 },
     /// A workload itself.
     Workload(Arc<str>, SocketAddr),
+    /// A port of a gateway; and the listener there that the client's TLS was ended for.
+    Listener { gateway: GatewayName, port: u16, ended_for: Option<ListenerKey> },
 }
 
 impl Downstream {
+    /// How its requests came.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.server_name.is_some() { "https" } else { "http" }
+    }
+
     /// The namespace of the client, by what it proved.
     pub(crate) fn client_namespace(&self) -> Option<&str> {
         self.identity.as_deref().map(Identity::namespace)
@@ -100,7 +107,9 @@ pub(crate) async fn serve_stream(
     stream.tunnel().accept(&stream, &connect::response(&shard, &local));
     let (near, far) = TcpStream::pair(INNER_TUNNEL_BYTES_MAX);
     runtime::spawn(carry(stream, Rc::new(far), HTTP_LINGER_TIME, None));
-    serve_connection(downstream, Rc::new(near), connection, request).await;
+    let authority = Some(request.authority.clone());
+    drop(request);
+    serve_connection(downstream, Rc::new(near), connection, authority).await;
 }
 
 /// Decides on one snapshot what the stream is for.
@@ -146,11 +155,11 @@ async fn accept(
 }
 
 /// Serves what speaks HTTP as HTTP, and passes everything else on.
-async fn serve_connection(
+pub(crate) async fn serve_connection(
     downstream: Rc<Downstream>,
     socket: Rc<TcpStream>,
     connection: Connection,
-    request: Box<ConnectRequest>,
+    authority: Option<Authority>,
 ) {
     let expected = expected(&downstream);
     let sniffing = Box::pin(sniff(&socket, expected));
@@ -169,7 +178,7 @@ async fn serve_connection(
         Some(Speech::Other) if expected == Expected::Http => {
             server::serve_http1(&downstream, socket, early, connection).await;
         }
-        _ => tcp::pass(&downstream, socket, early, silent, connection, request).await,
+        _ => tcp::pass(&downstream, socket, early, silent, connection, authority).await,
     }
 }
 
@@ -185,7 +194,11 @@ enum Expected {
 
 /// As the port declares; or HTTP where routes say what to do with it.
 fn expected(downstream: &Downstream) -> Expected {
-    let Target::Service { id, name, port } = &downstream.target else { return Expected::Anything };
+    let (id, name, port) = match &downstream.target {
+        Target::Service { id, name, port } => (id, name, port),
+        Target::Workload(..) => return Expected::Anything,
+        Target::Listener { .. } => return Expected::Http,
+    };
     let snapshot = downstream.shard.snapshot();
     let declared = snapshot.service(id).and_then(|service| service.port(*port));
     match declared.map(|port| port.app_protocol).unwrap_or_default() {

@@ -10,11 +10,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use ringway_http::tables::AttachedStream;
-use ringway_protocols::hbone::ConnectRequest;
+use ringway_http::{
+    filter,
+    model::{GatewayName, ListenerKey},
+    tables::AttachedStream,
+};
+use ringway_protocols::hbone::Authority;
 
 use super::{
-    plan::{Destination, choose, destination_of},
+    plan::{Destination, destination_of},
     policy,
     serve::{Downstream, Target},
     upstream,
@@ -38,9 +42,9 @@ pub(crate) async fn pass(
     early: Bytes,
     silent: bool,
     connection: Connection,
-    request: Box<ConnectRequest>,
+    authority: Option<Authority>,
 ) {
-    let connecting = Box::pin(connect(downstream, &connection, &request));
+    let connecting = Box::pin(connect(downstream, &connection, authority.as_ref()));
     let server = match connecting.await {
         Ok(server) => server,
         Err(reason) => {
@@ -48,7 +52,6 @@ pub(crate) async fn pass(
             return connection.end(reason);
         }
     };
-    drop(request);
     let upload = DirectionState { held: early.to_vec(), ended: false };
     let state = RelayState { upload, download: DirectionState::default() };
     let observer = Watching {
@@ -64,7 +67,7 @@ pub(crate) async fn pass(
 async fn connect(
     downstream: &Rc<Downstream>,
     connection: &Connection,
-    request: &ConnectRequest,
+    authority: Option<&Authority>,
 ) -> Result<Rc<TcpStream>, CloseReason> {
     let Downstream { shard, pod, source, called, .. } = &**downstream;
     let own = connection.unless_cut(shard.workload(&pod.workload)).await??;
@@ -79,19 +82,19 @@ async fn connect(
         let reaching = Box::pin(upstream::connect(&call, &route));
         match connection.unless_cut(reaching).await? {
             Ok((server, _local)) => {
-                connection.decided(decided(downstream, route, request));
+                connection.decided(decided(downstream, route, authority));
                 return Ok(server);
             }
             Err(reason) => match &route.destination_workload {
                 Some(workload) if in_vain.len() + 1 < ENDPOINT_TRIES_MAX => {
                     in_vain.push(workload.clone());
                     if decide(downstream, &own, &destination, &in_vain).is_err() {
-                        connection.decided(decided(downstream, route, request));
+                        connection.decided(decided(downstream, route, authority));
                         return Err(reason);
                     }
                 }
                 _ => {
-                    connection.decided(decided(downstream, route, request));
+                    connection.decided(decided(downstream, route, authority));
                     return Err(reason);
                 }
             },
@@ -104,10 +107,12 @@ fn destination(downstream: &Downstream) -> Result<Destination, CloseReason> {
     let (id, name, port) = match &downstream.target {
         Target::Service { id, name, port } => (id, name, *port),
         Target::Workload(uid, address) => return Ok(Destination::Workload(uid.clone(), *address)),
+        Target::Listener { gateway, port, ended_for } => {
+            return of_listener(downstream, gateway, *port, ended_for.as_ref());
+        }
     };
     let snapshot = downstream.shard.snapshot();
-    let nobody =
-        || CloseReason::Refused(Refusal::NoHealthyUpstream { destination: downstream.called });
+    let nobody = || nobody(downstream);
     let attached = snapshot.http().map_or(AttachedStream::None, |tables| {
         let server_name = downstream.server_name.as_deref();
         tables.for_service_stream(name, port, downstream.client_namespace(), server_name)
@@ -119,11 +124,37 @@ fn destination(downstream: &Downstream) -> Result<Destination, CloseReason> {
         }
         AttachedStream::Rule(rule) => {
             let random = downstream.shard.random();
-            let backend = choose(&rule.rule.backends, random).ok_or_else(nobody)?;
+            let (_, backend) = filter::choose(&rule.rule, random).map_err(|_dead| nobody())?;
             destination_of(&snapshot, &backend.backend.target).map_err(|_| nobody())
         }
         AttachedStream::NoMatch => Err(nobody()),
     }
+}
+
+fn nobody(downstream: &Downstream) -> CloseReason {
+    CloseReason::Refused(Refusal::NoHealthyUpstream { destination: downstream.called })
+}
+
+/// Which backend: as a route of the gateway's listener says.
+fn of_listener(
+    downstream: &Downstream,
+    gateway: &GatewayName,
+    port: u16,
+    ended_for: Option<&ListenerKey>,
+) -> Result<Destination, CloseReason> {
+    let snapshot = downstream.shard.snapshot();
+    let nobody = || nobody(downstream);
+    let port = snapshot.http().and_then(|tables| tables.for_port(gateway, port));
+    let server_name = downstream.server_name.as_deref();
+    let is_it = |key: &ListenerKey| ended_for.is_none_or(|ended_for| ended_for == key);
+    let listener = port
+        .and_then(|port| port.by_server_name(server_name))
+        .filter(|table| is_it(&table.listener.key))
+        .ok_or_else(nobody)?;
+    let rule = listener.stream(server_name).ok_or_else(nobody)?;
+    let (_, backend) =
+        filter::choose(&rule.rule, downstream.shard.random()).map_err(|_| nobody())?;
+    destination_of(&snapshot, &backend.backend.target).map_err(|_| nobody())
 }
 
 fn decide(
@@ -149,7 +180,7 @@ fn decide(
 }
 
 /// What labels and log say.
-fn decided(downstream: &Downstream, route: Route, request: &ConnectRequest) -> Decided {
+fn decided(downstream: &Downstream, route: Route, authority: Option<&Authority>) -> Decided {
     let (destination, carrier) = match route.next_hop {
         NextHop::Direct { address } | NextHop::PassThrough { address } => (address, Carrier::Tcp),
         NextHop::Tunnel { peer, .. } => (peer, Carrier::Hbone),
@@ -170,7 +201,7 @@ fn decided(downstream: &Downstream, route: Route, request: &ConnectRequest) -> D
         baggage: downstream.baggage.clone(),
         far_end: None,
     };
-    Decided { parties, destination, carrier, authority: Some(request.authority.clone()) }
+    Decided { parties, destination, carrier, authority: authority.cloned() }
 }
 
 /// Ports behind which servers have spoken first, and until when that is believed.

@@ -10,7 +10,10 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use http::{Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
-use ringway_http::fault::Fault;
+use ringway_http::{
+    fault::Fault,
+    head::{self, check_response},
+};
 use ringway_protocols::hbone::Authority;
 
 use super::{
@@ -54,6 +57,8 @@ enum Failure {
     Unreached(CloseReason),
     Unanswered(Unanswered),
     TooSlow,
+    /// An answer that cannot be passed on.
+    Garbled(head::Refusal),
     /// An answer that the rule names.
     Status(Box<Answered>),
 }
@@ -149,6 +154,7 @@ impl Tries<'_> {
             }
             Failure::Unanswered(Unanswered { error, .. }) => Reply::reset(error.to_string()),
             Failure::TooSlow => Reply::timed_out("upstream_per_try_timeout"),
+            Failure::Garbled(refusal) => Reply::garbled(refusal.to_string()),
         })
     }
 
@@ -175,7 +181,9 @@ impl Tries<'_> {
             }
             None => trying.await,
         };
-        if outcome.is_err()
+        let is_stale =
+            |failure| matches!(failure, &Failure::Unanswered(Unanswered { unsent: true, .. }));
+        if outcome.as_ref().is_err_and(|failure| !is_stale(failure))
             && let Some(workload) = route.destination_workload
         {
             in_vain.push(workload);
@@ -226,14 +234,16 @@ impl Tries<'_> {
         if let Some(upstream) = &mut recorder.upstream {
             upstream.local = lease.local();
         }
-        let request = super::exchange::outgoing(self.parts, &self.plan.target, dialect)
-            .map(|()| self.upload.attempt());
+        let request =
+            super::exchange::outgoing(self.parts, dialect).map(|()| self.upload.attempt());
         if self.parts.extensions.get::<super::exchange::AsksForUpgrade>().is_some() {
             lease.expect_upgrade();
         }
         let response = lease.send(request).await.map_err(Failure::Unanswered)?;
         recorder.answered = Some(runtime::now());
-        Ok(Answered { response, lease })
+        let (parts, body) = response.into_parts();
+        check_response(&parts).map_err(Failure::Garbled)?;
+        Ok(Answered { response: Response::from_parts(parts, body), lease })
     }
 
     /// What the port declares, or what the client speaks.

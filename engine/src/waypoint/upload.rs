@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use ringway_http::head::hops::strip_trailers;
 
 use super::{BoxError, messages::Messages};
 use crate::{
@@ -133,7 +134,11 @@ impl Upload {
         };
         let piece = match frame.into_data() {
             Ok(data) => Piece::Data(data),
-            Err(frame) => Piece::Trailers(frame.into_trailers().unwrap_or_default()),
+            Err(frame) => {
+                let mut trailers = frame.into_trailers().unwrap_or_default();
+                strip_trailers(&mut trailers);
+                Piece::Trailers(trailers)
+            }
         };
         self.count(&piece);
         if state.source.is_end_stream() {

@@ -11,6 +11,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    future::poll_fn,
     net::SocketAddr,
     rc::Rc,
     time::Instant,
@@ -24,6 +25,7 @@ use hyper::{
 };
 
 use super::{
+    draining::{Awaited, Draining},
     handoff::{Getter, Giver, handoff},
     io::{Io, OnShard, Wheel},
     upload::Attempt,
@@ -60,12 +62,44 @@ struct Key {
 pub(crate) struct Upstreams {
     endpoints: RefCell<HashMap<Key, Endpoint, FastHasher>>,
     sweeping: Cell<bool>,
+    /// Nothing is kept any more.
+    ending: Cell<bool>,
 }
 
 #[derive(Default)]
 struct Endpoint {
     idle: Vec<Idle>,
     shared: Vec<Rc<Shared>>,
+    /// Begun when the dial that is under way has ended.
+    dialling: Option<Rc<Draining>>,
+}
+
+/// A dial that others may wait for, while it lasts.
+struct Dialling(Option<(Rc<Upstreams>, Key, Rc<Draining>)>);
+
+impl Dialling {
+    fn begin(upstreams: &Rc<Upstreams>, key: &Key) -> Self {
+        if key.dialect == Dialect::Http1 {
+            return Self(None);
+        }
+        let ended = Rc::new(Draining::default());
+        let mut endpoints = upstreams.endpoints.borrow_mut();
+        endpoints.entry(key.clone()).or_default().dialling = Some(ended.clone());
+        drop(endpoints);
+        Self(Some((upstreams.clone(), key.clone(), ended)))
+    }
+}
+
+impl Drop for Dialling {
+    fn drop(&mut self) {
+        let Some((upstreams, key, ended)) = self.0.take() else { return };
+        if let Some(endpoint) = upstreams.endpoints.borrow_mut().get_mut(&key)
+            && endpoint.dialling.as_ref().is_some_and(|other| Rc::ptr_eq(other, &ended))
+        {
+            endpoint.dialling = None;
+        }
+        ended.begin();
+    }
 }
 
 struct Idle {
@@ -87,6 +121,8 @@ struct Shared {
     sender: http2::SendRequest<Attempt>,
     local: Option<SocketAddr>,
     streams: Cell<usize>,
+    /// A request was not answered: the next ones had better go elsewhere.
+    failed: Cell<bool>,
     idle_since: Cell<Instant>,
 }
 
@@ -124,18 +160,33 @@ impl Upstreams {
         if let Some(held) = self.held(&key) {
             return Ok(Lease { key, upstreams: self.clone(), held });
         }
+        if let Some(dialling) = self.dialling(&key) {
+            let mut dialled = Awaited::new(&dialling);
+            poll_fn(|cx| dialled.poll(cx)).await;
+            if let Some(held) = self.held(&key) {
+                return Ok(Lease { key, upstreams: self.clone(), held });
+            }
+        }
+        let _dialling = Dialling::begin(self, &key);
         let held = match dialect {
             Dialect::Http1 => Held::Alone(Some(dial_alone(call, route).await?)),
             Dialect::Http2 => {
                 let shared = Rc::new(dial_shared(call, route).await?);
-                let mut endpoints = self.endpoints.borrow_mut();
-                endpoints.entry(key.clone()).or_default().shared.push(shared.clone());
+                if !self.ending.get() {
+                    let mut endpoints = self.endpoints.borrow_mut();
+                    endpoints.entry(key.clone()).or_default().shared.push(shared.clone());
+                }
                 shared.streams.set(1);
                 Held::Shared(shared)
             }
         };
         self.sweep();
         Ok(Lease { key, upstreams: self.clone(), held })
+    }
+
+    /// The dial of an HTTP/2 connection that is under way: whoever comes meanwhile may share it.
+    fn dialling(&self, key: &Key) -> Option<Rc<Draining>> {
+        self.endpoints.borrow().get(key)?.dialling.clone()
     }
 
     fn held(&self, key: &Key) -> Option<Held> {
@@ -147,7 +198,7 @@ impl Upstreams {
                 return Some(Held::Alone(Some(alone)));
             }
         }
-        endpoint.shared.retain(|shared| !shared.sender.is_closed());
+        endpoint.shared.retain(|shared| !shared.sender.is_closed() && !shared.failed.get());
         let has_room = |shared: &&Rc<Shared>| shared.streams.get() < UPSTREAM_STREAMS_MAX;
         let shared = endpoint.shared.iter().find(has_room)?;
         shared.streams.set(shared.streams.get() + 1);
@@ -155,6 +206,9 @@ impl Upstreams {
     }
 
     fn keep(self: &Rc<Self>, key: Key, alone: Alone) {
+        if self.ending.get() {
+            return;
+        }
         let mut endpoints = self.endpoints.borrow_mut();
         let idle = &mut endpoints.entry(key).or_default().idle;
         if idle.len() < UPSTREAM_IDLE_MAX {
@@ -193,13 +247,14 @@ impl Upstreams {
                 let idle = shared.streams.get() == 0 && is_old(shared.idle_since.get());
                 !idle && !shared.sender.is_closed()
             });
-            !endpoint.idle.is_empty() || !endpoint.shared.is_empty()
+            !endpoint.idle.is_empty() || !endpoint.shared.is_empty() || endpoint.dialling.is_some()
         });
         endpoints.is_empty()
     }
 
-    /// Closes everything that carries no request.
-    pub(crate) fn close_idle(&self) {
+    /// Closes everything that carries no request, and keeps nothing from here on.
+    pub(crate) fn end(&self) {
+        self.ending.set(true);
         self.endpoints.borrow_mut().clear();
     }
 }
@@ -218,7 +273,12 @@ impl Lease {
                 let alone = alone.as_mut().expect("held until it is given back");
                 alone.sender.try_send_request(request).await
             }
-            Held::Shared(shared) => shared.sender.clone().try_send_request(request).await,
+            Held::Shared(shared) => {
+                let outcome = shared.sender.clone().try_send_request(request).await;
+                let ended = outcome.as_ref().is_err_and(|refused| !refused.error().is_user());
+                shared.failed.set(shared.failed.get() || ended);
+                outcome
+            }
         };
         outcome.map_err(|mut refused| Unanswered {
             unsent: refused.take_message().is_some(),
@@ -318,8 +378,8 @@ async fn dial_shared(call: &Call<'_>, route: &Route) -> Result<Shared, CloseReas
         // A failure is told to whoever sent a request.
         let _ended = connection.await;
     });
-    let (streams, idle_since) = (Cell::new(0), Cell::new(runtime::now()));
-    Ok(Shared { sender, local, streams, idle_since })
+    let (streams, failed, idle_since) = (Cell::new(0), Cell::new(false), Cell::new(runtime::now()));
+    Ok(Shared { sender, local, streams, failed, idle_since })
 }
 
 async fn dial(call: &Call<'_>, route: &Route) -> Result<(Io, Option<SocketAddr>), CloseReason> {

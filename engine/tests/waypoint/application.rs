@@ -1,7 +1,7 @@
 //! Applications behind the waypoint: they speak HTTP/1.1 byte by byte, so that what is on the wire is what a story says.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     sync::mpsc::{Receiver, channel},
     thread,
@@ -147,6 +147,21 @@ impl Client {
 
     pub(crate) fn receive(&mut self) -> Message {
         read_message(&mut self.reader, false).expect("an answer")
+    }
+
+    pub(crate) fn receive_head(&mut self) -> Message {
+        read_head(&mut self.reader).expect("an answer")
+    }
+
+    pub(crate) fn read_exact(&mut self, bytes: usize) -> Vec<u8> {
+        let mut buffer = vec![0; bytes];
+        self.reader.read_exact(&mut buffer).expect("so many");
+        buffer
+    }
+
+    /// Whether the other side has ended the connection, in whatever way.
+    pub(crate) fn is_over(&mut self) -> bool {
+        matches!(self.reader.read(&mut [0]), Ok(0) | Err(_))
     }
 
     /// A GET of this path.

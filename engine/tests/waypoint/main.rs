@@ -2,7 +2,12 @@
 //! comes by SOCKS5, and services behind the waypoint.
 
 mod application;
+mod bodies;
+mod gateway;
 mod http1;
+mod http2;
 mod mesh;
 mod policies;
+mod retries;
 mod tcp;
+mod upgrades;

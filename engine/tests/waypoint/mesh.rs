@@ -22,7 +22,7 @@ use ringway_engine::{
 use ringway_http::{
     Tables,
     model::{
-        Backend, BackendTarget, GatewayName, HttpConfig, Match, Parent, PathMatch, Route,
+        Backend, BackendTarget, GatewayName, HttpConfig, Match, Parent, PathMatch, Retry, Route,
         RouteKind, RouteName, Rule, ServiceName, Timeouts, WeightedBackend, policy::Policies,
     },
 };
@@ -54,6 +54,8 @@ pub(crate) struct Plan {
     pub(crate) rules: Vec<Rule>,
     pub(crate) kind: RouteKind,
     pub(crate) policies: Policies,
+    /// What stands between is a gateway, with this configured.
+    pub(crate) gateway: Option<(Role, HttpConfig)>,
 }
 
 impl Plan {
@@ -64,11 +66,17 @@ impl Plan {
             rules: Vec::new(),
             kind: RouteKind::Http,
             policies: Policies::default(),
+            gateway: None,
         }
     }
 
     pub(crate) fn under(mut self, policies: Policies) -> Self {
         self.policies = policies;
+        self
+    }
+
+    pub(crate) fn at_gateway(mut self, role: Role, config: HttpConfig) -> Self {
+        self.gateway = Some((role, config));
         self
     }
 
@@ -96,6 +104,10 @@ pub(crate) fn within(request: Duration) -> Timeouts {
     Timeouts { request: Some(request), backend_request: None }
 }
 
+pub(crate) fn retrying(attempts: u32, codes: &[u16]) -> Option<Retry> {
+    Some(Retry { attempts, backoff: Some(Duration::from_millis(1)), codes: codes.to_vec() })
+}
+
 pub(crate) fn web() -> ServiceName {
     ServiceName { namespace: "shop".into(), hostname: WEB.into() }
 }
@@ -111,6 +123,7 @@ pub(crate) struct Mesh {
 impl Mesh {
     pub(crate) fn start(reactor: ReactorChoice, plan: &Plan) -> Self {
         let issuer = authority();
+        let middle = plan.gateway.as_ref().map_or(Role::Waypoint, |(role, _)| role.clone());
         let ports = [(); 3].map(|()| free_ports());
         let start = |name: &str, at: usize, role| {
             let mut snapshot = snapshot(plan, ports[1].hbone);
@@ -121,7 +134,7 @@ impl Mesh {
         };
         Self {
             _client: start("client", 0, Role::Workload),
-            waypoint: start("waypoint", 1, Role::Waypoint),
+            waypoint: start("waypoint", 1, middle),
             server: start("server", 2, Role::Workload),
             socks5: (CLIENT, ports[0].socks5).into(),
         }
@@ -209,6 +222,9 @@ fn snapshot(plan: &Plan, waypoint: u16) -> Snapshot {
 }
 
 fn tables(plan: &Plan) -> Tables {
+    if let Some((_, config)) = &plan.gateway {
+        return Tables::compile(config.clone()).expect("good rules");
+    }
     let route = Route {
         name: RouteName { kind: plan.kind, namespace: "shop".into(), name: "web".into() },
         parents: vec![Parent::Service { service: web(), port: Some(80), clients_of: None }],
@@ -268,6 +284,11 @@ fn free_ports() -> Ports {
     let [outbound, inbound_plaintext, hbone, socks5] =
         held.map(|listener| listener.local_addr().expect("bound").port());
     Ports { outbound, inbound_plaintext, hbone, socks5 }
+}
+
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind(("0.0.0.0", 0)).expect("a free port");
+    listener.local_addr().expect("bound").port()
 }
 
 fn uid(name: &str) -> String {

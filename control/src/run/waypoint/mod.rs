@@ -21,7 +21,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use ringway_engine::Role;
+use ringway_engine::{GatewayRole, Role};
 pub use ringway_http::model::GatewayName;
 use ringway_http::model::{HttpConfig, Listener, ListenerProtocol};
 use ringway_http::tables::Tables;
@@ -62,7 +62,7 @@ impl L7Options {
                 let mut ports: Vec<u16> = ours.map(|one| one.port).collect();
                 ports.sort_unstable();
                 ports.dedup();
-                Role::Gateway(ports.into())
+                Role::Gateway(Arc::new(GatewayRole { name: self.gateway.clone(), ports }))
             }
         }
     }

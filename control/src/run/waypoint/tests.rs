@@ -73,8 +73,13 @@ fn a_waypoint_is_its_workload_and_captures_nothing() {
 fn a_gateway_listens_where_its_listeners_do_and_no_others() {
     let of = options(Kind::Gateway, "default/edge");
     let mesh = load(&of).unwrap();
-    let Role::Gateway(ports) = of.l7.as_ref().unwrap().role(&mesh.http) else { panic!("its role") };
-    assert_eq!(*ports, [80, 8080]);
+    let Role::Gateway(gateway) = of.l7.as_ref().unwrap().role(&mesh.http) else {
+        panic!("its role")
+    };
+    assert_eq!(
+        (gateway.ports.clone(), &gateway.name),
+        (vec![80, 8080], &gateway_name("default/edge").unwrap())
+    );
     let tables = mesh.snapshot.http().unwrap();
     let named = |name| gateway_name(name).unwrap();
     assert_eq!(tables.ports(&named("default/edge")), [80, 8080]);

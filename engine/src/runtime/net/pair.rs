@@ -124,6 +124,10 @@ impl PairEnd {
         Ok(())
     }
 
+    pub(super) fn has_unread(&self) -> bool {
+        !self.own.arrived.borrow().is_empty()
+    }
+
     pub(super) fn reset_on_close(&self) {
         self.resets.set(true);
     }

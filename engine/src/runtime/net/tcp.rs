@@ -293,6 +293,11 @@ impl TcpStream {
         self.io.set_unsent_bytes_max(bytes)
     }
 
+    /// Whether an end of a pair in memory has got bytes that were not read; of a socket nobody knows.
+    pub(crate) fn has_unread(&self) -> bool {
+        matches!(&self.io, Stream::Joined(end) if end.has_unread())
+    }
+
     /// Whether the kernel knows it: an end of a pair in memory it does not.
     pub(crate) fn has_descriptor(&self) -> bool {
         !matches!(self.io, Stream::Joined(_))

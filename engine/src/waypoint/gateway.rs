@@ -1,0 +1,231 @@
+//! The listeners of a gateway: plain, TLS that ends here, and TLS that passes by its server name.
+
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
+
+use ringway_http::model::{ListenerKey, ListenerProtocol, ListenerTls};
+
+use super::{
+    serve::{Activity, Downstream, Target, serve_connection},
+    tcp, tls,
+};
+use crate::{
+    accounts::AdmittedConnection,
+    capture::{EnrollError, Pod},
+    close::CloseReason,
+    connection::Connection,
+    decide::Refusal,
+    limits::HANDSHAKE_TIMEOUT,
+    role::{GatewayRole, Role},
+    runtime::{self, ListenOptions, Task, TcpListener, TcpStream},
+    shard::Shard,
+    telemetry::Direction,
+};
+
+/// One listener, and the task that accepts from it.
+pub(crate) struct Listening {
+    port: u16,
+    listener: Rc<TcpListener>,
+    accepting: Task,
+}
+
+/// Binds the ports of a gateway and begins to accept; nothing for pods of other roles.
+///
+/// # Errors
+/// The first port that cannot be bound; then none is.
+pub(crate) fn listen(shard: &Rc<Shard>, pod: &Rc<Pod>) -> Result<(), EnrollError> {
+    let Role::Gateway(gateway) = &pod.role else { return Ok(()) };
+    let options = ListenOptions {
+        mark: shard.config.packet_mark,
+        transparent: false,
+        keepalive: shard.config.keepalive,
+        user_timeout: shard.config.user_timeout,
+        ..ListenOptions::default()
+    };
+    let bind = |port: &u16| {
+        let address = TcpListener::wildcard(shard.config.ipv6, *port);
+        TcpListener::bind(&pod.namespace, address, &options)
+            .map(|listener| (*port, Rc::new(listener)))
+            .map_err(|error| EnrollError { port: *port, error })
+    };
+    let bound = gateway.ports.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+    let accepting = bound.into_iter().map(|(port, listener)| Listening {
+        port,
+        accepting: pod.spawn(accept(shard.clone(), pod.clone(), port, listener.clone())),
+        listener,
+    });
+    *pod.l7.kept().listening.borrow_mut() = accepting.collect();
+    Ok(())
+}
+
+/// Stops listening; what the kernel has accepted by now is still served.
+pub(crate) fn stop_listening(shard: &Rc<Shard>, pod: &Rc<Pod>) {
+    let Role::Gateway(_) = &pod.role else { return };
+    for Listening { port, listener, accepting } in pod.l7.kept().listening.take() {
+        accepting.abort();
+        while let Ok((socket, from)) = listener.try_accept() {
+            serve(shard, pod, port, socket, from);
+        }
+    }
+}
+
+async fn accept(shard: Rc<Shard>, pod: Rc<Pod>, port: u16, listener: Rc<TcpListener>) {
+    // Shortages and vanished peers are dealt with by the listener; an error is its end.
+    while let Ok((socket, from)) = listener.accept().await {
+        serve(&shard, &pod, port, socket, from);
+    }
+}
+
+fn serve(shard: &Rc<Shard>, pod: &Rc<Pod>, port: u16, socket: TcpStream, from: SocketAddr) {
+    let Role::Gateway(gateway) = &pod.role else { return };
+    match pod.account.admit_connection() {
+        Ok(admitted) => {
+            let accepted = Accepted {
+                shard: shard.clone(),
+                pod: pod.clone(),
+                gateway: gateway.clone(),
+                port,
+                from,
+                local: socket.local_addr().unwrap_or(from),
+            };
+            pod.spawn(accepted.serve(socket, admitted));
+        }
+        Err(_counted) => socket.abort(),
+    }
+}
+
+/// A connection to a gateway.
+struct Accepted {
+    shard: Rc<Shard>,
+    pod: Rc<Pod>,
+    gateway: Arc<GatewayRole>,
+    port: u16,
+    from: SocketAddr,
+    local: SocketAddr,
+}
+
+/// What is done with what a port gets.
+enum Speaks {
+    Http,
+    Tls,
+    Tcp,
+}
+
+impl Accepted {
+    async fn serve(self, socket: TcpStream, _admitted: AdmittedConnection) {
+        let Self { shard, pod, from, local, .. } = &self;
+        let connection = Connection::begin(shard, &pod.uid, Direction::Inbound, *from, *local);
+        match self.speaks() {
+            Some(Speaks::Http) => {
+                let downstream = self.downstream(None, None);
+                serve_connection(downstream, Rc::new(socket), connection, None).await;
+            }
+            Some(Speaks::Tcp) => {
+                let downstream = self.downstream(None, None);
+                let early = bytes::Bytes::new();
+                tcp::pass(&downstream, Rc::new(socket), early, false, connection, None).await;
+            }
+            Some(Speaks::Tls) => self.serve_tls(socket, connection).await,
+            None => {
+                socket.reset_on_close();
+                connection.end(self.nobody());
+            }
+        }
+    }
+
+    /// What the listeners of the port say; they are of one kind.
+    fn speaks(&self) -> Option<Speaks> {
+        let snapshot = self.shard.snapshot();
+        let port = snapshot.http()?.for_port(&self.gateway.name, self.port)?;
+        let protocol = port.listeners().next().map(|table| table.listener.protocol)?;
+        Some(match protocol {
+            ListenerProtocol::Http | ListenerProtocol::Hbone => Speaks::Http,
+            ListenerProtocol::Https | ListenerProtocol::Tls => Speaks::Tls,
+            ListenerProtocol::Tcp => Speaks::Tcp,
+        })
+    }
+
+    fn nobody(&self) -> CloseReason {
+        CloseReason::Refused(Refusal::NoHealthyUpstream { destination: self.local })
+    }
+
+    async fn serve_tls(&self, socket: TcpStream, connection: Connection) {
+        let accepting = Box::pin(runtime::timeout(HANDSHAKE_TIMEOUT, tls::client_hello(&socket)));
+        let hello = match connection.unless_cut(accepting).await {
+            Ok(Ok(Ok(hello))) => hello,
+            Ok(Ok(Err(reason))) | Err(reason) => {
+                socket.reset_on_close();
+                return connection.end(reason);
+            }
+            Ok(Err(_elapsed)) => {
+                socket.reset_on_close();
+                return connection.end(CloseReason::HandshakeTimedOut);
+            }
+        };
+        let Some((key, protocol, tls)) = self.listener(hello.server_name.as_deref()) else {
+            socket.reset_on_close();
+            return connection.end(self.nobody());
+        };
+        let server_name = hello.server_name.clone().unwrap_or_default();
+        match tls {
+            ListenerTls::Passthrough => {
+                let downstream = self.downstream(Some(server_name), Some(key));
+                let early = hello.bytes.into();
+                tcp::pass(&downstream, Rc::new(socket), early, false, connection, None).await;
+            }
+            ListenerTls::Terminate { .. } | ListenerTls::Broken(_) => {
+                let terminators: &RefCell<tls::Terminators> = &self.pod.l7.kept().terminators;
+                let terminator = terminators.borrow_mut().of(&tls);
+                let near = match terminator.and_then(|config| tls::terminate(socket, hello, config))
+                {
+                    Ok(near) => near,
+                    Err(reason) => return connection.end(reason),
+                };
+                let downstream = self.downstream(Some(server_name), Some(key));
+                if protocol == ListenerProtocol::Https {
+                    serve_connection(downstream, near, connection, None).await;
+                } else {
+                    let early = bytes::Bytes::new();
+                    tcp::pass(&downstream, near, early, false, connection, None).await;
+                }
+            }
+        }
+    }
+
+    /// The listener for a server name.
+    fn listener(
+        &self,
+        server_name: Option<&str>,
+    ) -> Option<(ListenerKey, ListenerProtocol, ListenerTls)> {
+        let snapshot = self.shard.snapshot();
+        let port = snapshot.http()?.for_port(&self.gateway.name, self.port)?;
+        let listener = &port.by_server_name(server_name)?.listener;
+        Some((listener.key.clone(), listener.protocol, listener.tls.clone()?))
+    }
+
+    fn downstream(
+        &self,
+        server_name: Option<Box<str>>,
+        ended_for: Option<ListenerKey>,
+    ) -> Rc<Downstream> {
+        let snapshot = self.shard.snapshot();
+        let network = &snapshot.settings().network;
+        Rc::new(Downstream {
+            shard: self.shard.clone(),
+            pod: self.pod.clone(),
+            source: self.from,
+            called: self.local,
+            identity: None,
+            workload: snapshot.workload_by_address(network, self.from.ip()).cloned(),
+            baggage: None,
+            server_name,
+            tunnel_trace_id: None,
+            target: Target::Listener {
+                gateway: self.gateway.name.clone(),
+                port: self.port,
+                ended_for,
+            },
+            activity: Activity::new(),
+            upgraded: RefCell::default(),
+        })
+    }
+}

@@ -1,0 +1,127 @@
+//! Gateways: plain listeners, and TLS that ends there.
+
+use std::{
+    io::{Read, Write},
+    net::{IpAddr, Ipv4Addr, TcpStream},
+    sync::Arc,
+};
+
+use rcgen::{CertificateParams, KeyPair};
+use ringway_engine::{GatewayRole, Role, snapshot::AppProtocol};
+use ringway_http::model::{
+    GatewayName, HostPattern, HttpConfig, Listener, ListenerKey, ListenerProtocol, ListenerTls,
+    Parent, Route, RouteKind, RouteName,
+};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::{
+    application::{Client, ok, serve_http},
+    mesh::{Mesh, Plan, free_port, on_both, rule},
+};
+
+const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
+fn key(listener: &str) -> ListenerKey {
+    ListenerKey { namespace: "shop".into(), gateway: "front".into(), listener: listener.into() }
+}
+
+fn gateway(listener: Listener) -> (Role, HttpConfig) {
+    let name = GatewayName { namespace: "shop".into(), name: "front".into() };
+    let role = GatewayRole { name, ports: vec![listener.port] };
+    let route = Route {
+        name: RouteName { kind: RouteKind::Http, namespace: "shop".into(), name: "web".into() },
+        parents: vec![Parent::Listener(listener.key.clone())],
+        hostnames: Vec::new(),
+        rules: vec![rule("/")],
+    };
+    let config =
+        HttpConfig { listeners: vec![listener], routes: vec![route], ..HttpConfig::default() };
+    (Role::Gateway(Arc::new(role)), config)
+}
+
+#[test]
+fn a_plain_listener_lets_clients_into_the_mesh() {
+    on_both(|reactor| {
+        let (port, requests) = serve_http(|_, _| ok("in"));
+        let (protocol, hostname) = (ListenerProtocol::Http, Some(HostPattern::Exact("web".into())));
+        let listener =
+            Listener { key: key("http"), port: free_port(), protocol, hostname, tls: None };
+        let at = (GATEWAY, listener.port);
+        let (role, config) = gateway(listener);
+        let plan = Plan::of(port, AppProtocol::Http11).at_gateway(role, config);
+        let mesh = Mesh::start(reactor, &plan);
+        let mut client = Client::new(TcpStream::connect(at).expect("a listener"));
+        client.send("GET / HTTP/1.1\r\nhost: web\r\nx-forwarded-for: 192.0.2.1\r\n\r\n");
+        assert_eq!(client.receive().text(), "in");
+        let request = requests.recv().expect("it came");
+        assert_eq!(request.header("x-forwarded-for"), Some("192.0.2.1, 127.0.0.1"));
+        assert_eq!(request.header("x-forwarded-proto"), Some("http"));
+        client.send("GET / HTTP/1.1\r\nhost: other\r\n\r\n");
+        assert_eq!(client.receive().status(), 404, "it is nobody's host");
+        let record = mesh.record();
+        assert!(!record.mutual_tls && record.source.identity.is_none());
+        assert_eq!(
+            record
+                .destination
+                .and_then(|party| party.workload)
+                .map(|it| it.name().to_owned())
+                .as_deref(),
+            Some("server")
+        );
+    });
+}
+
+#[test]
+fn tls_ends_at_the_listener_of_its_server_name() {
+    on_both(|reactor| {
+        let (port, requests) = serve_http(|_, request| ok(request.text()));
+        let keys = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["web.example".to_owned()]).expect("a name");
+        let certificate = params.self_signed(&keys).expect("a certificate");
+        let listener = Listener {
+            key: key("https"),
+            port: free_port(),
+            protocol: ListenerProtocol::Https,
+            hostname: Some(HostPattern::Exact("web.example".into())),
+            tls: Some(ListenerTls::Terminate {
+                certificate_chain: certificate.pem().into_bytes().into(),
+                private_key: keys.serialize_pem().into_bytes().into(),
+                client_authorities: None,
+            }),
+        };
+        let at = (GATEWAY, listener.port);
+        let (role, config) = gateway(listener);
+        let plan = Plan::of(port, AppProtocol::Http11).at_gateway(role, config);
+        let mesh = Mesh::start(reactor, &plan);
+
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.der().clone()).expect("good");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("some")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connect = |name: &'static str| {
+            let name = name.try_into().expect("a name");
+            let session = ClientConnection::new(Arc::new(config.clone()), name).expect("good");
+            StreamOwned::new(session, TcpStream::connect(at).expect("a listener"))
+        };
+        let mut stream = connect("web.example");
+        let body = vec![b'x'; 1 << 20];
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: web.example\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).expect("room");
+        stream.write_all(&body).expect("room");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("an end in order");
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n") && answer.ends_with(&body));
+        assert_eq!(requests.recv().expect("it came").header("x-forwarded-proto"), Some("https"));
+        assert_eq!(mesh.record().server_name.as_deref(), Some("web.example"));
+
+        let mut stream = connect("other.example");
+        assert!(stream.write_all(b"GET / HTTP/1.1\r\n\r\n").is_err(), "no listener is for it");
+    });
+}
