@@ -11,7 +11,7 @@ use std::{
         mpsc,
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     drain::{DrainReport, Queues},
     handover::{ListeningWorkload, Way},
     hook::ShardHook,
-    limits::MAILBOX_MAX,
+    limits::{MAILBOX_MAX, SHARD_LOOK_TIMEOUT},
     placement::{Placement, PlacementTable, ShardId},
     publish::{Published, SnapshotReader},
     role::Role,
@@ -70,6 +70,8 @@ pub struct Engine {
     pulses: Vec<Arc<Pulse>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     enrolled: Mutex<Vec<Arc<str>>>,
+    /// What each shard's runtime had counted when it was asked last.
+    counted: Mutex<Vec<Counters>>,
     /// Where the next connection of another process goes.
     next_shard: AtomicUsize,
 }
@@ -93,6 +95,7 @@ impl Engine {
             pulses: Vec::new(),
             threads: Mutex::default(),
             enrolled: Mutex::default(),
+            counted: Mutex::new(vec![Counters::default(); shards]),
             next_shard: AtomicUsize::new(0),
         };
         let placement = PlacementTable::new(shards);
@@ -276,14 +279,20 @@ impl Engine {
         self.common.wanted.next()
     }
 
-    /// Every connection that is open now.
+    /// Every connection that is open now; a shard that is stuck tells of none.
     pub fn connections(&self) -> Vec<OpenConnection> {
-        self.ask(|answer| Command::Describe { answer }).into_iter().flatten().collect()
+        let told = self.look(|answer| Command::Describe { answer });
+        told.into_iter().flatten().flatten().collect()
     }
 
-    /// What each shard's runtime has counted.
+    /// What each shard's runtime has counted; of a shard that is stuck, what it had when it was asked last.
     pub fn runtime_counters(&self) -> Vec<Counters> {
-        self.ask(|answer| Command::Counters { answer })
+        let told = self.look(|answer| Command::Counters { answer });
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        for (counted, told) in counted.iter_mut().zip(told) {
+            *counted = told.unwrap_or(*counted);
+        }
+        counted.clone()
     }
 
     /// Further descriptors of every listening socket, with the workload it belongs to, for another
@@ -392,6 +401,23 @@ impl Engine {
         }
         drop(answer);
         answers.iter().collect()
+    }
+
+    /// Asks every shard, and waits for the answers only so long.
+    fn look<A>(&self, mut command: impl FnMut(mpsc::Sender<A>) -> Command) -> Vec<Option<A>> {
+        let asked: Vec<_> = self
+            .mailboxes
+            .iter()
+            .map(|mailbox| {
+                let (answer, answers) = mpsc::channel();
+                // One that has no room has not looked at its mailbox for long.
+                let _ = mailbox.try_send(command(answer));
+                answers
+            })
+            .collect();
+        let deadline = Instant::now() + SHARD_LOOK_TIMEOUT;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        asked.into_iter().map(|answers| answers.recv_timeout(left()).ok()).collect()
     }
 
     fn tell(&self, shard: usize, mut command: Command) {

@@ -292,6 +292,11 @@ ringway_protocols::bounds! {
     pub const SHARD_TURN_MAX: Duration = Duration::from_secs(5);
     Time per Shard: "the error names what the shard does, and the service manager gets no more signs of life"
 
+    /// Who only looks (metrics, `config_dump`) waits so long for a shard's answer: one that is stuck must not keep the
+    /// others from being seen.
+    pub const SHARD_LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+    Time per Shard: "it is left out of what is told; its counters stay where they were"
+
     /// A new process that was started to take over says hello within this time, or it is none that can.
     pub const HANDOVER_HELLO_TIMEOUT: Duration = Duration::from_secs(5);
     Time per Process: "the new process is ended, and the old one goes on"
