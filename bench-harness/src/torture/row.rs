@@ -68,6 +68,8 @@ pub(super) const ROWS: &[Row] = &[
           title: "applications that refuse, and such as never answer" },
     Row { id: "F10", goals: &[], short: true, run: faults::kill,
           title: "a proxy that is killed" },
+    Row { id: "F12", goals: &[], short: true, run: faults::stuck,
+          title: "a shard that does not come out of one turn" },
     Row { id: "F13", goals: &[], short: true, run: faults::stuck_log,
           title: "a log that nobody takes, and a full disk" },
     Row { id: "F2", goals: &["G14"], short: true, run: faults::authority_away,

@@ -9,6 +9,7 @@ mod log;
 mod network;
 mod reuse;
 mod revoke;
+mod stuck;
 mod swap;
 
 pub(super) use self::abort::aborts;
@@ -20,4 +21,5 @@ pub(super) use self::log::stuck_log;
 pub(super) use self::network::bad_network;
 pub(super) use self::reuse::reuse;
 pub(super) use self::revoke::revoke;
+pub(super) use self::stuck::stuck;
 pub(super) use self::swap::swaps;
