@@ -275,7 +275,8 @@ impl Document<'_, '_> {
                 objects.peer_authentications.push(object);
             }
             Kind::Gateway(kind) => {
-                gateway::read(kind, value, context, &mut objects.gateway, reporter)?;
+                let directory = self.files.directory(self.file);
+                gateway::read(kind, value, directory, context, &mut objects.gateway, reporter)?;
             }
         }
         Some(())

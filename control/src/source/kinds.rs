@@ -57,11 +57,22 @@ const KINDS: &[(&str, &str, Kind)] = &[
     (GATEWAY_V1BETA1, "GatewayClass", Kind::Gateway(GatewayKind::GatewayClass)),
     (GATEWAY_V1, "HTTPRoute", Kind::Gateway(GatewayKind::HttpRoute)),
     (GATEWAY_V1BETA1, "HTTPRoute", Kind::Gateway(GatewayKind::HttpRoute)),
+    (GATEWAY_V1, "GRPCRoute", Kind::Gateway(GatewayKind::GrpcRoute)),
+    (GATEWAY_V1ALPHA2, "GRPCRoute", Kind::Gateway(GatewayKind::GrpcRoute)),
+    (GATEWAY_V1, "TLSRoute", Kind::Gateway(GatewayKind::TlsRoute)),
+    (GATEWAY_V1ALPHA3, "TLSRoute", Kind::Gateway(GatewayKind::TlsRoute)),
+    (GATEWAY_V1ALPHA2, "TLSRoute", Kind::Gateway(GatewayKind::TlsRoute)),
+    (GATEWAY_V1, "TCPRoute", Kind::Gateway(GatewayKind::TcpRoute)),
+    (GATEWAY_V1ALPHA2, "TCPRoute", Kind::Gateway(GatewayKind::TcpRoute)),
+    ("v1", "Secret", Kind::Gateway(GatewayKind::Secret)),
+    ("v1", "ConfigMap", Kind::Gateway(GatewayKind::ConfigMap)),
     (GATEWAY_V1, "ReferenceGrant", Kind::Gateway(GatewayKind::ReferenceGrant)),
     (GATEWAY_V1BETA1, "ReferenceGrant", Kind::Gateway(GatewayKind::ReferenceGrant)),
 ];
 
 const GATEWAY_V1: &str = "gateway.networking.k8s.io/v1";
+const GATEWAY_V1ALPHA2: &str = "gateway.networking.k8s.io/v1alpha2";
+const GATEWAY_V1ALPHA3: &str = "gateway.networking.k8s.io/v1alpha3";
 const GATEWAY_V1BETA1: &str = "gateway.networking.k8s.io/v1beta1";
 
 /// What the object says it is, if that is something.

@@ -33,7 +33,7 @@ use ringway_engine::snapshot::Snapshot;
 
 pub use diagnostics::{Diagnostic, Diagnostics, PROBLEMS_MAX, Severity};
 #[cfg(feature = "waypoint")]
-pub use gateway::{Condition, ListenerStatus, ObjectStatus, ParentStatus};
+pub use gateway::{Condition, ListenerStatus, ObjectStatus, ParentStatus, status_as_json};
 pub use mesh::{EnrollmentChanges, MeshConfig, NetworkNamespace, WorkloadEnrollment};
 pub use node::config::{
     CertificateAuthorityConfig, Cores, Hardening, Listen, LogConfig, LogFormat, Mode, NodeConfig,

@@ -79,8 +79,8 @@ impl Sift {
             return if is_object { Some(value.clone()) } else { self.leave(LeftOut::NoObject, "") };
         };
         let name = full_name(value);
-        // An object that says little to a proxy says nothing to a replay.
-        if kind == "ServiceAccount"
+        // An object that says little to a proxy says nothing to a replay; and keys are not copied.
+        if matches!(kind, "ServiceAccount" | "Secret" | "ConfigMap")
             || !(is_known(version, kind) || is_of_known_group(version, kind))
         {
             let (kind, version) = (kind.to_owned(), version.to_owned());

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::nodes::Nodes;
 use crate::source::chunks::Chunks;
 use crate::source::diagnostics::{Place, Problem, Reporter};
+use crate::source::gateway;
 use crate::source::local::LocalObjects;
 use crate::source::objects::{Objects, ServiceObject, WorkloadObject};
 
@@ -29,6 +30,7 @@ pub(super) fn report(
     let authorizations = objects.authorizations.iter().map(|each| (each.place, &each.policy));
     let policies = authorizations.chain(local.policies.iter().map(|(place, each)| (*place, each)));
     twice.paths("policies", policies.map(|(place, each)| ((&each.namespace, &each.name), place)));
+    gateway::paths(&objects.gateway, |what, names| twice.paths(what, names.into_iter()));
     twice.workload_names(&objects.workloads);
     twice.workload_addresses(&objects.workloads, nodes);
     twice.all(virtual_addresses(objects), |(namespace, ip)| {

@@ -6,6 +6,7 @@ use super::objects::{
     Addressed, GatewayClassObject, GatewayObject, LabelExpression, LabelOperator, LabelSelector,
     ListenerObject, NamespacesFrom, SpokenAtListener,
 };
+use super::tls::listener_tls;
 use super::values::{GATEWAY_GROUP, hostname};
 use crate::source::diagnostics::{Place, Problem, Reporter};
 use crate::source::kubernetes::{Context, generation, labels, metadata};
@@ -143,6 +144,7 @@ fn listener(
             fields.optional("hostname", hostname).map(|name| context.names.share_ref(name));
         let port = fields.required("port", port);
         let protocol = fields.required("protocol", nonempty).map(protocol);
+        let tls = fields.optional("tls", |value, reporter| listener_tls(value, context, reporter));
         let allowed = fields
             .optional("allowedRoutes", |value, reporter| allowed_routes(value, context, reporter));
         let (from, kinds) = allowed.unwrap_or((NamespacesFrom::Same, None));
@@ -152,6 +154,7 @@ fn listener(
             hostname,
             port: port?,
             protocol: protocol?,
+            tls,
             from,
             kinds,
         })

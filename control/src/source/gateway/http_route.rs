@@ -75,7 +75,7 @@ fn spec(
             list(value, reporter, |value, reporter| rule(value, namespace, context, reporter))
         });
         // Left out, it is one rule that every request meets, without a backend.
-        let rules = rules.unwrap_or_else(|| vec![RuleObject::default()]);
+        let rules = rules.unwrap_or_else(|| vec![RuleObject::new(value.place)]);
         RouteSpec { parents, hostnames, rules }
     })
 }
@@ -113,6 +113,7 @@ fn rule(
         let timeouts = fields.optional("timeouts", timeouts);
         let retry = fields.optional("retry", retry);
         let rule = RuleObject {
+            place: value.place,
             name: own.map(|name| context.names.share_ref(name)),
             matches: matches.unwrap_or_default(),
             filters: filters.unwrap_or_default(),
@@ -161,7 +162,7 @@ fn has_one_prefix(rule: &RuleObject) -> bool {
 }
 
 /// Highest weight of a backend, as in the standard.
-const WEIGHT_MAX: u64 = 1_000_000;
+pub(super) const WEIGHT_MAX: u64 = 1_000_000;
 
 pub(super) fn backend(
     value: &Value,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, Method};
 use regex::Regex;
-use ringway_http::model::{Match, NamedMatch, PathMatch, ValueMatch};
+use ringway_http::model::{Match, NamedMatch, PathMatch, ValueMatch, whole};
 
 use crate::source::diagnostics::{Problem, Reporter};
 use crate::source::yaml::fields::{Fields, list, mapping};
@@ -84,7 +84,7 @@ pub(super) fn absolute_path<'v>(value: &'v Value, reporter: &mut Reporter) -> Op
 /// One that is compared with a whole value.
 pub(super) fn regular_expression(value: &Value, reporter: &mut Reporter) -> Option<Regex> {
     let text = nonempty(value, reporter)?;
-    match Regex::new(&format!("^(?:{text})$")) {
+    match whole(text) {
         Ok(regex) => Some(regex),
         Err(error) => {
             let reason = error.to_string();

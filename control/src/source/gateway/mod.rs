@@ -18,6 +18,7 @@ mod gateways;
     allow(dead_code, reason = "read for their mistakes; nothing of a node's depends on the rest")
 )]
 mod objects;
+mod tls;
 mod values;
 mod waypoints;
 
@@ -28,22 +29,30 @@ mod filters;
 #[cfg(feature = "waypoint")]
 mod grant;
 #[cfg(feature = "waypoint")]
+mod grpc_route;
+#[cfg(feature = "waypoint")]
 mod http_route;
 #[cfg(feature = "waypoint")]
 mod matches;
 #[cfg(feature = "waypoint")]
 mod references;
 #[cfg(feature = "waypoint")]
+mod secrets;
+#[cfg(feature = "waypoint")]
 mod status;
+#[cfg(feature = "waypoint")]
+mod stream_route;
 
 #[cfg(feature = "waypoint")]
 pub(crate) use compile::{Given, HttpCompiled, compile};
 pub(crate) use objects::GatewayObjects;
 #[cfg(feature = "waypoint")]
-pub use status::{Condition, ListenerStatus, ObjectStatus, ParentStatus};
+pub use status::{Condition, ListenerStatus, ObjectStatus, ParentStatus, status_as_json};
 pub(crate) use waypoints::{BeforeService, CANARY_WEIGHT, Placed, Waypoints};
 
-use super::diagnostics::Reporter;
+use std::path::Path;
+
+use super::diagnostics::{Place, Reporter};
 use super::kubernetes::Context;
 use super::yaml::value::Value;
 
@@ -53,13 +62,20 @@ pub(crate) enum GatewayKind {
     Gateway,
     GatewayClass,
     HttpRoute,
+    GrpcRoute,
+    TlsRoute,
+    TcpRoute,
     ReferenceGrant,
+    Secret,
+    ConfigMap,
 }
 
 /// `None`: it could not be read, which was reported.
 pub(crate) fn read(
     kind: GatewayKind,
     value: &Value,
+    #[cfg_attr(not(feature = "waypoint"), allow(unused, reason = "Secrets are read at L7"))]
+    directory: &Path,
     context: &mut Context,
     objects: &mut GatewayObjects,
     reporter: &mut Reporter,
@@ -72,15 +88,64 @@ pub(crate) fn read(
             objects.classes.push(gateways::gateway_class(value, context, reporter)?);
         }
         #[cfg(feature = "waypoint")]
-        GatewayKind::HttpRoute => {
-            objects.routes.push(http_route::http_route(value, context, reporter)?);
-        }
-        #[cfg(feature = "waypoint")]
-        GatewayKind::ReferenceGrant => {
-            objects.grants.push(grant::reference_grant(value, context, reporter)?);
-        }
+        kind => return read_l7(kind, value, directory, context, objects, reporter),
         #[cfg(not(feature = "waypoint"))]
-        GatewayKind::HttpRoute | GatewayKind::ReferenceGrant => {}
+        _ => {}
     }
     Some(())
+}
+
+#[cfg(feature = "waypoint")]
+fn read_l7(
+    kind: GatewayKind,
+    value: &Value,
+    directory: &Path,
+    context: &mut Context,
+    objects: &mut GatewayObjects,
+    reporter: &mut Reporter,
+) -> Option<()> {
+    let route = match kind {
+        GatewayKind::HttpRoute => http_route::http_route(value, context, reporter)?,
+        GatewayKind::GrpcRoute => grpc_route::grpc_route(value, context, reporter)?,
+        GatewayKind::TlsRoute => stream_route::tls_route(value, context, reporter)?,
+        GatewayKind::TcpRoute => stream_route::tcp_route(value, context, reporter)?,
+        GatewayKind::ReferenceGrant => {
+            objects.grants.push(grant::reference_grant(value, context, reporter)?);
+            return Some(());
+        }
+        GatewayKind::Secret => {
+            objects.secrets.push(secrets::secret(value, directory, context, reporter)?);
+            return Some(());
+        }
+        GatewayKind::ConfigMap => {
+            objects.secrets.push(secrets::config_map(value, directory, context, reporter)?);
+            return Some(());
+        }
+        GatewayKind::Gateway | GatewayKind::GatewayClass => return Some(()),
+    };
+    objects.routes.push(route);
+    Some(())
+}
+
+/// Namespaces, names and places of objects.
+type Paths<'o> = Vec<((&'o str, &'o str), Place)>;
+
+/// Calls `each` with the names of the objects of every kind: of one kind, no two may be the same.
+pub(crate) fn paths<'o>(objects: &'o GatewayObjects, mut each: impl FnMut(&str, Paths<'o>)) {
+    let gateways = objects.gateways.iter();
+    each("Gateways", gateways.map(|one| ((&*one.namespace, &*one.name), one.place)).collect());
+    #[cfg(feature = "waypoint")]
+    {
+        use ringway_http::model::RouteKind::{Grpc, Http, Tcp, Tls};
+        let kinds =
+            [(Http, "HTTPRoutes"), (Grpc, "GRPCRoutes"), (Tls, "TLSRoutes"), (Tcp, "TCPRoutes")];
+        for (kind, what) in kinds {
+            let routes = objects.routes.iter().filter(|route| route.kind == kind);
+            each(what, routes.map(|one| ((&*one.namespace, &*one.name), one.place)).collect());
+        }
+        for (kind, what) in [("Secret", "Secrets"), ("ConfigMap", "ConfigMaps")] {
+            let secrets = objects.secrets.iter().filter(|secret| secret.kind == kind);
+            each(what, secrets.map(|one| ((&*one.namespace, &*one.name), one.place)).collect());
+        }
+    }
 }

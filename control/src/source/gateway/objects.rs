@@ -15,6 +15,8 @@ pub(crate) struct GatewayObjects {
     pub(crate) routes: Vec<routed::RouteObject>,
     #[cfg(feature = "waypoint")]
     pub(crate) grants: Vec<routed::GrantObject>,
+    #[cfg(feature = "waypoint")]
+    pub(crate) secrets: Vec<super::secrets::SecretObject>,
 }
 
 /// A GatewayClass: who looks after the Gateways of this class.
@@ -58,10 +60,28 @@ pub(crate) struct ListenerObject {
     pub(crate) hostname: Option<Arc<str>>,
     pub(crate) port: u16,
     pub(crate) protocol: SpokenAtListener,
+    pub(crate) tls: Option<TlsAtListener>,
     /// Whose routes may attach.
     pub(crate) from: NamespacesFrom,
     /// Which kinds of routes may attach, as (group, kind); `None`: those that go with the protocol.
     pub(crate) kinds: Option<Vec<(Arc<str>, Arc<str>)>>,
+}
+
+/// `tls` of a listener.
+pub(crate) struct TlsAtListener {
+    pub(crate) passthrough: bool,
+    pub(crate) certificates: Vec<SecretReference>,
+}
+
+/// Names a Secret or ConfigMap.
+pub(crate) struct SecretReference {
+    /// Of the name.
+    pub(crate) place: Place,
+    pub(crate) group: Arc<str>,
+    pub(crate) kind: Arc<str>,
+    /// `None`: that of whoever refers.
+    pub(crate) namespace: Option<Arc<str>>,
+    pub(crate) name: Arc<str>,
 }
 
 /// `protocol` of a listener.
@@ -186,14 +206,29 @@ pub(crate) mod routed {
     }
 
     /// A rule.
-    #[derive(Default)]
     pub(crate) struct RuleObject {
+        pub(crate) place: Place,
         pub(crate) name: Option<Arc<str>>,
         pub(crate) matches: Vec<Match>,
         pub(crate) filters: Vec<FilterObject>,
         pub(crate) backends: Vec<BackendObject>,
         pub(crate) timeouts: Timeouts,
         pub(crate) retry: Option<Retry>,
+    }
+
+    impl RuleObject {
+        /// One that every request meets, without a backend.
+        pub(crate) fn new(place: Place) -> RuleObject {
+            RuleObject {
+                place,
+                name: None,
+                matches: Vec::new(),
+                filters: Vec::new(),
+                backends: Vec::new(),
+                timeouts: Timeouts::default(),
+                retry: None,
+            }
+        }
     }
 
     /// One of `filters`.

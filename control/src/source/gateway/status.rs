@@ -191,6 +191,11 @@ impl ListenerStatus {
     }
 }
 
+/// All of them, as a list: for the admin port, and for `ringway validate -o json`.
+pub fn status_as_json(status: &[ObjectStatus]) -> Value {
+    status.iter().map(ObjectStatus::as_json).collect()
+}
+
 fn conditions(conditions: &[Condition], generation: Option<u64>) -> Value {
     conditions.iter().map(|one| one.as_json(generation)).collect()
 }

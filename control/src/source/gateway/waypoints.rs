@@ -149,7 +149,9 @@ impl<'o> Waypoints<'o> {
         let own = self.bound(&said, reporter);
         let namespace = self.namespaces.get(&*service.namespace);
         // A waypoint's own Service leads to the waypoint.
-        if self.known.contains_key(&path(&service.namespace, &service.name)) {
+        if service.hostname.is_none()
+            && self.known.contains_key(&path(&service.namespace, &service.name))
+        {
             return BeforeService::default();
         }
         let ingress = find(&service.labels, INGRESS)
@@ -360,7 +362,8 @@ impl Placed<'_, '_> {
             return given;
         }
         let service = self.services.iter().find(|service| {
-            (&service.namespace, &service.name) == (&gateway.namespace, &gateway.name)
+            service.hostname.is_none()
+                && (&service.namespace, &service.name) == (&gateway.namespace, &gateway.name)
         });
         let workloads = || self.workloads_of(gateway).map(at).collect::<Vec<_>>();
         match service.filter(|service| service.ports.iter().any(|each| each.number == port)) {

@@ -2,11 +2,15 @@
 
 use std::collections::HashMap;
 
-use ringway_http::model::{HostPattern, Listener, ListenerKey, ListenerProtocol, RouteKind};
+use ringway_http::model::{
+    HostPattern, Listener, ListenerKey, ListenerProtocol, ListenerTls, RouteKind,
+};
 
 use super::super::http_route::host_pattern;
 use super::super::status::{Condition, ListenerStatus, ObjectStatus};
 use super::super::values::GATEWAY_GROUP;
+use super::certificates::{NoCertificate, listener_tls};
+use super::registry::Registry;
 use super::warn;
 use crate::source::diagnostics::Reporter;
 use crate::source::gateway::objects::{
@@ -80,13 +84,22 @@ pub(super) struct KnownListener<'o> {
     /// Why it is not served.
     refused: Option<Condition>,
     conflict: Option<Condition>,
+    /// `None`: it has no TLS.
+    tls: Option<Result<ListenerTls, NoCertificate>>,
     attached: usize,
 }
 
 impl<'o> Gateways<'o> {
-    pub(super) fn new(objects: &'o GatewayObjects, reporter: &mut Reporter) -> Gateways<'o> {
-        let gateways: Vec<KnownGateway<'o>> =
-            objects.gateways.iter().map(|object| KnownGateway::new(object, objects)).collect();
+    pub(super) fn new(
+        objects: &'o GatewayObjects,
+        registry: &Registry<'_>,
+        reporter: &mut Reporter,
+    ) -> Gateways<'o> {
+        let gateways: Vec<KnownGateway<'o>> = objects
+            .gateways
+            .iter()
+            .map(|object| KnownGateway::new(object, objects, registry))
+            .collect();
         for gateway in &gateways {
             gateway.report(reporter);
         }
@@ -121,9 +134,16 @@ impl<'o> Gateways<'o> {
 }
 
 impl<'o> KnownGateway<'o> {
-    fn new(object: &'o GatewayObject, objects: &GatewayObjects) -> KnownGateway<'o> {
+    fn new(
+        object: &'o GatewayObject,
+        objects: &GatewayObjects,
+        registry: &Registry<'_>,
+    ) -> KnownGateway<'o> {
         let served = Served::of(&object.class, objects);
-        let listeners = object.listeners.iter().map(|each| KnownListener::new(each, served));
+        let listeners = object.listeners.iter().map(|each| {
+            let tls = listener_tls(object, each, registry);
+            KnownListener::new(each, served, tls)
+        });
         let mut gateway = KnownGateway { object, served, listeners: listeners.collect() };
         gateway.find_conflicts();
         gateway
@@ -163,6 +183,11 @@ impl<'o> KnownGateway<'o> {
             }
             if let Some(message) = &listener.invalid_kinds {
                 warn(listener.object.place, message, None, reporter);
+            }
+            if let Some(Err(broken)) = &listener.tls {
+                let place = listener.object.tls.as_ref().and_then(|tls| tls.certificates.first());
+                let place = place.map_or(listener.object.place, |reference| reference.place);
+                warn(place, &broken.message, None, reporter);
             }
         }
     }
@@ -251,8 +276,12 @@ fn conflict(one: &ListenerObject, other: &ListenerObject) -> Option<Condition> {
 }
 
 impl<'o> KnownListener<'o> {
-    fn new(object: &'o ListenerObject, served: Option<Served>) -> KnownListener<'o> {
-        let supported = supported_kinds(&object.protocol);
+    fn new(
+        object: &'o ListenerObject,
+        served: Option<Served>,
+        tls: Option<Result<ListenerTls, NoCertificate>>,
+    ) -> KnownListener<'o> {
+        let supported = supported_kinds(object);
         let (mut kinds, mut invalid_kinds) = (supported.to_vec(), None);
         if let Some(asked) = &object.kinds {
             kinds.retain(|kind| {
@@ -277,6 +306,7 @@ impl<'o> KnownListener<'o> {
             invalid_kinds,
             refused: served.and_then(|served| unsupported(object, served)),
             conflict: None,
+            tls,
             attached: 0,
         }
     }
@@ -298,11 +328,17 @@ impl<'o> KnownListener<'o> {
 
     fn status(&self) -> ListenerStatus {
         let accepted = self.refused.clone();
-        let resolved = match &self.invalid_kinds {
-            Some(message) => Condition::bad("ResolvedRefs", "InvalidRouteKinds", message.clone()),
-            None => Condition::good("ResolvedRefs", "ResolvedRefs"),
+        let resolved = match (&self.invalid_kinds, &self.tls) {
+            (_, Some(Err(broken))) => {
+                Condition::bad("ResolvedRefs", broken.reason, broken.message.clone())
+            }
+            (Some(message), _) => {
+                Condition::bad("ResolvedRefs", "InvalidRouteKinds", message.clone())
+            }
+            (None, _) => Condition::good("ResolvedRefs", "ResolvedRefs"),
         };
-        let programmed = match self.is_served() {
+        let has_certificate = !matches!(&self.tls, Some(Err(_)));
+        let programmed = match self.is_served() && has_certificate {
             true => Condition::good("Programmed", "Programmed"),
             false => Condition::bad("Programmed", "Invalid", "the listener is not served"),
         };
@@ -330,7 +366,11 @@ impl<'o> KnownListener<'o> {
             SpokenAtListener::Other(_) => return None,
         };
         let key = key(gateway, self.object);
-        Some(Listener { key, port: self.object.port, protocol, hostname: self.hostname, tls: None })
+        // Without its certificate it is there all the same, so that no other listener gets what was meant for it.
+        let tls = self
+            .tls
+            .map(|tls| tls.unwrap_or_else(|broken| ListenerTls::Broken(broken.message.into())));
+        Some(Listener { key, port: self.object.port, protocol, hostname: self.hostname, tls })
     }
 }
 
@@ -348,8 +388,8 @@ fn unsupported(listener: &ListenerObject, served: Served) -> Option<Condition> {
     (!fits).then(|| Condition::bad("Accepted", "UnsupportedProtocol", what))
 }
 
-fn supported_kinds(protocol: &SpokenAtListener) -> &'static [RouteKind] {
-    match protocol {
+fn supported_kinds(listener: &ListenerObject) -> &'static [RouteKind] {
+    match listener.protocol {
         SpokenAtListener::Http | SpokenAtListener::Https => &[RouteKind::Http, RouteKind::Grpc],
         SpokenAtListener::Tls => &[RouteKind::Tls],
         SpokenAtListener::Tcp => &[RouteKind::Tcp],

@@ -4,6 +4,7 @@
 //! and its conditions say why.
 
 mod backends;
+mod certificates;
 mod listeners;
 mod parents;
 mod registry;
@@ -39,7 +40,7 @@ pub(crate) struct Given<'o> {
 /// Compiles all objects.
 pub(crate) fn compile(given: &Given<'_>, reporter: &mut Reporter) -> HttpCompiled {
     let registry = Registry::new(given);
-    let mut gateways = Gateways::new(given.gateway, reporter);
+    let mut gateways = Gateways::new(given.gateway, &registry, reporter);
     let mut status: Vec<ObjectStatus> =
         given.gateway.classes.iter().filter_map(class_status).collect();
     let mut routes: Vec<Route> = Vec::new();

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use ringway_engine::snapshot::Visibility;
 use ringway_http::model::ServiceName;
 
 use super::Given;
 use crate::source::compile::selectors::host_name;
+use crate::source::gateway::objects::GatewayObjects;
 use crate::source::gateway::objects::routed::{GrantObject, Reference};
+use crate::source::gateway::secrets::SecretObject;
 use crate::source::gateway::waypoints::with_name;
 use crate::source::objects::Labels;
 
@@ -15,32 +18,45 @@ pub(super) struct Registry<'o> {
     namespaces: HashMap<&'o str, &'o Labels>,
     /// By `namespace/name`.
     services: BTreeMap<String, KnownService>,
+    /// By the same name of a ServiceEntry, each of whose hosts is one.
+    entries: BTreeMap<String, Vec<KnownService>>,
     grants: &'o [GrantObject],
+    secrets: &'o [SecretObject],
 }
 
 /// A service that exists.
 pub(super) struct KnownService {
     pub(super) name: ServiceName,
     pub(super) ports: Vec<u16>,
+    /// Only its namespace sees it.
+    private: bool,
 }
 
 impl<'o> Registry<'o> {
     pub(super) fn new(given: &Given<'o>) -> Registry<'o> {
         let mut services = BTreeMap::new();
+        let mut entries: BTreeMap<String, Vec<KnownService>> = BTreeMap::new();
         for (_, service) in &given.local.services {
             let name = service_name(service.id.namespace(), service.id.hostname());
             let ports = service.ports.iter().map(|port| port.service_port).collect();
             let key = path(service.namespace(), &service.name);
-            services.insert(key, KnownService { name, ports });
+            let private = service.visibility != Visibility::Public;
+            services.insert(key, KnownService { name, ports, private });
         }
         for service in given.services {
             let id = host_name(service, given.cluster_domain);
             let name = service_name(id.namespace(), id.hostname());
             let ports = service.ports.iter().map(|port| port.number).collect();
-            services.insert(path(&service.namespace, &service.name), KnownService { name, ports });
+            let known = KnownService { name, ports, private: service.private };
+            let path = path(&service.namespace, &service.name);
+            match &service.hostname {
+                None => _ = services.insert(path, known),
+                Some(_) => entries.entry(path).or_default().push(known),
+            }
         }
         let namespaces = given.namespaces.iter().map(|each| (&*each.name, &each.labels));
-        Registry { namespaces: namespaces.collect(), services, grants: &given.gateway.grants }
+        let GatewayObjects { grants, secrets, .. } = given.gateway;
+        Registry { namespaces: namespaces.collect(), services, entries, grants, secrets }
     }
 
     /// The labels of a namespace.
@@ -52,23 +68,30 @@ impl<'o> Registry<'o> {
         self.services.get(&path(namespace, name))
     }
 
+    /// A Secret or ConfigMap.
+    pub(super) fn secret(&self, kind: &str, namespace: &str, name: &str) -> Option<&SecretObject> {
+        let name = (kind, namespace, name);
+        self.secrets.iter().find(|each| (each.kind, &*each.namespace, &*each.name) == name)
+    }
+
     /// The names of a namespace's services, for a suggestion.
     pub(super) fn service_names<'n>(&'n self, namespace: &'n str) -> impl Iterator<Item = &'n str> {
-        {
-            let paths = self.services.keys();
-            paths.filter_map(move |path| path.strip_prefix(namespace)?.strip_prefix('/'))
-        }
+        let paths = self.services.keys();
+        paths.filter_map(move |path| path.strip_prefix(namespace)?.strip_prefix('/'))
     }
 
     /// The services that a ServiceEntry stands for.
     pub(super) fn entry(&self, namespace: &str, name: &str) -> Vec<&KnownService> {
-        let _ = (namespace, name);
-        Vec::new()
+        self.entries.get(&path(namespace, name)).into_iter().flatten().collect()
     }
 
     /// The service of a hostname; of several, that of the client's own namespace, else the first by namespace.
     pub(super) fn by_hostname(&self, hostname: &str, namespace: &str) -> Option<&KnownService> {
-        let same = self.services.values().filter(|service| &*service.name.hostname == hostname);
+        let all = self.services.values().chain(self.entries.values().flatten());
+        let same = all.filter(|service| {
+            &*service.name.hostname == hostname
+                && (!service.private || &*service.name.namespace == namespace)
+        });
         same.min_by_key(|service| (&*service.name.namespace != namespace, &service.name.namespace))
     }
 

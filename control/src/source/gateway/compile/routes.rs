@@ -4,12 +4,15 @@ use ringway_http::model::{
     Backend, BackendTarget, Filter, Mirror, Parent, Route, RouteName, Rule, WeightedBackend,
 };
 
+use ringway_http::path::PathMode;
+use ringway_http::tables::{CompileError, check_route};
+
 use super::backends::{Unresolved, resolve};
 use super::listeners::{Gateways, kind_name};
 use super::parents::attach;
 use super::registry::Registry;
 use super::warn;
-use crate::source::diagnostics::Reporter;
+use crate::source::diagnostics::{Problem, Reporter};
 use crate::source::gateway::objects::routed::{
     BackendObject, BackendReference, FilterObject, ParentReference, RouteObject, RuleObject,
 };
@@ -96,8 +99,23 @@ impl RouteCompiler<'_, '_> {
             name: object.name.clone(),
         };
         let hostnames = object.hostnames.clone();
-        let route = (!parents.is_empty()).then(|| Route { name, parents, hostnames, rules });
-        (route, status)
+        let route = Route { name, parents, hostnames, rules };
+        self.report_mistakes(object, &route);
+        ((!route.parents.is_empty()).then_some(route), status)
+    }
+
+    /// What no table can be made of is a mistake, of whoever asks for it.
+    fn report_mistakes(&mut self, object: &RouteObject, route: &Route) {
+        for error in check_route(route.clone(), PathMode::default()) {
+            let (place, message) = match &error {
+                CompileError::Rule { rule, mistake, .. } => {
+                    let rule = object.rules.get(*rule);
+                    (rule.map_or(object.place, |rule| rule.place), mistake.to_string())
+                }
+                _ => (object.place, error.to_string()),
+            };
+            self.reporter.report(Problem::error(place, message));
+        }
     }
 
     fn rule(&mut self, route: &RouteObject, rule: &RuleObject, findings: &mut Findings) -> Rule {
