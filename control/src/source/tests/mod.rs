@@ -1,5 +1,7 @@
 //! The whole way from text to snapshot, and from mistakes to messages.
 
+#[cfg(feature = "waypoint")]
+mod conformance;
 mod diagnostics;
 mod formats;
 mod fuzzing;
