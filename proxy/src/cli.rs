@@ -344,6 +344,11 @@ pub(crate) struct ValidateArguments {
     #[arg(long, env = "RINGWAY_STRICT")]
     pub(crate) strict: bool,
 
+    /// Show the conditions of Gateways and routes, as a cluster would
+    #[cfg(feature = "waypoint")]
+    #[arg(long)]
+    pub(crate) status: bool,
+
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,

@@ -549,3 +549,19 @@ fn a_reader_that_leaves_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn validate_shows_what_became_of_routes() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/bookinfo-waypoint");
+    let told = run(&["validate", "-f", example, "--node", "host-a", "--status"]);
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    let row = "HTTPRoute bookinfo/reviews\tService bookinfo/reviews:9080\tResolvedRefs\tTrue\tResolvedRefs\t-";
+    assert!(told.stdout.lines().any(|line| line == row), "{}", told.stdout);
+    let told = json(&run(&["validate", "-f", example, "--node", "host-a", "-o", "json"]).stdout);
+    let gateway = &told["status"][0];
+    assert_eq!(
+        (&gateway["kind"], &gateway["metadata"]["name"]),
+        (&"Gateway".into(), &"waypoint".into())
+    );
+    assert_eq!(gateway["status"]["listeners"][0]["conditions"][3]["type"], "Programmed");
+}

@@ -22,6 +22,10 @@ pub(crate) fn run(arguments: &ValidateArguments) -> Result<Exit, Failure> {
             if valid {
                 output::print(&summary(mesh))?;
                 policies(mesh)?;
+                #[cfg(feature = "waypoint")]
+                if arguments.status {
+                    conditions(mesh)?;
+                }
             }
         }
         (Format::Table, Err(mistakes)) => return Err(Failure::configuration(mistakes)),
@@ -66,6 +70,24 @@ fn policies(mesh: &MeshConfig) -> std::io::Result<()> {
     if rows.is_empty() { Ok(()) } else { output::table(&heading, &rows) }
 }
 
+/// What became of each Gateway and route.
+#[cfg(feature = "waypoint")]
+fn conditions(mesh: &MeshConfig) -> std::io::Result<()> {
+    let heading = ["object", "of", "condition", "status", "reason", "message"];
+    let rows: Vec<Vec<String>> = mesh
+        .status
+        .iter()
+        .flat_map(|object| object.all_conditions().map(move |one| (object.describe(), one)))
+        .map(|(object, (part, condition))| {
+            let part = if part.is_empty() { "-".to_owned() } else { part };
+            let message = if condition.message.is_empty() { "-" } else { &condition.message };
+            let (kind, reason) = (condition.kind.to_owned(), condition.reason.to_owned());
+            vec![object, part, kind, condition.status().to_owned(), reason, message.to_owned()]
+        })
+        .collect();
+    if rows.is_empty() { Ok(()) } else { output::table(&heading, &rows) }
+}
+
 fn as_json(loaded: &Result<MeshConfig, Diagnostics>, valid: bool) -> Value {
     let diagnostics = match loaded {
         Ok(mesh) => &mesh.warnings,
@@ -94,12 +116,18 @@ fn as_json(loaded: &Result<MeshConfig, Diagnostics>, valid: bool) -> Value {
             "captured": mesh.enrollments.iter().map(|one| &*one.uid).collect::<Vec<_>>(),
         })
     });
-    json!({
+    #[cfg_attr(not(feature = "waypoint"), expect(unused_mut, reason = "L7 adds to it"))]
+    let mut answer = json!({
         "valid": valid,
         "errors": list(Severity::Error),
         "warnings": list(Severity::Warning),
         "mesh": counts,
-    })
+    });
+    #[cfg(feature = "waypoint")]
+    if let Ok(mesh) = loaded {
+        answer["status"] = source::status_as_json(&mesh.status);
+    }
+    answer
 }
 
 fn policy_as_json(policy: &PolicySummary) -> Value {

@@ -421,3 +421,91 @@ fn the_oldest_route_comes_first() {
     let names: Vec<&str> = mesh.http.routes.iter().map(|route| &*route.name.name).collect();
     assert_eq!(names, ["old-a", "old-b", "young", "undated-2", "undated-1"]);
 }
+
+#[test]
+fn bookinfo_with_a_waypoint_shares_out_its_reviews() {
+    let path =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/bookinfo-waypoint");
+    let mesh =
+        load(&[Source::Path(path)], Some("host-a")).unwrap_or_else(|wrong| panic!("{wrong}"));
+    assert!(mesh.warnings.is_empty(), "{}", mesh.warnings);
+    let reviews = mesh.snapshot.services().find(|service| &*service.name == "reviews").unwrap();
+    assert_eq!(reviews.waypoint.as_ref().unwrap().destination.to_string(), "/10.1.0.40");
+    let [route] = &mesh.http.routes[..] else { panic!("{:?}", mesh.http.routes) };
+    let weights: Vec<u32> = route.rules[1].backends.iter().map(|each| each.weight).collect();
+    assert_eq!(weights, [90, 10]);
+    assert_eq!(conditions(&mesh), ["Accepted True Accepted", "ResolvedRefs True ResolvedRefs"]);
+}
+
+#[test]
+fn keys_may_stay_in_their_files() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate =
+        rcgen::CertificateParams::new(vec!["a.b".to_owned()]).unwrap().self_signed(&key).unwrap();
+    std::fs::write(directory.path().join("own.key"), key.serialize_pem()).unwrap();
+    std::fs::write(directory.path().join("own.crt"), certificate.pem()).unwrap();
+    let mesh = "
+apiVersion: v1
+kind: Secret
+metadata:
+  name: own
+  annotations: {ringway.dev/file.tls.key: own.key, ringway.dev/file.tls.crt: own.crt}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: web}
+spec:
+  gatewayClassName: ringway
+  listeners: [{name: s, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: own}]}}]
+";
+    std::fs::write(directory.path().join("mesh.yaml"), mesh).unwrap();
+    let path = directory.path().join("mesh.yaml");
+    let loaded =
+        load(&[Source::Path(path.clone())], None).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let Some(ringway_http::model::ListenerTls::Terminate { private_key, .. }) =
+        &loaded.http.listeners[0].tls
+    else {
+        panic!("{:?}", loaded.http.listeners)
+    };
+    assert_eq!(&**private_key, key.serialize_pem().as_bytes());
+    std::fs::remove_file(directory.path().join("own.key")).unwrap();
+    let refused = load(&[Source::Path(path)], None).unwrap_err().to_string();
+    assert!(refused.contains("own.key: cannot be read"), "{refused}");
+}
+
+#[test]
+fn the_hosts_of_a_service_entry_are_parents_and_backends() {
+    let mesh = read(
+        "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: outside, namespace: shop}
+spec:
+  hosts: [one.example.com, two.example.com]
+  addresses: [10.7.0.1]
+  ports: [{number: 443, name: tls, protocol: TLS}]
+  location: MESH_EXTERNAL
+  resolution: STATIC
+  endpoints: [{address: 192.0.2.1}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r, namespace: shop}
+spec:
+  parentRefs: [{group: networking.istio.io, kind: ServiceEntry, name: outside}]
+  rules: [{backendRefs: [{group: networking.istio.io, kind: Hostname, name: two.example.com, port: 443}]}]
+",
+    );
+    let hosts: Vec<&str> = mesh.http.routes[0]
+        .parents
+        .iter()
+        .map(|parent| match parent {
+            Parent::Service { service, .. } => &*service.hostname,
+            Parent::Listener(key) => &*key.listener,
+        })
+        .collect();
+    assert_eq!(hosts, ["one.example.com", "two.example.com"]);
+    let two = ServiceName { namespace: "shop".into(), hostname: "two.example.com".into() };
+    let target = &only_rule(&mesh).backends[0].backend.target;
+    assert_eq!(*target, BackendTarget::Service { service: two, port: 443 });
+}
