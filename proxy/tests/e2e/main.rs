@@ -21,3 +21,4 @@ mod policy;
 mod succession;
 mod traffic;
 mod trust;
+mod waypoint;

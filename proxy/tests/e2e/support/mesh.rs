@@ -472,13 +472,18 @@ fn program(lab: &Lab) -> PathBuf {
 }
 
 impl Proxy {
+    /// A process whose servers are in the namespace of `place`.
+    pub(crate) fn new(process: Process, place: &str) -> Proxy {
+        Proxy { process, host: place.to_owned() }
+    }
+
     /// Asks for a hand-over and waits until the new process serves; from then on this is the new one. Returns
     /// the old one, which drains.
     pub(crate) fn hand_over(&mut self) -> Process {
         hand_over(&mut self.process, PATIENCE).unwrap_or_else(|error| panic!("{error:#}"))
     }
 
-    fn wait_until_ready(&mut self, lab: &Lab) {
+    pub(crate) fn wait_until_ready(&mut self, lab: &Lab) {
         let address = SocketAddr::from(([127, 0, 0, 1], 15021));
         let place = lab.namespace(&self.host);
         let process = &mut self.process;

@@ -4,6 +4,7 @@ mod application;
 mod mesh;
 mod names;
 mod plane;
+pub(crate) mod waypoint;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

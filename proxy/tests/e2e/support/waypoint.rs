@@ -1,0 +1,239 @@
+//! A waypoint in the mesh: the pod `late`, a process of its own, before the service `web`.
+//!
+//! | service | address   | port | leads to                    |
+//! |---------|-----------|------|-----------------------------|
+//! | web     | 10.96.1.1 | 80   | what the routes say         |
+//! |         |           | 7000 | server, port 7000, no HTTP  |
+//! | web-v1  | 10.96.1.2 | 80   | server and server-2, 8080   |
+//! | web-v2  | 10.96.1.3 | 80   | neighbour, 8080             |
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use ringway_bench::lab::{Namespace, Program, wait_until};
+
+use super::{Application, Mesh, PATIENCE, Proxy, http_get, try_connect};
+
+/// The service behind the waypoint.
+pub(crate) const WEB: &str = "10.96.1.1:80";
+
+/// Its port that is no HTTP.
+pub(crate) const WEB_TCP: &str = "10.96.1.1:7000";
+
+/// Where the waypoint's process lives.
+pub(crate) const PLACE: &str = "late";
+
+/// The label that puts the waypoint before `web`.
+const BOUND: &str = "istio.io/use-waypoint: web-waypoint";
+
+const DOCUMENTS: &str = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: web-waypoint, namespace: default}
+spec:
+  gatewayClassName: ringway-waypoint
+  listeners:
+  - {name: mesh, port: 15008, protocol: HBONE}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: web-waypoint
+  labels: {gateway.networking.k8s.io/gateway-name: web-waypoint}
+  annotations: {ambient.istio.io/redirection: enabled}
+spec: {nodeName: host-b, serviceAccountName: web-waypoint}
+status: {podIP: 10.2.0.12}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, labels: {istio.io/use-waypoint: web-waypoint}}
+spec:
+  clusterIP: 10.96.1.1
+  selector: {app: server}
+  ports:
+  - {name: http, port: 80, targetPort: 8080}
+  - {name: tcp-raw, port: 7000, targetPort: 7000}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web-v1}
+spec: {clusterIP: 10.96.1.2, selector: {app: server}, ports: [{name: http, port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web-v2}
+spec: {clusterIP: 10.96.1.3, selector: {app: neighbour}, ports: [{name: http, port: 80, targetPort: 8080}]}
+";
+
+/// The mesh, its applications and the waypoint's process.
+pub(crate) struct WaypointMesh {
+    pub(crate) mesh: Mesh,
+    pub(crate) waypoint: Proxy,
+    _applications: Vec<Application>,
+}
+
+impl WaypointMesh {
+    /// With these rules of an HTTPRoute for `web`, in a YAML list; none: no route.
+    pub(crate) fn start(reactor: &str, rules: &str) -> WaypointMesh {
+        let mesh = Mesh::with(reactor).policies(&documents(rules)).start();
+        let waypoint = start_waypoint(&mesh);
+        let servers = [("server", "v1"), ("server-2", "v1"), ("neighbour", "v2")];
+        let applications = servers.map(|(pod, name)| speak(mesh.at(pod), name));
+        WaypointMesh { mesh, waypoint, _applications: applications.into() }
+    }
+
+    /// Asks `web` from client for a path, with further header lines.
+    pub(crate) fn ask(&self, path: &str, headers: &str) -> (u16, String) {
+        ask(self.mesh.at("client"), WEB.parse().unwrap(), path, headers)
+            .unwrap_or_else(|error| panic!("{path}: {error}\n{}", self.logs()))
+    }
+
+    /// Puts the waypoint before `web`, or takes it away.
+    pub(crate) fn bind(&self, bound: bool) {
+        let text = self.mesh.settings.configuration(&self.mesh.lab);
+        let text = if bound { text } else { text.replace(BOUND, "unbound: now") };
+        self.mesh.rewrite(&text);
+    }
+
+    /// Whether client's node sends what is for `web` to the waypoint.
+    pub(crate) fn is_bound(&self) -> bool {
+        let address = SocketAddr::from(([127, 0, 0, 1], 15000));
+        let (_, dump) = http_get(self.mesh.at("host-a"), address, "/config_dump").unwrap();
+        let dump: serde_json::Value = serde_json::from_str(&dump).unwrap();
+        let services = dump["services"].as_array().unwrap();
+        let web = services.iter().find(|one| one["name"] == "web").expect("there is a service web");
+        !web["waypoint"].is_null()
+    }
+
+    /// Everything that was logged, for a test that fails.
+    pub(crate) fn logs(&self) -> String {
+        let Mesh { a, b, .. } = &self.mesh;
+        let all = [("host-a", a), ("host-b", b), ("waypoint", &self.waypoint)];
+        all.map(|(name, proxy)| format!("== {name}\n{}", proxy.process.log())).join("\n")
+    }
+}
+
+fn documents(rules: &str) -> String {
+    if rules.is_empty() {
+        return DOCUMENTS.to_owned();
+    }
+    format!(
+        "{DOCUMENTS}---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: web}}\nspec:\n  \
+         parentRefs:\n  - {{group: '', kind: Service, name: web, port: 80}}\n  rules:\n{rules}\n"
+    )
+}
+
+/// Starts the process and waits until it is ready.
+pub(crate) fn start_waypoint(mesh: &Mesh) -> Proxy {
+    let program = Program::new(env!("CARGO_BIN_EXE_ringway"))
+        .arguments(["waypoint", "--name", "default/web-waypoint", "--node", "host-b", "--file"])
+        .argument(mesh.file())
+        .environment("RINGWAY_CORES", "1")
+        .environment("RINGWAY_ACCESS_LOG", "json");
+    let process = mesh.lab.start(PLACE, "ringway-waypoint", &program).unwrap();
+    let mut waypoint = Proxy::new(process, PLACE);
+    waypoint.wait_until_ready(&mesh.lab);
+    waypoint
+}
+
+/// An HTTP/1.1 server that keeps connections open and tells who it is, and the whole head that it got. Paths that begin
+/// with `/slow` are answered after two seconds.
+fn speak(pod: &Namespace, name: &'static str) -> Application {
+    Application::start(pod, 8080, move |mut stream, _| {
+        let mut received = Vec::new();
+        let mut piece = [0; 4096];
+        loop {
+            let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else {
+                match stream.read(&mut piece) {
+                    Ok(count) if count > 0 => received.extend_from_slice(&piece[..count]),
+                    _ => return,
+                }
+                continue;
+            };
+            let head = String::from_utf8(received.drain(..end + 4).collect()).unwrap();
+            if head.contains(" /slow") {
+                thread::sleep(Duration::from_secs(2));
+            }
+            let body = format!("{name}\n{head}");
+            let length = body.len();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+            let written = stream.write_all(answer.as_bytes());
+            if written.is_err() || head.contains("connection: close") {
+                return;
+            }
+        }
+    })
+}
+
+/// One request on a connection of its own.
+pub(crate) fn ask(
+    from: &Namespace,
+    to: SocketAddr,
+    path: &str,
+    headers: &str,
+) -> std::io::Result<(u16, String)> {
+    ask_over(try_connect(from, to)?, path, headers)
+}
+
+fn ask_over(mut stream: TcpStream, path: &str, headers: &str) -> std::io::Result<(u16, String)> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: web\r\n{headers}connection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let status = answer.get(9..12).and_then(|code| code.parse().ok());
+    let status = status.ok_or_else(|| std::io::Error::other(format!("no answer: {answer:?}")))?;
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    Ok((status, body.unwrap_or_default()))
+}
+
+/// Asks and asks from other threads until it is told to end.
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicUsize>,
+    threads: Vec<thread::JoinHandle<Vec<String>>>,
+}
+
+impl Load {
+    /// From this pod, one request after the other on each of so many threads.
+    pub(crate) fn start(from: &Namespace, to: &str, threads: usize) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let done = Arc::new(AtomicUsize::new(0));
+        let to: SocketAddr = to.parse().unwrap();
+        let asking = |_| {
+            let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
+            let body = move || {
+                let mut failures = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let asked = TcpStream::connect_timeout(&to, PATIENCE)
+                        .and_then(|stream| ask_over(stream, "/load", ""));
+                    match asked {
+                        Ok((200, _)) => drop(done.fetch_add(1, Ordering::Relaxed)),
+                        other => failures.push(format!("{other:?}")),
+                    }
+                }
+                failures
+            };
+            // A thread is in the namespace of the one that makes it.
+            from.enter(|| thread::spawn(body)).unwrap()
+        };
+        let threads = (0..threads).map(asking).collect();
+        Load { stop, done, threads }
+    }
+
+    /// Waits until so many further requests were answered.
+    pub(crate) fn go_on_for(&self, requests: usize) {
+        let want = self.done.load(Ordering::Relaxed) + requests;
+        wait_until("the load goes on", PATIENCE * 2, || self.done.load(Ordering::Relaxed) >= want)
+            .unwrap();
+    }
+
+    /// Ends, and tells what failed.
+    pub(crate) fn failures(self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    }
+}

@@ -1,0 +1,201 @@
+//! HTTP through a waypoint: client → its node → the waypoint → the server's node → server.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+
+use ringway_bench::lab::wait_until;
+use rustix::process::Signal;
+
+use crate::on_both_reactors;
+use crate::support::waypoint::{Load, PLACE, WEB, WEB_TCP, WaypointMesh, start_waypoint};
+use crate::support::{Application, Metrics, PATIENCE, connect, echo_once, http_get};
+
+on_both_reactors! {
+    requests_go_where_their_headers_and_paths_say,
+    a_tenth_of_the_requests_goes_to_the_second_version,
+    what_takes_too_long_ends_with_504,
+    metrics_and_log_tell_both_ends,
+    what_is_no_http_passes,
+    a_waypoint_comes_and_goes_under_load,
+    a_waypoint_that_is_killed_or_stuck_touches_nobody_else,
+}
+
+const ROUTES: &str = "  - matches: [{headers: [{name: x-version, value: v2}]}]
+    backendRefs: [{name: web-v2, port: 80}]
+  - matches: [{path: {type: PathPrefix, value: /slow}}]
+    timeouts: {request: 300ms}
+    backendRefs: [{name: web-v1, port: 80}]
+  - matches: [{path: {type: PathPrefix, value: /old}}]
+    filters:
+    - type: URLRewrite
+      urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}}
+    backendRefs: [{name: web-v1, port: 80}]
+  - matches: [{path: {type: PathPrefix, value: /}}]
+    backendRefs: [{name: web-v1, port: 80}]";
+
+fn requests_go_where_their_headers_and_paths_say(reactor: &str) {
+    let story = WaypointMesh::start(reactor, ROUTES);
+    //  path       header line            want   first line, and the head's
+    let rows = [
+        ("/", "", 200, "v1", "GET / "),
+        ("/", "x-version: v2\r\n", 200, "v2", "GET / "),
+        ("/", "x-version: v3\r\n", 200, "v1", "GET / "),
+        ("/old/a?b=c", "", 200, "v1", "GET /new/a?b=c "),
+    ];
+    for (path, header, want, version, line) in rows {
+        let (status, body) = story.ask(path, header);
+        assert_eq!(status, want, "{path} {header}: {body}\n{}", story.logs());
+        assert!(body.starts_with(&format!("{version}\n{line}")), "{path} {header}: {body}");
+    }
+    // A name that every request has from here on.
+    assert!(story.ask("/", "").1.contains("x-request-id: "));
+}
+
+fn a_tenth_of_the_requests_goes_to_the_second_version(reactor: &str) {
+    let rules = "  - backendRefs: [{name: web-v1, port: 80, weight: 90}, {name: web-v2, port: 80, weight: 10}]";
+    let story = WaypointMesh::start(reactor, rules);
+    let second = (0..300).filter(|_| story.ask("/", "").1.starts_with("v2\n")).count();
+    // Five standard deviations to each side.
+    assert!((4..=56).contains(&second), "{second} of 300 went to v2");
+}
+
+fn what_takes_too_long_ends_with_504(reactor: &str) {
+    let story = WaypointMesh::start(reactor, ROUTES);
+    let (status, _) = story.ask("/slow", "");
+    assert_eq!(status, 504, "{}", story.logs());
+    let record = story.record("/slow");
+    assert_eq!(record["response_flags"], "UT", "{record}");
+    assert_eq!(story.ask("/", "").0, 200, "others go on");
+}
+
+fn metrics_and_log_tell_both_ends(reactor: &str) {
+    let story = WaypointMesh::start(reactor, ROUTES);
+    for _ in 0..3 {
+        assert_eq!(story.ask("/told", "user-agent: tests\r\n").0, 200);
+    }
+    let record = story.record("/told");
+    for (key, want) in [
+        ("method", "GET"),
+        ("protocol", "HTTP/1.1"),
+        ("response_flags", "-"),
+        ("response_code_details", "via_upstream"),
+        ("user_agent", "tests"),
+        ("authority", "web"),
+        ("downstream_local_address", WEB),
+    ] {
+        assert_eq!(record[key], want, "{key}: {record}");
+    }
+    assert_eq!(record["response_code"], 200);
+    assert!(record["downstream_remote_address"].as_str().unwrap().starts_with("10.1.0.10:"));
+    assert_eq!(record["tunnel_trace_id"].as_str().map(str::len), Some(32), "{record}");
+
+    let address = ([127, 0, 0, 1], 15020).into();
+    let scraped = || {
+        let at = story.mesh.at(PLACE);
+        Metrics::parse(&http_get(at, address, "/stats/prometheus").unwrap().1)
+    };
+    let labels = [
+        ("reporter", "waypoint"),
+        ("source_workload", "client"),
+        ("source_principal", "spiffe://cluster.local/ns/default/sa/client"),
+        ("destination_workload_namespace", "default"),
+        ("destination_principal", "spiffe://cluster.local/ns/default/sa/server"),
+        ("request_protocol", "http"),
+        ("response_code", "200"),
+        ("response_flags", "-"),
+        ("connection_security_policy", "mutual_tls"),
+    ];
+    wait_until("the requests are counted", PATIENCE, || {
+        scraped().sum("istio_requests_total", &labels) == 3.0
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", story.logs()));
+    assert_eq!(scraped().sum("istio_request_duration_milliseconds_count", &labels), 3.0);
+
+    let address = ([127, 0, 0, 1], 15000).into();
+    let (status, told) = http_get(story.mesh.at(PLACE), address, "/config/status").unwrap();
+    assert_eq!(status, 200);
+    assert!(told.contains("\"HTTPRoute\"") && told.contains("\"Accepted\""), "{told}");
+    // A node has nothing to say of that.
+    assert_eq!(http_get(story.mesh.at("host-a"), address, "/config/status").unwrap().0, 404);
+}
+
+fn what_is_no_http_passes(reactor: &str) {
+    let story = WaypointMesh::start(reactor, "");
+    // Both: the service has two endpoints.
+    let _echoes = ["server", "server-2"].map(|pod| Application::echo(story.mesh.at(pod), 7000));
+    let mut stream = connect(story.mesh.at("client"), WEB_TCP.parse().unwrap());
+    let sent: Vec<u8> = (0..1_000_000_u32).map(|at| (at % 251) as u8).collect();
+    let mut writer = stream.try_clone().unwrap();
+    let copy = sent.clone();
+    let writing = std::thread::spawn(move || {
+        writer.write_all(&copy).unwrap();
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).unwrap_or_else(|error| panic!("{error}\n{}", story.logs()));
+    writing.join().unwrap();
+    assert!(received == sent, "{} of {} bytes", received.len(), sent.len());
+}
+
+fn a_waypoint_comes_and_goes_under_load(reactor: &str) {
+    let story = WaypointMesh::start(reactor, ROUTES);
+    let load = Load::start(story.mesh.at("client"), WEB, 4);
+    load.go_on_for(50);
+    for bound in [false, true, false, true] {
+        story.bind(bound);
+        wait_until("the node has read it", PATIENCE, || story.is_bound() == bound).unwrap();
+        load.go_on_for(50);
+    }
+    let failures = load.failures();
+    assert!(failures.is_empty(), "{} failed: {failures:?}\n{}", failures.len(), story.logs());
+}
+
+fn a_waypoint_that_is_killed_or_stuck_touches_nobody_else(reactor: &str) {
+    let mut story = WaypointMesh::start(reactor, ROUTES);
+    let echo = Application::echo(story.mesh.at("server"), 9000);
+    let to = story.mesh.address("server", 9000);
+    let mut open = connect(story.mesh.at("client"), to);
+    let neighbour = |story: &WaypointMesh| {
+        echo_once(story.mesh.at("client"), to).unwrap();
+        // Another tenant's service, which has no waypoint.
+        let other = Load::start(story.mesh.at("client"), "10.96.1.3:80", 2);
+        other.go_on_for(20);
+        assert_eq!(other.failures(), Vec::<String>::new());
+    };
+    story.waypoint.process.signal(Signal::STOP).unwrap();
+    neighbour(&story);
+    story.waypoint.process.signal(Signal::CONT).unwrap();
+    assert_eq!(story.ask("/", "").0, 200, "it goes on where it was");
+    story.waypoint.process.signal(Signal::KILL).unwrap();
+    neighbour(&story);
+    let mut answer = [0; 5];
+    open.write_all(b"still").unwrap();
+    open.read_exact(&mut answer).unwrap();
+    assert_eq!((&answer, echo.accepted()), (b"still", 3), "what was open stays open");
+    // It comes back, and so does its service.
+    story.waypoint.process.wait(PATIENCE).unwrap();
+    story.waypoint = start_waypoint(&story.mesh);
+    let mut status = 0;
+    wait_until("its service is back", PATIENCE, || {
+        let asked =
+            crate::support::waypoint::ask(story.mesh.at("client"), WEB.parse().unwrap(), "/", "");
+        status = asked.map_or(0, |(status, _)| status);
+        status == 200
+    })
+    .unwrap_or_else(|error| panic!("{error}: {status}\n{}", story.logs()));
+}
+
+impl WaypointMesh {
+    /// The waypoint's line about a path, once it is there.
+    fn record(&self, path: &str) -> serde_json::Value {
+        let mut found = None;
+        wait_until("the waypoint's line", PATIENCE, || {
+            let log = self.waypoint.process.log();
+            let lines = log.lines().filter_map(|line| serde_json::from_str(line).ok());
+            found = lines.into_iter().find(|line: &serde_json::Value| line["path"] == path);
+            found.is_some()
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", self.logs()));
+        found.expect("it was just seen")
+    }
+}
