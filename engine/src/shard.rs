@@ -376,7 +376,8 @@ impl Shard {
         self.waiting_for_snapshot.take().into_iter().for_each(Waker::wake);
     }
 
-    async fn wait_for<T>(&self, look: impl Fn(&Snapshot) -> Option<T>) -> Option<T> {
+    /// What `look` finds in the snapshot, now or in one that is published within a while.
+    pub(crate) async fn wait_for<T>(&self, look: impl Fn(&Snapshot) -> Option<T>) -> Option<T> {
         if let Some(found) = look(&self.snapshot()) {
             return Some(found);
         }

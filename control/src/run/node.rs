@@ -69,6 +69,8 @@ pub(super) struct Node {
     /// In a process that serves requests: who tells of them.
     #[cfg(feature = "waypoint")]
     pub(super) requests_told: Option<super::waypoint::Requests>,
+    #[cfg(feature = "waypoint")]
+    pub(super) lingering: super::waypoint::Lingering,
 }
 
 /// Work under way on other threads.
@@ -316,6 +318,10 @@ impl Node {
                 world.set_credentials(credentials);
             }
         }
+        #[cfg(feature = "waypoint")]
+        if self.options.l7.is_some() {
+            self.lingering.carry(&self.engine.snapshot(), &mut world, Instant::now());
+        }
         self.publish(world);
         self.enroller.want(mesh.enrollments, Instant::now());
         let dump: serde_json::Map<String, Value> = settings(&self.config)
@@ -375,6 +381,12 @@ impl Node {
 
     /// Every few seconds: did somebody change the authority?
     fn look(&mut self) {
+        #[cfg(feature = "waypoint")]
+        if self.lingering.is_over(Instant::now()) {
+            let mut world = Snapshot::clone(&self.engine.snapshot());
+            self.lingering.end(&mut world, Instant::now());
+            self.publish(world);
+        }
         if let Err(error) = self.certifier.refresh(SystemTime::now()) {
             tracing::warn!(%error, "the certificate authority changed and cannot be used; the one before stays");
         }

@@ -149,6 +149,8 @@ pub(super) async fn start(
         launch,
         #[cfg(feature = "waypoint")]
         requests_told: l7,
+        #[cfg(feature = "waypoint")]
+        lingering: Default::default(),
     };
     match inherited {
         None => Ok(node.begin(mesh).await),

@@ -26,7 +26,7 @@ use crate::{
     close::CloseReason,
     connect,
     connection::Connection,
-    decide::{self, Fronted},
+    decide::{self, Fronted, Refusal},
     inbound::Peer,
     limits::{
         HTTP_HEAD_TIMEOUT, HTTP_IDLE_TIMEOUT, HTTP_LINGER_TIME, INNER_TUNNEL_BYTES_MAX,
@@ -34,7 +34,7 @@ use crate::{
     },
     runtime::{self, TcpStream},
     shard::Shard,
-    snapshot::{AppProtocol, NamespacedHostname, Workload},
+    snapshot::{AppProtocol, NamespacedHostname, Snapshot, Workload},
     telemetry::Direction,
     tunnel::TunnelStream,
 };
@@ -121,6 +121,12 @@ async fn accept(
     connection: &Connection,
 ) -> Result<(Arc<Workload>, Rc<Downstream>), CloseReason> {
     let local = connection.unless_cut(shard.workload(&pod.workload)).await??;
+    // The client's node may have learned a moment earlier that the service has its waypoint here.
+    let is_known = |snapshot: &Snapshot| {
+        let asked = decide::fronted(snapshot, &local, &request.authority);
+        (!matches!(asked, Err(Refusal::NotFronted { .. }))).then_some(())
+    };
+    connection.unless_cut(shard.wait_for(is_known)).await?;
     let snapshot = shard.snapshot();
     let fronted =
         decide::fronted(&snapshot, &local, &request.authority).map_err(CloseReason::Refused)?;

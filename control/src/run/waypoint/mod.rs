@@ -12,6 +12,7 @@
 //!
 //! **Invariant:** such a process holds the certificate of its own workload and no other, and captures nothing.
 
+mod lingering;
 mod options;
 mod requests;
 mod status;
@@ -26,6 +27,7 @@ pub use ringway_http::model::GatewayName;
 use ringway_http::model::{HttpConfig, Listener, ListenerProtocol};
 use ringway_http::tables::Tables;
 
+pub(super) use self::lingering::Lingering;
 pub use self::options::{Kind, L7Options, gateway_name};
 pub(super) use self::requests::Requests;
 pub(super) use self::status::{refused, status};

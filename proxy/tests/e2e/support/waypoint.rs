@@ -79,7 +79,13 @@ pub(crate) struct WaypointMesh {
 impl WaypointMesh {
     /// With these rules of an HTTPRoute for `web`, in a YAML list; none: no route.
     pub(crate) fn start(reactor: &str, rules: &str) -> WaypointMesh {
-        let mesh = Mesh::with(reactor).policies(&documents(rules)).start();
+        WaypointMesh::with_documents(reactor, rules, "")
+    }
+
+    /// The same with further documents.
+    pub(crate) fn with_documents(reactor: &str, rules: &str, more: &str) -> WaypointMesh {
+        let documents = format!("{}{more}", documents(rules));
+        let mesh = Mesh::with(reactor).policies(&documents).start();
         let waypoint = start_waypoint(&mesh);
         let servers = [("server", "v1"), ("server-2", "v1"), ("neighbour", "v2")];
         let applications = servers.map(|(pod, name)| speak(mesh.at(pod), name));
