@@ -72,10 +72,6 @@ ringway_protocols::bounds! {
     pub const RETRIES_MAX: u32 = 16;
     Count per Stream: "the request is answered with what the last try came to"
 
-    /// The shortest pause before another try, unless a rule says; pauses grow to ten times it.
-    pub const RETRY_PAUSE: Duration = Duration::from_millis(25);
-    Time per Stream: "the next try"
-
     /// Connections without a request that are kept to one endpoint.
     pub const UPSTREAM_IDLE_MAX: usize = 128;
     Count per Destination: "a further one is closed"

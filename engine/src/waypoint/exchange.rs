@@ -40,7 +40,7 @@ use crate::{
     connection::Connection,
     relay::{DirectionState, Observer, RelayState, relay_from},
     runtime::{self, Sleep, TcpStream},
-    telemetry::http::ResponseFlag,
+    telemetry::http::{ResponseFlag, TraceContext},
 };
 
 /// The request asks for another protocol on its connection.
@@ -78,6 +78,9 @@ async fn pass_on(
 
     let snapshot = shard.snapshot();
     policy::admit(downstream, &snapshot, &mut parts)?;
+    let tracing = shard.telemetry.http().tracing();
+    let span = trace::proceed(&mut parts.headers, tracing, || shard.random());
+    recorder.trace = span.map(TraceContext::from);
     let kept = downstream.pod.l7.kept();
     let upload = Upload::new(body, &kept.replay_bytes, recorder.is_grpc());
     recorder.upload = Some(upload.clone());
@@ -94,6 +97,7 @@ async fn pass_on(
         Reply::new(StatusCode::SERVICE_UNAVAILABLE, "own_workload_unknown")
             .because(reason.to_string())
     })?;
+    let timeout = plan.timeouts().request;
     let was_http2 = parts.version == Version::HTTP_2;
     let tries = Tries {
         downstream,
@@ -102,8 +106,8 @@ async fn pass_on(
         parts: &parts,
         upload: &upload,
         was_http2,
+        deadline: timeout.map(|timeout| runtime::now() + timeout),
     };
-    let timeout = plan.timeouts().request;
     let deadline = timeout.map(runtime::sleep);
     let answered = match timeout {
         Some(timeout) => runtime::timeout(timeout, Box::pin(tries.run_spoilt(fault, recorder)))

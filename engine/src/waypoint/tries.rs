@@ -5,14 +5,21 @@
 //! | nothing of it was sent: no endpoint reached, or the connection had just ended | at another endpoint, without being asked |
 //! | reset before an answer | once, if its method is idempotent and its body is kept; then as the rule says |
 //! | no answer in time, an answer whose status the rule names | as the rule says, if its body is kept |
+//!
+//! What the rule says is worked out by `ringway_http::retry`.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::{Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
 use ringway_http::{
     fault::Fault,
     head::{self, check_response},
+    retry::{self, Final},
 };
 use ringway_protocols::hbone::Authority;
 
@@ -27,7 +34,7 @@ use super::{
 use crate::{
     close::CloseReason,
     decide::{self, NextHop, Refusal, Route},
-    limits::{ENDPOINT_TRIES_MAX, RETRIES_MAX, RETRY_PAUSE},
+    limits::{ENDPOINT_TRIES_MAX, RETRIES_MAX},
     reach::Call,
     runtime,
     snapshot::{AppProtocol, Workload},
@@ -44,6 +51,8 @@ pub(crate) struct Tries<'a> {
     pub(crate) parts: &'a Parts,
     pub(crate) upload: &'a Rc<Upload>,
     pub(crate) was_http2: bool,
+    /// When the request's time is over.
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// An answer's head, and the connection that its body comes by.
@@ -61,6 +70,20 @@ enum Failure {
     Garbled(head::Refusal),
     /// An answer that the rule names.
     Status(Box<Answered>),
+}
+
+impl Failure {
+    /// Whether nothing of the request went out, and another endpoint may take it.
+    fn is_unsent(&self) -> bool {
+        match self {
+            Self::Unreached(reason) => !matches!(
+                reason,
+                CloseReason::LimitReached(_) | CloseReason::ConnectRefused(400..=499)
+            ),
+            Self::Unanswered(unanswered) => unanswered.unsent,
+            _ => false,
+        }
+    }
 }
 
 impl Tries<'_> {
@@ -89,8 +112,7 @@ impl Tries<'_> {
     /// The answer that is given here, when there is none.
     pub(crate) async fn run(&self, recorder: &mut Recorder) -> Result<Answered, Reply> {
         let mut in_vain: Vec<Arc<Workload>> = Vec::new();
-        let (mut retries, mut free) = (0, 1);
-        let attempts = self.plan.retry().map_or(0, |retry| retry.attempts.min(RETRIES_MAX));
+        let (mut retries, mut free, mut last_pause) = (0, 0, None);
         let mut last: Option<Reply> = None;
         loop {
             let failure = match self.once(&mut in_vain, recorder).await {
@@ -104,36 +126,71 @@ impl Tries<'_> {
                 }
                 Err(failure) => failure,
             };
-            let is_unsent = match &failure {
-                Failure::Unreached(reason) => !matches!(
-                    reason,
-                    CloseReason::LimitReached(_) | CloseReason::ConnectRefused(400..=499)
-                ),
-                Failure::Unanswered(unanswered) => unanswered.unsent,
-                _ => false,
-            };
-            let is_free = (is_unsent && in_vain.len() < ENDPOINT_TRIES_MAX && free < 4)
-                || (free == 1
-                    && matches!(failure, Failure::Unanswered(_))
-                    && self.parts.method.is_idempotent()
-                    && self.upload.can_replay());
-            if is_free {
+            let is_free = failure.is_unsent()
+                && in_vain.len() < ENDPOINT_TRIES_MAX
+                && free < ENDPOINT_TRIES_MAX;
+            let pause = if is_free {
                 free += 1;
-            } else if retries < attempts && self.upload.can_replay() {
-                retries += 1;
+                Duration::ZERO
             } else {
-                if attempts > 0 && retries == attempts {
-                    recorder.flags.add(ResponseFlag::UpstreamRetryLimitExceeded);
+                match self.pause(&failure, retries, last_pause) {
+                    Ok(pause) => pause,
+                    Err(ending) => {
+                        if ending == Final::TooOften && self.plan.retry().is_some() {
+                            recorder.flags.add(ResponseFlag::UpstreamRetryLimitExceeded);
+                        }
+                        return self.give_up(failure);
+                    }
                 }
-                return self.give_up(failure);
+            };
+            if !is_free {
+                retries += 1;
+                last_pause = Some(pause);
             }
             recorder.retries += 1;
-            let pauses = !is_free;
             last = self.give_up(failure).err();
-            if pauses {
-                runtime::sleep(self.pause(retries)).await;
+            if !pause.is_zero() {
+                runtime::sleep(pause).await;
             }
         }
+    }
+
+    /// The pause before one more try, as the rule says; or what is safe without one.
+    fn pause(
+        &self,
+        failure: &Failure,
+        retries: u32,
+        last_pause: Option<Duration>,
+    ) -> Result<Duration, Final> {
+        if retries >= RETRIES_MAX {
+            return Err(Final::TooOften);
+        }
+        let (failure, retry_after) = match failure {
+            Failure::Unreached(_) if failure.is_unsent() => (retry::Failure::NotConnected, None),
+            Failure::Unanswered(_) if failure.is_unsent() => (retry::Failure::Refused, None),
+            Failure::Unanswered(_) => (retry::Failure::Reset, None),
+            Failure::TooSlow => (retry::Failure::TimedOut, None),
+            Failure::Status(answered) => {
+                let response = &answered.response;
+                let retry_after = retry::retry_after(response.headers());
+                (retry::Failure::Status(response.status()), retry_after)
+            }
+            Failure::NoEndpoint(_) | Failure::Unreached(_) | Failure::Garbled(_) => {
+                return Err(Final::NotRetriable);
+            }
+        };
+        let now = runtime::now();
+        let attempt = retry::Attempt {
+            policy: self.plan.retry(),
+            failure,
+            retries,
+            method: &self.parts.method,
+            has_body: self.upload.can_replay(),
+            retry_after,
+            remaining: self.deadline.map(|deadline| deadline.saturating_duration_since(now)),
+            last_pause: last_pause.filter(|pause| !pause.is_zero()),
+        };
+        attempt.next(self.downstream.shard.random())
     }
 
     fn is_to_be_retried(&self, status: StatusCode) -> bool {
@@ -156,15 +213,6 @@ impl Tries<'_> {
             Failure::TooSlow => Reply::timed_out("upstream_per_try_timeout"),
             Failure::Garbled(refusal) => Reply::garbled(refusal.to_string()),
         })
-    }
-
-    /// From the base on, doubled with each try up to ten times it, and spread.
-    fn pause(&self, retries: u32) -> Duration {
-        let base = self.plan.retry().and_then(|retry| retry.backoff).unwrap_or(RETRY_PAUSE);
-        let most = base * 10.min(1 << retries.min(4));
-        let spread = (most - base).as_micros() as u64;
-        let random = self.downstream.shard.random();
-        base + Duration::from_micros(random.checked_rem(spread).unwrap_or(0))
     }
 
     async fn once(

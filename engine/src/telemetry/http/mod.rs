@@ -7,10 +7,11 @@ mod series;
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
 };
 
 use crossbeam_queue::SegQueue;
+use ringway_http::trace::{Tracing, WHOLE};
 
 pub(crate) use self::series::{Measured, Outcome, RequestSeries, RequestSeriesTable};
 pub use self::{
@@ -28,6 +29,8 @@ pub struct HttpTelemetry {
     known: Mutex<Vec<Arc<RequestSeries>>>,
     records: Records<RequestRecord>,
     recording: AtomicBool,
+    /// Of requests whose traces begin here, those that are exported; more than [`WHOLE`]: traces pass.
+    traced: AtomicU32,
 }
 
 impl HttpTelemetry {
@@ -37,6 +40,7 @@ impl HttpTelemetry {
             known: Mutex::default(),
             records: Records::new(REQUEST_RECORDS_MAX),
             recording: AtomicBool::new(true),
+            traced: AtomicU32::new(u32::MAX),
         }
     }
 
@@ -62,6 +66,22 @@ impl HttpTelemetry {
     /// Whether records are wanted: they are, unless told otherwise. Counters are kept in any case.
     pub fn set_recording(&self, recording: bool) {
         self.recording.store(recording, Relaxed);
+    }
+
+    /// What is done about traces: they pass, unless told otherwise.
+    pub fn set_tracing(&self, tracing: Tracing) {
+        let traced = match tracing {
+            Tracing::Pass => u32::MAX,
+            Tracing::Spans { share } => share.min(WHOLE),
+        };
+        self.traced.store(traced, Relaxed);
+    }
+
+    pub(crate) fn tracing(&self) -> Tracing {
+        match self.traced.load(Relaxed) {
+            share if share <= WHOLE => Tracing::Spans { share },
+            _ => Tracing::Pass,
+        }
     }
 
     pub(crate) fn is_recording(&self) -> bool {

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use ringway_http::trace::Span;
+
 use super::{RequestProtocol, ResponseFlags};
 use crate::{snapshot::Service, telemetry::RecordParty};
 
@@ -117,4 +119,11 @@ pub struct TraceContext {
     pub parent_id: Option<[u8; 8]>,
     /// Whether it is to be exported.
     pub sampled: bool,
+}
+
+impl From<Span> for TraceContext {
+    fn from(span: Span) -> Self {
+        let Span { trace_id, span_id, parent_id, sampled } = span;
+        Self { trace_id, span_id, parent_id, sampled }
+    }
 }
