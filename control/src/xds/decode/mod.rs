@@ -1,7 +1,8 @@
 //! Resources as they are sent, read into what the engine understands.
 //!
 //! Nothing is guessed: what is not understood refuses the resource, with a reason for the control plane's log, and the last
-//! good one stays in force. A policy above all: an entry left out of a list would let in, or shut out, somebody else.
+//! good one stays in force. A policy above all: an entry left out of a list, or a condition of a kind that is not known,
+//! would let in, or shut out, somebody else.
 //! The two exceptions are a service's visibility, which is public when it is unknown, and Istio's old tunnel protocol,
 //! which makes a workload a plain one: a workload that is not there at all would be worse.
 
@@ -9,6 +10,7 @@ mod gateway;
 mod policy;
 mod rejection;
 mod service;
+mod unknown;
 mod values;
 mod workload;
 
@@ -60,5 +62,7 @@ pub fn read_address(bytes: &[u8]) -> Result<AddressResource, Rejection> {
 /// # Errors
 /// Why it is refused.
 pub fn read_authorization(bytes: &[u8]) -> Result<AuthorizationPolicy, Rejection> {
-    policy::read(Authorization::decode(bytes).map_err(Rejection::Malformed)?)
+    let told = Authorization::decode(bytes).map_err(Rejection::Malformed)?;
+    unknown::in_authorization(bytes)?;
+    policy::read(told)
 }

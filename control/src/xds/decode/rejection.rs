@@ -9,6 +9,10 @@ use ringway_engine::snapshot::WorkloadError;
 pub enum Rejection {
     /// It is no such message at all.
     Malformed(prost::DecodeError),
+    /// It ends in the middle of a field, or has one of a form that nobody makes.
+    Truncated,
+    /// A message of this name has a field that we have no word for, and that may be a condition.
+    UnknownField(&'static str, u64),
     /// It is larger than any resource may be.
     TooLarge(usize),
     /// Its type is not that of the response.
@@ -33,6 +37,10 @@ impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Rejection::Malformed(error) => write!(f, "no such message: {error}"),
+            Rejection::Truncated => f.write_str("no such message: a field of it has no end"),
+            Rejection::UnknownField(message, number) => {
+                write!(f, "{message} has the unknown field {number}, which may be a condition")
+            }
             Rejection::TooLarge(bytes) => write!(f, "{bytes} bytes are too many for a resource"),
             Rejection::WrongType(url) => write!(f, "of another type than its response: {url:?}"),
             Rejection::Missing(field) => write!(f, "{field} is missing"),

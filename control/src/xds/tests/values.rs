@@ -221,7 +221,8 @@ fn a_policy_is_read_whole() {
         not_destination_ports: vec![65_535],
         service_accounts: vec![account("d")],
         not_service_accounts: vec![account("e")],
-        extensions: vec![Default::default()],
+        // One would be a condition that nobody here understands.
+        extensions: Vec::new(),
     };
     let clause = security::Clause { matches: vec![one, security::Match::default()] };
     let rule = security::Rule { clauses: vec![clause, security::Clause::default()] };
