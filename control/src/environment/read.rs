@@ -209,7 +209,14 @@ fn preferred_namespace(reader: &mut Reader) -> Option<String> {
 
 /// What is asked for and not done as it was asked for.
 fn warnings(config: &ZtunnelConfig, older_tls: bool) -> Vec<String> {
+    let elsewhere = config.dns.is_some_and(
+        |dns| matches!(dns, DnsAddress::Address(address) if !address.ip().is_loopback()),
+    );
     let rows = [
+        (
+            elsewhere,
+            "ISTIO_META_DNS_PROXY_ADDR: the DNS proxy listens on that port of the loopback addresses, and on no other",
+        ),
         (older_tls, "TLS12_ENABLED=true: Ringway speaks TLS 1.3 only"),
         (
             config.post_quantum_only,

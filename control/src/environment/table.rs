@@ -224,7 +224,11 @@ const OWN: &[Variable] = &[
         "/var/lib/ringway/ca",
         "Directory of the embedded authority, which signs with `FAKE_CA=true`",
     ),
-    row("RINGWAY_STATE_DIRECTORY", "/run/ringway", "Where the control socket is"),
+    row(
+        "RINGWAY_STATE_DIRECTORY",
+        "/run/ringway",
+        "Understood and ignored: a process in ztunnel's place keeps no state and has no control socket",
+    ),
 ];
 
 /// The variable of this name, or the family whose name begins like this one.

@@ -324,6 +324,9 @@ fn what_is_not_done_as_it_was_asked_for_is_said() {
         let [warning] = &read(&[(name, value)]).warnings[..] else { panic!("{name} is not told") };
         assert!(warning.starts_with(&format!("{name}={value}: ")), "{warning}");
     }
+    let dns = |address| read(&[("ISTIO_META_DNS_PROXY_ADDR", address)]).warnings;
+    assert!(dns("127.0.0.1:53").is_empty() && dns("localhost:53").is_empty());
+    assert!(dns("10.0.0.1:53")[0].starts_with("ISTIO_META_DNS_PROXY_ADDR: "));
 }
 
 #[test]
