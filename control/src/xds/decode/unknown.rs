@@ -64,8 +64,11 @@ fn look(mut bytes: &[u8], message: &Message) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// The number of the first field, what is in it if that has a length, and what follows.
-fn field(bytes: &[u8]) -> Option<(u64, Option<&[u8]>, &[u8])> {
+/// The number of a field, what is in it if that has a length, and what follows.
+type Field<'b> = (u64, Option<&'b [u8]>, &'b [u8]);
+
+/// The first field.
+fn field(bytes: &[u8]) -> Option<Field<'_>> {
     let (tag, bytes) = varint(bytes)?;
     let (content, rest) = match tag & 7 {
         0 => (None, varint(bytes)?.1),
