@@ -98,6 +98,8 @@ pub(super) const ROWS: &[Row] = &[
           title: "who may reach what, in every way of saying it" },
     Row { id: "B9", goals: &[], short: true, run: inputs::sinks,
           title: "text from outside that ends in the log" },
+    Row { id: "H1", goals: &["G12"], short: true, run: inputs::smuggling,
+          title: "requests that two readers may take for different ones, through a waypoint" },
     Row { id: "B1", goals: &["G16"], short: false, run: outside::fuzzing,
           title: "every parser under a fuzzer" },
     Row { id: "U1", goals: &[], short: false, run: outside::namespaces,

@@ -6,6 +6,7 @@ mod conformance;
 mod handshakes;
 mod matrix;
 mod sinks;
+mod smuggling;
 
 pub(super) use self::abuse::abuse;
 pub(super) use self::certificates::certificates;
@@ -13,3 +14,4 @@ pub(super) use self::conformance::conformance;
 pub(super) use self::handshakes::handshakes;
 pub(super) use self::matrix::matrix;
 pub(super) use self::sinks::sinks;
+pub(super) use self::smuggling::smuggling;
