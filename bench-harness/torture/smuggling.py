@@ -157,6 +157,14 @@ def pipelines(number):
         yield "pipeline, last cut", b"".join(several)[:-7]
 
 
+# What disagreed once; they come first in every form of the run.
+def found_before(number):
+    case = b"/case/%d" % number
+    yield "no line feed", b"POST %b HTTP/1.1\rHost: h\rX-Case: %d\rX: y\rContent-Length: 5\r\rabcde" % (case, number)
+    yield "no line end", b"GET " + case
+    yield "no line end", b"GET %b HTTP/1.1" % case
+
+
 FAMILIES = [lengths_against_codings, codings, lengths, chunk_lines, line_ends, fields, first_lines, pipelines]
 
 
@@ -173,6 +181,7 @@ def cases(count, seed):
     chance = random.Random(seed)
     made = [case for family in FAMILIES for case in family(FIRST)]
     chance.shuffle(made)
+    made = list(found_before(FIRST)) + made
     for at in range(count):
         kind, sent = made[at % len(made)]
         if at >= len(made):

@@ -180,8 +180,9 @@ pub(crate) async fn serve_connection(
     match speech {
         Some(Speech::Http1) => server::serve_http1(&downstream, socket, early, connection).await,
         Some(Speech::Http2) => server::serve_http2(&downstream, socket, early, connection).await,
-        // What is declared to be HTTP and is none is refused in HTTP's way.
-        Some(Speech::Other) if expected == Expected::Http => {
+        // What is declared to be HTTP and is none, or ends before that shows, is HTTP's to refuse: passed on, it would
+        // be a request that no policy has seen.
+        None | Some(Speech::Other) if expected == Expected::Http => {
             server::serve_http1(&downstream, socket, early, connection).await;
         }
         _ => tcp::pass(&downstream, socket, early, silent, connection, authority).await,

@@ -43,6 +43,24 @@ fn bytes_pass_whoever_speaks_first() {
     });
 }
 
+/// A request line that never ends was passed on when its connection ended, and no policy had seen it.
+#[test]
+fn what_is_declared_to_be_http_is_not_passed_on_as_something_else() {
+    on_both(|reactor| {
+        let port = serve(|_, mut stream| stream.write_all(b"reached").expect("room"));
+        let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http11));
+        for sent in [&b"GET /hidden HTTP/1.1\rHost: h\r\r"[..], b"GET /hidden", b"\r"] {
+            let mut client = mesh.connect(80);
+            client.write_all(sent).expect("room");
+            client.shutdown(Shutdown::Write).expect("open");
+            let mut said = Vec::new();
+            // It may be reset instead.
+            drop(client.read_to_end(&mut said));
+            assert!(!said.ends_with(b"reached"), "{}", String::from_utf8_lossy(&said));
+        }
+    });
+}
+
 #[test]
 fn who_has_no_waypoint_here_is_refused() {
     on_both(|reactor| {
