@@ -5,9 +5,11 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::{Future, poll_fn},
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
+    task::Poll,
     time::Instant,
 };
 
@@ -18,7 +20,7 @@ use ringway_protocols::{
     identity::Identity,
 };
 
-use super::{exchange::Upgraded, server, speech, speech::Speech, tcp};
+use super::{draining::Awaited, exchange::Upgraded, server, speech, speech::Speech, tcp};
 use crate::{
     accounts::AdmittedConnection,
     capture::Pod,
@@ -168,9 +170,21 @@ pub(crate) async fn serve_connection(
     authority: Option<Authority>,
 ) {
     let expected = expected(&downstream);
-    let sniffing = Box::pin(sniff(&socket, expected));
+    let mut sniffing = Box::pin(sniff(&socket, expected));
+    let mut draining = Awaited::new(&downstream.pod.l7.kept().draining);
+    let sniffing = poll_fn(move |cx| match sniffing.as_mut().poll(cx) {
+        Poll::Ready(sniffed) => Poll::Ready(Some(sniffed)),
+        // It has asked for nothing yet, and is not waited for.
+        Poll::Pending if expected == Expected::Http => draining.poll(cx).map(|()| None),
+        Poll::Pending => Poll::Pending,
+    });
     let sniffed = match connection.unless_cut(sniffing).await {
-        Ok(sniffed) => sniffed,
+        Ok(Some(sniffed)) => sniffed,
+        Ok(None) => {
+            // The client may be gone already.
+            let _ = socket.shutdown_write();
+            return connection.end_of_requests();
+        }
         Err(reason) => {
             socket.reset_on_close();
             return connection.end(reason);

@@ -155,9 +155,10 @@ fn a_drain_ends_connections_between_requests() {
         let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http11));
         let mut client = Client::new(mesh.connect(80));
         assert_eq!(client.get("/").status(), 200);
-        wait_for(|| (mesh.waypoint.connections().len() == 1).then_some(()));
+        let mut silent = Client::new(mesh.connect(80));
+        wait_for(|| (mesh.waypoint.connections().len() == 2).then_some(()));
         let report = mesh.waypoint.drain(PATIENCE);
         assert_eq!(report.cut, 0, "nothing was under way");
-        assert!(client.is_over());
+        assert!(client.is_over() && silent.is_over());
     });
 }

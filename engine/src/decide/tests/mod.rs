@@ -2,6 +2,8 @@
 
 mod authorize;
 mod balance;
+#[cfg(feature = "waypoint")]
+mod fronted;
 mod inbound;
 mod invariants;
 mod networks;
