@@ -7,12 +7,16 @@
 use super::diagnostics::suggest::did_you_mean;
 use super::diagnostics::{FileId, Place, Problem, Reporter};
 use super::gateway;
+#[cfg(feature = "waypoint")]
+use super::kinds::PolicyKind;
 use super::kinds::{Kind, kind_of};
 use super::kubernetes::{self, Context};
 use super::local::{self, LocalObjects};
 use super::node::node;
 use super::objects::Objects;
-use super::security;
+#[cfg(feature = "waypoint")]
+use super::policy;
+use super::security::{self, Authorization};
 use super::sift::Sift;
 use super::world::World;
 use super::yaml::fields::expected;
@@ -267,13 +271,35 @@ impl Document<'_, '_> {
             }
             Kind::ServiceAccount => {}
             Kind::AuthorizationPolicy => {
-                let policy = security::authorization_policy(value, context, reporter)?;
-                objects.authorizations.extend(policy);
+                match security::authorization_policy(value, context, reporter)? {
+                    Authorization::OfWorkloads(policy) => objects.authorizations.push(policy),
+                    #[cfg(feature = "waypoint")]
+                    Authorization::Attached(policy) => objects.policies.authorizations.push(policy),
+                    Authorization::Nothing => {}
+                }
             }
             Kind::PeerAuthentication => {
                 let object = security::peer_authentication(value, context, reporter)?;
                 objects.peer_authentications.push(object);
             }
+            #[cfg(feature = "waypoint")]
+            Kind::Policy(PolicyKind::RequestAuthentication) => {
+                let object = policy::request_authentication(value, context, reporter)?;
+                objects.policies.authentications.push(object);
+            }
+            #[cfg(feature = "waypoint")]
+            Kind::Policy(PolicyKind::RateLimit) => {
+                let object = policy::rate_limit_policy(value, context, reporter)?;
+                objects.policies.rate_limits.push(object);
+            }
+            #[cfg(feature = "waypoint")]
+            Kind::Policy(PolicyKind::Fault) => {
+                let object = policy::fault_policy(value, context, reporter)?;
+                objects.policies.faults.push(object);
+            }
+            // Of waypoints, and this program is none.
+            #[cfg(not(feature = "waypoint"))]
+            Kind::Policy(_) => {}
             Kind::Gateway(kind) => {
                 let directory = self.files.directory(self.file);
                 gateway::read(kind, value, directory, context, &mut objects.gateway, reporter)?;

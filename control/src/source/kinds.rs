@@ -20,6 +20,13 @@ pub(crate) enum Kind {
     ServiceAccount,
     AuthorizationPolicy,
     PeerAuthentication,
+    Policy(
+        #[cfg_attr(
+            not(feature = "waypoint"),
+            expect(dead_code, reason = "policies of waypoints are accepted unread")
+        )]
+        PolicyKind,
+    ),
     Gateway(GatewayKind),
 }
 
@@ -32,6 +39,14 @@ pub(crate) fn is_known(version: &str, kind: &str) -> bool {
 pub(crate) fn is_of_known_group(version: &str, kind: &str) -> bool {
     let group = |version: &str| version.split_once('/').map_or("", |(group, _)| group).to_owned();
     KINDS.iter().any(|(known, name, _)| group(known) == group(version) && *name == kind)
+}
+
+/// A kind of policies that only waypoints enforce.
+#[derive(Clone, Copy)]
+pub(crate) enum PolicyKind {
+    RequestAuthentication,
+    RateLimit,
+    Fault,
 }
 
 const KINDS: &[(&str, &str, Kind)] = &[
@@ -51,6 +66,10 @@ const KINDS: &[(&str, &str, Kind)] = &[
     ("security.istio.io/v1beta1", "AuthorizationPolicy", Kind::AuthorizationPolicy),
     ("security.istio.io/v1", "PeerAuthentication", Kind::PeerAuthentication),
     ("security.istio.io/v1beta1", "PeerAuthentication", Kind::PeerAuthentication),
+    ("security.istio.io/v1", "RequestAuthentication", AUTHENTICATION),
+    ("security.istio.io/v1beta1", "RequestAuthentication", AUTHENTICATION),
+    ("ringway.dev/v1alpha1", "RateLimitPolicy", Kind::Policy(PolicyKind::RateLimit)),
+    ("ringway.dev/v1alpha1", "FaultPolicy", Kind::Policy(PolicyKind::Fault)),
     (GATEWAY_V1, "Gateway", Kind::Gateway(GatewayKind::Gateway)),
     (GATEWAY_V1BETA1, "Gateway", Kind::Gateway(GatewayKind::Gateway)),
     (GATEWAY_V1, "GatewayClass", Kind::Gateway(GatewayKind::GatewayClass)),
@@ -70,6 +89,7 @@ const KINDS: &[(&str, &str, Kind)] = &[
     (GATEWAY_V1BETA1, "ReferenceGrant", Kind::Gateway(GatewayKind::ReferenceGrant)),
 ];
 
+const AUTHENTICATION: Kind = Kind::Policy(PolicyKind::RequestAuthentication);
 const GATEWAY_V1: &str = "gateway.networking.k8s.io/v1";
 const GATEWAY_V1ALPHA2: &str = "gateway.networking.k8s.io/v1alpha2";
 const GATEWAY_V1ALPHA3: &str = "gateway.networking.k8s.io/v1alpha3";

@@ -20,6 +20,8 @@ mod mesh;
 mod names;
 mod node;
 mod objects;
+#[cfg(feature = "waypoint")]
+mod policy;
 mod security;
 mod sift;
 mod watch;

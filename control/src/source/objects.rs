@@ -29,6 +29,8 @@ pub(crate) struct Objects {
     pub(crate) authorizations: Vec<AuthorizationObject>,
     pub(crate) peer_authentications: Vec<PeerAuthenticationObject>,
     pub(crate) gateway: GatewayObjects,
+    #[cfg(feature = "waypoint")]
+    pub(crate) policies: super::policy::PolicyObjects,
     pub(crate) unreadable: Unreadable,
 }
 

@@ -48,7 +48,9 @@ impl L7Options {
         mesh.node.packet_mark = None;
         mesh.node.original_source = OriginalSource::Never;
         mesh.node.dns.capture = false;
-        let http = self.narrowed(mesh.http.clone());
+        let mut http = self.narrowed(mesh.http.clone());
+        let own = mesh.enrollments.iter().map(|one| (one.uid.clone(), self.gateway.clone()));
+        http.waypoints = own.collect();
         let tables = Tables::compile(http).map_err(RunError::Routes)?;
         let snapshot = mesh.snapshot.clone();
         mesh.snapshot = snapshot.with_http(Some(Arc::new(tables)));

@@ -94,6 +94,8 @@ pub(crate) fn compile(
             services: &objects.services,
             namespaces: &objects.namespaces,
             gateway: &objects.gateway,
+            policies: &objects.policies,
+            root_namespace: &own.root_namespace,
             local: &local,
             cluster_domain: &own.cluster_domain,
         };

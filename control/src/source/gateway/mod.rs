@@ -44,10 +44,12 @@ mod status;
 mod stream_route;
 
 #[cfg(feature = "waypoint")]
-pub(crate) use compile::{Given, HttpCompiled, compile};
+pub(crate) use compile::{Given, HttpCompiled, Registry, compile};
 pub(crate) use objects::GatewayObjects;
 #[cfg(feature = "waypoint")]
 pub use status::{Condition, ListenerStatus, ObjectStatus, ParentStatus, status_as_json};
+#[cfg(feature = "waypoint")]
+pub(crate) use values::GATEWAY_GROUP;
 pub(crate) use waypoints::{BeforeService, CANARY_WEIGHT, Placed, Waypoints};
 
 use std::path::Path;

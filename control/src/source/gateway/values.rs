@@ -5,7 +5,7 @@ use crate::source::yaml::scalars::nonempty;
 use crate::source::yaml::value::{Value, shortened};
 
 /// The group of the Gateway API's own kinds.
-pub(super) const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
+pub(crate) const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
 /// A host name, or `*.` and one: no address, no port, small letters.
 pub(super) fn hostname<'v>(value: &'v Value, reporter: &mut Reporter) -> Option<&'v str> {

@@ -5,12 +5,17 @@ use ringway_engine::snapshot::{AuthorizationPolicy, PolicyAction, PolicyRule, Po
 use super::AuthorizationObject;
 use super::rule::rules;
 use super::selector::selector;
+use super::targets::{TargetReference, target_references};
 use crate::source::diagnostics::{Problem, Reporter};
 use crate::source::kubernetes::{Context, Metadata, metadata};
 use crate::source::objects::{Labels, find};
+#[cfg(feature = "waypoint")]
+use crate::source::policy::PolicyObject;
 use crate::source::yaml::fields::{Fields, list, mapping};
-use crate::source::yaml::scalars::{nonempty, word};
+use crate::source::yaml::scalars::word;
 use crate::source::yaml::value::{Content, Value};
+#[cfg(feature = "waypoint")]
+use ringway_http::model::policy::AuthorizationPolicy as AttachedPolicy;
 
 /// It decides nothing; what it would decide is told.
 const DRY_RUN: &str = "istio.io/dry-run";
@@ -24,12 +29,22 @@ enum Action {
     Custom,
 }
 
-/// `Some(None)`: it has no effect on a node proxy, which was told.
+/// What an AuthorizationPolicy comes to.
+pub(crate) enum Authorization {
+    /// It is for node proxies.
+    OfWorkloads(AuthorizationObject),
+    /// It is for waypoints.
+    #[cfg(feature = "waypoint")]
+    Attached(PolicyObject<AttachedPolicy>),
+    /// It has no effect, which was told.
+    Nothing,
+}
+
 pub(crate) fn authorization_policy(
     value: &Value,
     context: &mut Context,
     reporter: &mut Reporter,
-) -> Option<Option<AuthorizationObject>> {
+) -> Option<Authorization> {
     mapping("AuthorizationPolicy", value, reporter, |fields| {
         fields.ignore(&["apiVersion", "kind", "status"]);
         let metadata =
@@ -40,7 +55,16 @@ pub(crate) fn authorization_policy(
             fields.required("spec", |value, reporter| spec(value, namespace, context, reporter))?;
         let metadata = metadata?;
         let dry_run = dry_run(&metadata, fields.reporter);
-        let Some(action) = enforced(&metadata, &spec, fields.reporter) else { return Some(None) };
+        if !spec.targets.is_empty() && spec.selects {
+            return Some(Authorization::Nothing);
+        }
+        #[cfg(feature = "waypoint")]
+        if !spec.targets.is_empty() {
+            return Some(attached(metadata, spec, dry_run, fields.reporter));
+        }
+        let Some(action) = enforced(&metadata, &spec, fields.reporter) else {
+            return Some(Authorization::Nothing);
+        };
         report_denies_nobody(&metadata, action, &spec, fields.reporter);
         let policy = AuthorizationPolicy {
             name: metadata.name.as_ref().into(),
@@ -50,7 +74,8 @@ pub(crate) fn authorization_policy(
             rules: spec.rules,
             dry_run,
         };
-        Some(Some(AuthorizationObject { place: metadata.place, selector: spec.selector, policy }))
+        let (place, selector) = (metadata.place, spec.selector);
+        Some(Authorization::OfWorkloads(AuthorizationObject { place, selector, policy }))
     })?
 }
 
@@ -58,8 +83,12 @@ struct Spec {
     selector: Option<Labels>,
     action: Action,
     rules: Vec<PolicyRule>,
-    /// It is for a waypoint.
-    attached: bool,
+    /// It is for a waypoint, if there are any.
+    targets: Vec<TargetReference>,
+    /// There is a selector, whatever it says.
+    selects: bool,
+    #[cfg(feature = "waypoint")]
+    attached_rules: Vec<ringway_http::model::policy::AuthorizationRule>,
     /// As they were written, those that never match included.
     rules_written: usize,
 }
@@ -78,9 +107,11 @@ fn spec(
     ];
     mapping("spec", value, reporter, |fields| {
         let action = fields.optional("action", word(ACTIONS)).unwrap_or(Action::Allow);
-        let attached = attached(fields);
+        let targets = target_references(fields, namespace);
+        let attached = !targets.is_empty();
+        let selects = fields.value("selector").is_some();
         let selector = selector(fields, context);
-        if attached && fields.value("selector").is_some() {
+        if attached && selects {
             let message = "`selector` and `targetRefs` cannot stand in one policy";
             fields.reporter.report(Problem::error(fields.place("selector"), message));
         }
@@ -92,12 +123,26 @@ fn spec(
             _ => PolicyAction::Allow,
         };
         let enforced = !attached && matches!(action, Action::Allow | Action::Deny);
+        #[cfg(feature = "waypoint")]
+        let attached_rules = fields
+            .value("rules")
+            .filter(|_| attached)
+            .and_then(|value| crate::source::policy::rules(value, namespace, fields.reporter));
         let rules = fields.optional("rules", |value, reporter| match enforced {
             true => rules(value, judged, namespace, reporter),
             false => list(value, reporter, |_, _| None),
         });
         let rules_written = fields.value("rules").map_or(0, written);
-        Spec { selector, action, rules: rules.unwrap_or_default(), attached, rules_written }
+        Spec {
+            selector,
+            action,
+            rules: rules.unwrap_or_default(),
+            targets,
+            selects,
+            #[cfg(feature = "waypoint")]
+            attached_rules: attached_rules.unwrap_or_default(),
+            rules_written,
+        }
     })
 }
 
@@ -108,18 +153,35 @@ fn written(rules: &Value) -> usize {
     }
 }
 
-/// Whether it is attached to a Service or a Gateway, for which waypoints answer.
-fn attached(fields: &mut Fields<'_, '_>) -> bool {
-    let target = |value: &Value, reporter: &mut Reporter| {
-        mapping("targetRefs[]", value, reporter, |fields| {
-            fields.ignore(&["group", "namespace"]);
-            fields.required("kind", nonempty).is_some()
-                & fields.required("name", nonempty).is_some()
-        })
+/// What it is at a waypoint.
+#[cfg(feature = "waypoint")]
+fn attached(
+    metadata: Metadata,
+    spec: Spec,
+    dry_run: bool,
+    reporter: &mut Reporter,
+) -> Authorization {
+    use ringway_http::model::policy::Action as Attached;
+    let action = match spec.action {
+        Action::Allow => Attached::Allow,
+        Action::Deny => Attached::Deny,
+        Action::Audit => Attached::Audit,
+        Action::Custom => {
+            let message = format!(
+                "the action CUSTOM of `{}` needs an external authorizer, and none can be asked yet",
+                metadata.name
+            );
+            let help = "write ALLOW or DENY".to_owned();
+            reporter.report(Problem::error(metadata.place, message).help(help));
+            return Authorization::Nothing;
+        }
     };
-    let many = fields.optional("targetRefs", |value, reporter| list(value, reporter, target));
-    let one = fields.optional("targetRef", target);
-    many.is_some_and(|many| !many.is_empty()) || one.is_some()
+    let judged = if action == Attached::Deny { PolicyAction::Deny } else { PolicyAction::Allow };
+    report_denies_nobody(&metadata, judged, &spec, reporter);
+    let policy = AttachedPolicy { action, rules: spec.attached_rules, dry_run };
+    let (place, name, namespace) = (metadata.place, metadata.name, metadata.namespace);
+    let targets = spec.targets;
+    Authorization::Attached(PolicyObject { place, name, namespace, targets, policy })
 }
 
 fn report_provider(action: Action, fields: &mut Fields<'_, '_>) {
@@ -144,7 +206,7 @@ fn enforced(metadata: &Metadata, spec: &Spec, reporter: &mut Reporter) -> Option
             reporter.report(Problem::error(metadata.place, message).help(help));
             None
         }
-        _ if spec.attached => {
+        _ if !spec.targets.is_empty() => {
             let message = format!(
                 "`{name}` is attached by `targetRefs`, which only a waypoint enforces: it has no effect here"
             );

@@ -8,11 +8,18 @@ mod authorization;
 mod peer_authentication;
 mod rule;
 mod selector;
+mod targets;
 mod values;
 
-pub(crate) use authorization::authorization_policy;
+pub(crate) use authorization::{Authorization, authorization_policy};
 pub(crate) use peer_authentication::peer_authentication;
+#[cfg(feature = "waypoint")]
+pub(crate) use rule::{elements, entries, report_two_ways_to_name_accounts};
+#[cfg(feature = "waypoint")]
+pub(crate) use targets::{TargetReference, target_references};
 pub(crate) use values::range;
+#[cfg(feature = "waypoint")]
+pub(crate) use values::{address, pattern, port, principal, service_account};
 
 use std::sync::Arc;
 

@@ -48,7 +48,7 @@ struct Reading<'p> {
 }
 
 /// Reads one entry of a list.
-type Entry<'r, T> = &'r dyn Fn(&Value, &mut Reporter) -> Option<T>;
+pub(crate) type Entry<'r, T> = &'r dyn Fn(&Value, &mut Reporter) -> Option<T>;
 
 impl Reading<'_> {
     fn rule(&mut self, value: &Value, reporter: &mut Reporter) -> Option<PolicyRule> {
@@ -219,11 +219,15 @@ fn alternatives(
 }
 
 /// The entries of a list that must not be empty.
-fn entries<T>(key: &'static str, read: Entry<'_, T>, fields: &mut Fields<'_, '_>) -> Vec<T> {
+pub(crate) fn entries<T>(
+    key: &'static str,
+    read: Entry<'_, T>,
+    fields: &mut Fields<'_, '_>,
+) -> Vec<T> {
     elements(key, fields, read).unwrap_or_default()
 }
 
-fn elements<T>(
+pub(crate) fn elements<T>(
     key: &'static str,
     fields: &mut Fields<'_, '_>,
     read: impl FnMut(&Value, &mut Reporter) -> Option<T>,
@@ -258,7 +262,7 @@ fn application_keys(keys: &[&'static str], fields: &mut Fields<'_, '_>) -> Vec<(
 }
 
 /// As in a cluster: a service account is a namespace and a name already.
-fn report_two_ways_to_name_accounts(fields: &mut Fields<'_, '_>) {
+pub(crate) fn report_two_ways_to_name_accounts(fields: &mut Fields<'_, '_>) {
     let first = |keys: &[&'static str], fields: &mut Fields<'_, '_>| {
         keys.iter().copied().find(|key| fields.value(key).is_some())
     };

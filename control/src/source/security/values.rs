@@ -12,7 +12,7 @@ use crate::source::yaml::scalars::{nonempty, parse_port, text};
 use crate::source::yaml::value::{Value, shortened};
 
 /// The identity of a client without `spiffe://`, with wildcards.
-pub(super) fn principal(value: &Value, reporter: &mut Reporter) -> Option<TextMatch> {
+pub(crate) fn principal(value: &Value, reporter: &mut Reporter) -> Option<TextMatch> {
     let text = nonempty(value, reporter)?;
     if let Some(rest) = text.strip_prefix("spiffe://") {
         let message = "principals are written without `spiffe://`: like this it matches nobody";
@@ -32,7 +32,7 @@ pub(super) fn principal(value: &Value, reporter: &mut Reporter) -> Option<TextMa
 }
 
 /// `*`: any text but an empty one; `text*`: beginning with it; `*text`: ending in it; `text`: this.
-pub(super) fn pattern(value: &Value, reporter: &mut Reporter) -> Option<TextMatch> {
+pub(crate) fn pattern(value: &Value, reporter: &mut Reporter) -> Option<TextMatch> {
     let text = nonempty(value, reporter)?;
     let pattern = match (text.strip_prefix('*'), text.strip_suffix('*')) {
         (Some(""), _) => TextMatch::Presence,
@@ -59,7 +59,7 @@ fn report_wildcard(value: &Value, reporter: &mut Reporter) -> Option<TextMatch> 
 }
 
 /// `name`, of the policy's own namespace, or `namespace/name`.
-pub(super) fn service_account(
+pub(crate) fn service_account(
     value: &Value,
     own_namespace: &str,
     reporter: &mut Reporter,
@@ -78,7 +78,7 @@ pub(super) fn service_account(
 }
 
 /// One address, or a range of them.
-pub(super) fn address(value: &Value, reporter: &mut Reporter) -> Option<Cidr> {
+pub(crate) fn address(value: &Value, reporter: &mut Reporter) -> Option<Cidr> {
     let text = nonempty(value, reporter)?;
     match text.parse::<IpAddr>() {
         Ok(ip) => cidr(IpNet::from(ip.to_canonical())),
@@ -109,7 +109,7 @@ fn cidr(range: IpNet) -> Option<Cidr> {
 }
 
 /// A port in quotes: Istio has texts here.
-pub(super) fn port(value: &Value, reporter: &mut Reporter) -> Option<u16> {
+pub(crate) fn port(value: &Value, reporter: &mut Reporter) -> Option<u16> {
     let text = text(value, reporter)?;
     let port = parse_port(text);
     if port.is_none() {
@@ -120,6 +120,6 @@ pub(super) fn port(value: &Value, reporter: &mut Reporter) -> Option<u16> {
 }
 
 /// Anything that is not empty, for what is only looked at and not used.
-pub(super) fn anything(value: &Value, reporter: &mut Reporter) -> Option<()> {
+pub(crate) fn anything(value: &Value, reporter: &mut Reporter) -> Option<()> {
     nonempty(value, reporter).map(|_| ())
 }

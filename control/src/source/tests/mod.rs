@@ -1,6 +1,8 @@
 //! The whole way from text to snapshot, and from mistakes to messages.
 
 #[cfg(feature = "waypoint")]
+mod attached;
+#[cfg(feature = "waypoint")]
 mod conformance;
 mod diagnostics;
 mod formats;

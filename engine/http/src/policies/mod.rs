@@ -109,7 +109,11 @@ impl fmt::Display for PolicyMistake {
                 )
             }
             PolicyMistake::Path { path, canonical: None } => {
-                write!(f, "no request has the path {path:?}: such requests are refused")
+                write!(
+                    f,
+                    "no request has the path {path:?}: write it as requests come, from the first slash on, without \
+                     dot segments and escapes that need none"
+                )
             }
             PolicyMistake::Provider(name) => {
                 write!(f, "there is no external authorizer {name:?}")

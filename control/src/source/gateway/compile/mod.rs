@@ -17,8 +17,9 @@ use crate::source::diagnostics::{Problem, Reporter};
 use crate::source::gateway::objects::{GatewayClassObject, GatewayObjects};
 use crate::source::local::LocalObjects;
 use crate::source::objects::{NamespaceObject, ServiceObject};
+use crate::source::policy::{self, PolicyObjects};
 use listeners::{Gateways, Served};
-use registry::Registry;
+pub(crate) use registry::Registry;
 use routes::RouteCompiler;
 
 /// The result.
@@ -33,6 +34,8 @@ pub(crate) struct Given<'o> {
     pub(crate) services: &'o [ServiceObject],
     pub(crate) namespaces: &'o [NamespaceObject],
     pub(crate) gateway: &'o GatewayObjects,
+    pub(crate) policies: &'o PolicyObjects,
+    pub(crate) root_namespace: &'o str,
     pub(crate) local: &'o LocalObjects,
     pub(crate) cluster_domain: &'o str,
 }
@@ -53,8 +56,11 @@ pub(crate) fn compile(given: &Given<'_>, reporter: &mut Reporter) -> HttpCompile
     }
     status.extend(gateways.status());
     status.extend(of_routes);
+    let root = given.root_namespace;
+    let policies = policy::resolve(given.policies, given.gateway, &registry, root, reporter);
+    let listeners = gateways.into_listeners();
     HttpCompiled {
-        http: HttpConfig { listeners: gateways.into_listeners(), routes, ..HttpConfig::default() },
+        http: HttpConfig { listeners, routes, policies, ..HttpConfig::default() },
         status,
     }
 }

@@ -14,7 +14,7 @@ use crate::source::gateway::waypoints::with_name;
 use crate::source::objects::Labels;
 
 /// Everything, by name.
-pub(super) struct Registry<'o> {
+pub(crate) struct Registry<'o> {
     namespaces: HashMap<&'o str, &'o Labels>,
     /// By `namespace/name`.
     services: BTreeMap<String, KnownService>,
@@ -25,8 +25,8 @@ pub(super) struct Registry<'o> {
 }
 
 /// A service that exists.
-pub(super) struct KnownService {
-    pub(super) name: ServiceName,
+pub(crate) struct KnownService {
+    pub(crate) name: ServiceName,
     pub(super) ports: Vec<u16>,
     /// Only its namespace sees it.
     private: bool,
@@ -64,7 +64,7 @@ impl<'o> Registry<'o> {
         with_name(self.namespaces.get(namespace).copied(), namespace)
     }
 
-    pub(super) fn service(&self, namespace: &str, name: &str) -> Option<&KnownService> {
+    pub(crate) fn service(&self, namespace: &str, name: &str) -> Option<&KnownService> {
         self.services.get(&path(namespace, name))
     }
 
@@ -75,13 +75,13 @@ impl<'o> Registry<'o> {
     }
 
     /// The names of a namespace's services, for a suggestion.
-    pub(super) fn service_names<'n>(&'n self, namespace: &'n str) -> impl Iterator<Item = &'n str> {
+    pub(crate) fn service_names<'n>(&'n self, namespace: &'n str) -> impl Iterator<Item = &'n str> {
         let paths = self.services.keys();
         paths.filter_map(move |path| path.strip_prefix(namespace)?.strip_prefix('/'))
     }
 
     /// The services that a ServiceEntry stands for.
-    pub(super) fn entry(&self, namespace: &str, name: &str) -> Vec<&KnownService> {
+    pub(crate) fn entry(&self, namespace: &str, name: &str) -> Vec<&KnownService> {
         self.entries.get(&path(namespace, name)).into_iter().flatten().collect()
     }
 

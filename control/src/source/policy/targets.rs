@@ -1,0 +1,193 @@
+//! What policies are attached to, by what there is.
+
+use ringway_http::model::policy::{Attached, Policies, PolicyName, Target};
+use ringway_http::model::{RouteKind, RouteName};
+use ringway_http::path::PathMode;
+use ringway_http::policies::{PolicyError, PolicyTables};
+
+use super::{PolicyObject, PolicyObjects};
+use crate::source::diagnostics::suggest::did_you_mean;
+use crate::source::diagnostics::{Place, Problem, Reporter};
+use crate::source::gateway::{GATEWAY_GROUP, GatewayObjects, Registry};
+use crate::source::security::TargetReference;
+
+/// Classes of waypoints, which policies of the root namespace may be attached to.
+const CLASSES: [&str; 3] = ["ringway-waypoint", "istio-waypoint", "istio-agentgateway-waypoint"];
+
+/// Finds what all policies are attached to.
+pub(crate) fn resolve(
+    objects: &PolicyObjects,
+    gateway: &GatewayObjects,
+    registry: &Registry<'_>,
+    root_namespace: &str,
+    reporter: &mut Reporter,
+) -> Policies {
+    let mut resolver = Resolver { gateway, registry, root_namespace, reporter };
+    let policies = Policies {
+        authorizations: resolver.all(&objects.authorizations, false),
+        authentications: resolver.all(&objects.authentications, false),
+        rate_limits: resolver.all(&objects.rate_limits, true),
+        faults: resolver.all(&objects.faults, true),
+        ..Policies::default()
+    };
+    report_mistakes(objects, &policies, reporter);
+    policies
+}
+
+/// What waypoints would refuse is told with its place.
+fn report_mistakes(objects: &PolicyObjects, policies: &Policies, reporter: &mut Reporter) {
+    let Err(errors) = PolicyTables::compile(policies, PathMode::default()) else { return };
+    for PolicyError { kind, policy, mistake } in errors {
+        let place = match kind {
+            "AuthorizationPolicy" => place_of(&objects.authorizations, &policy),
+            "RequestAuthentication" => place_of(&objects.authentications, &policy),
+            "RateLimitPolicy" => place_of(&objects.rate_limits, &policy),
+            _ => place_of(&objects.faults, &policy),
+        };
+        let place = place.expect("errors are of policies that were given");
+        reporter.report(Problem::error(place, format!("`{}`: {mistake}", policy.name)));
+    }
+}
+
+fn place_of<P>(objects: &[PolicyObject<P>], name: &PolicyName) -> Option<Place> {
+    let is_it = |one: &&PolicyObject<P>| one.name == name.name && one.namespace == name.namespace;
+    objects.iter().find(is_it).map(|one| one.place)
+}
+
+struct Resolver<'r, 'o> {
+    gateway: &'r GatewayObjects,
+    registry: &'r Registry<'o>,
+    root_namespace: &'r str,
+    reporter: &'r mut Reporter,
+}
+
+impl Resolver<'_, '_> {
+    /// `routes`: such policies may be attached to routes, too.
+    fn all<P: Clone>(&mut self, objects: &[PolicyObject<P>], routes: bool) -> Vec<Attached<P>> {
+        objects.iter().map(|object| self.one(object, routes)).collect()
+    }
+
+    fn one<P: Clone>(&mut self, object: &PolicyObject<P>, routes: bool) -> Attached<P> {
+        let PolicyObject { place, name, namespace, targets, policy } = object;
+        if targets.is_empty() {
+            let message = format!("`{name}` is attached to nothing");
+            let help = "say by `targetRefs` to which Service or Gateway".to_owned();
+            self.reporter.report(Problem::error(*place, message).help(help));
+        }
+        let targets = targets.iter().flat_map(|to| self.targets(to, namespace, routes)).collect();
+        let name = PolicyName { namespace: namespace.clone(), name: name.clone() };
+        Attached { name, targets, policy: policy.clone() }
+    }
+
+    fn targets(&mut self, to: &TargetReference, namespace: &str, routes: bool) -> Vec<Target> {
+        match (&*to.group, &*to.kind) {
+            ("" | "core", "Service") => {
+                let found = self.registry.service(namespace, &to.name);
+                let targets: Vec<_> = found.into_iter().map(|one| one.name.clone()).collect();
+                if targets.is_empty() {
+                    let names = self.registry.service_names(namespace);
+                    let help = did_you_mean(&to.name, names);
+                    self.report_missing(to, namespace, help);
+                }
+                self.report_section(to);
+                services(targets)
+            }
+            ("networking.istio.io", "ServiceEntry") => {
+                let found = self.registry.entry(namespace, &to.name);
+                let targets: Vec<_> = found.into_iter().map(|one| one.name.clone()).collect();
+                if targets.is_empty() {
+                    self.report_missing(to, namespace, None);
+                }
+                self.report_section(to);
+                services(targets)
+            }
+            (GATEWAY_GROUP, "Gateway") => self.gateway(to, namespace),
+            (GATEWAY_GROUP, "GatewayClass") => self.class(to, namespace),
+            (GATEWAY_GROUP, "HTTPRoute") if routes => self.route(to, namespace),
+            (group, kind) => {
+                let message = format!("a policy like this cannot be attached to this kind, {kind}");
+                let also = if routes { ", HTTPRoute" } else { "" };
+                let help = match (group, kind) {
+                    ("", "Gateway" | "GatewayClass" | "HTTPRoute") => {
+                        format!("its group is `{GATEWAY_GROUP}`")
+                    }
+                    _ => format!("there are Service, ServiceEntry, Gateway, GatewayClass{also}"),
+                };
+                self.reporter.report(Problem::error(to.place, message).help(help));
+                Vec::new()
+            }
+        }
+    }
+
+    fn gateway(&mut self, to: &TargetReference, namespace: &str) -> Vec<Target> {
+        let own = || self.gateway.gateways.iter().filter(|one| *one.namespace == *namespace);
+        let Some(gateway) = own().find(|one| one.name == to.name) else {
+            let help = did_you_mean(&to.name, own().map(|one| &*one.name));
+            self.report_missing(to, namespace, help);
+            return Vec::new();
+        };
+        if let Some(section) = &to.section
+            && gateway.listeners.iter().all(|listener| listener.name != *section)
+        {
+            let message = format!("the Gateway `{}` has no listener `{section}`", to.name);
+            self.reporter.report(Problem::error(to.place, message));
+        }
+        vec![Target::Gateway {
+            namespace: gateway.namespace.clone(),
+            name: gateway.name.clone(),
+            listener: to.section.clone(),
+        }]
+    }
+
+    fn class(&mut self, to: &TargetReference, namespace: &str) -> Vec<Target> {
+        if namespace != self.root_namespace {
+            let message = "only policies of the root namespace are attached to a GatewayClass";
+            let help = format!("that is `{}`", self.root_namespace);
+            self.reporter.report(Problem::error(to.place, message).help(help));
+        } else if !CLASSES.contains(&&*to.name) {
+            let message = format!("`{}` is no class of waypoints", to.name);
+            let help = did_you_mean(&to.name, CLASSES);
+            self.reporter.report(Problem::error(to.place, message).help(help));
+        }
+        self.report_section(to);
+        vec![Target::Class]
+    }
+
+    fn route(&mut self, to: &TargetReference, namespace: &str) -> Vec<Target> {
+        let own = || {
+            let routes = self.gateway.routes.iter();
+            routes.filter(|one| one.kind == RouteKind::Http && *one.namespace == *namespace)
+        };
+        let Some(route) = own().find(|one| one.name == to.name) else {
+            let help = did_you_mean(&to.name, own().map(|one| &*one.name));
+            self.report_missing(to, namespace, help);
+            return Vec::new();
+        };
+        if let Some(section) = &to.section
+            && route.rules.iter().all(|rule| rule.name.as_ref() != Some(section))
+        {
+            let message = format!("the HTTPRoute `{}` has no rule named `{section}`", to.name);
+            self.reporter.report(Problem::error(to.place, message));
+        }
+        let (namespace, name) = (route.namespace.clone(), route.name.clone());
+        let route = RouteName { kind: RouteKind::Http, namespace, name };
+        vec![Target::Route { route, rule: to.section.clone() }]
+    }
+
+    fn report_missing(&mut self, to: &TargetReference, namespace: &str, help: Option<String>) {
+        let TargetReference { kind, name, .. } = to;
+        let message = format!("there is no {kind} `{name}` in the namespace `{namespace}`");
+        self.reporter.report(Problem::error(to.place, message).help(help));
+    }
+
+    fn report_section(&mut self, to: &TargetReference) {
+        if to.section.is_some() {
+            let message = format!("a {} has no sections to attach a policy to", to.kind);
+            self.reporter.report(Problem::error(to.place, message));
+        }
+    }
+}
+
+fn services(names: Vec<ringway_http::model::ServiceName>) -> Vec<Target> {
+    names.into_iter().map(|service| Target::Service { service, port: None }).collect()
+}
