@@ -509,3 +509,55 @@ spec:
     let target = &only_rule(&mesh).backends[0].backend.target;
     assert_eq!(*target, BackendTarget::Service { service: two, port: 443 });
 }
+
+#[test]
+fn listeners_that_cannot_be_told_apart_are_not_served() {
+    //  name, listeners, condition of both
+    for (name, listeners, reason) in [
+        (
+            "hosts",
+            "{name: a, port: 90, protocol: HTTP}, {name: b, port: 90, protocol: HTTP}",
+            "HostnameConflict",
+        ),
+        (
+            "protocols",
+            "{name: a, port: 90, protocol: HTTP}, {name: b, port: 90, protocol: TCP}",
+            "ProtocolConflict",
+        ),
+    ] {
+        let mesh = read(&format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: own, namespace: shop}}\nspec: {{gatewayClassName: ringway, listeners: [{listeners}]}}"
+        ));
+        let own = mesh.status.iter().find(|status| &*status.name == "own").unwrap();
+        for listener in &own.listeners {
+            let conflicted = &listener.conditions[1];
+            assert_eq!(
+                (conflicted.kind, conflicted.holds, conflicted.reason),
+                ("Conflicted", true, reason),
+                "{name}"
+            );
+        }
+        assert!(
+            mesh.http.listeners.iter().all(|listener| &*listener.key.gateway != "own"),
+            "{name}"
+        );
+        let programmed = &own.conditions[1];
+        assert_eq!((programmed.holds, programmed.reason), (false, "Invalid"), "{name}");
+    }
+}
+
+#[test]
+fn what_is_not_supported_is_said_of_the_route_and_of_the_gateway() {
+    let whole = route(
+        "{parentRefs: [{name: web}], rules: [{filters: [{type: ExternalAuth}], backendRefs: [{name: b, port: 80}]}]}",
+    );
+    assert_eq!(conditions(&whole)[0], "Accepted False UnsupportedValue");
+    let section = route("{parentRefs: [{group: '', kind: Service, name: b, sectionName: http}]}");
+    assert_eq!(conditions(&section)[0], "Accepted False UnsupportedValue");
+    let addressed = read(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: own, namespace: shop}
+spec: {gatewayClassName: ringway, addresses: [{type: example.com/rack, value: '7'}], listeners: [{name: a, port: 90, protocol: HTTP}]}",
+    );
+    let own = addressed.status.iter().find(|status| &*status.name == "own").unwrap();
+    assert_eq!((own.conditions[0].holds, own.conditions[0].reason), (false, "UnsupportedAddress"));
+}

@@ -181,7 +181,7 @@ const TAIL: &str = "
 ## Conditions
 
 `ringway validate --status` shows for each GatewayClass, Gateway and route what a cluster would show as its conditions; `-o json` shows them in the form
-of `kubectl get -o json`. Every condition that is not as it should be is a warning, with its place in the files.
+of `kubectl get -o json`. What is not as it should be with a route or a listener is a warning, too, with its place in the files.
 
 | object | condition | reasons |
 |---|---|---|
