@@ -88,6 +88,10 @@ fn help_begins_with_three_examples_and_fits_a_screen() {
         &["ca", "-h"],
         &["validate", "-h"],
         &["handover", "-h"],
+        #[cfg(feature = "waypoint")]
+        &["waypoint", "-h"],
+        #[cfg(feature = "waypoint")]
+        &["gateway", "-h"],
     ] {
         let help = run(arguments);
         assert_eq!(help.code, 0, "{arguments:?}");
@@ -98,7 +102,9 @@ fn help_begins_with_three_examples_and_fits_a_screen() {
             .collect();
         assert_eq!(examples.len(), 3, "{arguments:?}: {examples:?}");
         let lines = help.stdout.lines().count();
-        assert!(lines <= 60, "{arguments:?}: {lines} lines");
+        // The L7 roles are told about requests, too.
+        let most = if matches!(arguments[0], "waypoint" | "gateway") { 72 } else { 60 };
+        assert!(lines <= most, "{arguments:?}: {lines} lines");
         assert!(help.stdout.find("Examples:") < help.stdout.find("Usage:"));
     }
 }
@@ -128,6 +134,55 @@ fn mistakes_in_the_command_line_are_usage_errors_with_a_hint() {
     }
 }
 
+#[cfg(feature = "waypoint")]
+#[test]
+fn mistakes_about_a_waypoint_are_told_with_what_there_is() {
+    let home = TempDir::new().unwrap();
+    let gateway = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: web, namespace: shop}
+spec: {gatewayClassName: ringway-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+";
+    let mesh = file(&home, "mesh.yaml", &format!("{MESH}{gateway}"));
+    let with = |more: &[&str]| {
+        let mut arguments = vec!["waypoint", "-f", &mesh];
+        arguments.extend(more);
+        run(&arguments)
+    };
+    //  arguments                                            want on stderr
+    let rows: [(&[&str], &str); 7] = [
+        (&[], "--name"),
+        (&["--name", "web"], "is not namespace/name"),
+        (&["--name", "shop/api"], "the configuration has no workload shop/api"),
+        (
+            &["--name", "shop/api", "--workload", "shop/web"],
+            "no waypoint shop/api: it has shop/web",
+        ),
+        (&["--name", "shop/web", "--access-log", "fancy"], "use text, istio, json, off"),
+        (&["--name", "shop/web", "--traces", "ftp://c"], "neither `https` nor `http`"),
+        (&["--name", "shop/web", "--traces-share", "2"], "a number from 0 to 1"),
+    ];
+    for (arguments, want) in rows {
+        let ran = with(arguments);
+        assert_eq!(ran.code, 64, "{arguments:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(want), "{arguments:?}: {}", ran.stderr);
+    }
+    let as_gateway = run(&["gateway", "-f", &mesh, "--name", "shop/web"]);
+    assert_eq!(as_gateway.code, 64);
+    assert!(as_gateway.stderr.contains("use `ringway waypoint`"), "{}", as_gateway.stderr);
+
+    let printed =
+        with(&["--name", "shop/web", "--traces", "http://c:4317", "--print-config", "-o", "json"]);
+    assert_eq!(printed.code, 0, "{}", printed.stderr);
+    let settings = json(&printed.stdout);
+    assert_eq!(settings["gateway"]["value"], "shop/web");
+    assert_eq!(settings["accessLog"], serde_json::json!({ "value": "text", "origin": "default" }));
+    assert_eq!(settings["traces.collector"]["origin"], "flag --traces");
+    assert_eq!(settings["traces.share"]["value"], "0.01");
+    assert_eq!(settings["redirect"], serde_json::json!({ "value": "none", "origin": "role" }));
+}
+
 #[test]
 fn the_version_is_text_or_json() {
     let text = run(&["version"]);
@@ -145,7 +200,7 @@ fn completions_know_every_verb() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = run(&["completions", shell]);
         assert_eq!(script.code, 0, "{shell}");
-        for verb in ["validate", "authorize", "completions", "rotate"] {
+        for verb in ["validate", "authorize", "completions", "rotate", "handover"] {
             assert!(script.stdout.contains(verb), "{shell}: {verb}");
         }
     }

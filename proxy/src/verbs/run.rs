@@ -158,7 +158,10 @@ fn print_config(
     let mesh = run::load(options)?;
     let defaults = settings(&NodeConfig::default());
     let of_node = settings(&mesh.node).into_iter().zip(defaults).map(|(setting, default)| {
-        let origin = origin(&setting, &default, given, istio);
+        let origin = match is_of_role(options, setting.name) {
+            true => "role".to_owned(),
+            false => origin(&setting, &default, given, istio),
+        };
         [setting.name.to_owned(), setting.value, origin]
     });
     let rows: Vec<[String; 3]> = of_node.chain(more).collect();
@@ -176,6 +179,17 @@ fn print_config(
         }
     }
     Ok(())
+}
+
+/// Whether a setting is as it is because of what the process is, whatever is said elsewhere.
+#[cfg_attr(not(feature = "waypoint"), expect(unused_variables, reason = "nodes have one role"))]
+fn is_of_role(options: &RunOptions, setting: &str) -> bool {
+    #[cfg(feature = "waypoint")]
+    if options.l7.is_some() {
+        let fixed = ["mode", "redirect", "packetMark", "originalSource", "dns.capture"];
+        return fixed.contains(&setting);
+    }
+    false
 }
 
 /// A flag: its id, what it is called, and its twin in the environment.

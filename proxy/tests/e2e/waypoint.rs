@@ -16,6 +16,7 @@ on_both_reactors! {
     what_takes_too_long_ends_with_504,
     curl_speaks_every_version_of_http,
     metrics_and_log_tell_both_ends,
+    traces_go_on_whoever_collects_them,
     what_is_no_http_passes,
     a_waypoint_comes_and_goes_under_load,
     a_waypoint_that_is_killed_or_stuck_touches_nobody_else,
@@ -136,6 +137,28 @@ fn metrics_and_log_tell_both_ends(reactor: &str) {
     assert!(told.contains("\"HTTPRoute\"") && told.contains("\"Accepted\""), "{told}");
     // A node has nothing to say of that.
     assert_eq!(http_get(story.mesh.at("host-a"), address, "/config/status").unwrap().0, 404);
+}
+
+fn traces_go_on_whoever_collects_them(reactor: &str) {
+    // Nobody listens there.
+    let story = WaypointMesh::traced_to(reactor, ROUTES, "http://127.0.0.1:9");
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let (status, body) = story.ask("/traced", &format!("traceparent: {parent}\r\n"));
+    assert_eq!(status, 200);
+    let sent = body.lines().find_map(|line| line.strip_prefix("traceparent: ")).expect(&body);
+    assert!(sent.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && sent != parent, "{sent}");
+    assert_eq!(story.record("/traced")["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+    assert!(story.ask("/fresh", "").1.contains("traceparent: 00-"), "one begins here");
+    let several = "x-b3-traceid: a3ce929d0e0e4736\r\nx-b3-spanid: 00f067aa0ba902b7\r\n";
+    let body = story.ask("/zipkin", several).1;
+    assert!(body.contains("x-b3-parentspanid: 00f067aa0ba902b7"), "{body}");
+    let address = ([127, 0, 0, 1], 15020).into();
+    let lost = || {
+        let at = story.mesh.at(PLACE);
+        let text = http_get(at, address, "/stats/prometheus").unwrap().1;
+        Metrics::parse(&text).sum("ringway_spans_total", &[("outcome", "lost")])
+    };
+    wait_until("the spans are lost, and nothing else", PATIENCE, || lost() == 3.0).unwrap();
 }
 
 fn what_is_no_http_passes(reactor: &str) {

@@ -26,6 +26,7 @@ use ringway_engine::{GatewayRole, Role};
 pub use ringway_http::model::GatewayName;
 use ringway_http::model::{HttpConfig, Listener, ListenerProtocol};
 use ringway_http::tables::Tables;
+use ringway_http::trace::Tracing;
 
 pub(super) use self::lingering::Lingering;
 pub use self::options::{Kind, L7Options, gateway_name};
@@ -68,6 +69,14 @@ impl L7Options {
                 ports.dedup();
                 Role::Gateway(Arc::new(GatewayRole { name: self.gateway.clone(), ports }))
             }
+        }
+    }
+
+    /// What shards do about traces: without a collector they pass.
+    pub(super) fn tracing(&self) -> Tracing {
+        match &self.traces {
+            Some(traces) => Tracing::Spans { share: traces.share },
+            None => Tracing::Pass,
         }
     }
 

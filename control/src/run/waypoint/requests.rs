@@ -42,6 +42,7 @@ impl Requests {
             tracing::info!(collector = %traces.endpoint, "traces are sent");
             Rc::new(RefCell::new(Exporter::start(traces, origin(options, node, version))))
         });
+        engine.telemetry().http().set_tracing(options.tracing());
         // Nobody would take them.
         engine.telemetry().http().set_recording(options.request_log.is_on() || exporter.is_some());
         let requests = Self { engine, log, form: options.request_log.clone(), exporter };

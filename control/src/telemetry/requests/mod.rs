@@ -7,9 +7,7 @@
 //! | `json` | Istio's keys, `trace_id` and `tunnel_trace_id` |
 //! | a template | any text with Envoy's command operators |
 //!
-//! The trace id of the tunnel's stream joins the lines of all who carried the request: the client's node writes it as
-//! `trace.id`, the waypoint as said here, and where the waypoint opened a stream for it, the server's node as
-//! `trace.id` again.
+//! The trace id of the tunnel's stream is the one that the client's node chose for the connection.
 
 mod operator;
 mod template;

@@ -79,14 +79,17 @@ pub(crate) struct WaypointMesh {
 impl WaypointMesh {
     /// With these rules of an HTTPRoute for `web`, in a YAML list; none: no route.
     pub(crate) fn start(reactor: &str, rules: &str) -> WaypointMesh {
-        WaypointMesh::with_documents(reactor, rules, "")
+        WaypointMesh::with(reactor, rules, "")
     }
 
-    /// The same with further documents.
-    pub(crate) fn with_documents(reactor: &str, rules: &str, more: &str) -> WaypointMesh {
-        let documents = format!("{}{more}", documents(rules));
-        let mesh = Mesh::with(reactor).policies(&documents).start();
-        let waypoint = start_waypoint(&mesh);
+    /// The same with a collector of traces.
+    pub(crate) fn traced_to(reactor: &str, rules: &str, collector: &str) -> WaypointMesh {
+        WaypointMesh::with(reactor, rules, collector)
+    }
+
+    fn with(reactor: &str, rules: &str, collector: &str) -> WaypointMesh {
+        let mesh = Mesh::with(reactor).policies(&documents(rules)).start();
+        let waypoint = start(&mesh, collector);
         let servers = [("server", "v1"), ("server-2", "v1"), ("neighbour", "v2")];
         let applications = servers.map(|(pod, name)| speak(mesh.at(pod), name));
         WaypointMesh { mesh, waypoint, _applications: applications.into() }
@@ -135,11 +138,21 @@ fn documents(rules: &str) -> String {
 
 /// Starts the process and waits until it is ready.
 pub(crate) fn start_waypoint(mesh: &Mesh) -> Proxy {
+    start(mesh, "")
+}
+
+fn start(mesh: &Mesh, collector: &str) -> Proxy {
     let program = Program::new(env!("CARGO_BIN_EXE_ringway"))
         .arguments(["waypoint", "--name", "default/web-waypoint", "--node", "host-b", "--file"])
         .argument(mesh.file())
         .environment("RINGWAY_CORES", "1")
         .environment("RINGWAY_ACCESS_LOG", "json");
+    let program = match collector {
+        "" => program,
+        collector => program
+            .environment("RINGWAY_TRACES", collector)
+            .environment("RINGWAY_TRACES_SHARE", "1"),
+    };
     let process = mesh.lab.start(PLACE, "ringway-waypoint", &program).unwrap();
     let mut waypoint = Proxy::new(process, PLACE);
     waypoint.wait_until_ready(&mesh.lab);
