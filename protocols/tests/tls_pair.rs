@@ -72,6 +72,16 @@ impl Authority {
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> Arc<rustls::ClientConfig> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        self.plain_client_with(provider, with_certificate, alpn, versions)
+    }
+
+    fn plain_client_with(
+        &self,
+        provider: Arc<rustls::crypto::CryptoProvider>,
+        with_certificate: bool,
+        alpn: &[&[u8]],
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Arc<rustls::ClientConfig> {
         let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(versions)
             .unwrap()
@@ -86,6 +96,34 @@ impl Authority {
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Arc::new(config)
     }
+}
+
+/// A handshake of a client of rustls' own with ours: who it is.
+fn plain_handshake(
+    config: Arc<rustls::ClientConfig>,
+    server: &Arc<Credentials>,
+) -> Result<Option<Identity>, String> {
+    let name = rustls_pki_types::ServerName::try_from("b.example").unwrap();
+    let mut client = rustls::ClientConnection::new(config, name).unwrap();
+    let mut server = Handshake::server(server).unwrap();
+    let (mut at_server, mut to_client) = (Vec::new(), Vec::new());
+    for _ in 0..20 {
+        while client.wants_write() {
+            client.write_tls(&mut at_server).unwrap();
+        }
+        if server.advance(&mut at_server, &mut to_client).map_err(|error| error.to_string())?
+            == Progress::Complete
+        {
+            return Ok(server.finish().unwrap().peer().cloned());
+        }
+        let mut bytes = std::mem::take(&mut to_client);
+        let mut bytes: &[u8] = &mut bytes;
+        while !bytes.is_empty() {
+            client.read_tls(&mut bytes).unwrap();
+            client.process_new_packets().map_err(|error| error.to_string())?;
+        }
+    }
+    Err("no end".to_owned())
 }
 
 /// Accepts whatever a server shows.
@@ -347,6 +385,25 @@ fn keys_are_renewed_before_they_are_used_up() {
 }
 
 #[test]
+fn who_asks_for_post_quantum_keys_only_refuses_those_who_have_none() {
+    let authority = Authority::new();
+    let strict = Options { post_quantum_only: true, ..Options::default() };
+    let b = authority.issue_with(&identity("b"), &strict, |_| {});
+    sessions(&authority.issue_with(&identity("a"), &strict, |_| {}), &b).unwrap();
+    sessions(&authority.issue(&identity("a")), &b).expect("by default it is known");
+
+    let ends_well = |group: &'static dyn rustls::crypto::SupportedKxGroup| {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider.kx_groups = vec![group];
+        let tls13 = [&rustls::version::TLS13];
+        let config = authority.plain_client_with(Arc::new(provider), true, &[b"h2"], &tls13);
+        plain_handshake(config, &b).is_ok()
+    };
+    assert!(ends_well(rustls::crypto::aws_lc_rs::kx_group::X25519MLKEM768));
+    assert!(!ends_well(rustls::crypto::aws_lc_rs::kx_group::X25519));
+}
+
+#[test]
 fn an_altered_record_ends_the_session_and_says_so() {
     let authority = Authority::new();
     let (mut client, mut server) =
@@ -421,28 +478,7 @@ fn an_ordinary_tls_client_is_served_only_if_it_speaks_h2_and_shows_a_certificate
     let talk = |with_certificate: bool,
                 alpn: &[&[u8]],
                 versions: &[&'static rustls::SupportedProtocolVersion]| {
-        let config = authority.plain_client(with_certificate, alpn, versions);
-        let name = rustls_pki_types::ServerName::try_from("b.example").unwrap();
-        let mut client = rustls::ClientConnection::new(config, name).unwrap();
-        let mut server = Handshake::server(&b).unwrap();
-        let (mut at_server, mut to_client) = (Vec::new(), Vec::new());
-        for _ in 0..20 {
-            while client.wants_write() {
-                client.write_tls(&mut at_server).unwrap();
-            }
-            if server.advance(&mut at_server, &mut to_client).map_err(|error| error.to_string())?
-                == Progress::Complete
-            {
-                return Ok(server.finish().unwrap().peer().cloned());
-            }
-            let mut bytes = std::mem::take(&mut to_client);
-            let mut bytes: &[u8] = &mut bytes;
-            while !bytes.is_empty() {
-                client.read_tls(&mut bytes).unwrap();
-                client.process_new_packets().map_err(|error| error.to_string())?;
-            }
-        }
-        Err("no end".to_owned())
+        plain_handshake(authority.plain_client(with_certificate, alpn, versions), &b)
     };
     let tls13 = [&rustls::version::TLS13];
     assert_eq!(talk(true, &[b"h2"], &tls13), Ok(Some(identity("a"))));

@@ -73,6 +73,7 @@ fn config(address: SocketAddr) -> XdsConfig {
         token: None,
         cluster_id: "Kubernetes".to_owned(),
         headers: Vec::new(),
+        post_quantum_only: false,
     };
     let node = NodeIdentity {
         ip: [10, 0, 0, 1].into(),

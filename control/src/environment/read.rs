@@ -74,7 +74,8 @@ impl Environment {
         let dns = dns(reader, &node.extra);
 
         let token = servers::token(reader, &self.token_file);
-        let caller = Caller { cluster: node.cluster.clone(), token };
+        let post_quantum_only = reader.optional::<PostQuantum>("COMPLIANCE_POLICY").is_some();
+        let caller = Caller { cluster: node.cluster.clone(), token, post_quantum_only };
         let discovery = servers::discovery(reader, &files, &caller);
         let on_demand = reader.or("XDS_ON_DEMAND", false);
         let fake_ca = reader.or("FAKE_CA", false);
@@ -93,7 +94,7 @@ impl Environment {
             certificate_authority,
             certificate_lifetime: reader.or("SECRET_TTL", DAY),
             revocation_list: reader.optional("CRL_PATH"),
-            post_quantum_only: reader.optional::<PostQuantum>("COMPLIANCE_POLICY").is_some(),
+            post_quantum_only,
             local: local(reader),
             preferred_service_namespace: preferred_namespace(reader),
             dns,
@@ -218,10 +219,6 @@ fn warnings(config: &ZtunnelConfig, older_tls: bool) -> Vec<String> {
             "ISTIO_META_DNS_PROXY_ADDR: the DNS proxy listens on that port of the loopback addresses, and on no other",
         ),
         (older_tls, "TLS12_ENABLED=true: Ringway speaks TLS 1.3 only"),
-        (
-            config.post_quantum_only,
-            "COMPLIANCE_POLICY=pqc: X25519MLKEM768 is preferred, but peers that do not know it are not refused",
-        ),
         (
             config.log_policies,
             "AUTHZ_POLICY_INFO_LOGGING=true: the access log names the policy and rule that refuse, and no others",

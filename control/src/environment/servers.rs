@@ -18,6 +18,8 @@ pub(super) struct Caller {
     pub(super) cluster: String,
     /// The token, if there is one.
     pub(super) token: Option<TokenSource>,
+    /// Whether only post-quantum key exchange is spoken.
+    pub(super) post_quantum_only: bool,
 }
 
 /// What the variables of one server are called.
@@ -86,7 +88,7 @@ fn endpoint(
     let roots = roots(reader, names.roots);
     let alternative_hostname = reader.optional(names.alternative_hostname);
     let headers = headers(reader, names.headers);
-    let Caller { cluster, token } = caller.clone();
+    let Caller { cluster, token, post_quantum_only } = caller.clone();
     Some(Endpoint {
         uri: address?,
         roots,
@@ -94,6 +96,7 @@ fn endpoint(
         token,
         cluster_id: cluster,
         headers,
+        post_quantum_only,
     })
 }
 

@@ -127,7 +127,7 @@ const IDENTITIES: &[Variable] = &[
     row(
         "COMPLIANCE_POLICY",
         "",
-        "`pqc` asks for post-quantum key exchange only. X25519MLKEM768 is preferred in any case; peers that do not know it are not refused, which is told as a warning",
+        "`pqc`: keys are agreed on by X25519MLKEM768 only, with peers and with the control plane; who does not know it is refused. Without it that is preferred",
     ),
     row(
         "TLS12_ENABLED",
@@ -137,7 +137,11 @@ const IDENTITIES: &[Variable] = &[
 ];
 
 const TRAFFIC: &[Variable] = &[
-    row("ENABLE_PROXY", "true", "Carry connections. Not together with the DNS proxy off"),
+    row(
+        "ENABLE_PROXY",
+        "true",
+        "Carry connections. `false`: only names are answered, and the control plane is asked for no certificates. Not together with the DNS proxy off",
+    ),
     row(
         "PACKET_MARK",
         "1337 in shared mode",

@@ -212,13 +212,17 @@ fn tls_config(endpoint: &Endpoint) -> Result<ClientConfig, GrpcError> {
         of: endpoint.roots.to_string(),
         why: error.to_string(),
     };
-    let provider = Arc::new(CryptoProvider {
+    let mut provider = CryptoProvider {
         cipher_suites: vec![
             aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
             aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
         ],
         ..aws_lc_rs::default_provider()
-    });
+    };
+    if endpoint.post_quantum_only {
+        provider.kx_groups = vec![aws_lc_rs::kx_group::X25519MLKEM768];
+    }
+    let provider = Arc::new(provider);
     let roots = Arc::new(endpoint.roots.read()?);
     let judge = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
         .build()

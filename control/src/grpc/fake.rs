@@ -146,6 +146,7 @@ pub(crate) fn endpoint(scheme: &str, host: &str, port: u16, root: &str) -> Endpo
         token: None,
         cluster_id: "Kubernetes".to_owned(),
         headers: Vec::new(),
+        post_quantum_only: false,
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Endpoint {
     pub cluster_id: String,
     /// What every call carries besides, see [`header`].
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether keys are agreed on by X25519MLKEM768 alone.
+    pub post_quantum_only: bool,
 }
 
 /// A header for [`Endpoint::headers`].

@@ -56,6 +56,8 @@ pub struct Options {
     pub resumption: bool,
     /// Certificates that are not accepted any more.
     pub revocation: Arc<RevocationLists>,
+    /// Whether keys are agreed on by X25519MLKEM768 alone: who does not know it is refused. Otherwise it is preferred.
+    pub post_quantum_only: bool,
 }
 
 impl Default for Options {
@@ -66,6 +68,7 @@ impl Default for Options {
             time: Arc::new(DefaultTimeProvider),
             resumption: true,
             revocation: Arc::default(),
+            post_quantum_only: false,
         }
     }
 }
@@ -116,7 +119,7 @@ impl Credentials {
     /// certificate cannot be read.
     pub fn new(material: Material, options: &Options) -> Result<Self, Error> {
         let Material { chain, mut key, trust_anchors } = material;
-        let provider = provider();
+        let provider = provider(options.post_quantum_only);
         let certified = certified_key(&chain, &key);
         key.zeroize();
         let resolver = Arc::new(SingleCertAndKey::from(certified?));
@@ -313,17 +316,20 @@ fn server_config(
     Ok(config)
 }
 
-fn provider() -> Arc<CryptoProvider> {
+fn provider(post_quantum_only: bool) -> Arc<CryptoProvider> {
     let suites: Vec<SupportedCipherSuite> = vec![
         aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
         aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
     ];
-    let groups = vec![
+    let mut groups = vec![
         aws_lc_rs::kx_group::X25519MLKEM768,
         aws_lc_rs::kx_group::X25519,
         aws_lc_rs::kx_group::SECP256R1,
         aws_lc_rs::kx_group::SECP384R1,
     ];
+    if post_quantum_only {
+        groups.truncate(1);
+    }
     Arc::new(CryptoProvider {
         cipher_suites: suites,
         kx_groups: groups,

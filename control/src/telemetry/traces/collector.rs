@@ -62,6 +62,7 @@ impl Collector {
             token: None,
             cluster_id: String::new(),
             headers: options.headers.clone(),
+            post_quantum_only: false,
         };
         Self {
             endpoint,

@@ -107,6 +107,7 @@ pub(super) fn client(address: SocketAddr, is_on_demand: bool) -> XdsClient {
         token: Some(TokenSource::Literal("the-token".to_owned().into())),
         cluster_id: "c1".to_owned(),
         headers: Vec::new(),
+        post_quantum_only: false,
     };
     let known = Snapshot::new("");
     XdsClient::start(XdsConfig { endpoint, node: identity(), is_on_demand, known })

@@ -122,6 +122,7 @@ impl Running {
             )),
             cluster_id: "Kubernetes".to_owned(),
             headers: Vec::new(),
+            post_quantum_only: false,
         }
     }
 
