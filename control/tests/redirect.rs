@@ -44,6 +44,7 @@ const CASES: &[Case] = &[
     ("installing_twice_is_installing_once", installation_is_idempotent),
     ("leftovers_of_a_killed_process_are_taken_over", leftovers_are_taken_over),
     ("dropping_the_guard_removes_the_rules", drop_removes),
+    ("a_panic_leaves_the_rules", panic_leaves),
 ];
 
 const COMMON: &[(&str, fn())] = &[
@@ -275,6 +276,20 @@ fn drop_removes(tool: Tool) {
     drop(redirect);
     let state = lab.workload.state();
     assert!(!state.0.to_lowercase().contains("ringway"), "{state:?}");
+}
+
+/// Whoever panics while it has the rules does not open the workload to plaintext.
+fn panic_leaves(tool: Tool) {
+    let lab = Lab::new();
+    let redirect = lab.install(tool);
+    let before = lab.workload.state();
+    let broken = catch_unwind(AssertUnwindSafe(|| {
+        let _held = redirect;
+        panic!("as a defect does");
+    }));
+    assert!(broken.is_err());
+    assert_eq!(lab.workload.state(), before);
+    redirect::remove_leftovers(&lab.workload.descriptor).unwrap();
 }
 
 fn mode_none() {

@@ -98,7 +98,8 @@ impl std::fmt::Display for RedirectError {
 
 impl std::error::Error for RedirectError {}
 
-/// Rules that are in place; they go when this is dropped.
+/// Rules that are in place; they go when this is dropped, but not when that is because of a panic: how far whoever held
+/// them came is not known then, and what a workload opens must rather be refused than go out in the clear.
 #[derive(Debug)]
 pub struct Redirect {
     namespace: Option<OwnedFd>,
@@ -177,6 +178,10 @@ impl Redirect {
 
 impl Drop for Redirect {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("redirect rules stay where they are: a job broke");
+            return;
+        }
         if let Some(namespace) = self.namespace.take()
             && let Err(error) = remove_leftovers(namespace)
         {
