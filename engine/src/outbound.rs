@@ -14,7 +14,7 @@ use crate::{
     decide::{NextHop, Refusal, Route},
     handover,
     limits::{ENDPOINT_PATIENCE, HBONE_REFUSED_PAUSE},
-    reach::{Call, Reached, reach},
+    reach::{Call, Reached, Unreached, reach},
     relay::{ApplicationIs, Relayed, relay_tunnelled},
     runtime::{self, TcpStream},
     shard::Shard,
@@ -115,14 +115,14 @@ async fn try_all(
                 *route = *next;
                 continue;
             }
-            Tried::Failed(reason) => reason,
+            Tried::Failed(unreached) => unreached,
         };
         if let Some(next) = tries.after(route, &failed) {
             *route = next;
-        } else if tries.may_be_enrolling(route, &failed) {
+        } else if tries.may_be_enrolling(route, &failed.reason) {
             runtime::sleep(HBONE_REFUSED_PAUSE).await;
         } else {
-            return Err(failed);
+            return Err(failed.reason);
         }
     }
 }
@@ -130,7 +130,7 @@ async fn try_all(
 /// What came of one try.
 enum Tried {
     Reached(Reached),
-    Failed(CloseReason),
+    Failed(Unreached),
     /// It took long, and there is another endpoint.
     Left(Box<Route>),
 }
@@ -149,7 +149,7 @@ async fn try_one(call: &Call<'_>, tries: &mut Tries<'_>, route: &Route) -> Tried
             tries.reached(route);
             Tried::Reached(reached)
         }
-        Err(reason) => Tried::Failed(reason),
+        Err(unreached) => Tried::Failed(unreached),
     }
 }
 

@@ -44,15 +44,34 @@ pub(crate) enum Reached {
     DoublyTunnelled(TunnelStream, Box<FarEnd>),
 }
 
+/// Why nothing was reached, and how far it was.
+pub(crate) struct Unreached {
+    pub(crate) reason: CloseReason,
+    /// The gateway of another network answered; somebody behind it did not.
+    pub(crate) behind_gateway: bool,
+}
+
+impl From<CloseReason> for Unreached {
+    fn from(reason: CloseReason) -> Self {
+        Self { reason, behind_gateway: false }
+    }
+}
+
+impl From<Unreached> for CloseReason {
+    fn from(unreached: Unreached) -> Self {
+        unreached.reason
+    }
+}
+
 /// Reaches what `route` names.
 ///
 /// # Errors
 /// Why it cannot be reached. Not a byte of the application's has been sent.
-pub(crate) async fn reach(call: &Call<'_>, route: &Route) -> Result<Reached, CloseReason> {
+pub(crate) async fn reach(call: &Call<'_>, route: &Route) -> Result<Reached, Unreached> {
     let &Call { shard, pod, source, client, destination } = call;
     match &route.next_hop {
         NextHop::Direct { address } | NextHop::PassThrough { address } => {
-            pod.dial(shard, *address).await.map(Reached::Plain)
+            Ok(Reached::Plain(pod.dial(shard, *address).await?))
         }
         NextHop::Tunnel { peer, expected, authority } => {
             let service = route.destination_service.as_deref();
@@ -72,7 +91,9 @@ pub(crate) async fn reach(call: &Call<'_>, route: &Route) -> Result<Reached, Clo
             let (outer, _said) = open(shard, pod, &key, &request).await?;
             let inner = inner::open(call, (outer, placed), expected_inside, request);
             // Boxed: few connections leave their network, and the others must not carry the size of it.
-            let (stream, far_end) = Box::pin(inner).await?;
+            let (stream, far_end) = Box::pin(inner)
+                .await
+                .map_err(|reason| Unreached { reason, behind_gateway: true })?;
             Ok(Reached::DoublyTunnelled(stream, far_end))
         }
     }

@@ -14,7 +14,7 @@ use crate::{
         ENDPOINT_TRIES_MAX, ENDPOINT_TRIES_TIME, HBONE_REFUSED_PATIENCE, UNREACHABLE_MAX,
         UNREACHABLE_MEMORY_TIME, UNREACHABLE_TIME,
     },
-    reach::Call,
+    reach::{Call, Unreached},
     runtime,
     snapshot::Workload,
 };
@@ -41,7 +41,7 @@ impl<'a> Tries<'a> {
     }
 
     /// Where to go after `route` failed: none when that would not help, or nobody else is left.
-    pub(crate) fn after(&mut self, route: &Route, failed: &CloseReason) -> Option<Route> {
+    pub(crate) fn after(&mut self, route: &Route, failed: &Unreached) -> Option<Route> {
         match blame(failed) {
             Blame::Endpoint => self.note_unreachable(route),
             Blame::Answer => {}
@@ -127,7 +127,15 @@ enum Blame {
     NotTheEndpoint,
 }
 
-fn blame(reason: &CloseReason) -> Blame {
+fn blame(failed: &Unreached) -> Blame {
+    match blame_of(&failed.reason) {
+        // The gateway did its part; whom it chooses next may do better.
+        Blame::Endpoint if failed.behind_gateway => Blame::Answer,
+        blame => blame,
+    }
+}
+
+fn blame_of(reason: &CloseReason) -> Blame {
     use ErrorKind as Io;
     match reason {
         CloseReason::DialFailed(

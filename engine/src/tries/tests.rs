@@ -32,8 +32,17 @@ fn only_what_is_the_endpoints_fault_is_tried_elsewhere() {
         ("we are draining", CloseReason::Drained, NotTheEndpoint),
     ];
     for (name, reason, want) in rows {
-        assert_eq!(blame(&reason), want, "{name}");
+        assert_eq!(blame(&reason.into()), want, "{name}");
     }
+}
+
+#[test]
+fn a_gateway_is_not_to_blame_for_whoever_is_behind_it() {
+    for reason in [CloseReason::HandshakeTimedOut, CloseReason::HandshakeCut] {
+        assert_eq!(blame(&Unreached { reason, behind_gateway: true }), Blame::Answer);
+    }
+    let refused = Unreached { reason: CloseReason::ConnectRefused(401), behind_gateway: true };
+    assert_eq!(blame(&refused), Blame::NotTheEndpoint);
 }
 
 #[test]
