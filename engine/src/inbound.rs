@@ -209,8 +209,13 @@ fn decide_stream(
     let local = local(&snapshot, pod)?;
     let target = decide::inbound_tunnel(&snapshot, local, peer.local.ip(), &request.authority)
         .map_err(CloseReason::Refused)?;
+    let parties = parties_of(&snapshot, peer, request, local, &target);
+    let said = request.forwarded.as_ref().and_then(|forwarded| forwarded.host.as_deref());
+    if let Some(service) = parties.service.as_ref().filter(|one| said == Some(one.hostname())) {
+        connection.called(service);
+    }
     connection.decided(Decided {
-        parties: parties_of(&snapshot, peer, request, local, &target),
+        parties,
         destination: peer.local,
         carrier: Carrier::Hbone,
         authority: Some(request.authority.clone()),

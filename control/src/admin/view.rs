@@ -184,12 +184,14 @@ impl Captured {
     }
 }
 
-/// One connection of a dump. What a client of ours had dialled is known; what a peer's had, its `forwarded` header says,
-/// which is not kept.
+/// One connection of a dump. What a client of ours had dialled is known; of what a peer's had, the service that its
+/// `forwarded` header names.
 fn described(connection: &OpenConnection) -> Value {
     let original = match connection.direction {
         Direction::Outbound => Some(connection.original_destination.to_string()),
-        Direction::Inbound => None,
+        Direction::Inbound => {
+            connection.called.as_ref().map(|service| service.hostname().to_owned())
+        }
     };
     json!({
         "src": connection.source.to_string(),
@@ -202,16 +204,21 @@ fn described(connection: &OpenConnection) -> Value {
 #[cfg(test)]
 mod tests {
     use ringway_engine::Carrier;
+    use ringway_engine::snapshot::{NamespacedHostname, Service};
 
     use super::*;
 
     #[test]
     fn connections_are_told_as_istioctl_reads_them() {
+        let web = Service::new(NamespacedHostname::new("shop", "web.shop.svc.cluster.local"));
+        let called = Arc::new(web);
         let connection = |direction, carrier| OpenConnection {
             workload: "c1//Pod/shop/web-0".into(),
             direction,
             source: "10.1.0.20:40000".parse().unwrap(),
             original_destination: "10.2.0.1:80".parse().unwrap(),
+            called: (carrier == Carrier::Hbone && direction == Direction::Inbound)
+                .then(|| Arc::clone(&called)),
             destination: "[fd00::10]:8080".parse().unwrap(),
             carrier,
         };
@@ -220,7 +227,7 @@ mod tests {
             (Direction::Outbound, Carrier::DoubleHbone, json!("10.2.0.1:80"), "DOUBLEHBONE"),
             (Direction::Outbound, Carrier::Hbone, json!("10.2.0.1:80"), "HBONE"),
             (Direction::Outbound, Carrier::Tcp, json!("10.2.0.1:80"), "TCP"),
-            (Direction::Inbound, Carrier::Hbone, Value::Null, "HBONE"),
+            (Direction::Inbound, Carrier::Hbone, json!("web.shop.svc.cluster.local"), "HBONE"),
             (Direction::Inbound, Carrier::Tcp, Value::Null, "TCP"),
         ];
         for (direction, carrier, original, protocol) in rows {

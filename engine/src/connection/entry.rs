@@ -10,7 +10,7 @@ use std::{
 
 use ringway_protocols::identity::Identity;
 
-use crate::{close::CloseReason, decide::Facts, telemetry::Direction};
+use crate::{close::CloseReason, decide::Facts, snapshot::Service, telemetry::Direction};
 
 /// What the shard's table knows of a connection.
 pub(crate) struct Entry {
@@ -21,6 +21,8 @@ pub(crate) struct Entry {
     pub(super) destination: Cell<(SocketAddr, Carrier)>,
     pub(super) movement: Cell<Movement>,
     pub(super) policed: OnceCell<Policed>,
+    /// The service that the client says it called. Only of inbound ones.
+    pub(super) called: OnceCell<Arc<Service>>,
     /// Boxed, like whatever most connections never have.
     pub(super) cut: RefCell<Option<Box<CloseReason>>>,
     pub(super) waker: RefCell<Option<Waker>>,
@@ -80,8 +82,10 @@ pub struct OpenConnection {
     pub direction: Direction,
     /// Who dialled.
     pub source: SocketAddr,
-    /// What the client dialled.
+    /// What the client dialled, as far as this host knows.
     pub original_destination: SocketAddr,
+    /// The service that the client of an inbound one says it called, if it is one of the mesh.
+    pub called: Option<Arc<Service>>,
     /// What Ringway dialled.
     pub destination: SocketAddr,
     /// What carries it.
@@ -103,6 +107,7 @@ impl Entry {
             destination: Cell::new((original_destination, Carrier::Tcp)),
             movement: Cell::new(Movement::Stays),
             policed: OnceCell::new(),
+            called: OnceCell::new(),
             cut: RefCell::default(),
             waker: RefCell::default(),
             #[cfg(feature = "sim")]
@@ -158,6 +163,7 @@ impl Entry {
             direction: self.direction,
             source: self.source,
             original_destination: self.original_destination,
+            called: self.called.get().cloned(),
             destination,
             carrier,
         }

@@ -40,7 +40,7 @@ use crate::{
     decide::{self, NextHop, Refusal, Route},
     runtime,
     shard::Shard,
-    snapshot::{Snapshot, Workload},
+    snapshot::{Service, Snapshot, Workload},
     spike,
     telemetry::{ByteCounters, Direction, Parties},
 };
@@ -91,6 +91,12 @@ impl Connection {
             counted: OnceCell::new(),
             ended: false,
         }
+    }
+
+    /// Tells people which service the client called.
+    pub(crate) fn called(&self, service: &Arc<Service>) {
+        // It says so once, in its request.
+        let _ = self.entry.called.set(service.clone());
     }
 
     /// Tells people where the connection is going, before it is there.
