@@ -112,7 +112,7 @@ pub(crate) fn enroll(
     namespace: NetNamespace,
     role: Role,
 ) -> Result<Rc<Pod>, EnrollError> {
-    let bound = shard.config.ways_of(&role).map(|way| listen(shard, &namespace, way));
+    let bound = shard.config.ways_of(&role).map(|way| listen(shard, &namespace, way, &role));
     let listeners = bound.collect::<Result<Vec<_>, _>>()?;
     let all_transparent = listeners.iter().all(|listening| listening.listener.is_transparent());
     let pod = Pod::new(shard, uid, (workload, role), namespace, all_transparent, listeners);
@@ -270,6 +270,7 @@ impl Pod {
             OriginalSource::Always => true,
             OriginalSource::Auto => all_transparent,
         };
+        let transparent = transparent && role != Role::OwnPod;
         let (bounds, now) = (shard.accounts.bounds(), runtime::now());
         let rate = |per_second| Rate::new(per_second, shard.shards(), now);
         Rc::new(Self {
@@ -319,7 +320,7 @@ impl Pod {
             if self.listeners.borrow().iter().any(|listening| listening.way == way) {
                 continue;
             }
-            match listen(shard, &self.namespace, way) {
+            match listen(shard, &self.namespace, way, &self.role) {
                 Ok(listening) => self.listeners.borrow_mut().push(listening),
                 Err(error) => outcome = outcome.and(Err(error)),
             }
@@ -421,7 +422,10 @@ impl Pod {
         let source = client.filter(|client| {
             self.transparent && *client != to.ip() && client.is_ipv4() == to.is_ipv4()
         });
-        let mark = shard.config.application_mark.or(shard.config.packet_mark);
+        let mark = match self.role {
+            Role::OwnPod => None,
+            _ => shard.config.application_mark.or(shard.config.packet_mark),
+        };
         self.dial_from(shard, mark, source, to).await
     }
 
@@ -467,10 +471,16 @@ impl Drop for Registered {
     }
 }
 
-fn listen(shard: &Shard, namespace: &NetNamespace, way: Way) -> Result<Listening, EnrollError> {
+fn listen(
+    shard: &Shard,
+    namespace: &NetNamespace,
+    way: Way,
+    role: &Role,
+) -> Result<Listening, EnrollError> {
+    let is_own = *role == Role::OwnPod;
     let options = ListenOptions {
-        mark: shard.config.packet_mark,
-        transparent: shard.config.original_source != OriginalSource::Never,
+        mark: shard.config.packet_mark.filter(|_| !is_own),
+        transparent: !is_own && shard.config.original_source != OriginalSource::Never,
         keepalive: shard.config.keepalive,
         user_timeout: shard.config.user_timeout,
         ..ListenOptions::default()

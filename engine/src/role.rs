@@ -8,6 +8,9 @@ pub enum Role {
     /// An application's workload: what it opens and what is opened to it is captured.
     #[default]
     Workload,
+    /// The pod this process runs in: it is reached through tunnels. Nothing of its own is captured; no rules are where it
+    /// is, so no packet is marked and no client's address borrowed.
+    OwnPod,
     /// A waypoint of the mesh: what comes in tunnels for the services behind it is served here, by what the snapshot's
     /// [`http`](crate::snapshot::Snapshot::http) says. Nothing of its own is captured.
     #[cfg(feature = "waypoint")]
@@ -33,6 +36,7 @@ impl Role {
     pub(crate) fn ways(&self) -> &'static [Way] {
         match self {
             Self::Workload => &Way::ALL,
+            Self::OwnPod => &[Way::Hbone],
             #[cfg(feature = "waypoint")]
             Self::Waypoint => &[Way::Hbone],
             #[cfg(feature = "waypoint")]

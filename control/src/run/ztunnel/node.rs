@@ -125,6 +125,9 @@ impl Node {
                 world.local_workloads().filter(|one| one.protocol() == TunnelProtocol::Hbone);
             wanted.extend(locals.map(|one| one.identity().clone()));
         }
+        if !self.config.proxy {
+            wanted.clear();
+        }
         let changes = self.certifier.keep(&wanted, SystemTime::now());
         self.tell(changes);
     }

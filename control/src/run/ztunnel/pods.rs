@@ -4,9 +4,9 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use ringway_engine::Engine;
 use ringway_engine::runtime::NetNamespace;
 use ringway_engine::snapshot::{LocalName, WorkloadKey};
+use ringway_engine::{Engine, Role};
 
 use super::names::NameServer;
 use crate::cni::{Job, Namespace, Outcome, PodInfo, Pods};
@@ -16,12 +16,24 @@ use crate::cni::{Job, Namespace, Outcome, PodInfo, Pods};
 pub(super) struct PodHost {
     engine: Arc<Engine>,
     names: NameServer,
+    /// Whether connections are carried; otherwise only names are answered.
+    proxy: bool,
 }
 
 impl PodHost {
     /// The connections of pods are served by `engine`, their queries by `names`.
-    pub(super) fn new(engine: Arc<Engine>, names: NameServer) -> Self {
-        Self { engine, names }
+    pub(super) fn new(engine: Arc<Engine>, names: NameServer, proxy: bool) -> Self {
+        Self { engine, names, proxy }
+    }
+
+    /// Serves tunnels to the pod this process runs in. No rules lead anything else here. Blocks.
+    ///
+    /// # Errors
+    /// When the port of tunnels is taken.
+    pub(super) fn serve_own(&self, info: &PodInfo) -> io::Result<()> {
+        let uid = format!("{}/{}", info.namespace, info.name).into();
+        let own = NetNamespace::current()?;
+        self.engine.enroll_as(uid, key_of(info), own, Role::OwnPod).map_err(io::Error::other)
     }
 
     /// Serves a pod. Everything listens when this returns. Blocks.
@@ -35,6 +47,9 @@ impl PodHost {
         namespace: NetNamespace,
     ) -> Result<(), String> {
         self.names.enroll(uid, key_of(info), &namespace).map_err(|error| error.to_string())?;
+        if !self.proxy {
+            return Ok(());
+        }
         self.engine.enroll_pod(Arc::clone(uid), key_of(info), namespace).map_err(|error| {
             self.names.withdraw(uid);
             error.to_string()

@@ -69,7 +69,11 @@ pub(super) async fn start(prepared: Prepared, collect: Option<fn()>) -> Result<N
     let Prepared { log, config, settings, hardened, version, known, authority, revocation } =
         prepared;
     let lists = Arc::clone(revocation.lists());
-    let tls = tls::Options { revocation: lists, ..tls::Options::default() };
+    let tls = tls::Options {
+        revocation: lists,
+        post_quantum_only: config.post_quantum_only,
+        ..tls::Options::default()
+    };
     let certifier = Certifier::new(IdentityStore::new(tls, seed()), authority);
 
     let engine_config = EngineConfig {
@@ -166,7 +170,7 @@ async fn pods(
     names: &NameServer,
 ) -> Result<watch::Receiver<Seen>, RunError> {
     let (sender, seen) = watch::channel(Seen::default());
-    let host = PodHost::new(Arc::clone(&foundation.engine), names.clone());
+    let host = PodHost::new(Arc::clone(&foundation.engine), names.clone(), config.proxy);
     match (&config.workload, config.mode) {
         (Some(name), Mode::Dedicated) => {
             let info = PodInfo {
@@ -188,6 +192,9 @@ async fn pods(
         }
         _ => {
             foundation.readiness.set_step(super::node::PODS, true);
+            if let Some(own) = config.node.own_pod().filter(|_| config.proxy) {
+                serve_own(own, host.clone()).await;
+            }
             let path = config.cni_socket.clone();
             tokio::task::spawn_local(async move {
                 cni::drive(&path, &host, &sender).await;
@@ -195,6 +202,22 @@ async fn pods(
         }
     }
     Ok(seen)
+}
+
+/// Our own pod is reached through tunnels, too: it is a workload whose metrics others scrape. Not worth failing for.
+async fn serve_own((name, namespace, service_account): (&str, &str, &str), host: PodHost) {
+    let info = PodInfo {
+        name: name.to_owned(),
+        namespace: namespace.to_owned(),
+        service_account: service_account.to_owned(),
+    };
+    let served = tokio::task::spawn_blocking(move || host.serve_own(&info)).await;
+    if let Err(error) = served.unwrap_or_else(|panic| Err(std::io::Error::other(panic))) {
+        tracing::warn!(
+            %error,
+            "no tunnels to this process's own pod: who scrapes its metrics must do it without"
+        );
+    }
 }
 
 /// The settings, for people.
