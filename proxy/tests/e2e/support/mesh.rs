@@ -68,6 +68,12 @@ pub(crate) struct MeshBuilder {
     service_manager: bool,
     /// Name servers of both hosts, when names are captured.
     name_servers: Option<String>,
+    /// Workloads and services instead of those of the table.
+    world: Option<String>,
+    /// The networks the hosts are in, each in its own.
+    networks: Option<[&'static str; 2]>,
+    /// Further variables of proxies in ztunnel's place.
+    environment: Vec<(&'static str, String)>,
 }
 
 /// Two hosts and their proxies, running.
@@ -113,6 +119,9 @@ impl Mesh {
             cores: None,
             service_manager: false,
             name_servers: None,
+            world: None,
+            networks: None,
+            environment: Vec::new(),
         }
     }
 
@@ -270,6 +279,25 @@ impl MeshBuilder {
         self
     }
 
+    /// With these workloads and services, as ztunnel's local file has them. Of the table remains which pods there are,
+    /// where, and which of them are captured.
+    pub(crate) fn world(mut self, world: &str) -> MeshBuilder {
+        self.world = Some(world.to_owned());
+        self
+    }
+
+    /// The hosts are in different networks.
+    pub(crate) fn networks(mut self, of_a: &'static str, of_b: &'static str) -> MeshBuilder {
+        self.networks = Some([of_a, of_b]);
+        self
+    }
+
+    /// Proxies in ztunnel's place have this variable, too.
+    pub(crate) fn environment(mut self, name: &'static str, value: &str) -> MeshBuilder {
+        self.environment.push((name, value.to_owned()));
+        self
+    }
+
     /// Instead of one proxy per host: one in the namespace of client and one in that of server.
     pub(crate) fn dedicated(mut self) -> MeshBuilder {
         self.dedicated = true;
@@ -330,7 +358,15 @@ impl MeshBuilder {
             if self.name_servers.is_some() {
                 text.push_str("  dns: {capture: true, resolvConf: resolv.conf}\n");
             }
+            if let Some(network) = self.network(host) {
+                text.push_str(&format!("  network: {network}\n"));
+            }
             text.push_str(&self.workloads(lab, host));
+        }
+        if let Some(world) = &self.world {
+            text.push_str("---\n");
+            text.push_str(world);
+            return text;
         }
         text.push_str(
             "---\napiVersion: v1\nkind: Service\nmetadata:\n  name: server\nspec:\n  \
@@ -352,6 +388,10 @@ impl MeshBuilder {
             ));
         }
         text
+    }
+
+    fn network(&self, host: &str) -> Option<&'static str> {
+        self.networks.map(|[of_a, of_b]| if host == "host-a" { of_a } else { of_b })
     }
 
     fn workloads(&self, lab: &Lab, host: &str) -> String {
@@ -449,8 +489,12 @@ impl MeshBuilder {
         place: &str,
     ) -> Program {
         let state = lab.directory().join(format!("state-{place}"));
-        let environment = TestPlane::environment(lab, host).into_iter();
+        let mut environment = TestPlane::environment(lab, host);
+        environment.extend(self.network(host).map(|network| ("NETWORK", network.to_owned())));
+        // The last word wins.
+        environment.extend(self.environment.iter().cloned());
         environment
+            .into_iter()
             .fold(program, |program, (name, value)| program.environment(name, value))
             .environment("SECRET_TTL", &self.leaf_lifetime)
             .environment("CONNECTION_TERMINATION_DEADLINE", &self.drain_deadline)
