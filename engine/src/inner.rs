@@ -9,7 +9,7 @@
 //! one of the names that the service gives its endpoints. The inner tunnel carries this one connection and is shared
 //! with no other: sharing would bind others to the endpoint that was chosen for this one.
 
-use std::{rc::Rc, sync::Arc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use ringway_protocols::{
     hbone::ConnectRequest,
@@ -18,12 +18,13 @@ use ringway_protocols::{
 };
 
 use crate::{
+    accounts::{Account, HeldBytes},
     carry::carry,
     close::CloseReason,
     limits::{INNER_TUNNEL_BYTES_MAX, LEAVE_TIMEOUT},
     placement::Placed,
     reach::{Call, answer, handshake_failed},
-    runtime::{self, TcpStream},
+    runtime::{self, Holds, TcpStream},
     telemetry::FarEnd,
     tunnel::{self, Recheck, Role, Tunnel, TunnelStream, drive},
 };
@@ -41,7 +42,7 @@ pub(crate) async fn open(
     let &Call { shard, pod, source, .. } = call;
     let admitted = pod.account.admit_tunnel().map_err(CloseReason::LimitReached)?;
     let credentials = shard.credentials(source.identity()).await?;
-    let (near, far) = TcpStream::pair(INNER_TUNNEL_BYTES_MAX);
+    let (near, far) = pair(&pod.account);
     runtime::spawn(carry(outer, Rc::new(far), LEAVE_TIMEOUT, Some(placed)));
     let secured = match secure(call, &near, &credentials, expected).await {
         Ok(secured) => secured,
@@ -65,6 +66,15 @@ pub(crate) async fn open(
     let identity = tunnel.with_records(|records| records.peer().cloned());
     let baggage = response.baggage.filter(|_| shard.config.response_baggage).map(Box::new);
     Ok((stream, Box::new(FarEnd { identity, baggage })))
+}
+
+/// Two ends in memory. What they hold counts for the workload.
+fn pair(account: &Arc<Account>) -> (TcpStream, TcpStream) {
+    let holds = || -> Holds {
+        let held = RefCell::new(HeldBytes::none(account));
+        Box::new(move |bytes| held.borrow_mut().set(bytes))
+    };
+    TcpStream::pair_that_tells(INNER_TUNNEL_BYTES_MAX, [holds(), holds()])
 }
 
 async fn secure(

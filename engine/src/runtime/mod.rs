@@ -54,6 +54,7 @@ pub use descriptors::{DESCRIPTOR_RESERVE, descriptors_max};
 pub use executor::{Runtime, RuntimeError, RuntimeOptions};
 pub use local::{TurnEnd, at_turn_end, random, spawn, spawn_for, spawn_for_shard};
 pub use mailbox::{MailReceiver, MailSender, TrySendError, mailbox};
+pub(crate) use net::Holds;
 pub use net::{
     ConnectOptions, DetachedStream, KEEPALIVE, Keepalive, ListenOptions, TcpListener, TcpStream,
     UdpOptions, UdpSocket, UnixListener, UnixSeqpacket, UnixStream, check_listener,

@@ -15,6 +15,7 @@ mod unix;
 
 use std::time::Duration;
 
+pub(crate) use pair::Holds;
 pub(crate) use stream::Stream;
 
 pub use listener::{ListenOptions, TcpListener, check_listener};

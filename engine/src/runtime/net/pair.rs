@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read};
 use std::rc::Rc;
 
@@ -21,6 +22,17 @@ pub(crate) struct PairEnd {
     resets: Cell<bool>,
 }
 
+/// Is told how many bytes an end holds that were not read yet; dropped when nothing is held any more.
+pub(crate) type Holds = Box<dyn Fn(usize)>;
+
+struct Held(Holds);
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Held")
+    }
+}
+
 #[derive(Debug)]
 struct Side {
     watch: Watch,
@@ -28,6 +40,7 @@ struct Side {
     arrived: RefCell<VecDeque<u8>>,
     /// Of `arrived`.
     bytes_max: usize,
+    held: Held,
     /// The other end has written its last byte.
     ended: Cell<bool>,
     /// This end was dropped.
@@ -35,18 +48,19 @@ struct Side {
 }
 
 impl PairEnd {
-    /// Two ends, each of which holds so many bytes that were not read yet.
-    pub(super) fn pair(bytes_max: usize) -> (PairEnd, PairEnd) {
-        let side = || {
+    /// Two ends, each of which holds so many bytes that were not read yet, and tells how many these are.
+    pub(super) fn pair(bytes_max: usize, holds: [Holds; 2]) -> (PairEnd, PairEnd) {
+        let side = |holds| {
             Rc::new(Side {
                 watch: Watch::new(Readiness::WRITABLE),
                 arrived: RefCell::default(),
                 bytes_max,
+                held: Held(holds),
                 ended: Cell::new(false),
                 left: Cell::new(false),
             })
         };
-        let (one, other) = (side(), side());
+        let [one, other] = holds.map(side);
         let near = PairEnd { own: one.clone(), other: other.clone(), resets: Cell::new(false) };
         (near, PairEnd { own: other, other: one, resets: Cell::new(false) })
     }
@@ -61,7 +75,7 @@ impl PairEnd {
 
     pub(super) fn try_readv(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let wanted: usize = buffers.iter().map(|buffer| buffer.len()).sum();
-        let Side { watch, arrived, ended, .. } = &*self.own;
+        let Side { watch, arrived, ended, held, .. } = &*self.own;
         let mut arrived = arrived.borrow_mut();
         if arrived.is_empty() && !ended.get() && !watch.is(Readiness::ABORTED) {
             watch.clear(Readiness::READABLE);
@@ -74,6 +88,7 @@ impl PairEnd {
         if arrived.is_empty() {
             *arrived = VecDeque::new();
         }
+        held.0(arrived.len());
         watch.check_end(read, wanted)?;
         watch.after_read(read, wanted);
         if read > 0 {
@@ -106,6 +121,7 @@ impl PairEnd {
             arrived.extend(&buffer[..taken]);
             left -= taken;
         }
+        self.other.held.0(arrived.len());
         drop(arrived);
         let written = room.min(wanted);
         self.own.watch.after_write(written, wanted);
@@ -167,7 +183,7 @@ mod tests {
     const ROOM: usize = 10;
 
     fn pair() -> (PairEnd, PairEnd) {
-        PairEnd::pair(ROOM)
+        PairEnd::pair(ROOM, [Box::new(|_| ()), Box::new(|_| ())])
     }
 
     fn read(end: &PairEnd) -> Result<Vec<u8>, ErrorKind> {
@@ -197,6 +213,26 @@ mod tests {
         assert_eq!(read(&far), Ok(b"rld".to_vec()));
         assert!(!far.watch().is_readable(), "a short read was the last of it");
         assert_eq!(far.own.arrived.borrow().capacity(), 0, "and nothing is held");
+    }
+
+    #[test]
+    fn what_each_end_holds_is_told() {
+        let told = [(); 2].map(|()| Rc::new(Cell::new(0)));
+        let holds = |told: &Rc<Cell<usize>>| {
+            let told = told.clone();
+            Box::new(move |bytes| told.set(bytes)) as Holds
+        };
+        let (near, far) = PairEnd::pair(ROOM, [holds(&told[0]), holds(&told[1])]);
+        let held = || [told[0].get(), told[1].get()];
+        assert_eq!(write(&near, b"seven b"), Ok(7));
+        assert_eq!(write(&far, b"two"), Ok(3));
+        assert_eq!(held(), [3, 7]);
+        assert_eq!(far.try_read(&mut [0; 4]).ok(), Some(4));
+        assert_eq!(held(), [3, 3]);
+        assert_eq!((read(&far), read(&near)), (Ok(b"n b".to_vec()), Ok(b"two".to_vec())));
+        assert_eq!(held(), [0, 0]);
+        drop((near, far));
+        assert!(told.iter().all(|told| Rc::strong_count(told) == 1), "nobody tells any more");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::super::socket;
 use super::super::time::timeout;
 use super::super::watch::Watch;
 use super::super::watched::Watched;
-use super::pair::PairEnd;
+use super::pair::{Holds, PairEnd};
 use super::stream::{Detached, Stream};
 use super::{KEEPALIVE, Keepalive};
 
@@ -108,8 +108,14 @@ impl TcpStream {
 
     /// Two ends that are joined in memory and hold so many bytes for each other. They have no descriptors and
     /// no addresses, and stay on their shard.
+    #[cfg(feature = "waypoint")]
     pub(crate) fn pair(bytes_max: usize) -> (TcpStream, TcpStream) {
-        let (one, other) = PairEnd::pair(bytes_max);
+        TcpStream::pair_that_tells(bytes_max, [Box::new(|_| ()), Box::new(|_| ())])
+    }
+
+    /// The same, and each tells how much it holds.
+    pub(crate) fn pair_that_tells(bytes_max: usize, holds: [Holds; 2]) -> (TcpStream, TcpStream) {
+        let (one, other) = PairEnd::pair(bytes_max, holds);
         let stream = |end| TcpStream { io: Stream::Joined(Box::new(end)), foreign_source: false };
         (stream(one), stream(other))
     }
