@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use prost::Message;
+use ringway_control::proto::workload::Address;
+use ringway_control::proto::workload::address::Type;
 use ringway_engine::snapshot::Snapshot;
 use tokio::sync::watch;
 
@@ -16,6 +19,8 @@ pub(crate) struct World {
     authorizations: BTreeMap<String, Arc<Resource>>,
     /// Names by alias; made when somebody asks on demand.
     aliases: OnceLock<HashMap<String, Vec<String>>>,
+    /// Names of workloads by service; made then, too.
+    members: OnceLock<HashMap<String, Vec<String>>>,
     /// Which namespaces and service accounts run on which node.
     accounts: BTreeSet<(String, String, String)>,
     /// The cluster callers must name.
@@ -63,7 +68,27 @@ impl World {
         });
         let by_alias = aliases.get(name).into_iter().flatten();
         let found = by_alias.filter_map(|name| self.addresses.get(name));
-        found.chain(self.addresses.get(name)).collect()
+        let found: Vec<_> = found.chain(self.addresses.get(name)).collect();
+        let workloads = found.iter().filter_map(|found| self.workloads_of(&found.name)).flatten();
+        let workloads: Vec<_> = workloads.filter_map(|name| self.addresses.get(name)).collect();
+        found.into_iter().chain(workloads).collect()
+    }
+
+    /// The names of a service's workloads.
+    fn workloads_of(&self, service: &str) -> Option<&Vec<String>> {
+        let members = self.members.get_or_init(|| {
+            let mut members: HashMap<String, Vec<String>> = HashMap::new();
+            for resource in self.addresses.values() {
+                // What cannot be read has no services.
+                let Ok(address) = Address::decode(&*resource.message) else { continue };
+                let Some(Type::Workload(workload)) = address.r#type else { continue };
+                for service in workload.services.into_keys() {
+                    members.entry(service).or_default().push(resource.name.clone());
+                }
+            }
+            members
+        });
+        members.get(service)
     }
 
     /// Whether a workload of this namespace and service account runs on `node`.

@@ -158,7 +158,12 @@ fn on_demand_is_answered_by_any_of_its_names() {
             .await;
         for (name, told, gone) in [
             ("/10.1.0.1", vec!["Kubernetes//Pod/default/web"], vec![""; 0]),
-            ("/10.96.0.1", vec!["default/web.default.svc.cluster.local"], vec![]),
+            // With a service come its workloads.
+            (
+                "/10.96.0.1",
+                vec!["default/web.default.svc.cluster.local", "Kubernetes//Pod/default/web"],
+                vec![],
+            ),
             ("/10.99.0.1", vec![], vec!["/10.99.0.1"]),
         ] {
             client
