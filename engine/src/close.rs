@@ -50,6 +50,8 @@ pub enum CloseReason {
     LimitReached(Limit),
     /// The local workload is not known (yet) to this host.
     UnknownWorkload(String),
+    /// The control plane was asked what the destination, or somebody on the way, is, and has not said so in time.
+    NotTold(String),
     /// The drain deadline passed while the connection was open.
     Drained,
     /// The workload was withdrawn from this host while the connection was open.
@@ -82,6 +84,7 @@ impl CloseReason {
             | Self::TunnelLost(_)
             | Self::LimitReached(_)
             | Self::UnknownWorkload(_)
+            | Self::NotTold(_)
             | Self::Drained
             | Self::Withdrawn
             | Self::Broken => "CONNECT",
@@ -151,6 +154,9 @@ impl fmt::Display for CloseReason {
             Self::LimitReached(limit) => write!(f, "limit reached: {}", limit.name()),
             Self::UnknownWorkload(who) => {
                 write!(f, "failed to fetch information about local workload: {who}")
+            }
+            Self::NotTold(name) => {
+                write!(f, "the control plane has not told in time what {name} is")
             }
             Self::Drained => f.write_str("connection closed due to connection drain"),
             Self::Withdrawn => f.write_str("connection closed because its workload was withdrawn"),

@@ -85,6 +85,9 @@ pub struct EngineConfig {
     /// Whether control resolves the hostnames that [`Engine::next_wanted_hostname`](crate::Engine::next_wanted_hostname)
     /// tells: then a connection that needs one waits for it.
     pub resolver: bool,
+    /// Whether the snapshot only tells what was asked for: then a connection waits for what
+    /// [`Engine::next_wanted_name`](crate::Engine::next_wanted_name) tells that it lacks.
+    pub on_demand: bool,
     /// The bounds an operator has set.
     pub limits: Limits,
     /// What each shard's thread does once its reactor is made, such as giving up what it does not need.
@@ -131,6 +134,7 @@ impl Default for EngineConfig {
             response_baggage: true,
             socks5: false,
             resolver: false,
+            on_demand: false,
             limits: Limits::default(),
             on_start: None,
             collect: None,

@@ -279,6 +279,13 @@ impl Engine {
         self.common.wanted.next()
     }
 
+    /// The next name of a workload or service that a connection must know of and the snapshot does not: `network/address`
+    /// or `namespace/hostname`. Control looks often, asks the control plane, and publishes a snapshot that has it, or says
+    /// that it was answered ([`Snapshot::set_answered`]); the same name may come more than once.
+    pub fn next_wanted_name(&self) -> Option<Box<str>> {
+        self.common.wanted_names.next()
+    }
+
     /// Every connection that is open now; a shard that is stuck tells of none.
     pub fn connections(&self) -> Vec<OpenConnection> {
         let told = self.look(|answer| Command::Describe { answer });

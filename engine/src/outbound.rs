@@ -83,6 +83,9 @@ async fn connect(
 ) -> Result<Reached, CloseReason> {
     let source = shard.workload(&pod.workload).await?;
     let client = connection.source();
+    if shard.config.on_demand {
+        connection.unless_cut(Box::pin(shard.asked_about(&source, destination))).await??;
+    }
     let call = Call { shard, pod, source: &source, client, destination };
     let mut tries = Tries::new(&call);
     let first = match tries.first() {

@@ -23,10 +23,11 @@ use crate::{
     close::CloseReason,
     config::EngineConfig,
     connection::{ConnectionTable, MovedConnection, OpenConnection},
+    decide,
     drain::{self, DrainReport, Queues},
     handover::{self, ListeningWorkload, Way},
     handshakes::Handshakes,
-    limits::{PIPES_MAX, POLICY_TIMEOUT, WORKLOAD_TIMEOUT},
+    limits::{LOOKUPS_MAX, PIPES_MAX, POLICY_TIMEOUT, WORKLOAD_TIMEOUT},
     parting::Parting,
     placement::{Placement, ShardId},
     publish::{HeldSnapshot, SnapshotReader},
@@ -108,6 +109,7 @@ pub(crate) struct Shard {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) accounts: Arc<Accounts>,
     wanted: Arc<Wanted>,
+    wanted_names: Arc<Wanted>,
     pub(crate) handshakes: Handshakes,
     pub(crate) placement: Placement,
     pub(crate) spike: Spike,
@@ -136,6 +138,7 @@ pub(crate) struct Common {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) wanted: Arc<Wanted>,
+    pub(crate) wanted_names: Arc<Wanted>,
 }
 
 impl Common {
@@ -146,6 +149,7 @@ impl Common {
             telemetry: Arc::new(Telemetry::new()),
             accounts,
             wanted: Arc::new(Wanted::new()),
+            wanted_names: Arc::new(Wanted::new()),
         }
     }
 }
@@ -159,7 +163,7 @@ impl Shard {
         siblings: Vec<MailSender<Command>>,
         seed: u64,
     ) -> Rc<Self> {
-        let Common { config, telemetry, accounts, wanted } = common;
+        let Common { config, telemetry, accounts, wanted, wanted_names } = common;
         Rc::new(Self {
             id,
             config,
@@ -172,6 +176,7 @@ impl Shard {
             handshakes: Handshakes::new(accounts.bounds(), siblings.len()),
             accounts,
             wanted,
+            wanted_names,
             placement,
             recheck: Recheck::default(),
             pipes: PipePool::new(PIPES_MAX),
@@ -290,6 +295,28 @@ impl Shard {
         let is_known =
             |snapshot: &Snapshot| (!snapshot.resolution(hostname).is_empty()).then_some(());
         self.wait_for(is_known).await.is_some()
+    }
+
+    /// Where only what was asked for is told: asks control for what the snapshot lacks to decide about a connection, one
+    /// thing after the other, and waits a while for each. What is not known might be in the mesh, so nothing goes on without
+    /// an answer.
+    pub(crate) async fn asked_about(
+        &self,
+        source: &Workload,
+        destination: SocketAddr,
+    ) -> Result<(), CloseReason> {
+        for _ in 0..LOOKUPS_MAX {
+            let Some(name) = decide::missing(&self.snapshot(), source, destination) else { break };
+            self.wanted_names.ask(&name);
+            let is_told = |snapshot: &Snapshot| {
+                (decide::missing(snapshot, source, destination).as_ref() != Some(&name))
+                    .then_some(())
+            };
+            if self.wait_for(is_told).await.is_none() {
+                return Err(CloseReason::NotTold(name));
+            }
+        }
+        Ok(())
     }
 
     /// Waits a while until every policy that the workload names is known. Whether they are is for the decision to

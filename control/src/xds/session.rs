@@ -183,7 +183,9 @@ impl Session {
 
     /// Whether there was a response of each type without anything refused.
     pub(super) fn is_synced(&self) -> bool {
-        self.accepted.iter().all(|accepted| *accepted)
+        // What nobody has asked for does not come.
+        let by_name = |kind| kind == Kind::Address && self.demands.is_some();
+        Kind::ALL.iter().zip(self.accepted).all(|(kind, accepted)| accepted || by_name(*kind))
     }
 
     /// What was told of this type, by number.

@@ -5,6 +5,7 @@
 //!
 //! * [`outbound()`]: a workload connects somewhere; where do its bytes go, and in what?
 //! * [`outbound_except`]: the same, after some of the answers could not be dialled.
+//! * [`missing()`]: what must be asked about before that can be said?
 //! * [`inbound_tunnel`]: a peer asks through HBONE to be connected; to what?
 //! * [`inbound_plaintext`]: somebody connects to a workload without a tunnel.
 //! * `fronted`: what a waypoint is asked for; `behind_waypoint`: where it sends that.
@@ -23,12 +24,14 @@ mod chance;
 #[cfg(feature = "waypoint")]
 mod fronted;
 mod inbound;
+mod missing;
 mod outbound;
 mod refusal;
 mod upstream;
 
 pub use self::authorize::{DryRun, Matched, Verdict, authorize};
 pub use self::inbound::{InboundTarget, inbound_plaintext, inbound_service, inbound_tunnel};
+pub use self::missing::missing;
 pub use self::outbound::{NextHop, Route, outbound, outbound_except};
 pub use self::refusal::Refusal;
 #[cfg(feature = "waypoint")]

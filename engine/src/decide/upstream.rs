@@ -214,16 +214,7 @@ impl<'a> Query<'a> {
     }
 
     fn is_known(&self, gateway: &GatewayAddress) -> bool {
-        let (snapshot, namespace) = (self.snapshot, self.source.namespace());
-        match &gateway.destination {
-            GatewayDestination::Address(at) => {
-                snapshot.service_by_vip(&at.network, at.ip, namespace).is_some()
-                    || snapshot.workload_by_address(&at.network, at.ip).is_some()
-            }
-            GatewayDestination::Hostname(name) => {
-                snapshot.service(name).is_some() || snapshot.workload_by_hostname(name).is_some()
-            }
-        }
+        knows(self.snapshot, gateway, self.source.namespace())
     }
 
     pub(super) fn is_on_our_network(&self, workload: &Workload) -> bool {
@@ -232,6 +223,19 @@ impl<'a> Query<'a> {
 
     fn was_dialled_in_vain(&self, workload: &Workload) -> bool {
         self.except.iter().any(|other| other.uid() == workload.uid())
+    }
+}
+
+/// Whether anybody has told us of a gateway of either kind.
+pub(super) fn knows(snapshot: &Snapshot, gateway: &GatewayAddress, client_namespace: &str) -> bool {
+    match &gateway.destination {
+        GatewayDestination::Address(at) => {
+            snapshot.service_by_vip(&at.network, at.ip, client_namespace).is_some()
+                || snapshot.workload_by_address(&at.network, at.ip).is_some()
+        }
+        GatewayDestination::Hostname(name) => {
+            snapshot.service(name).is_some() || snapshot.workload_by_hostname(name).is_some()
+        }
     }
 }
 

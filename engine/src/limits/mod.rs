@@ -249,9 +249,14 @@ ringway_protocols::bounds! {
     pub const REQUEST_RECORDS_MAX: usize = 16_384;
     Count per Process: "records are lost, and counted"
 
-    /// Hostnames that connections wait for and control has not yet looked at: it looks many times a second.
-    pub const WANTED_HOSTNAMES_MAX: usize = 1024;
+    /// Hostnames, and names of workloads and services, that connections wait for and control has not yet looked at: it looks
+    /// many times a second.
+    pub const WANTED_NAMES_MAX: usize = 1024;
     Count per Process: "the connection waits in vain; the next one asks again"
+
+    /// Things one connection asks the control plane about, one after the other: the destination, its waypoint or gateway.
+    pub const LOOKUPS_MAX: usize = 4;
+    Count per Stream: "the decision is made on what is known then"
 
     /// How long a client of the SOCKS5 port may take to say what it wants.
     pub const SOCKS5_TIMEOUT: Duration = Duration::from_secs(10);

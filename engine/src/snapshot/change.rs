@@ -12,7 +12,7 @@ use super::policy::AuthorizationPolicy;
 use super::service::Service;
 use super::vocabulary::NetworkMode;
 use super::workload::Workload;
-use super::{Resolution, Snapshot};
+use super::{AnsweredNames, Resolution, Snapshot};
 
 impl Snapshot {
     /// Adds a workload, or replaces the one with its uid.
@@ -129,6 +129,11 @@ impl Snapshot {
             let hostname = hostname.into();
             self.resolutions.insert(key, &Arc::new(Resolution { hostname, addresses }));
         }
+    }
+
+    /// Tells which names were asked about, where only what was asked for is told.
+    pub fn set_answered(&mut self, names: AnsweredNames) {
+        self.answered = names;
     }
 
     fn change_endpoints(

@@ -11,6 +11,7 @@
 //! drops one frees a few hundred bytes at most. Whole snapshots are dropped by control.
 
 mod address;
+mod answered;
 mod authorization;
 mod change;
 mod credentials;
@@ -60,6 +61,8 @@ pub use self::vocabulary::{
 };
 pub use self::workload::{Placement, Workload, WorkloadKind};
 
+pub use self::answered::AnsweredNames;
+
 use self::authorization::Policies;
 use self::index::{Index, RangeLengths};
 
@@ -76,6 +79,8 @@ pub struct Snapshot {
     /// Those of this host, by what a node agent calls them.
     locals: Index<Workload>,
     resolutions: Index<Resolution>,
+    /// Where only what was asked for is told.
+    answered: AnsweredNames,
 
     services: Index<Service>,
     services_by_vip: Index<Service>,
@@ -113,6 +118,7 @@ impl Snapshot {
             workloads_by_hostname: Index::default(),
             locals: Index::default(),
             resolutions: Index::default(),
+            answered: AnsweredNames::default(),
             services: Index::default(),
             services_by_vip: Index::default(),
             services_by_cidr_vip: Index::default(),

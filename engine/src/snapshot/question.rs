@@ -145,6 +145,11 @@ impl Snapshot {
         self.credentials.find(key_of(identity), |other| other.identity() == identity)
     }
 
+    /// Whether control asked about this name and was answered.
+    pub fn is_answered(&self, name: &str) -> bool {
+        self.answered.contains(name)
+    }
+
     /// What this hostname is known to resolve to.
     pub fn resolution(&self, hostname: &str) -> &[IpAddr] {
         self.resolutions

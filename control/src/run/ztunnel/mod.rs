@@ -15,6 +15,7 @@
 //!
 //! **Invariant:** a pod is the workload of this node that has its name, namespace and service account, or none.
 
+mod demanded;
 mod names;
 mod node;
 mod pods;

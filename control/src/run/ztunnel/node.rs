@@ -15,6 +15,7 @@ use super::super::revocation::Revocation;
 use super::super::signals::Request;
 use super::super::systemd::ServiceManager;
 use super::super::{Ending, certificates, drain};
+use super::demanded::Demanded;
 use super::names::{Hostnames, NameServer};
 use super::pods::key_of;
 use super::told::Told;
@@ -44,6 +45,7 @@ pub(super) struct Node {
     pub(super) told: Told,
     pub(super) names: NameServer,
     pub(super) hostnames: Hostnames,
+    pub(super) demanded: Demanded,
     pub(super) pods: watch::Receiver<Seen>,
     /// Who each served pod is, as long as it is served, whatever the control plane says of it by now.
     pub(super) enrolled: BTreeMap<Arc<str>, Identity>,
@@ -77,6 +79,11 @@ impl Node {
             tokio::select! {
                 () = self.told.changed() => self.follow(),
                 () = self.hostnames.changed() => self.follow(),
+                () = self.demanded.changed() => {
+                    // What was answered is there already.
+                    self.told.take();
+                    self.follow();
+                }
                 // It is dropped only with its task, which ends with us.
                 Ok(()) = self.pods.changed() => self.keep_certificates(),
                 () = self.certifier.changed(|| self.foundation.engine.telemetry().next_wanted_identity()) => {}
@@ -103,6 +110,7 @@ impl Node {
             }
         }
         self.hostnames.tell(&mut world);
+        self.demanded.tell(&mut world);
         self.publish(world);
     }
 
@@ -113,8 +121,11 @@ impl Node {
         let seen = self.pods.borrow_and_update().clone();
         self.enrolled.retain(|uid, _| seen.pods.contains_key(uid));
         for (uid, pod) in &seen.pods {
-            if let Some(workload) = world.workload_of(&key_of(&pod.info)) {
-                self.enrolled.insert(Arc::clone(uid), workload.identity().clone());
+            match world.workload_of(&key_of(&pod.info)) {
+                Some(workload) => {
+                    self.enrolled.insert(Arc::clone(uid), workload.identity().clone());
+                }
+                None => self.demanded.ask_for_pod(&self.config.node.cluster, &pod.info),
             }
         }
         let mut wanted: BTreeSet<Identity> = self.enrolled.values().cloned().collect();

@@ -15,6 +15,7 @@ use super::super::foundation::{Foundation, begin, engine_config, seed};
 use super::super::hardening::Hardened;
 use super::super::revocation::Revocation;
 use super::super::systemd::ServiceManager;
+use super::demanded::Demanded;
 use super::names::{Hostnames, NameServer};
 use super::node::Node;
 use super::pods::PodHost;
@@ -83,6 +84,7 @@ pub(super) async fn start(prepared: Prepared, collect: Option<fn()>) -> Result<N
         response_baggage: config.response_baggage,
         socks5: config.socks5,
         resolver: true,
+        on_demand: config.on_demand && config.discovery.is_some(),
         collect,
         ..engine_config(&settings)
     };
@@ -98,6 +100,8 @@ pub(super) async fn start(prepared: Prepared, collect: Option<fn()>) -> Result<N
     let hostnames = Hostnames::new(Arc::clone(&foundation.engine), &names, config.ipv6);
     let pods = pods(&config, &foundation, &names).await?;
     let told = Told::listen_to(&config, known);
+    let client = told.client().filter(|_| config.on_demand);
+    let demanded = Demanded::new(Arc::clone(&foundation.engine), client);
     foundation.view.update(|seen| {
         seen.config = dump(&config);
         seen.static_config = local;
@@ -110,6 +114,7 @@ pub(super) async fn start(prepared: Prepared, collect: Option<fn()>) -> Result<N
         told,
         names,
         hostnames,
+        demanded,
         pods,
         enrolled: BTreeMap::new(),
         certifier,

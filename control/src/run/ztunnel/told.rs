@@ -1,5 +1,6 @@
 //! What is told about the mesh: by the local file, and by the control plane, if there is one.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use prost_types::value::Kind;
@@ -23,20 +24,19 @@ pub(super) struct Told {
 struct ControlPlane {
     updates: watch::Receiver<Update>,
     /// It ends when this is dropped.
-    client: XdsClient,
+    client: Rc<XdsClient>,
 }
 
 impl Told {
     /// What is known already, and from now on what the control plane says. Must be called on a tokio runtime.
     pub(super) fn listen_to(config: &ZtunnelConfig, known: Snapshot) -> Self {
         let control_plane = config.discovery.clone().map(|endpoint| {
-            let client = XdsClient::start(XdsConfig {
+            let client = Rc::new(XdsClient::start(XdsConfig {
                 endpoint,
                 node: identity(&config.node),
-                // The data plane does not ask for what it misses, and what is not known would pass unprotected.
-                is_on_demand: false,
+                is_on_demand: config.on_demand,
                 known: known.clone(),
-            });
+            }));
             ControlPlane { updates: client.updates(), client }
         });
         Self { snapshot: known, is_synced: control_plane.is_none(), control_plane }
@@ -51,10 +51,21 @@ impl Told {
             tracing::error!("the control plane's client broke: what is known stays in force");
             return std::future::pending().await;
         }
+        self.take();
+    }
+
+    /// Takes what there is, waiting for nothing.
+    pub(super) fn take(&mut self) {
+        let Some(control_plane) = &mut self.control_plane else { return };
         let update = control_plane.updates.borrow_and_update().clone();
         // Once it has told everything, it does not become unready when it leaves.
         self.is_synced |= update.is_synced;
         self.snapshot = update.snapshot;
+    }
+
+    /// The control plane, to be asked.
+    pub(super) fn client(&self) -> Option<Rc<XdsClient>> {
+        self.control_plane.as_ref().map(|control_plane| Rc::clone(&control_plane.client))
     }
 
     /// What tells how the control plane was heard, if there is one.

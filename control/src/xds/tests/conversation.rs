@@ -223,6 +223,9 @@ fn on_demand_begins_with_nothing_and_asks_by_name() {
         }
     );
     assert_eq!(story.session.demand("/10.0.0.1"), Ok(None), "it is under way");
+    // Addresses that nobody asks for do not come.
+    story.tells(Kind::Authorization, Vec::new());
+    assert!(story.session.is_synced());
     // After a new stream it is asked for again.
     story.session.lost();
     let [addresses, _] = story.open();

@@ -6,6 +6,7 @@ mod balance;
 mod fronted;
 mod inbound;
 mod invariants;
+mod missing;
 mod networks;
 mod outbound;
 mod waypoints;
