@@ -9,7 +9,7 @@ use ringway_bench::lab::wait_until;
 use serde_json::json;
 
 use crate::support::{Application, Mesh, PATIENCE, SERVICE, connect, echo_once, exchange};
-use crate::under_a_control_plane;
+use crate::{under_a_control_plane, under_a_control_plane_on_epoll};
 
 under_a_control_plane! {
     a_control_plane_that_dies_and_returns_is_not_missed,
@@ -24,6 +24,13 @@ under_a_control_plane! {
     a_rolling_update_loses_no_connection,
     a_new_root_beside_the_old_one_disturbs_nobody,
     a_mesh_that_grows_large_disturbs_nobody,
+}
+
+under_a_control_plane_on_epoll! {
+    a_control_plane_that_dies_and_returns_is_not_missed,
+    an_agent_that_dies_and_returns_is_not_missed,
+    a_killed_proxy_comes_back_to_its_pods,
+    a_rolling_update_loses_no_connection,
 }
 
 /// A working state must be back this soon after the control plane is.

@@ -22,7 +22,10 @@ use ringway_bench::lab::{Lab, Namespace, Process, Program, wait_until};
 use ringway_bench::pki::Leaf;
 use ringway_bench::relay::Files;
 
-use super::{CONTROL_PLANE, Metrics, PATIENCE, Record, TestPlane, echo_once, http_get};
+use super::{
+    CONTROL_PLANE, CONTROL_PLANE_ON_EPOLL, Metrics, PATIENCE, Record, TestPlane, echo_once,
+    http_get,
+};
 
 /// The address of the service in front of server and server-2: port 80 leads to their port 8080.
 pub(crate) const SERVICE: &str = "10.96.0.1:80";
@@ -100,9 +103,13 @@ impl Mesh {
 
     /// With something different. Under a control plane, the reactor is the default.
     pub(crate) fn with(reactor: &str) -> MeshBuilder {
-        let control_plane = reactor == CONTROL_PLANE;
+        let (control_plane, reactor) = match reactor {
+            CONTROL_PLANE => (true, "auto"),
+            CONTROL_PLANE_ON_EPOLL => (true, "epoll"),
+            reactor => (false, reactor),
+        };
         MeshBuilder {
-            reactor: if control_plane { "auto" } else { reactor }.to_owned(),
+            reactor: reactor.to_owned(),
             control_plane,
             leaf_lifetime: "24h".to_owned(),
             drain_deadline: "20s".to_owned(),

@@ -17,7 +17,7 @@ pub(crate) use ringway_bench::observe::{Metrics, Record};
 pub(crate) use self::application::Application;
 pub(crate) use self::mesh::{Mesh, Proxy, SERVICE, notify_socket};
 pub(crate) use self::names::{Answered, NameServer, Question};
-pub(crate) use self::plane::{CONTROL_PLANE, TestPlane};
+pub(crate) use self::plane::{CONTROL_PLANE, CONTROL_PLANE_ON_EPOLL, TestPlane};
 
 /// No wait for anything that must happen is longer than this; it is long because the machine that
 /// runs the tests may be busy.
@@ -48,6 +48,16 @@ macro_rules! under_a_control_plane {
     ($($name:ident),* $(,)?) => {
         mod plane {
             $(#[test] fn $name() { super::$name($crate::support::CONTROL_PLANE) })*
+        }
+    };
+}
+
+/// The same with the epoll reactor: what depends on the reactor most, because all of it twice takes long.
+#[macro_export]
+macro_rules! under_a_control_plane_on_epoll {
+    ($($name:ident),* $(,)?) => {
+        mod plane_on_epoll {
+            $(#[test] fn $name() { super::$name($crate::support::CONTROL_PLANE_ON_EPOLL) })*
         }
     };
 }

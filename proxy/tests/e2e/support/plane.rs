@@ -17,6 +17,9 @@ use super::PATIENCE;
 /// In place of a reactor's name: the mesh has a control plane, and the reactor is the default.
 pub(crate) const CONTROL_PLANE: &str = "control-plane";
 
+/// The same with the epoll reactor.
+pub(crate) const CONTROL_PLANE_ON_EPOLL: &str = "control-plane-on-epoll";
+
 /// The host the plane is on.
 const HOST: &str = "istiod";
 
