@@ -14,6 +14,8 @@ on_both_reactors! {
     requests_go_where_their_headers_and_paths_say,
     a_tenth_of_the_requests_goes_to_the_second_version,
     what_takes_too_long_ends_with_504,
+    policies_say_who_may_ask_for_what,
+    paths_are_rewritten_and_redirected,
     curl_speaks_every_version_of_http,
     metrics_and_log_tell_both_ends,
     traces_go_on_whoever_collects_them,
@@ -62,6 +64,78 @@ fn what_takes_too_long_ends_with_504(reactor: &str) {
     let record = story.record("/slow");
     assert_eq!(record["response_flags"], "UT", "{record}");
     assert_eq!(story.ask("/", "").0, 200, "others go on");
+}
+
+/// What is refused is refused in every spelling of its path, and never reaches the server; a policy that goes has no
+/// effect from then on.
+fn policies_say_who_may_ask_for_what(reactor: &str) {
+    let story = WaypointMesh::policed(reactor, ROUTES, POLICIES);
+    //  path             header               want
+    let rows = [
+        ("/", "", 200),
+        ("/admin", "", 403),
+        ("/admin/x", "", 403),
+        ("/%61dmin", "", 403),
+        ("/x/../admin", "", 403),
+        ("/administration", "", 200),
+        ("/forbidden", "x-token: secret\r\n", 403),
+    ];
+    for (path, header, want) in rows {
+        let (status, body) = story.ask(path, header);
+        assert_eq!(status, want, "{path}: {body}\n{}", story.logs());
+        if want == 403 {
+            assert_eq!(body, "RBAC: access denied", "{path}");
+        }
+    }
+    let record = story.record("/admin");
+    let details = record["response_code_details"].as_str().unwrap();
+    let want = "rbac_access_denied_matched_policy[ns[default]-policy[no-admin]-rule[0]]";
+    assert_eq!(details, want, "{record}");
+    story.police("");
+    let is_open = || story.ask("/admin", "").0 == 200;
+    wait_until("the policies have gone", PATIENCE, is_open).unwrap();
+}
+
+const POLICIES: &str = "---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-admin, namespace: default}
+spec:
+  targetRefs: [{kind: Service, group: '', name: web}]
+  action: DENY
+  rules:
+  - to: [{operation: {paths: [/admin, /admin/*]}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: clients-read, namespace: default}
+spec:
+  targetRefs: [{kind: Service, group: '', name: web}]
+  action: ALLOW
+  rules:
+  - from: [{source: {principals: [cluster.local/ns/default/sa/client]}}]
+    to: [{operation: {methods: [GET], notPaths: [/forbidden]}}]
+";
+
+fn paths_are_rewritten_and_redirected(reactor: &str) {
+    let rules = "  - matches: [{path: {type: PathPrefix, value: /old}}]
+    filters:
+    - type: URLRewrite
+      urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}}
+    - type: RequestHeaderModifier
+      requestHeaderModifier: {set: [{name: x-set, value: here}], remove: [x-gone]}
+    backendRefs: [{name: web-v1, port: 80}]
+  - matches: [{path: {type: Exact, value: /elsewhere}}]
+    filters:
+    - type: RequestRedirect
+      requestRedirect: {hostname: other.example, statusCode: 301}";
+    let story = WaypointMesh::start(reactor, rules);
+    let (status, body) = story.ask("/old/x?y=1", "x-gone: 1\r\n");
+    assert_eq!(status, 200, "{}", story.logs());
+    assert!(body.starts_with("v1\nGET /new/x?y=1 HTTP/1.1\r\n"), "{body}");
+    assert!(body.contains("\r\nx-set: here\r\n") && !body.contains("x-gone"), "{body}");
+    assert_eq!(story.ask("/elsewhere", "").0, 301);
+    assert_eq!(story.ask("/nowhere", "").0, 404);
 }
 
 fn curl_speaks_every_version_of_http(reactor: &str) {

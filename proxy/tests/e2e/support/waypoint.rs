@@ -79,16 +79,21 @@ pub(crate) struct WaypointMesh {
 impl WaypointMesh {
     /// With these rules of an HTTPRoute for `web`, in a YAML list; none: no route.
     pub(crate) fn start(reactor: &str, rules: &str) -> WaypointMesh {
-        WaypointMesh::with(reactor, rules, "")
+        WaypointMesh::with(reactor, &documents(rules), "")
+    }
+
+    /// The same with further documents.
+    pub(crate) fn policed(reactor: &str, rules: &str, policies: &str) -> WaypointMesh {
+        WaypointMesh::with(reactor, &(documents(rules) + policies), "")
     }
 
     /// The same with a collector of traces.
     pub(crate) fn traced_to(reactor: &str, rules: &str, collector: &str) -> WaypointMesh {
-        WaypointMesh::with(reactor, rules, collector)
+        WaypointMesh::with(reactor, &documents(rules), collector)
     }
 
-    fn with(reactor: &str, rules: &str, collector: &str) -> WaypointMesh {
-        let mesh = Mesh::with(reactor).policies(&documents(rules)).start();
+    fn with(reactor: &str, documents: &str, collector: &str) -> WaypointMesh {
+        let mesh = Mesh::with(reactor).policies(documents).start();
         let waypoint = start(&mesh, collector);
         let servers = [("server", "v1"), ("server-2", "v1"), ("neighbour", "v2")];
         let applications = servers.map(|(pod, name)| speak(mesh.at(pod), name));
@@ -106,6 +111,16 @@ impl WaypointMesh {
         let text = self.mesh.settings.configuration(&self.mesh.lab);
         let text = if bound { text } else { text.replace(BOUND, "unbound: now") };
         self.mesh.rewrite(&text);
+    }
+
+    /// Replaces the policies by others.
+    pub(crate) fn police(&self, policies: &str) {
+        let text = self.mesh.settings.configuration(&self.mesh.lab);
+        let begin = text.find("---\napiVersion: security").expect("there are policies");
+        let rest = &text[begin..];
+        let end = rest.rmatch_indices("kind: AuthorizationPolicy").next().unwrap().0;
+        let end = rest[end..].find("\n---").map_or(text.len(), |next| begin + end + next);
+        self.mesh.rewrite(&format!("{}{policies}{}", &text[..begin], &text[end..]));
     }
 
     /// Whether client's node sends what is for `web` to the waypoint.

@@ -18,6 +18,7 @@ use Support::{Decided, No, Rows};
 
 const UNKNOWN_KIND: &str = "the kind is not known: the files are refused";
 const UNKNOWN_KEY: &str = "the key is not known: the files are refused";
+const NO_COPIES: &str = "accepted with a warning: the request goes on, and no copy of it is sent";
 
 /// The standard's features, by the names it gives them.
 const FEATURES: &[(&str, Support)] = &[
@@ -77,9 +78,9 @@ const FEATURES: &[(&str, Support)] = &[
     ("HTTPRoute308RedirectStatusCode", Rows(&["HTTPRoute308Redirect"])),
     ("HTTPRouteHostRewrite", Rows(&["HTTPRouteRewriteHost"])),
     ("HTTPRoutePathRewrite", Rows(&["HTTPRouteRewritePath"])),
-    ("HTTPRouteRequestMirror", Decided(&["HTTPRouteRequestMirror"])),
-    ("HTTPRouteRequestMultipleMirrors", Decided(&["HTTPRouteRequestMultipleMirrors"])),
-    ("HTTPRouteRequestPercentageMirror", Decided(&["HTTPRouteRequestPercentageMirror"])),
+    ("HTTPRouteRequestMirror", No(NO_COPIES)),
+    ("HTTPRouteRequestMultipleMirrors", No(NO_COPIES)),
+    ("HTTPRouteRequestPercentageMirror", No(NO_COPIES)),
     ("HTTPRouteRequestTimeout", Decided(&["HTTPRouteTimeoutRequest"])),
     ("HTTPRouteBackendTimeout", Decided(&["HTTPRouteTimeoutBackendRequest"])),
     ("HTTPRouteRetry", Decided(&["HTTPRouteRetry"])),
