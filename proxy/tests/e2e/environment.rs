@@ -170,6 +170,13 @@ fn what_is_told_on_demand_is_asked_for_when_it_is_needed(way: &str) {
     assert_eq!(stranger.accepted(), 0);
     mesh.a.record("the refusal", |r| r.get("error").contains("told in time what /10.1.0.99 is"));
     mesh.assert_works(8080);
+
+    // Whoever comes back is asked again.
+    mesh.plane().restart(&mesh.lab);
+    wait_until("the name is answered after all", PATIENCE, || {
+        echo_once(mesh.at("client"), mesh.address("stranger", 8080)).is_ok()
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", mesh.a.process.log()));
 }
 
 /// Names that were subscribed to.

@@ -56,7 +56,16 @@ impl Subscription {
         subscription.change(request);
         let due = match subscription.wildcard {
             true => subscription.update(world),
-            false => subscription.named(&request.resource_names_subscribe, world),
+            false => {
+                // What a client has, or still waits for, it wants; what it has as it is need not come again.
+                let is_current =
+                    |name: &String| matches!(subscription.sent.get(name), Some(Held::Hash(_)));
+                let known = request.initial_resource_versions.keys();
+                let outdated = known.filter(|name| !is_current(name));
+                let wanted = request.resource_names_subscribe.iter().chain(outdated);
+                let wanted: Vec<String> = wanted.cloned().collect();
+                subscription.named(&wanted, world)
+            }
         };
         (subscription, due)
     }
@@ -247,6 +256,22 @@ mod tests {
         worlds.inject(ADDRESS, resource(ADDRESS, "two", "2, changed", "/10.0.0.2"));
         worlds.inject(ADDRESS, resource(ADDRESS, "one", "1, changed", "/10.0.0.1"));
         assert_eq!(names(&subscription.update(&worlds.current())), ["two"]);
+    }
+
+    #[test]
+    fn who_returns_on_demand_gets_what_differs_and_what_was_never_answered() {
+        let world = worlds().current();
+        let version = world.of_type(ADDRESS)["one"].version();
+        let known = [("one", &*version), ("gone", "old"), ("/10.0.0.2", ""), ("/10.9.9.9", "")];
+        let again = DeltaDiscoveryRequest {
+            resource_names_subscribe: vec!["*".to_owned()],
+            resource_names_unsubscribe: vec!["*".to_owned()],
+            ..first(ADDRESS, &known)
+        };
+        let (_, due) = Subscription::begin(&again, &world);
+        assert_eq!(names(&due), ["two"]);
+        let removed: BTreeSet<&str> = due.removed.iter().map(|name| &**name).collect();
+        assert_eq!(removed, ["/10.9.9.9", "gone"].into());
     }
 
     #[test]
