@@ -11,6 +11,11 @@ import wire
 # How long a kind may take, and how long is waited at its end for what the other side does of it.
 SECONDS_MAX = 20.0
 WAIT_SECONDS = 1.0
+# How long the greeting of the other side may take.
+GREETING_SECONDS = 0.2
+# When connections follow each other: they have no time to lose, and one kind has so much in all.
+AGAIN_WAIT_SECONDS = 0.02
+AGAIN_SECONDS_MAX = 400.0
 # Frames that are sent in one go, so that many are under way before the first is judged.
 BATCH = 50
 # Of kilobytes each.
@@ -24,37 +29,52 @@ def main():
     parser = wire.arguments(__doc__)
     parser.add_argument("--attack", required=True, help="kinds, with commas between them")
     parser.add_argument("--frames", type=int, required=True)
+    parser.add_argument("--again", action="store_true", help="over as many connections as that takes")
     told = parser.parse_args()
     outcome = {}
     for name in told.attack.split(","):
-        outcome = Attack(told, name).run()
+        outcome = again_and_again(told, name) if told.again else Attack(told, name).run()
     wire.tell(**outcome)
+
+
+def again_and_again(told, name):
+    """One kind, connection after connection, until so many frames went out."""
+    began = time.monotonic()
+    sent, connections, left_open = 0, 0, 0
+    while sent < told.frames and time.monotonic() - began < AGAIN_SECONDS_MAX:
+        outcome = Attack(told, name, AGAIN_WAIT_SECONDS).run(told.frames - sent)
+        sent += outcome["sent"]
+        connections += 1
+        left_open += outcome["closed"] is None and sent < told.frames
+    seconds = round(time.monotonic() - began, 3)
+    return dict(sent=sent, connections=connections, left_open=left_open, seconds=seconds)
 
 
 class Attack:
     """One kind over one connection."""
 
-    def __init__(self, told, name):
+    def __init__(self, told, name, wait=WAIT_SECONDS):
         self.name = name
         self.frames = told.frames
+        self.wait = wait
         self.host = wire.address(told)[0]
         self.stream = wire.connect(told)
         self.reader = wire.Reader(self.stream)
         self.next_stream = 1
         self.encoder = hpack.Encoder()
 
-    def run(self):
+    def run(self, most=None):
         kind = KINDS.get(self.name)
         if kind is None:
             raise SystemExit(f"no abuse is called {self.name}; there are {', '.join(KINDS)}")
         self.send(wire.PREFACE + wire.EMPTY_SETTINGS)
-        self.reader.poll(0.2)
+        self.reader.poll(min(GREETING_SECONDS, self.wait))
         began = time.monotonic()
-        sent = 0
+        sent, most = 0, self.frames if most is None else most
         make = kind(self)
         # Pings and settings are answered; who does not read the answers is stopped by that alone.
         size = LARGE_BATCH if "bomb" in self.name else BATCH
-        while sent < self.frames and time.monotonic() - began < SECONDS_MAX:
+        while sent < most and time.monotonic() - began < SECONDS_MAX:
             batch = b"".join(next(make) for _ in range(size))
             if not self.send(batch):
                 break
@@ -62,7 +82,7 @@ class Attack:
             self.reader.poll(0)
             if self.reader.closed or self.reader.goaway is not None:
                 break
-        self.reader.poll(WAIT_SECONDS)
+        self.reader.poll(self.wait)
         goaway = self.reader.goaway
         closed = self.reader.closed or (None if goaway is None else "goaway")
         seconds = time.monotonic() - began
@@ -80,7 +100,7 @@ class Attack:
             return False
         except OSError as error:
             # What it had to say may still lie there.
-            self.reader.poll(0.2)
+            self.reader.poll(min(GREETING_SECONDS, self.wait))
             self.reader.closed = self.reader.closed or type(error).__name__
             return False
 

@@ -1,6 +1,8 @@
 //! B3: seventeen kinds of HTTP/2 abuse. Each is cheap to send; it must not be dear to receive, nor
 //! felt by others.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -35,6 +37,12 @@ const ATTACKS: [&str; 21] = [
 ];
 /// Frames of each kind, unless the connection is closed before.
 const FRAMES: &str = "100000";
+/// So many in any case, over as many connections as that takes.
+const FRAMES_IN_ALL: u64 = 100_000;
+/// The same when there is less time.
+const FRAMES_IN_ALL_SHORT: u64 = 100;
+/// How long one kind may take for that.
+const AGAIN_PATIENCE: Duration = Duration::from_secs(500);
 
 /// Runs the row.
 pub(in super::super) fn abuse(trial: &mut Trial<'_>) -> Result<()> {
@@ -43,6 +51,7 @@ pub(in super::super) fn abuse(trial: &mut Trial<'_>) -> Result<()> {
     attack(trial, &arena, "rapid-reset", FRAMES)?;
     what_it_costs(trial, &arena)?;
     what_others_feel(trial, &arena)?;
+    what_comes_again(trial, &arena)?;
     arena.must_work()
 }
 
@@ -91,12 +100,40 @@ fn what_others_feel(trial: &mut Trial<'_>, arena: &Arena) -> Result<()> {
     Ok(())
 }
 
+/// Each kind by clients that come back as soon as they are cut.
+fn what_comes_again(trial: &mut Trial<'_>, arena: &Arena) -> Result<()> {
+    let wanted = trial.amount(FRAMES_IN_ALL_SHORT, FRAMES_IN_ALL);
+    let (mut fewest, mut left_open, mut connections) = (u64::MAX, 0, 0);
+    let frames = wanted.to_string();
+    for name in ATTACKS {
+        let arguments = ["--attack", name, "--again", "--frames", &frames];
+        let (outcome, _) = sent_by(trial, arena, name, &arguments, AGAIN_PATIENCE)?;
+        let number = |key: &str| outcome[key].as_u64().unwrap_or(0);
+        fewest = fewest.min(number("sent"));
+        left_open += number("left_open");
+        connections += number("connections");
+    }
+    trial.tell("connections that came again", connections as f64, "connections");
+    trial.at_least("frames of the kind with the fewest", fewest as f64, "frames", wanted as f64);
+    trial.exactly("left open, of those that came again", left_open, "connections", 0);
+    Ok(())
+}
+
 /// What the client tells, and the proxy's memory at its most.
 fn attack(trial: &Trial<'_>, arena: &Arena, names: &str, frames: &str) -> Result<(Value, u64)> {
-    let arguments = ["--attack", names, "--frames", frames];
-    let client = Hostile::start(arena, trial, ("stranger", "attack"), "abuse.py", &arguments)?;
+    sent_by(trial, arena, names, &["--attack", names, "--frames", frames], PATIENCE * 4)
+}
+
+fn sent_by(
+    trial: &Trial<'_>,
+    arena: &Arena,
+    names: &str,
+    arguments: &[&str],
+    patience: Duration,
+) -> Result<(Value, u64)> {
+    let client = Hostile::start(arena, trial, ("stranger", "attack"), "abuse.py", arguments)?;
     let mut most = 0;
-    let outcome = client.finish_while(trial, PATIENCE * 4, || {
+    let outcome = client.finish_while(trial, patience, || {
         most = most.max(arena.b.resident_bytes()?);
         Ok(())
     });
