@@ -4,8 +4,15 @@ use std::env;
 use std::error::Error;
 use std::path::PathBuf;
 
-const FILES: [&str; 6] =
-    ["discovery.proto", "workload.proto", "security.proto", "zds.proto", "ca.proto", "trace.proto"];
+const FILES: [&str; 7] = [
+    "discovery.proto",
+    "workload.proto",
+    "security.proto",
+    "zds.proto",
+    "ca.proto",
+    "trace.proto",
+    "agent.proto",
+];
 
 /// Servers are for tests only: the program has none.
 const SERVERS_ONLY: &str = r#"#[cfg(any(test, feature = "test-plane"))]"#;

@@ -6,7 +6,8 @@
 //!            └─▶ reviews (v1, v2, v3) ─▶ ratings (v2 and v3 only)
 //! ```
 //!
-//! Every answer names the pod that gave it and the address it was asked from.
+//! Every answer names the pod that gave it and the address it was asked from. Paths that end with `/slow` are answered after two
+//! seconds.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,6 +21,9 @@ use crate::http::{Peer, Request, Response, get, serve};
 
 /// How long an application waits for another one.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long an application takes that is asked to be slow.
+const SLOW: Duration = Duration::from_secs(2);
 
 /// Which application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -78,6 +82,9 @@ impl App {
         match request.target.as_str() {
             "/health" => Response::json(200, &json!({"pod": self.pod, "status": "healthy"})),
             target if target.trim_start_matches('/').starts_with(&name) => {
+                if target.ends_with("/slow") {
+                    tokio::time::sleep(SLOW).await;
+                }
                 let wants_html = request.header("accept").is_some_and(|v| v.contains("text/html"));
                 let answer = self.describe(peer).await;
                 match answer {

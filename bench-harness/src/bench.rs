@@ -66,6 +66,9 @@ const SHORT: [&str; 6] = ["latency", "capacity", "throughput", "connections", "i
 /// Who is measured in a short run when nobody is named.
 const SUBJECTS: [&str; 5] = ["none", "ringway", "envoy-tcp", "envoy-http", "reference"];
 
+/// And who is where a waypoint is measured.
+const BEFORE_SERVICE: [&str; 4] = ["none", "ringway", "ringway-waypoint", "envoy-waypoint"];
+
 impl Run {
     /// Measures. True when everything was measured, false when it was stopped.
     pub fn run(&self) -> Result<bool> {
@@ -121,7 +124,10 @@ impl Run {
         };
         let mut names: Vec<&str> = match &self.what[..] {
             [one] if one == "short" => SHORT.to_vec(),
-            [one] if one == "full" => experiment::NAMES.to_vec(),
+            [one] if one == "full" => {
+                let all = experiment::NAMES.into_iter();
+                all.filter(|name| *name != experiment::WAYPOINT).collect()
+            }
             names => names.iter().map(|name| &**name).collect(),
         };
         if !self.experiments.is_empty() {
@@ -135,6 +141,7 @@ impl Run {
         let programs = Programs::find(self.ringway.clone(), self.envoy.clone())?;
         let subjects = match &self.subjects[..] {
             [] if self.is_full() => subject::names(),
+            [] if names == [experiment::WAYPOINT] => BEFORE_SERVICE.map(str::to_owned).to_vec(),
             [] => SUBJECTS.map(str::to_owned).to_vec(),
             named => named.to_vec(),
         };

@@ -10,7 +10,8 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::load::{
-    Arrivals, Capacity, ClosedLoop, Cores, Crew, Length, OpenLoop, Requests, Timing, What,
+    Arrivals, Capacity, ClosedLoop, Cores, Crew, GRACE_SECONDS, Length, OpenLoop, Requests, Timing,
+    What,
 };
 use crate::null_server::NullServer;
 
@@ -153,7 +154,7 @@ impl Calibrate {
     }
 
     fn length(&self) -> Length {
-        Length { duration: self.duration, warm_up: 0.3 }
+        Length { duration: self.duration, warm_up: 0.3, grace: GRACE_SECONDS }
     }
 }
 

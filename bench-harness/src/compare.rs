@@ -133,7 +133,7 @@ impl Compare {
         let manifest = json!({
             "commits": sides.iter().map(|(name, commit)| json!({"name": name, "commit": commit}))
                 .collect::<Vec<_>>(),
-            "arguments": std::env::args().collect::<Vec<_>>(),
+            "arguments": crate::manifest::arguments(),
         });
         recorder.manifest(&manifest)?;
         // Ctrl-C reaches the run as well, which ends in order; we then judge what is finished.

@@ -63,7 +63,7 @@ pub fn at_start(plan: &Plan, conditions: &Conditions) -> Result<Value> {
         "groups": groups,
         "experiments": experiments,
         "repetitions": plan.repetitions,
-        "arguments": std::env::args().collect::<Vec<_>>(),
+        "arguments": arguments(),
         "load_average": {"start": load_average()},
         "complete": false,
     }))
@@ -77,10 +77,34 @@ pub fn surroundings(programs: &[PathBuf]) -> Result<Value> {
         "date": output("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]),
         "machine": machine()?,
         "programs": described(programs.iter().cloned().chain(std::env::current_exe().ok())),
-        "arguments": std::env::args().collect::<Vec<_>>(),
+        "arguments": arguments(),
         "load_average": {"start": load_average()},
         "complete": false,
     }))
+}
+
+/// The command line. Where the project and the programs of others lie on this machine is nobody's business.
+pub fn arguments() -> Vec<String> {
+    let project = PathBuf::from(output("git", &["rev-parse", "--show-toplevel"]));
+    let here = std::env::current_dir().unwrap_or_default();
+    std::env::args().map(|argument| without_machine_paths(&argument, &project, &here)).collect()
+}
+
+/// An argument as it would be given in the folder of the project: a path inside it is relative to it, and of one
+/// outside only the last name is left. In `--option=PATH` that goes for the path. Without a project, `here` stands for it.
+fn without_machine_paths(argument: &str, project: &Path, here: &Path) -> String {
+    let option = argument.split_once('=').filter(|(option, _)| option.starts_with("--"));
+    if let Some((option, value)) = option {
+        return format!("{option}={}", without_machine_paths(value, project, here));
+    }
+    let path = Path::new(argument);
+    if !path.is_absolute() {
+        return argument.to_owned();
+    }
+    let project = if project.is_absolute() { project } else { here };
+    let inside = path.strip_prefix(project).ok().filter(|inside| !inside.as_os_str().is_empty());
+    let shown = inside.or_else(|| path.file_name().map(Path::new)).unwrap_or(Path::new("."));
+    shown.display().to_string()
 }
 
 /// Adds what is known at the end.
@@ -165,4 +189,49 @@ pub fn output(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let text = output.map(|output| output.stdout).unwrap_or_default();
     String::from_utf8_lossy(&text).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_do_not_tell_where_things_lie_on_the_machine() {
+        let project = Path::new("/home/someone/ringway");
+        //   name, argument, recorded
+        for (name, argument, recorded) in [
+            ("no path", "latency,capacity", "latency,capacity"),
+            ("relative", "results/a", "results/a"),
+            (
+                "inside",
+                "/home/someone/ringway/target/release/ringway-bench",
+                "target/release/ringway-bench",
+            ),
+            ("inside, of an option", "--out=/home/someone/ringway/results/a", "--out=results/a"),
+            ("outside", "/opt/secret/bin/envoy", "envoy"),
+            ("outside, of an option", "--envoy=/opt/secret/bin/envoy", "--envoy=envoy"),
+            ("beside, with the same beginning", "/home/someone/ringway-2/a", "a"),
+            ("the project itself", "/home/someone/ringway", "ringway"),
+            ("the root", "/", "."),
+            ("a sentence with a slash", "rate=1/s, quiet", "rate=1/s, quiet"),
+        ] {
+            let here = Path::new("/elsewhere");
+            assert_eq!(without_machine_paths(argument, project, here), recorded, "{name}");
+        }
+        let unknown = Path::new("");
+        let here = Path::new("/srv/unpacked");
+        let argument = "/srv/unpacked/target/release/ringway";
+        assert_eq!(without_machine_paths(argument, unknown, here), "target/release/ringway");
+    }
+
+    #[test]
+    fn what_every_run_has_names_no_folder_of_the_machine() {
+        let recorded = surroundings(&[]).expect("this machine can be described");
+        let arguments = recorded["arguments"].as_array().expect("a list");
+        assert!(!arguments.is_empty());
+        for argument in arguments {
+            let argument = argument.as_str().expect("text");
+            assert!(!argument.starts_with('/'), "{argument}");
+        }
+    }
 }

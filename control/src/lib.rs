@@ -1,6 +1,8 @@
 //! Learns about the world, compiles it into one immutable snapshot, issues certificates, and tells what the engine did.
 
 pub mod admin;
+#[cfg(feature = "waypoint")]
+pub mod canary;
 pub mod cni;
 #[cfg(test)]
 mod deploy;

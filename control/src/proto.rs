@@ -5,6 +5,7 @@
 //! refused, is for those that read it.
 
 #![allow(missing_docs, reason = "generated; the files in `proto/` say what everything is")]
+#![allow(clippy::module_inception, reason = "generated; one message of a package has its name")]
 #![allow(clippy::large_enum_variant, reason = "generated; an `Address` lives for a moment")]
 
 /// `envoy.service.discovery.v3`: how resources are asked for and delivered.
@@ -36,6 +37,25 @@ pub mod ca {
 #[cfg(feature = "waypoint")]
 pub mod trace {
     tonic::include_proto!("opentelemetry.proto.collector.trace.v1");
+}
+
+/// `agentgateway.dev.resource`: listeners, routes and policies of one Gateway.
+#[cfg(feature = "waypoint")]
+pub use self::agentgateway::dev::resource as agent;
+
+/// Folders as the messages' packages have them: what is made of one file finds what it imports by them.
+#[cfg(feature = "waypoint")]
+mod agentgateway {
+    pub(super) mod dev {
+        pub mod resource {
+            tonic::include_proto!("agentgateway.dev.resource");
+        }
+    }
+}
+
+#[cfg(feature = "waypoint")]
+mod istio {
+    pub(super) use super::workload;
 }
 
 #[cfg(test)]

@@ -186,6 +186,11 @@ impl Account {
         AdmittedConnection(self.clone())
     }
 
+    /// Connections that are open, on all shards. What was admitted is counted until its sockets are closed.
+    pub(crate) fn open_connections(&self) -> u64 {
+        self.connections.load(Relaxed)
+    }
+
     /// Admits one more tunnel, of either role.
     ///
     /// # Errors

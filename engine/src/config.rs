@@ -63,6 +63,9 @@ pub struct EngineConfig {
     pub reactor: ReactorChoice,
     /// See [`Ports`].
     pub ports: Ports,
+    /// Whether another process may listen on the same ports at the same time (`SO_REUSEPORT`), as a successor must.
+    /// Without it, one shard listens for each workload.
+    pub shared_ports: bool,
     /// See [`PACKET_MARK`]; none in dedicated mode.
     pub packet_mark: Option<u32>,
     /// The mark of dials to the workload's own application, when the redirect rules know them by
@@ -124,6 +127,7 @@ impl Default for EngineConfig {
             pin: true,
             reactor: ReactorChoice::Auto,
             ports: Ports::default(),
+            shared_ports: true,
             packet_mark: Some(PACKET_MARK),
             application_mark: None,
             original_source: OriginalSource::default(),

@@ -23,6 +23,7 @@ pub(crate) fn request(
     client: SocketAddr,
     authority: &Authority,
     service: Option<&Service>,
+    trace_id: [u8; 16],
 ) -> ConnectRequest {
     ConnectRequest {
         authority: authority.clone(),
@@ -31,7 +32,7 @@ pub(crate) fn request(
             client: Some(client),
             host: service.map(|service| service.hostname().into()),
         }),
-        traceparent: Some(fresh_traceparent(shard)),
+        traceparent: Some(Traceparent::new(trace_id, shard.random().to_be_bytes())),
         x_forwarded_network: None,
     }
 }
@@ -76,9 +77,10 @@ fn baggage(workload: &Workload) -> Baggage {
     }
 }
 
-fn fresh_traceparent(shard: &Shard) -> Traceparent {
+/// The id by which lines about one connection are found in the logs of everybody that carries it. All zeros mean "no id".
+pub(crate) fn fresh_trace_id(shard: &Shard) -> [u8; 16] {
     let mut trace_id = [0; 16];
     trace_id[..8].copy_from_slice(&shard.random().to_be_bytes());
-    trace_id[8..].copy_from_slice(&shard.random().to_be_bytes());
-    Traceparent::new(trace_id, shard.random().to_be_bytes())
+    trace_id[8..].copy_from_slice(&(shard.random() | 1).to_be_bytes());
+    trace_id
 }

@@ -1,9 +1,12 @@
-//! Ends a shard in order: nothing new is accepted, what is open may end by itself, and what is left at
-//! the deadline is cut.
+//! Ends a shard in order: nothing new is accepted, what is open may end by itself, and what is left at the deadline is
+//! cut. Ends one workload's connections at once.
+//!
+//! All shards stop accepting before one of them begins to wait: until then each may still be given a connection by
+//! another.
 
 use std::{rc::Rc, time::Duration};
 
-use crate::{close::CloseReason, runtime, shard::Shard};
+use crate::{capture::Pod, close::CloseReason, limits::WITHDRAWAL_TIMEOUT, runtime, shard::Shard};
 
 /// How a drain went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,7 +17,7 @@ pub struct DrainReport {
     pub cut: usize,
 }
 
-/// How often an ending shard looks whether it is empty.
+/// How often it is looked whether what ends has ended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What becomes of connections that wait in the kernel to be accepted.
@@ -26,10 +29,9 @@ pub(crate) enum Queues {
     Leave,
 }
 
-/// Drains the shard within `deadline`.
-pub(crate) async fn drain(shard: &Rc<Shard>, deadline: Duration, queues: Queues) -> DrainReport {
-    let open = shard.connections.len();
-    let ending = async {
+/// Stops accepting, within `deadline`.
+pub(crate) async fn stop_accepting(shard: &Rc<Shard>, deadline: Duration, queues: Queues) {
+    let stopping = async {
         for pod in shard.pods() {
             match queues {
                 Queues::Empty => pod.stop(shard),
@@ -37,9 +39,14 @@ pub(crate) async fn drain(shard: &Rc<Shard>, deadline: Duration, queues: Queues)
                 Queues::Leave => pod.leave(shard).await,
             }
         }
-        empty(shard).await;
     };
-    if runtime::timeout(deadline, ending).await.is_ok() {
+    let _in_time = runtime::timeout(deadline, stopping).await;
+}
+
+/// Waits until the shard, which accepts nothing any more, is empty, and cuts what is left at the `deadline`.
+pub(crate) async fn drain(shard: &Rc<Shard>, deadline: Duration) -> DrainReport {
+    let open = shard.connections.len();
+    if runtime::timeout(deadline, empty(shard)).await.is_ok() {
         return DrainReport { open, cut: 0 };
     }
     let cut = shard.connections.len();
@@ -47,6 +54,18 @@ pub(crate) async fn drain(shard: &Rc<Shard>, deadline: Duration, queues: Queues)
     // Cut connections reset their streams and sockets in the turns that follow, then tunnels close.
     let _ = runtime::timeout(LOOK_INTERVAL * 20, empty(shard)).await;
     DrainReport { open, cut }
+}
+
+/// Cuts the connections of a workload that was withdrawn, and waits until they are closed, on all shards.
+pub(crate) async fn cut(shard: &Shard, pod: &Pod) {
+    let cutting = async {
+        while pod.account.open_connections() > 0 {
+            // Again and again: what was accepted at the very end has only begun.
+            shard.connections.cut(Some(&pod.uid), &CloseReason::Withdrawn);
+            runtime::sleep(LOOK_INTERVAL).await;
+        }
+    };
+    let _in_time = runtime::timeout(WITHDRAWAL_TIMEOUT, cutting).await;
 }
 
 async fn empty(shard: &Shard) {

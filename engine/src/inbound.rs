@@ -219,6 +219,7 @@ fn decide_stream(
         destination: peer.local,
         carrier: Carrier::Hbone,
         authority: Some(request.authority.clone()),
+        trace_id: request.traceparent.map(|traceparent| traceparent.trace_id()),
     });
     let policed = Policed { identity: peer.identity.clone(), port: target.destination.port() };
     connection.authorize(&snapshot, local, policed).map_err(CloseReason::Refused)?;
@@ -340,7 +341,8 @@ fn decide_plaintext(
         far_end: None,
     };
     let carrier = Carrier::Tcp;
-    connection.decided(Decided { parties, destination, carrier, authority: None });
+    let decided = Decided { parties, destination, carrier, authority: None, trace_id: None };
+    connection.decided(decided);
     let policed = Policed { identity: None, port: target.destination.port() };
     connection.authorize(&snapshot, local, policed).map_err(CloseReason::Refused)?;
     Ok(target)

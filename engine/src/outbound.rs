@@ -10,6 +10,7 @@ use crate::{
     accounts::AdmittedConnection,
     capture::Pod,
     close::CloseReason,
+    connect,
     connection::{Carrier, Connection, Decided, OpenSocket, relay_connection},
     decide::{NextHop, Refusal, Route},
     handover,
@@ -81,12 +82,13 @@ async fn connect(
     destination: SocketAddr,
     connection: &Connection,
 ) -> Result<Reached, CloseReason> {
-    let source = shard.workload(&pod.workload).await?;
+    let source = connection.unless_cut(shard.workload(&pod.workload)).await??;
     let client = connection.source();
     if shard.config.on_demand {
         connection.unless_cut(Box::pin(shard.asked_about(&source, destination))).await??;
     }
-    let call = Call { shard, pod, source: &source, client, destination };
+    let trace_id = connect::fresh_trace_id(shard);
+    let call = Call { shard, pod, source: &source, client, destination, trace_id };
     let mut tries = Tries::new(&call);
     let first = match tries.first() {
         Err(Refusal::Unresolved { hostname, .. }) => {
@@ -99,7 +101,7 @@ async fn connect(
     let mut route = first.map_err(CloseReason::Refused)?;
     let reached = connection.unless_cut(try_all(&call, &mut tries, &mut route, connection)).await;
     let reached = reached.flatten();
-    connection.decided(decided(&source, route, reached.as_ref().ok()));
+    connection.decided(decided(&source, route, reached.as_ref().ok(), trace_id));
     reached
 }
 
@@ -157,7 +159,12 @@ async fn try_one(call: &Call<'_>, tries: &mut Tries<'_>, route: &Route) -> Tried
 }
 
 /// What labels and log say of a route, and of whoever was reached.
-fn decided(source: &Arc<Workload>, route: Route, reached: Option<&Reached>) -> Decided {
+fn decided(
+    source: &Arc<Workload>,
+    route: Route,
+    reached: Option<&Reached>,
+    trace_id: [u8; 16],
+) -> Decided {
     let (destination, carrier, authority) = match route.next_hop {
         NextHop::Direct { address } | NextHop::PassThrough { address } => {
             (address, Carrier::Tcp, None)
@@ -191,7 +198,8 @@ fn decided(source: &Arc<Workload>, route: Route, reached: Option<&Reached>) -> D
             parties.destination_identity.clone_from(identity);
         }
     }
-    Decided { parties, destination, carrier, authority }
+    let trace_id = authority.is_some().then_some(trace_id);
+    Decided { parties, destination, carrier, authority, trace_id }
 }
 
 #[cfg(test)]

@@ -40,9 +40,17 @@ impl Published {
     pub(crate) fn publish(&self, snapshot: Snapshot) {
         let old = self.current.swap(Arc::new(snapshot));
         self.version.fetch_add(1, Ordering::Release);
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(old);
+        self.free_left();
+    }
+
+    /// Frees the snapshots that every shard has left. Shards leave a moment after a publication, so the one before it is
+    /// mostly freed here, and not by the publication itself. How many were.
+    pub(crate) fn free_left(&self) -> usize {
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        retired.push(old);
+        let before = retired.len();
         retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        before - retired.len()
     }
 
     /// The current snapshot, for the publisher's side.

@@ -32,6 +32,8 @@ pub(crate) struct Call<'a> {
     pub(crate) client: SocketAddr,
     /// What it dialled.
     pub(crate) destination: SocketAddr,
+    /// What its connection is called in everybody's log.
+    pub(crate) trace_id: [u8; 16],
 }
 
 /// What a connection was connected to.
@@ -68,14 +70,14 @@ impl From<Unreached> for CloseReason {
 /// # Errors
 /// Why it cannot be reached. Not a byte of the application's has been sent.
 pub(crate) async fn reach(call: &Call<'_>, route: &Route) -> Result<Reached, Unreached> {
-    let &Call { shard, pod, source, client, destination } = call;
+    let &Call { shard, pod, source, client, destination, trace_id } = call;
     match &route.next_hop {
         NextHop::Direct { address } | NextHop::PassThrough { address } => {
             Ok(Reached::Plain(pod.dial(shard, *address).await?))
         }
         NextHop::Tunnel { peer, expected, authority } => {
             let service = route.destination_service.as_deref();
-            let request = connect::request(shard, source, client, authority, service);
+            let request = connect::request(shard, source, client, authority, service, trace_id);
             let placed = shard.placement.count(&pod.uid, destination);
             let (source, expected) = (source.identity().clone(), expected.clone());
             let key = TunnelKey { source, peer: *peer, expected };
@@ -84,7 +86,7 @@ pub(crate) async fn reach(call: &Call<'_>, route: &Route) -> Result<Reached, Unr
         }
         NextHop::DoubleTunnel { gateway, expected, authority, expected_inside } => {
             let service = route.destination_service.as_deref();
-            let request = connect::request(shard, source, client, authority, service);
+            let request = connect::request(shard, source, client, authority, service, trace_id);
             let placed = shard.placement.count(&pod.uid, destination);
             let (identity, expected) = (source.identity().clone(), expected.clone());
             let key = TunnelKey { source: identity, peer: *gateway, expected };

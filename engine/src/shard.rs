@@ -39,7 +39,7 @@ use crate::{
     },
     snapshot::{Snapshot, Workload, WorkloadKey},
     spike::Spike,
-    telemetry::{SeriesTable, Telemetry},
+    telemetry::{ResolutionTable, SeriesTable, Telemetry},
     tunnel::Recheck,
     wanted::Wanted,
 };
@@ -57,7 +57,10 @@ pub(crate) enum Command {
         role: Role,
         answer: mpsc::Sender<Result<(), EnrollError>>,
     },
-    /// Stop capturing a workload and cut its connections.
+    /// Listen on these ports of a gateway, and on no others.
+    #[cfg(feature = "waypoint")]
+    ListenOn { uid: Arc<str>, ports: Arc<[u16]>, answer: mpsc::Sender<Result<(), EnrollError>> },
+    /// Stop capturing a workload and cut its connections; the answer comes when they are closed.
     Withdraw { uid: Arc<str>, answer: mpsc::Sender<()> },
     /// A new snapshot was published; whoever waits for something in it looks again.
     Published,
@@ -92,8 +95,10 @@ pub(crate) enum Command {
     },
     /// Go on with a connection of another process.
     Resume { moved: Box<MovedConnection> },
-    /// Stop accepting, let connections end, cut what is left at the deadline.
-    Drain { deadline: Duration, queues: Queues, answer: mpsc::Sender<DrainReport> },
+    /// Stop accepting.
+    StopAccepting { deadline: Duration, queues: Queues, answer: mpsc::Sender<()> },
+    /// Let connections end, cut what is left at the deadline. No shard accepts any more.
+    Drain { deadline: Duration, answer: mpsc::Sender<DrainReport> },
     /// End the shard's thread.
     Stop,
 }
@@ -104,8 +109,11 @@ pub(crate) struct Shard {
     pub(crate) config: Arc<EngineConfig>,
     pub(crate) connections: ConnectionTable,
     pub(crate) series: SeriesTable,
+    pub(crate) resolutions: ResolutionTable,
     #[cfg(feature = "waypoint")]
     pub(crate) requests: RequestSeriesTable,
+    #[cfg(feature = "waypoint")]
+    pub(crate) traffic: Arc<crate::waypoint::CommonTraffic>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) accounts: Arc<Accounts>,
     wanted: Arc<Wanted>,
@@ -139,6 +147,8 @@ pub(crate) struct Common {
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) wanted: Arc<Wanted>,
     pub(crate) wanted_names: Arc<Wanted>,
+    #[cfg(feature = "waypoint")]
+    pub(crate) traffic: Arc<crate::waypoint::CommonTraffic>,
 }
 
 impl Common {
@@ -150,6 +160,8 @@ impl Common {
             accounts,
             wanted: Arc::new(Wanted::new()),
             wanted_names: Arc::new(Wanted::new()),
+            #[cfg(feature = "waypoint")]
+            traffic: Arc::default(),
         }
     }
 }
@@ -163,15 +175,26 @@ impl Shard {
         siblings: Vec<MailSender<Command>>,
         seed: u64,
     ) -> Rc<Self> {
-        let Common { config, telemetry, accounts, wanted, wanted_names } = common;
+        let Common {
+            config,
+            telemetry,
+            accounts,
+            wanted,
+            wanted_names,
+            #[cfg(feature = "waypoint")]
+            traffic,
+        } = common;
         Rc::new(Self {
             id,
             config,
             connections: ConnectionTable::default(),
             spike: Spike::default(),
             series: SeriesTable::new(telemetry.clone(), placement.load().clone()),
+            resolutions: ResolutionTable::default(),
             #[cfg(feature = "waypoint")]
             requests: RequestSeriesTable::new(telemetry.clone()),
+            #[cfg(feature = "waypoint")]
+            traffic,
             telemetry,
             handshakes: Handshakes::new(accounts.bounds(), siblings.len()),
             accounts,
@@ -202,9 +225,21 @@ impl Shard {
                     // Whoever asked may have given up waiting.
                     let _ = answer.send(self.enroll(uid, workload, namespace, role));
                 }
+                #[cfg(feature = "waypoint")]
+                Command::ListenOn { uid, ports, answer } => {
+                    let outcome = self
+                        .pod(&uid)
+                        .map_or(Ok(()), |pod| crate::waypoint::listen_on(&self, &pod, &ports));
+                    let _ = answer.send(outcome);
+                }
                 Command::Withdraw { uid, answer } => {
-                    self.withdraw(&uid);
-                    let _ = answer.send(());
+                    let (shard, withdrawn) = (self.clone(), self.withdraw(&uid));
+                    runtime::spawn(async move {
+                        if let Some(pod) = withdrawn {
+                            drain::cut(&shard, &pod).await;
+                        }
+                        let _ = answer.send(());
+                    });
                 }
                 // That it came is enough.
                 Command::Published => {}
@@ -245,10 +280,17 @@ impl Shard {
                 Command::Resume { moved } => {
                     handover::go_on(&self, moved);
                 }
-                Command::Drain { deadline, queues, answer } => {
+                Command::StopAccepting { deadline, queues, answer } => {
                     let shard = self.clone();
                     runtime::spawn(async move {
-                        let _ = answer.send(drain::drain(&shard, deadline, queues).await);
+                        drain::stop_accepting(&shard, deadline, queues).await;
+                        let _ = answer.send(());
+                    });
+                }
+                Command::Drain { deadline, answer } => {
+                    let shard = self.clone();
+                    runtime::spawn(async move {
+                        let _ = answer.send(drain::drain(&shard, deadline).await);
                     });
                 }
                 Command::Stop => return,
@@ -384,11 +426,11 @@ impl Shard {
         listening.collect()
     }
 
-    fn withdraw(self: &Rc<Self>, uid: &str) {
-        let Some(pod) = self.pods.borrow_mut().remove(uid) else { return };
+    fn withdraw(self: &Rc<Self>, uid: &str) -> Option<Rc<Pod>> {
+        let pod = self.pods.borrow_mut().remove(uid)?;
         pod.stop(self);
         self.rejudging.forget(uid);
-        self.connections.cut(Some(uid), &CloseReason::Withdrawn);
+        Some(pod)
     }
 
     /// An idle shard, too, must leave an old snapshot, so that it can be freed.

@@ -116,7 +116,9 @@ impl SimHost {
 
     /// Lets connections end, and cuts what is left at the deadline.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
-        self.ask(|answer| Command::Drain { deadline, queues: Queues::Empty, answer }).await
+        let queues = Queues::Empty;
+        self.ask(|answer| Command::StopAccepting { deadline, queues, answer }).await;
+        self.ask(|answer| Command::Drain { deadline, answer }).await
     }
 
     /// As [`Engine::call_away`](crate::Engine::call_away).

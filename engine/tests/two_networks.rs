@@ -1,15 +1,19 @@
 //! Two networks on the real kernel, on both reactors: three engines in one namespace, an entry by SOCKS5, a gateway
 //! whose application passes on what comes, and a service behind it.
 
+#[path = "support/authority.rs"]
+mod authority;
+#[path = "support/ports.rs"]
+mod ports;
+
 use std::{
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
+use rcgen::CertificateParams;
 use ringway_engine::{
     Engine, EngineConfig, OriginalSource, Ports,
     close::CloseReason,
@@ -21,12 +25,9 @@ use ringway_engine::{
     },
     telemetry::AccessRecord,
 };
-use ringway_protocols::{
-    identity::Identity,
-    proxy_protocol,
-    tls::{Credentials, Material, Options},
-};
-use rustls_pki_types::PrivateKeyDer;
+use ringway_protocols::{identity::Identity, proxy_protocol, tls::Options};
+
+use self::{authority::Authority, ports::free_ports};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
 const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -45,7 +46,7 @@ fn a_service_on_another_network_by_epoll() {
 }
 
 fn bytes_come_back(reactor: ReactorChoice) {
-    let issuer = authority();
+    let authority = Authority::new(CertificateParams::default());
     let [client, gateway, server] = [(); 3].map(|()| free_ports());
     let application = TcpListener::bind((SERVER, 0)).expect("a port");
     let passes_on = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
@@ -56,7 +57,8 @@ fn bytes_come_back(reactor: ReactorChoice) {
     };
     let start = |name: &str, network, ports| {
         let mut snapshot = mesh.snapshot(network);
-        snapshot.set_credentials(issue(&issuer, &identity(name)));
+        let params = CertificateParams::default();
+        snapshot.set_credentials(authority.issue(&identity(name), params, &Options::default()));
         engine(reactor, ports, snapshot, name)
     };
     let engines = [
@@ -244,12 +246,6 @@ fn record_of(engine: &Engine) -> AccessRecord {
     }
 }
 
-fn free_ports() -> Ports {
-    let held = [(); 4].map(|()| TcpListener::bind(("0.0.0.0", 0)).expect("a free port"));
-    let [outbound, inbound_plaintext, hbone, socks5] = held.map(|listener| port_of(&listener));
-    Ports { outbound, inbound_plaintext, hbone, socks5 }
-}
-
 fn port_of(listener: &TcpListener) -> u16 {
     listener.local_addr().expect("bound").port()
 }
@@ -260,26 +256,4 @@ fn uid(name: &str) -> String {
 
 fn identity(account: &str) -> Identity {
     Identity::new("cluster.local", "shop", account).expect("a good name")
-}
-
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a root")
-}
-
-fn issue(issuer: &CertifiedIssuer<'static, KeyPair>, identity: &Identity) -> Arc<Credentials> {
-    let key = KeyPair::generate().expect("a key");
-    let mut params = CertificateParams::default();
-    let uri = identity.to_string().try_into().expect("an ASCII identity");
-    params.subject_alt_names = vec![SanType::URI(uri)];
-    params.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    let leaf = params.signed_by(&key, issuer).expect("a leaf");
-    let material = Material {
-        chain: vec![leaf.der().clone()],
-        key: PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS #8"),
-        trust_anchors: vec![issuer.der().clone()],
-    };
-    Arc::new(Credentials::new(material, &Options::default()).expect("good material"))
 }

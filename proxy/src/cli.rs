@@ -1,5 +1,6 @@
 //! The command line. Every flag has a twin in the environment; a flag wins over its twin, the twin over the file.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -72,6 +73,12 @@ pub(crate) enum Verb {
             once. Nothing is handed over."
     )]
     Gateway(Box<L7Arguments>),
+    /// Tell whether a new version does worse than the old one, by what a waypoint counts
+    #[cfg(feature = "waypoint")]
+    Canary(CanaryArguments),
+    /// Tell how the answers of mirrors differ from those that clients got
+    #[cfg(feature = "waypoint")]
+    Mirrors(MirrorsArguments),
     /// Take the place of Istio's node proxy: told by the environment, istiod and istio-cni
     Proxy(ProxyArguments),
     /// Have the running node start its successor and hand everything over to it
@@ -91,6 +98,15 @@ pub(crate) enum Verb {
     /// The same as --help
     #[command(hide = true)]
     Help,
+}
+
+/// The arguments as they are meant: istiod starts the image of a waypoint or gateway with `--config {}` and no verb.
+pub(crate) fn as_deployed(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.collect();
+    if arguments.get(1).is_some_and(|first| first == "--config") {
+        arguments.splice(1..1, ["proxy".into(), "waypoint".into()]);
+    }
+    arguments
 }
 
 /// Where the configuration is, and whose part of it is meant.
@@ -249,20 +265,110 @@ pub(crate) enum TraceProtocol {
     Http,
 }
 
+#[cfg(feature = "waypoint")]
+#[derive(Debug, Args)]
+#[command(
+    help_template = TEMPLATE,
+    before_help = "Examples:\n  \
+        ringway canary --baseline v1 --canary v2 --service shop/reviews --duration 10m\n  \
+        ringway canary --baseline workload=reviews-v1 --canary workload=reviews-v2 --slow 250ms -o json\n  \
+        ringway canary --baseline v1 --canary v2 --metrics 10.2.0.12:15020 --metrics 10.2.0.13:15020\n\n",
+    after_help = "Two tests that may be looked at as often as one likes, of failures and of slow requests \
+        (docs/waypoint.md#canaries). It ends\nas soon as the canary is worse for certain.\nExit codes: 0 the canary \
+        is not worse, 1 it is worse, 2 too few requests were seen; 64, 65, 69: there is no answer."
+)]
+pub(crate) struct CanaryArguments {
+    /// The version that is known: a version or workload, or KEY=VALUE of version, workload, namespace, app,
+    /// canonical-service, principal; joined by commas
+    #[arg(long, value_name = "SELECTOR")]
+    pub(crate) baseline: ringway_control::canary::Selector,
+
+    /// The version that is tried
+    #[arg(long, value_name = "SELECTOR")]
+    pub(crate) canary: ringway_control::canary::Selector,
+
+    /// Only requests to this service: name or namespace/name
+    #[arg(long, value_name = "SERVICE")]
+    pub(crate) service: Option<ringway_control::canary::Service>,
+
+    /// Metrics server of the waypoint; may be repeated, for each of its processes
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15020", env = "RINGWAY_METRICS")]
+    pub(crate) metrics: Vec<std::net::SocketAddr>,
+
+    /// How long both are watched
+    #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "5m")]
+    pub(crate) duration: Duration,
+
+    /// How often they are looked at
+    #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "5s")]
+    pub(crate) interval: Duration,
+
+    /// One minus the probability of calling a canary worse that is not
+    #[arg(long, value_name = "SHARE", value_parser = values::confidence, default_value = "0.95")]
+    pub(crate) confidence: f64,
+
+    /// Requests of each that there is no verdict without
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    pub(crate) min_requests: u64,
+
+    /// A request that takes longer is slow; the end of the histogram's bucket counts [default: what nine of ten of the
+    /// baseline's first requests stay within]
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub(crate) slow: Option<Duration>,
+
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[cfg(feature = "waypoint")]
+#[derive(Debug, Args)]
+#[command(
+    help_template = TEMPLATE,
+    before_help = "Examples:\n  \
+        ringway mirrors                               of the waypoint in this network namespace\n  \
+        ringway mirrors -o json                       the same for programs\n\n",
+    after_help = "Samples have methods, paths and statuses: no bodies, no headers, nothing behind a question mark."
+)]
+pub(crate) struct MirrorsArguments {
+    /// Admin server of the waypoint
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:15000",
+        env = "RINGWAY_ADMIN_ADDRESS"
+    )]
+    pub(crate) admin: std::net::SocketAddr,
+
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
 #[derive(Debug, Args)]
 #[command(
     help_template = TEMPLATE,
     before_help = "Examples:\n  \
         ringway proxy ztunnel                         as charts start Istio's node proxy\n  \
         ringway proxy ztunnel --print-config          every variable with its value and where it comes from\n  \
-        ringway proxy ztunnel --print-config -o json  the same for programs\n\n",
+        ringway proxy waypoint                        as istiod starts an agentgateway waypoint or gateway\n\n",
     after_help = "It takes the variables, files, ports and sockets of Istio's node proxy (docs/ztunnel.md, \
-        docs/environment.md), and no\nconfiguration of its own. SIGTERM drains and ends, twice ends at once."
+        docs/environment.md), and no\nconfiguration of its own. As a waypoint or gateway (docs/waypoint.md) it is started \
+        by `--config {}` alone, too; istiod\ntells which of the two it is. SIGTERM drains and ends, twice ends at once."
 )]
 pub(crate) struct ProxyArguments {
-    /// What Istio's charts say here; it makes no difference
-    #[arg(value_name = "WORD")]
+    /// ztunnel; or waypoint, gateway or agentgateway, which are one
+    #[arg(value_name = "ROLE")]
     pub(crate) words: Vec<String>,
+
+    /// What istiod says to a waypoint or gateway; nothing else is understood
+    #[arg(long, value_name = "{}", value_parser = values::nothing)]
+    pub(crate) config: Option<()>,
+
+    /// Lines of requests at a waypoint or gateway: text, istio, json, off, or a template with Envoy's operators
+    #[cfg(feature = "waypoint")]
+    #[arg(long, value_name = "FORM", default_value_t, env = "RINGWAY_ACCESS_LOG")]
+    pub(crate) access_log: ringway_control::telemetry::requests::RequestLog,
 
     /// Print every setting with its value and where it comes from, and end
     #[arg(long)]

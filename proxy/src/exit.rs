@@ -12,12 +12,17 @@ pub(crate) enum Exit {
     Ok = 0,
     /// It did not work.
     Failed = 1,
+    /// There is no answer yet: too little was seen.
+    #[cfg(feature = "waypoint")]
+    Undecided = 2,
     /// The command line is wrong.
     Usage = 64,
     /// The configuration or another input is wrong.
     Data = 65,
     /// Something that is needed is missing: a certificate authority, a file.
     Unavailable = 69,
+    /// The system has no more memory for it.
+    System = ringway_control::run::memory::EXIT as isize,
     /// The process is not allowed to.
     Permission = 77,
     /// Somebody interrupted it.

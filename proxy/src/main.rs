@@ -17,7 +17,8 @@ use crate::cli::{Cli, Verb};
 use crate::exit::{Exit, Failure};
 
 fn main() -> ExitCode {
-    let matches = match Cli::command().try_get_matches() {
+    let arguments = cli::as_deployed(std::env::args_os());
+    let matches = match Cli::command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => return usage(&error),
     };
@@ -40,6 +41,10 @@ fn main() -> ExitCode {
             let given = matches.subcommand_matches("gateway").expect("the verb is `gateway`");
             verbs::waypoint::run(Kind::Gateway, arguments, given)
         }
+        #[cfg(feature = "waypoint")]
+        Verb::Canary(arguments) => verbs::canary::run(arguments),
+        #[cfg(feature = "waypoint")]
+        Verb::Mirrors(arguments) => verbs::mirrors::run(arguments),
         Verb::Proxy(arguments) => verbs::proxy::run(arguments),
         Verb::Handover(arguments) => verbs::handover::run(arguments),
         Verb::Validate(arguments) => verbs::validate::run(arguments),
@@ -90,6 +95,7 @@ impl From<ringway_control::run::RunError> for Failure {
             | RunError::Listen { .. }
             | RunError::HandOver(_)
             | RunError::System(_) => Exit::Failed,
+            RunError::Memory(_) => Exit::System,
         };
         match error {
             RunError::Configuration(mistakes) => Failure::configuration(&mistakes),

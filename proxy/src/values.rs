@@ -40,6 +40,15 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
     parsed.ok_or_else(|| format!("{text:?} is no share; write a number from 0 to 1, such as 0.01"))
 }
 
+/// A confidence: a number from 0.5 to less than 1.
+#[cfg(feature = "waypoint")]
+pub(crate) fn confidence(text: &str) -> Result<f64, String> {
+    let parsed = text.parse::<f64>().ok().filter(|share| (0.5..1.0).contains(share));
+    parsed.ok_or_else(|| {
+        format!("{text:?} is no confidence; write a number from 0.5 to less than 1, such as 0.95")
+    })
+}
+
 /// Cores: `auto`, a number of them, or a list such as `0,2,4-7`; one core as a list is `2,`.
 pub(crate) fn cores(text: &str) -> Result<Cores, String> {
     let wrong = || {
@@ -118,6 +127,14 @@ pub(crate) struct Workload {
 /// Where a server listens; nowhere if it is off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Listener(pub(crate) Option<SocketAddr>);
+
+/// The empty configuration, which is all that istiod says.
+pub(crate) fn nothing(text: &str) -> Result<(), String> {
+    match text.trim() {
+        "" | "{}" => Ok(()),
+        _ => Err("a waypoint or gateway under istiod has no configuration but `{}`".to_owned()),
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -35,7 +35,7 @@ fn a_directory_becomes_a_file_that_is_valid_and_answers_questions() {
     assert_eq!(ran.status.code(), Some(0), "{told}");
     assert!(told.contains("taken: AuthorizationPolicy: 1, "), "{told}");
     assert!(told.contains("note: left out: Deployment (apps/v1), once: "), "{told}");
-    assert!(told.ends_with("workloads: 7, services: 6, policies: 2; captured here: 1\n"), "{told}");
+    assert!(told.ends_with("workloads: 8, services: 7, policies: 2; captured here: 1\n"), "{told}");
     assert_eq!(ringway(&["validate", "-f", mesh, "--node", "worker-1"], "").status.code(), Some(0));
     for (from, code) in [("shop/web", 0), ("shop/cart", 1)] {
         let asked =

@@ -261,8 +261,16 @@ def surroundings(programs):
             "control plane": "ringway-test-plane on the same machine, nice 19",
             "steady": f"{SETTLE_S} s after the load of a phase has ended",
         },
-        "arguments": sys.argv, "load_average": {"start": output("cat", "/proc/loadavg")}, "complete": False,
+        "arguments": [told(argument) for argument in sys.argv], "load_average": {"start": output("cat", "/proc/loadavg")}, "complete": False,
     }
+
+
+def told(argument):
+    """A path as results tell it: inside the project relative to it, of one elsewhere its last name."""
+    path, here = pathlib.Path(argument), pathlib.Path.cwd()
+    if not path.is_absolute():
+        return argument
+    return str(path.relative_to(here)) if path.is_relative_to(here) else path.name
 
 
 def folder():

@@ -6,6 +6,7 @@ mod rights;
 mod stage;
 mod story;
 mod table;
+mod waypoint;
 
 use std::path::PathBuf;
 
@@ -25,6 +26,9 @@ pub struct Demo {
     /// The folder with the example's configuration.
     #[arg(long)]
     example: PathBuf,
+    /// The folder with the example's waypoint; without it, there is none.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "control_plane")]
+    waypoint_example: Option<PathBuf>,
     /// Show everything once, check it, and end; the exit code tells whether all of it held.
     #[arg(long)]
     once: bool,
@@ -49,7 +53,7 @@ impl Demo {
             stage.use_control_plane(program)?;
         }
         let mut story = Story::new(stop);
-        let told = story.tell(&mut stage);
+        let told = story.tell(&mut stage, self.waypoint_example.as_deref());
         if told.is_ok() && !self.once {
             story.watch(&stage)?;
         }

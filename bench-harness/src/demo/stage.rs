@@ -270,6 +270,24 @@ impl Stage {
         Ok(text)
     }
 
+    /// The program.
+    pub(super) fn ringway(&self) -> &Path {
+        &self.ringway
+    }
+
+    /// What `ringway canary` says of v1 and v2, asked where a waypoint is.
+    pub(super) fn judge_canary(&self, place: &str) -> Result<String> {
+        let mut command = Command::new(&self.ringway);
+        command.args(["canary", "--baseline", "v1", "--canary", "v2", "--service", "reviews"]);
+        command.args(["--duration", "2s", "--interval", "500ms", "--min-requests", "1"]);
+        let output = self.lab.namespace(place).enter(|| command.output())??;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        // A verdict, whichever: two seconds are few.
+        ensure!(matches!(output.status.code(), Some(0..=2)), "{}: {complaint}", output.status);
+        let told = String::from_utf8_lossy(&output.stdout);
+        Ok(told.lines().map(|line| format!("       {}\n", line.replace('\t', "  "))).collect())
+    }
+
     /// Copies all logs to `folder`.
     pub(super) fn keep_logs(&self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder)?;
@@ -361,7 +379,7 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// A file appears whole or not at all.
-fn replace(path: &Path, text: &str) -> Result<()> {
+pub(super) fn replace(path: &Path, text: &str) -> Result<()> {
     let next = path.with_extension("next");
     fs::write(&next, text)?;
     Ok(fs::rename(next, path)?)

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Read, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use serde_json::Value;
 use super::rights;
 use super::stage::{HOSTS, LATE, PAGE, PATIENCE, Stage};
 use super::table::{EdgeKey, Edges};
+use super::waypoint;
 use crate::lab::{Process, wait_until};
 use crate::pki;
 use crate::probe;
@@ -47,8 +49,12 @@ impl Story {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Everything from the first page to the refused strangers.
-    pub(super) fn tell(&mut self, stage: &mut Stage) -> Result<()> {
+    /// Everything from the first page to the refused strangers; with a waypoint, if there is an example with one.
+    pub(super) fn tell(
+        &mut self,
+        stage: &mut Stage,
+        waypoint_example: Option<&Path>,
+    ) -> Result<()> {
         let ids = stage.application_ids();
         self.heading(
             "Two hosts, seven applications in pods of their own, a client in an office. No mesh.",
@@ -75,6 +81,13 @@ impl Story {
 
         self.heading("The policies of the mesh: who may call whom.");
         rights::show(self, stage)?;
+
+        if let Some(example) = waypoint_example {
+            self.heading(
+                "`ringway waypoint` in a pod of its own: HTTP for the reviews, and for nobody else.",
+            );
+            waypoint::show(self, stage, example)?;
+        }
 
         self.heading("Who is not who he should be is refused.");
         self.refuse_strangers(stage)?;
@@ -302,7 +315,7 @@ impl Story {
         Ok(())
     }
 
-    fn wait(&self, time: Duration) -> Result<()> {
+    pub(super) fn wait(&self, time: Duration) -> Result<()> {
         let end = Instant::now() + time;
         while Instant::now() < end {
             if self.is_stopped() {
@@ -388,13 +401,19 @@ fn knock(stage: &Stage, files: &Files) -> Result<bool> {
     Ok(matches!(probe.read(&mut [0; 9]), Ok(1..)))
 }
 
-fn start_client(stage: &Stage, place: &str, name: &str, to: &str, path: &str) -> Result<Process> {
+pub(super) fn start_client(
+    stage: &Stage,
+    place: &str,
+    name: &str,
+    to: &str,
+    path: &str,
+) -> Result<Process> {
     let url = format!("http://{to}{path}");
     let arguments = ["get", &url, "--count", "0", "--rate", "40", "--timeout", "20"];
     stage.start_bench(place, &format!("client-{name}"), &arguments)
 }
 
-fn end_client(mut client: Process) -> Result<Value> {
+pub(super) fn end_client(mut client: Process) -> Result<Value> {
     client.terminate(PATIENCE)?;
     let log = client.log();
     let line = log.lines().rev().find(|line| line.starts_with('{')).context("no result")?;
@@ -420,7 +439,7 @@ fn end_capture(mut capture: Process) -> Result<Value> {
     Ok(serde_json::from_str(line)?)
 }
 
-fn no_failures(outcome: &Value) -> Result<String> {
+pub(super) fn no_failures(outcome: &Value) -> Result<String> {
     let count = |name: &str| outcome[name].as_u64().unwrap_or(0);
     ensure!(count("requests") > 0, "it made no request");
     ensure!(

@@ -107,10 +107,10 @@ impl Cost {
         bench.sleep(SETTLE)?;
         let beside: Vec<u32> = bench.servers().iter().map(crate::lab::Process::id).collect();
         let ids = company.ids();
-        let before = Clock::read(&ids, &[], &beside)?;
+        let before = Clock::read([&ids, &[], &[]], &beside)?;
         let time = Duration::from_secs_f64(self.seconds);
         let calls = make_calls(&mut streams, f64::from(rate), time);
-        let cost = Clock::read(&ids, &[], &beside)?.since(&before);
+        let cost = Clock::read([&ids, &[], &[]], &beside)?.since(&before);
         let bytes: u64 = ids
             .iter()
             .map(|id| Ok(measure::memory(*id)?.proportional_bytes))

@@ -12,6 +12,7 @@ mod point;
 mod runner;
 mod scale;
 mod throughput;
+mod waypoint;
 
 use std::time::Duration;
 
@@ -75,7 +76,7 @@ pub struct Settings {
 }
 
 /// The names of all experiments.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 10] = [
     "latency",
     "capacity",
     "throughput",
@@ -85,7 +86,11 @@ pub const NAMES: [&str; 9] = [
     "cost",
     "config-swap",
     "noisy-neighbour",
+    WAYPOINT,
 ];
+
+/// The experiment that has subjects of its own, and so is no part of runs of everything.
+pub const WAYPOINT: &str = "waypoint";
 
 /// The experiment called `name`.
 ///
@@ -102,6 +107,7 @@ pub fn by_name(name: &str, settings: &Settings) -> Result<Box<dyn Experiment>> {
         "cost" => Box::new(cost::Cost::new(settings)),
         "config-swap" => Box::new(config_swap::ConfigSwap::new(settings)),
         "noisy-neighbour" => Box::new(noisy_neighbour::NoisyNeighbour::new(settings)),
+        WAYPOINT => Box::new(waypoint::Waypoint::new(settings)),
         _ => bail!("no experiment is called {name:?}; there are {}", NAMES.join(", ")),
     })
 }
@@ -149,6 +155,13 @@ impl<'a> Turn<'a> {
     pub fn restart(&mut self, options: &Options) -> Result<()> {
         self.bench.end(std::mem::take(&mut self.pair))?;
         self.pair = self.bench.start(self.subject, options)?;
+        Ok(())
+    }
+
+    /// Starts all that stands before the service afresh, with so many rules for its requests.
+    pub fn restart_before_service(&mut self, rules: u32) -> Result<()> {
+        self.bench.end(std::mem::take(&mut self.pair))?;
+        self.pair = self.bench.start_before_service(self.subject, rules)?;
         Ok(())
     }
 

@@ -27,11 +27,26 @@ pub fn get_slowly_from(
     target: &str,
     patience: Duration,
 ) -> io::Result<(u16, String)> {
+    ask_from(from, to, target, "", patience)
+}
+
+/// As [`get_slowly_from`], with further header lines, each with its end.
+///
+/// # Errors
+/// When there is no connection, no answer within `patience`, or no HTTP in it.
+pub fn ask_from(
+    from: &Namespace,
+    to: SocketAddr,
+    target: &str,
+    headers: &str,
+    patience: Duration,
+) -> io::Result<(u16, String)> {
     let mut stream = from.connect_timeout(to, PATIENCE)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
-    let request = format!("GET {target} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n\r\n");
+    let request =
+        format!("GET {target} HTTP/1.1\r\nhost: {to}\r\n{headers}connection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;

@@ -9,7 +9,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-pub use self::blocking::{get_from, get_slowly_from};
+pub use self::blocking::{ask_from, get_from, get_slowly_from};
 pub use self::client::{Client, get};
 pub use self::server::{Peer, serve};
 

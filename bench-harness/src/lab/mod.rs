@@ -159,6 +159,23 @@ impl Lab {
         Ok(())
     }
 
+    /// Joins two machines by one more cable, between these ports of theirs: over it each reaches the other's address and
+    /// nothing else.
+    pub fn cable(&self, one: (&str, &str), other: (&str, &str)) -> Result<()> {
+        self.link(one, other)?;
+        for ((name, port), (peer, _)) in [(one, other), (other, one)] {
+            let (own, to) = (self.namespace(name).address(), self.namespace(peer).address());
+            self.ip(
+                name,
+                &format!(
+                    "addr add {own}/32 dev {port}\nlink set {port} up\n\
+                     route add {to}/32 dev {port} src {own}\n"
+                ),
+            )?;
+        }
+        Ok(())
+    }
+
     /// Every TCP connection of the laboratory uses this congestion control from now on.
     pub fn set_congestion_control(&self, name: &str) -> Result<()> {
         for namespace in self.namespaces.values() {

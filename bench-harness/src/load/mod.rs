@@ -40,6 +40,7 @@ pub use self::mix::{Mix, MixOutcome};
 pub use self::protocol::Protocol;
 pub use self::requests::{Capacity, Length, Requests, Timing};
 pub use self::schedule::Arrivals;
+pub use self::span::GRACE_SECONDS;
 pub use self::tally::{ClosedLoop, Common, OpenLoop};
 
 /// A kind of load.

@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::crew::{Crew, Pace, What};
 use super::schedule::Arrivals;
-use super::span::Span;
+use super::span::{GRACE_SECONDS, Span};
 use super::tally::{ClosedLoop, OpenLoop};
 
 /// Requests a second at most: beyond it their moments would be closer than the clock tells apart.
@@ -31,11 +31,15 @@ pub struct Length {
     /// Seconds before measuring, not counted.
     #[arg(long, value_name = "SECONDS", default_value_t = 0.5)]
     pub warm_up: f64,
+    /// Seconds after that in which answers are still waited for. What is not answered by then is told, and counts as late
+    /// by that much.
+    #[arg(long, value_name = "SECONDS", default_value_t = GRACE_SECONDS)]
+    pub grace: f64,
 }
 
 impl Length {
     pub(super) fn span(&self) -> Result<Span> {
-        Span::new(self.warm_up, self.duration)
+        Span::new(self.warm_up, self.duration)?.with_grace(self.grace)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The measured span of a run, and the marks by which others know when it begins and ends.
 //!
 //! ```text
-//!  origin          start                       end            at most GRACE later
+//!  origin          start                       end          at most `grace` later
 //!    │   warm-up     │          measured        │  what is under way │
 //! ```
 
@@ -20,7 +20,12 @@ const PROGRESS_FROM: Duration = Duration::from_secs(2);
 pub(super) struct Span {
     pub(super) start: Duration,
     pub(super) end: Duration,
+    /// How long after the end answers are still waited for.
+    pub(super) grace: Duration,
 }
+
+/// What a run waits for answers after its end unless told otherwise.
+pub const GRACE_SECONDS: f64 = 3.0;
 
 impl Span {
     /// # Errors
@@ -32,7 +37,15 @@ impl Span {
         );
         ensure!((0.0..=1e6).contains(&warm_up), "--warm-up {warm_up}: seconds, zero or more");
         let start = Duration::from_secs_f64(warm_up);
-        Ok(Span { start, end: start + Duration::from_secs_f64(duration) })
+        let grace = Duration::from_secs_f64(GRACE_SECONDS);
+        Ok(Span { start, end: start + Duration::from_secs_f64(duration), grace })
+    }
+
+    /// # Errors
+    /// When it is no time.
+    pub(super) fn with_grace(self, seconds: f64) -> Result<Span> {
+        ensure!((0.0..=1e6).contains(&seconds), "--grace {seconds}: seconds, zero or more");
+        Ok(Span { grace: Duration::from_secs_f64(seconds), ..self })
     }
 
     pub(super) fn contains(&self, moment: Duration) -> bool {

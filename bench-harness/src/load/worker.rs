@@ -43,8 +43,8 @@ const SCRATCH_BYTES: usize = 256 * 1024;
 const FIRST_MAX: usize = 64;
 /// How long all first exchanges may take without one of them getting on.
 const FIRST_PATIENCE: Duration = Duration::from_secs(10);
-/// How long after the span answers are still waited for.
-const GRACE: Duration = Duration::from_secs(3);
+/// A worker looks around this often, whatever it waits for.
+const LOOK: Duration = Duration::from_secs(3);
 /// How long after a failure the room it left is used again in closed loop.
 const RETRY: Duration = Duration::from_millis(1);
 /// After so many failures in a row, and so long of nothing else, the run is given up.
@@ -181,7 +181,7 @@ impl Worker {
             if now >= span.end {
                 clock_at_end.get_or_insert_with(thread_clock);
                 let is_done = self.under_way == 0 && self.backlog.is_empty();
-                if is_done || now >= span.end + GRACE {
+                if is_done || now >= span.end + span.grace {
                     break;
                 }
             } else if let Some(schedule) = &mut schedule {
@@ -192,14 +192,14 @@ impl Worker {
             }
             self.dispatch(now, span)?;
             let next = match &schedule {
-                _ if now >= span.end => span.end + GRACE,
+                _ if now >= span.end => span.end + span.grace,
                 Some(schedule) => schedule.next(),
                 // Room that is left in closed loop is that of requests which failed at once.
                 None if !self.room.is_empty() => now + RETRY,
                 None => Duration::MAX,
             };
             let boundary = [span.start, span.end].into_iter().find(|moment| *moment > now);
-            self.wait(next.min(boundary.unwrap_or(Duration::MAX)).min(now + GRACE))?;
+            self.wait(next.min(boundary.unwrap_or(Duration::MAX)).min(now + LOOK))?;
         }
         self.count_unanswered();
         let start = clock_at_start.unwrap_or_default();

@@ -12,6 +12,7 @@ use super::{busy_time, thread_times};
 pub struct Clock {
     at: Instant,
     near: Threads,
+    middle: Threads,
     far: Threads,
     beside: Threads,
     machine: Duration,
@@ -24,6 +25,8 @@ pub struct Cost {
     pub elapsed: Duration,
     /// Processor time of the proxy on the client's side.
     pub near: Duration,
+    /// Processor time of what stands between the two sides: a waypoint, where there is one.
+    pub middle: Duration,
     /// Processor time of the proxy on the server's side.
     pub far: Duration,
     /// Processor time of the whole machine, less the generator's, the servers' and our own: what the
@@ -32,13 +35,14 @@ pub struct Cost {
 }
 
 impl Clock {
-    /// Reads the clocks of both sides, of what runs beside them (generator, servers), and of the
+    /// Reads the clocks of both sides and of what stands between them, of what runs beside them (generator, servers), and of the
     /// machine.
-    pub fn read(near: &[u32], far: &[u32], beside: &[u32]) -> Result<Clock> {
+    pub fn read([near, middle, far]: [&[u32]; 3], beside: &[u32]) -> Result<Clock> {
         let own = [beside, &[std::process::id()]].concat();
         Ok(Clock {
             at: Instant::now(),
             near: Threads::read(near)?,
+            middle: Threads::read(middle)?,
             far: Threads::read(far)?,
             beside: Threads::read(&own)?,
             machine: busy_time()?,
@@ -51,6 +55,7 @@ impl Clock {
         Cost {
             elapsed: self.at - earlier.at,
             near: self.near.since(&earlier.near),
+            middle: self.middle.since(&earlier.middle),
             far: self.far.since(&earlier.far),
             machine: machine.saturating_sub(self.beside.since(&earlier.beside)),
         }
@@ -79,9 +84,9 @@ impl Threads {
 }
 
 impl Cost {
-    /// Both proxies together.
+    /// All proxies together.
     pub fn pair(&self) -> Duration {
-        self.near + self.far
+        self.near + self.middle + self.far
     }
 }
 

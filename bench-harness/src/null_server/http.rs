@@ -1,4 +1,5 @@
-//! The null server's HTTP: `GET /bytes/N` is answered with N bytes, anything else with 404.
+//! The null server's HTTP: `GET /bytes/N` is answered with N bytes, anything else with 404; calls of
+//! gRPC's shape, with any method, as gRPC would.
 
 use std::future::Future;
 use std::io::{self, ErrorKind, Read};
@@ -8,8 +9,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use h2::server::{Builder, Connection, Handshake};
-use http::{Request, Response};
+use h2::RecvStream;
+use h2::server::{Connection, Handshake, SendResponse};
+use http::{HeaderMap, HeaderValue, Request, Response};
 
 use super::connection::{Outbox, Turn, ready};
 use crate::polled::Polled;
@@ -22,6 +24,9 @@ const HEADERS_MAX: usize = 64;
 const BODY_BYTES_MAX: usize = 64 << 20;
 /// Streams of one connection at a time.
 const STREAMS_MAX: u32 = 256;
+
+/// What calls of gRPC are told by.
+const GRPC: &str = "application/grpc";
 
 /// The size a path asks for.
 fn size_of(path: &str) -> Option<usize> {
@@ -96,6 +101,15 @@ impl Http1 {
 pub(super) struct Http2 {
     phase: Phase,
     made: Bytes,
+    /// Calls whose message has not come whole.
+    calls: Vec<Call>,
+}
+
+/// A call of gRPC's shape, answered when its message is there.
+struct Call {
+    message: RecvStream,
+    respond: SendResponse<Bytes>,
+    answer: Option<Bytes>,
 }
 
 enum Phase {
@@ -105,9 +119,10 @@ enum Phase {
 
 impl Http2 {
     pub(super) fn new(socket: Rc<TcpStream>) -> Http2 {
-        let handshake =
-            Builder::new().max_concurrent_streams(STREAMS_MAX).handshake(Polled(socket));
-        Http2 { phase: Phase::Shaking(Box::new(handshake)), made: Bytes::new() }
+        let handshake = h2::server::Builder::new()
+            .max_concurrent_streams(STREAMS_MAX)
+            .handshake(Polled(socket));
+        Http2 { phase: Phase::Shaking(Box::new(handshake)), made: Bytes::new(), calls: Vec::new() }
     }
 
     pub(super) fn visit(&mut self) -> io::Result<Turn> {
@@ -122,12 +137,19 @@ impl Http2 {
         let Phase::Open(connection) = &mut self.phase else { unreachable!("it is open") };
         loop {
             let accepted = match connection.poll_accept(&mut task) {
+                Poll::Pending if answer_calls(&mut self.calls, &mut task) => continue,
                 Poll::Pending => return Ok(Turn::Waiting),
                 Poll::Ready(None) => return Ok(Turn::Over),
                 Poll::Ready(Some(accepted)) => accepted,
             };
             let (request, mut respond) = accepted.map_err(|_| invalid("the connection broke"))?;
             let body = answer(&request, &mut self.made);
+            let is_call = request.headers().get("content-type").is_some_and(|kind| kind == GRPC);
+            if is_call {
+                let message = request.into_body();
+                self.calls.push(Call { message, respond, answer: body });
+                continue;
+            }
             let response = Response::builder().status(if body.is_some() { 200 } else { 404 });
             let response = response.body(()).expect("a status is a response");
             let is_empty = body.as_ref().is_none_or(Bytes::is_empty);
@@ -138,6 +160,42 @@ impl Http2 {
                 let _ = stream.send_data(body, true);
             }
         }
+    }
+}
+
+/// Answers the calls whose message is there; tells whether there was any.
+fn answer_calls(calls: &mut Vec<Call>, task: &mut Context<'_>) -> bool {
+    let before = calls.len();
+    // An order of their own does not matter: they are streams.
+    calls.retain_mut(|call| {
+        while let Poll::Ready(data) = call.message.poll_data(task) {
+            let Some(Ok(data)) = data else {
+                call.answer();
+                return false;
+            };
+            let _ = call.message.flow_control().release_capacity(data.len());
+        }
+        true
+    });
+    calls.len() < before
+}
+
+impl Call {
+    /// As gRPC does: a framed message, and trailers that say that it went well.
+    fn answer(&mut self) {
+        let status = if self.answer.is_some() { 200 } else { 404 };
+        let response = Response::builder().status(status).header("content-type", GRPC);
+        let response = response.body(()).expect("a status is a response");
+        // A client that has reset the stream wants no answer.
+        let Ok(mut stream) = self.respond.send_response(response, false) else { return };
+        let body = self.answer.take().unwrap_or_default();
+        let mut message = vec![0];
+        message.extend_from_slice(&(body.len() as u32).to_be_bytes());
+        message.extend_from_slice(&body);
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        let sent = stream.send_data(message.into(), false);
+        let _ = sent.and_then(|()| stream.send_trailers(trailers));
     }
 }
 

@@ -205,6 +205,21 @@ const STORIES: &[Story] = &[
         figures: &[Barred("p50", &[("p50", "")]), Barred("p99", &[("p99", "")])],
     },
     Story {
+        experiment: "waypoint",
+        title: "Waypoint",
+        question: "What do requests to a service with a waypoint cost, in the waypoint alone and in all proxies together?",
+        figures: &[
+            Barred("Processor time of the waypoint", &[("waypoint-cpu", "")]),
+            Barred("Processor time of all proxies", &[("cpu", "")]),
+            Barred("p50 and p99", &[("p50", "p50"), ("p99", "p99")]),
+            Barred(
+                "Memory of the waypoint for an idle connection",
+                &[("waypoint-per-connection", "")],
+            ),
+            Barred("Memory of the waypoint with rules", &[("waypoint-rss", "")]),
+        ],
+    },
+    Story {
         experiment: "runtimes",
         title: "Runtimes",
         question: "The same plain relay on different runtimes, without and with a container's filter of system calls.",

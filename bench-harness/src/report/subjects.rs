@@ -15,7 +15,7 @@ pub(super) enum Layer {
 pub(super) fn layer(subject: &str) -> Layer {
     match subject {
         "none" => Layer::Baseline,
-        _ if subject.ends_with("-http") => Layer::L7,
+        _ if subject.ends_with("-http") || subject.ends_with("-waypoint") => Layer::L7,
         _ => Layer::L4,
     }
 }
@@ -29,6 +29,8 @@ pub(super) fn title(subject: &str) -> String {
         "ringway-istio" => "Ringway (Istio's rules)",
         "envoy-tcp" => "Envoy sidecars (TCP)",
         "envoy-http" => "Envoy sidecars (HTTP)",
+        "ringway-waypoint" => "Ringway waypoint",
+        "envoy-waypoint" => "Envoy waypoint",
         "reference" => "tokio relay, 2 workers",
         "reference-1" => "tokio relay, 1 worker",
         "tokio-256k" => "tokio, 256 KiB buffers",

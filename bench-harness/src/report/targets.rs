@@ -243,11 +243,45 @@ pub(super) const TARGETS: &[Target] = &[
         &[("rate", "1000")],
         Bound::AddsLessThan("ztunnel"),
     ),
+    target("waypoint, CPU per HTTP/1.1 request", DESIGN).of(
+        "waypoint",
+        "waypoint-cpu",
+        &[("load", "http1"), ("connections", "64")],
+        Bound::Ratio("envoy-waypoint", 0.40),
+    ),
+    target("waypoint, CPU per HTTP/2 request", DESIGN).of(
+        "waypoint",
+        "waypoint-cpu",
+        &[("load", "http2"), ("streams", "4")],
+        Bound::Ratio("envoy-waypoint", 0.40),
+    ),
+    target("waypoint, CPU per call of gRPC's shape", DESIGN).of(
+        "waypoint",
+        "waypoint-cpu",
+        &[("load", "grpc"), ("streams", "4")],
+        Bound::Ratio("envoy-waypoint", 0.40),
+    ),
+    target("waypoint, added p99 at 1000 requests/s", DESIGN).of(
+        "waypoint",
+        "p99",
+        &[("load", "*"), ("rate", "1000")],
+        Bound::AddsLessThan("envoy-waypoint"),
+    ),
+    target("waypoint, memory of an idle connection", DESIGN).of(
+        "waypoint",
+        "waypoint-per-connection",
+        &[("held", "*")],
+        Bound::Ratio("envoy-waypoint", 1.0),
+    ),
+    target("waypoint, memory with 5,000 rules", DESIGN).of(
+        "waypoint",
+        "waypoint-rss",
+        &[("rules", "*")],
+        Bound::Ratio("envoy-waypoint", 1.0),
+    ),
     // Not here.
     target("bulk CPU beside a bare TLS relay, at most 1.10×", DESIGN)
         .elsewhere("no subject of this harness is a bare TLS relay"),
-    target("waypoint, CPU per HTTP/1.1 request, at most 0.40× Envoy's", DESIGN)
-        .elsewhere("Ringway has no waypoint yet; HTTP subjects are not compared with it"),
     target("restart under load, 0 of 300,000 connections fail", DESIGN)
         .elsewhere("Ringway has no hand-over to a successor yet"),
 ];
@@ -308,6 +342,8 @@ impl Target {
         if let Bound::Elsewhere(why) = self.bound {
             return self.unmeasured(why.to_owned());
         }
+        // Whose waypoint it is that is judged, when waypoints are.
+        let subject = if self.experiment == "waypoint" { "ringway-waypoint" } else { subject };
         let Some(experiment) = measurements.experiment(self.experiment) else {
             return self.unmeasured(format!("`{}` was not run", self.experiment));
         };

@@ -3,7 +3,7 @@
 //! ```text
 //!   near-host                       far-host          node proxies run here
 //!     near 10.9.0.1 ── veth ── 10.9.0.2 far           applications, sidecars
-//!       load                      servers
+//!       load   └─ middle 10.9.2.1 ─┘  servers         a waypoint, where there is one
 //!     neighbour 10.9.1.1 ─ veth ─ 10.9.1.2 neighbour-far
 //! ```
 //!
@@ -23,7 +23,10 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 
-use super::{Handshakes, Options, Pair, Resumption, Rules, Subject, rules, tail};
+use super::{
+    Group, Handshakes, Options, Pair, Resumption, Rules, SERVICE, SERVICE_PORTS, Subject, rules,
+    tail,
+};
 use crate::lab::{Lab, Process, Program};
 use crate::measure::{Cost, Memory};
 use crate::pki;
@@ -40,11 +43,11 @@ const DESCRIPTORS: u64 = 200_000;
 pub const NEIGHBOUR_ECHO: &str = "10.9.1.2:8080";
 
 /// All pods.
-const PODS: [&str; 4] = ["near", "far", "neighbour", "neighbour-far"];
+const PODS: [&str; 5] = ["near", "far", "neighbour", "neighbour-far", "middle"];
 
 /// The two pods and what runs in them whoever is measured.
 pub struct Bench {
-    /// The namespaces: `near`, `far`, `near-host`, `far-host`, `neighbour` and `neighbour-far`.
+    /// The namespaces: `near`, `middle`, `far`, `near-host`, `far-host`, `neighbour` and `neighbour-far`.
     pub lab: Lab,
     program: PathBuf,
     servers: Vec<Process>,
@@ -75,7 +78,7 @@ impl Bench {
     pub fn build(program: &Path, congestion_control: &str, stop: Arc<AtomicBool>) -> Result<Bench> {
         allow_descriptors()?;
         let mut lab = Lab::unique()?;
-        let addresses = [[10, 9, 0, 1], [10, 9, 0, 2], [10, 9, 1, 1], [10, 9, 1, 2]];
+        let addresses = [[10, 9, 0, 1], [10, 9, 0, 2], [10, 9, 1, 1], [10, 9, 1, 2], [10, 9, 2, 1]];
         for (name, address) in PODS.into_iter().zip(addresses) {
             lab.add_island(name, Some(Ipv4Addr::from(address)))?;
         }
@@ -84,6 +87,8 @@ impl Bench {
         }
         lab.join("near", "far", 24)?;
         lab.join("neighbour", "neighbour-far", 24)?;
+        lab.cable(("near", "eth1"), ("middle", "eth0"))?;
+        lab.cable(("far", "eth1"), ("middle", "eth1"))?;
         lab.set_congestion_control(congestion_control)?;
         for name in PODS {
             // Ports of closed connections are free again at once, or the search for a free one would
@@ -107,8 +112,29 @@ impl Bench {
             "it cannot be told not to resume sessions"
         );
         self.install(subject.rules())?;
-        let mut pair = subject.start(self, options)?;
-        let to: SocketAddr = ECHO.parse().expect("an address");
+        let pair = subject.start(self, options)?;
+        self.settled(pair, ECHO)
+    }
+
+    /// Puts the subject's rules in place, starts all that stands before the service, and waits until bytes pass.
+    pub fn start_before_service(&self, subject: &dyn Subject, rules: u32) -> Result<Pair> {
+        self.install(subject.rules())?;
+        let pair = subject.start_before_service(self, rules)?;
+        self.settled(pair, &self.service(subject, "http1"))
+    }
+
+    /// Where the service is that is measured before: the server itself for whom there is no service.
+    pub fn service(&self, subject: &dyn Subject, spoken: &str) -> String {
+        let port = SERVICE_PORTS.iter().find(|(name, _)| *name == spoken);
+        match port {
+            Some((_, port)) if subject.group() != Group::Baseline => format!("{SERVICE}:{port}"),
+            _ => ECHO.to_owned(),
+        }
+    }
+
+    /// Waits until bytes pass.
+    fn settled(&self, mut pair: Pair, to: &str) -> Result<Pair> {
+        let to: SocketAddr = to.parse().expect("an address");
         let began = Instant::now();
         while let Err(error) = self.echo_once(to) {
             self.go_on()?;

@@ -413,7 +413,7 @@ fn tls_context(bench: &Bench, own: &str, peer: &str) -> Value {
     common_tls(bench.lab.directory(), own, peer)
 }
 
-fn common_tls(folder: &Path, own: &str, peer: Value) -> Value {
+pub(super) fn common_tls(folder: &Path, own: &str, peer: Value) -> Value {
     let file = |name: String| json!({"filename": folder.join(name)});
     json!({
         "alpn_protocols": ["istio"],

@@ -16,6 +16,7 @@ mod reference;
 mod ringway;
 mod ringway_mesh;
 mod rules;
+mod waypoint;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,6 +31,7 @@ use self::other::Other;
 use self::reference::Reference;
 use self::ringway::{Ringway, Way};
 pub use self::rules::{MARK, Rules};
+use self::waypoint::Waypoint;
 use crate::lab::Process;
 use crate::measure::{self, Clock, Memory};
 use crate::mesh::Mesh;
@@ -120,6 +122,16 @@ pub trait Subject {
         false
     }
 
+    /// Starts everything that stands between a client and the service [`SERVICE`], which has so many rules for its
+    /// requests where it can have rules.
+    ///
+    /// # Errors
+    /// When it cannot start so, or nobody has written its configuration.
+    fn start_before_service(&self, bench: &Bench, rules: u32) -> Result<Pair> {
+        let _ = (bench, rules);
+        bail!("its configuration before a service is not written here")
+    }
+
     /// Starts the client's side alone, with a mesh to know. It returns when the mesh is loaded.
     ///
     /// # Errors
@@ -144,6 +156,12 @@ pub trait Changing {
 /// stands outside of what [`Mesh`] numbers.
 pub const PROBE: &str = "10.97.0.1:80";
 
+/// A service whose only endpoint is the null server.
+pub const SERVICE: &str = "10.9.0.80";
+
+/// Its ports: what is spoken there, as the names of ports say it.
+pub const SERVICE_PORTS: [(&str, u16); 3] = [("http1", 80), ("http2", 81), ("grpc", 82)];
+
 /// The client's side of a subject that knows a mesh.
 #[derive(Debug)]
 pub struct InMesh {
@@ -166,6 +184,9 @@ pub const NAMES: [&str; 8] = [
     "reference",
     "reference-1",
 ];
+
+/// The names of those that only the experiment `waypoint` measures, which stand before a service.
+pub const BEFORE_SERVICES: [&str; 2] = ["ringway-waypoint", "envoy-waypoint"];
 
 /// The names of all subjects there are, those that the environment names included.
 pub fn names() -> Vec<String> {
@@ -210,12 +231,15 @@ pub fn by_name(name: &str, programs: &Programs) -> Result<Box<dyn Subject>> {
         "reference-1" => Box::new(Reference::new(programs, 1)),
         "envoy-tcp" => Box::new(Envoy::new(programs, false)),
         "envoy-http" => Box::new(Envoy::new(programs, true)),
+        "ringway-waypoint" => Box::new(Waypoint::ringway(programs)),
+        "envoy-waypoint" => Box::new(Waypoint::envoy(programs)),
         _ => match Other::find(name) {
             Some(other) => Box::new(other),
             None => bail!(
-                "no subject is called {name:?}; there are {}, and what RINGWAY_BENCH_ZTUNNEL or \
-                 RINGWAY_BENCH_SUBJECT_<NAME> name",
-                names().join(", ")
+                "no subject is called {name:?}; there are {}, for the experiment waypoint {}, and what \
+                 RINGWAY_BENCH_ZTUNNEL or RINGWAY_BENCH_SUBJECT_<NAME> name",
+                names().join(", "),
+                BEFORE_SERVICES.join(" and ")
             ),
         },
     })
@@ -226,6 +250,8 @@ pub fn by_name(name: &str, programs: &Programs) -> Result<Box<dyn Subject>> {
 pub struct Pair {
     /// The processes on the client's side; none without a proxy.
     pub near: Vec<Process>,
+    /// The processes between the two sides: a waypoint, where there is one.
+    pub middle: Vec<Process>,
     /// The processes on the server's side.
     pub far: Vec<Process>,
     /// Configurations it was started with and what it said to them, by file name; they are published with the results.
@@ -238,6 +264,11 @@ impl Pair {
         self.near.iter().flat_map(|process| measure::family(process.id())).collect()
     }
 
+    /// The ids of the processes between the two sides, with all they started.
+    pub fn middle_ids(&self) -> Vec<u32> {
+        self.middle.iter().flat_map(|process| measure::family(process.id())).collect()
+    }
+
     /// The ids of the processes on the server's side, with all they started.
     pub fn far_ids(&self) -> Vec<u32> {
         self.far.iter().flat_map(|process| measure::family(process.id())).collect()
@@ -245,22 +276,17 @@ impl Pair {
 
     /// The processor clocks of both sides; `beside` are processes that do not belong to them.
     pub fn clock(&self, beside: &[u32]) -> Result<Clock> {
-        Clock::read(&self.near_ids(), &self.far_ids(), beside)
+        Clock::read([&self.near_ids(), &self.middle_ids(), &self.far_ids()], beside)
     }
 
     /// The memory of the near and of the far side.
     pub fn memory(&self) -> Result<[Memory; 2]> {
-        let sum = |ids: Vec<u32>| {
-            ids.into_iter().try_fold(Memory::default(), |sum, id| {
-                let more = measure::memory(id)?;
-                Ok::<_, anyhow::Error>(Memory {
-                    resident_bytes: sum.resident_bytes + more.resident_bytes,
-                    peak_bytes: sum.peak_bytes + more.peak_bytes,
-                    proportional_bytes: sum.proportional_bytes + more.proportional_bytes,
-                })
-            })
-        };
-        Ok([sum(self.near_ids())?, sum(self.far_ids())?])
+        Ok([memory_of(self.near_ids())?, memory_of(self.far_ids())?])
+    }
+
+    /// The memory of what stands between the two sides.
+    pub fn middle_memory(&self) -> Result<Memory> {
+        memory_of(self.middle_ids())
     }
 
     /// How often threads of both sides have been woken so far.
@@ -271,16 +297,19 @@ impl Pair {
     /// The first process that has ended although it should not.
     pub fn ended(&mut self) -> Option<String> {
         let near = self.near.iter_mut().map(|process| ("near", process));
+        let middle = self.middle.iter_mut().map(|process| ("middle", process));
         let far = self.far.iter_mut().map(|process| ("far", process));
         let running = |(side, process): (_, &mut Process)| (side, process.is_running());
-        let (side, _) = near.chain(far).map(running).find(|(_, running)| !running)?;
+        let (side, _) = near.chain(middle).chain(far).map(running).find(|(_, running)| !running)?;
         Some(format!("the proxy on the {side} side has ended"))
     }
 
     /// The ends of all logs, for when something fails.
     pub fn logs(&self) -> String {
         let mut text = String::new();
-        for (side, processes) in [("near", &self.near), ("far", &self.far)] {
+        for (side, processes) in
+            [("near", &self.near), ("middle", &self.middle), ("far", &self.far)]
+        {
             for process in processes {
                 text.push_str(&format!("; log, {side} side: {}", tail(&process.log())));
             }
@@ -290,13 +319,24 @@ impl Pair {
 
     /// Asks all processes to end, and makes them.
     pub fn stop(mut self) {
-        for process in self.near.iter_mut().chain(&mut self.far) {
+        for process in self.near.iter_mut().chain(&mut self.middle).chain(&mut self.far) {
             let _ = process.signal(rustix::process::Signal::TERM);
         }
-        for process in self.near.iter_mut().chain(&mut self.far) {
+        for process in self.near.iter_mut().chain(&mut self.middle).chain(&mut self.far) {
             let _ = process.wait(Duration::from_secs(2));
         }
     }
+}
+
+fn memory_of(ids: Vec<u32>) -> Result<Memory> {
+    ids.into_iter().try_fold(Memory::default(), |sum, id| {
+        let more = measure::memory(id)?;
+        Ok(Memory {
+            resident_bytes: sum.resident_bytes + more.resident_bytes,
+            peak_bytes: sum.peak_bytes + more.peak_bytes,
+            proportional_bytes: sum.proportional_bytes + more.proportional_bytes,
+        })
+    })
 }
 
 /// The last lines of a log, as one line.

@@ -37,4 +37,8 @@ impl Subject for NoProxy {
     fn start(&self, _bench: &Bench, _options: &Options) -> Result<Pair> {
         Ok(Pair::default())
     }
+
+    fn start_before_service(&self, _bench: &Bench, _rules: u32) -> Result<Pair> {
+        Ok(Pair::default())
+    }
 }

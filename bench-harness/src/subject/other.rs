@@ -132,7 +132,7 @@ impl Subject for Other {
             Other::Ztunnel(_) => vec![("ztunnel.yaml".to_owned(), local_file(bench))],
             Other::Command(_, command) => vec![("command".to_owned(), command.clone())],
         };
-        Ok(Pair { near, far, configurations })
+        Ok(Pair { near, far, configurations, ..Pair::default() })
     }
 }
 

@@ -74,6 +74,6 @@ impl Subject for Reference {
         let outbound = ["outbound", "--listen", "0.0.0.0:15001", "--expect", &expect];
         let far = vec![self.start_side(bench, "far", &inbound)?];
         let near = vec![self.start_side(bench, "near", &outbound)?];
-        Ok(Pair { near, far, configurations: Vec::new() })
+        Ok(Pair { near, far, ..Pair::default() })
     }
 }

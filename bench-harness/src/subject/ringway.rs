@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use super::company::{self, Company, Service};
 use super::{
     Bench, Changing, Group, Handshakes, InMesh, Options, Pair, Populating, Programs, Resumption,
-    Rules, Subject, WORKERS, tail,
+    Rules, Subject, WORKERS, tail, waypoint,
 };
 use crate::http::get_from;
 use crate::lab::{Process, Program, wait_until};
@@ -113,7 +113,7 @@ impl Ringway {
         text
     }
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         ensure!(
             self.program.exists(),
             "there is no program {}; build it (cargo build --release -p ringway) or name it with \
@@ -188,7 +188,7 @@ impl Subject for Ringway {
             ("near.log".to_owned(), near.log()),
             ("far.log".to_owned(), far.log()),
         ];
-        Ok(Pair { near: vec![near], far: vec![far], configurations })
+        Ok(Pair { near: vec![near], far: vec![far], configurations, ..Pair::default() })
     }
 
     fn changing(&self) -> Option<&dyn Changing> {
@@ -202,6 +202,11 @@ impl Subject for Ringway {
 
     fn serves_neighbours(&self) -> bool {
         true
+    }
+
+    fn start_before_service(&self, bench: &Bench, _rules: u32) -> Result<Pair> {
+        ensure!(self.way == Way::Alone, "it stands before a service in the same way as ringway");
+        waypoint::start_nodes(self, bench, 0, false)
     }
 
     fn start_in_mesh(&self, bench: &Bench, mesh: &Mesh) -> Result<InMesh> {

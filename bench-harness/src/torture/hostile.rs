@@ -1,5 +1,6 @@
 //! Hostile clients: programs in Python, so that what attacks shares no code with what is attacked.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -26,13 +27,39 @@ impl Hostile {
         script: &str,
         arguments: &[&str],
     ) -> Result<Hostile> {
+        let target = arena.address("server", TUNNEL).to_string();
+        let arguments = [&["--target", &target], arguments].concat();
+        Hostile::start_as("probe", arena, trial, (pod, name), script, &arguments)
+    }
+
+    /// Starts a server in a pod: it listens there as the workload of this name.
+    pub(super) fn serve(
+        arena: &Arena,
+        trial: &Trial<'_>,
+        (pod, name): (&str, &str),
+        script: &str,
+        listen: SocketAddr,
+        arguments: &[&str],
+    ) -> Result<Hostile> {
+        let listen = listen.to_string();
+        let arguments = [&["--listen", &listen], arguments].concat();
+        Hostile::start_as(name, arena, trial, (pod, name), script, &arguments)
+    }
+
+    fn start_as(
+        account: &str,
+        arena: &Arena,
+        trial: &Trial<'_>,
+        (pod, name): (&str, &str),
+        script: &str,
+        arguments: &[&str],
+    ) -> Result<Hostile> {
         let python = trial.settings.python.as_ref().ok_or_else(|| {
-            not_run("the hostile client needs Python and its packages; scripts/torture makes them")
+            not_run("the hostile program needs Python and its packages; scripts/torture makes them")
         })?;
-        let files = arena.certificate("probe")?;
+        let files = arena.certificate(account)?;
         let client = Program::new(python)
             .argument(trial.settings.clients.join(script))
-            .arguments(["--target", &arena.address("server", TUNNEL).to_string()])
             .argument("--certificate")
             .argument(&files.certificate)
             .argument("--key")

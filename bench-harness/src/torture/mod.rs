@@ -13,6 +13,8 @@
 //! * A line is written when its row has ended: Ctrl-C loses the row under way and no other.
 
 mod arena;
+#[cfg(test)]
+mod checklist;
 mod faults;
 mod goals;
 mod handover;

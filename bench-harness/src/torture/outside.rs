@@ -33,6 +33,11 @@ pub(super) fn overflow(trial: &mut Trial<'_>) -> Result<()> {
     tests(trial, "U4", 5.0)
 }
 
+/// The engine's tests of tasks that panic, a part of F12. The short form does without: it is run beside all tests.
+pub(super) fn panics(trial: &mut Trial<'_>) -> Result<()> {
+    if trial.settings.short { Ok(()) } else { tests(trial, "F12", 2.0) }
+}
+
 /// Tests that have passed, at least so many.
 fn tests(trial: &mut Trial<'_>, id: &str, least: f64) -> Result<()> {
     let told = given(trial, id)?;

@@ -12,12 +12,12 @@ use super::row::ROWS;
 /// The threats there are.
 const THREATS: usize = 19;
 
-fn root() -> PathBuf {
+pub(super) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// Every file of these folders.
-fn files() -> Vec<PathBuf> {
+pub(super) fn files() -> Vec<PathBuf> {
     let mut left: Vec<_> =
         ["bench-harness", "control", "engine", "fuzz", "protocols", "proxy", "scripts"]
             .map(|folder| root().join(folder))
@@ -53,13 +53,13 @@ fn shown_by(page: &str) -> Vec<(String, String)> {
 
 /// Whether this is the id of a row: `F18`, `U5s`.
 fn is_row(word: &str) -> bool {
-    let Some(rest) = word.strip_prefix(['B', 'F', 'L', 'S', 'U']) else { return false };
+    let Some(rest) = word.strip_prefix(['B', 'F', 'H', 'L', 'S', 'U']) else { return false };
     let number = rest.trim_end_matches(|letter: char| letter.is_ascii_lowercase());
     !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
 }
 
 /// What is named in `shown` and is not there, and how much that is there is named.
-fn check(shown: &str, files: &[PathBuf]) -> (Vec<String>, usize) {
+pub(super) fn check(shown: &str, files: &[PathBuf]) -> (Vec<String>, usize) {
     let (mut missing, mut found) = (Vec::new(), 0);
     let mut tell = |name: &str, is_there: bool| match is_there {
         true => found += 1,

@@ -76,6 +76,7 @@ fn config(address: SocketAddr) -> XdsConfig {
         post_quantum_only: false,
     };
     let node = NodeIdentity {
+        node_type: Default::default(),
         ip: [10, 0, 0, 1].into(),
         pod_name: "ztunnel".to_owned(),
         pod_namespace: "istio-system".to_owned(),

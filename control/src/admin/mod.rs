@@ -26,6 +26,7 @@ const INDEX: &str = "<!doctype html>
 <table>
 <tr><td><a href=\"config_dump\">/config_dump</a></td><td>what the process knows, JSON</td></tr>
 <tr><td><a href=\"config/status\">/config/status</a></td><td>of a waypoint or gateway: what became of each route, as kubectl would show it</td></tr>
+<tr><td><a href=\"mirrors\">/mirrors</a></td><td>of a waypoint or gateway: how the answers of mirrors differ from those of clients</td></tr>
 <tr><td>POST /logging?level=info,access=debug</td><td>change what is logged; &amp;reset starts from the default</td></tr>
 <tr><td><a href=\"debug/flame?seconds=10\">/debug/flame?seconds=10</a></td><td>where the CPU time goes, a flamegraph; &amp;format=folded</td></tr>
 <tr><td><a href=\"debug/pprof/profile?seconds=10\">/debug/pprof/profile?seconds=10</a></td><td>the same for go tool pprof; &amp;frequency=100</td></tr>
@@ -47,6 +48,12 @@ pub fn admin_handler(view: Rc<View>, log: Log, quit: UnboundedSender<()>) -> Han
                 #[cfg(feature = "waypoint")]
                 "/config/status" => match view.status() {
                     Some(status) => Response::of(StatusCode::OK, JSON, format!("{status:#}\n"))
+                        .compressed_for(&request),
+                    None => Response::not_found(),
+                },
+                #[cfg(feature = "waypoint")]
+                "/mirrors" => match view.mirrors() {
+                    Some(mirrors) => Response::of(StatusCode::OK, JSON, format!("{mirrors:#}\n"))
                         .compressed_for(&request),
                     None => Response::not_found(),
                 },

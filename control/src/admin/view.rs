@@ -16,6 +16,8 @@ use crate::telemetry::log::Log;
 #[cfg(feature = "waypoint")]
 use crate::telemetry::metrics::RequestFacts;
 use crate::telemetry::metrics::{DiscoveryFacts, DnsFacts, Facts, Outcomes, ShardFacts};
+#[cfg(feature = "waypoint")]
+use crate::telemetry::mirrors::Mirrors;
 use crate::telemetry::process;
 
 /// Asked at each scrape, on another thread.
@@ -43,6 +45,9 @@ pub struct Seen {
     /// Tells what became of the spans of requests, in a process that serves them.
     #[cfg(feature = "waypoint")]
     pub spans: Option<Teller<crate::telemetry::traces::SpanCounts>>,
+    /// What became of copies of requests, in a process that serves requests.
+    #[cfg(feature = "waypoint")]
+    pub mirrors: Option<Arc<Mirrors>>,
     /// What became of the objects of the Gateway API, in a process that serves requests.
     #[cfg(feature = "waypoint")]
     pub status: Value,
@@ -84,6 +89,12 @@ impl View {
         (!status.is_null()).then_some(status)
     }
 
+    /// What became of copies of requests; none in a node.
+    #[cfg(feature = "waypoint")]
+    pub(super) fn mirrors(&self) -> Option<Value> {
+        self.seen.borrow().mirrors.as_ref().map(|mirrors| mirrors.as_json())
+    }
+
     /// What is seen at this moment, for another thread to make an answer of.
     pub(super) fn capture(&self) -> Captured {
         Captured {
@@ -118,6 +129,7 @@ impl Captured {
             traffic: telemetry.series(),
             sockets_open: [Reporter::Source, Reporter::Destination]
                 .map(|reporter| telemetry.sockets_open(reporter)),
+            resolutions: telemetry.resolutions(),
             discovery: seen.discovery.map(|teller| teller()).unwrap_or_default(),
             dns: seen.dns.map(|teller| teller()).unwrap_or_default(),
             istio_version: version.istio_version,
@@ -146,6 +158,7 @@ impl Captured {
                 telemetry.retries_in_another_tunnel(),
             ],
             dry_runs: telemetry.dry_run_totals(),
+            shard_seconds: process::thread_seconds("shard-"),
             shards: engine.runtime_counters().iter().map(ShardFacts::of).collect(),
             limits_reached: engine.limits_reached(),
             records_lost: telemetry.records_lost(),
@@ -154,7 +167,10 @@ impl Captured {
             requests: seen.spans.map(|teller| RequestFacts {
                 requests: telemetry.http().requests(),
                 records_lost: telemetry.http().records_lost(),
+                outside_calls: telemetry.http().outside_calls(),
                 spans: teller(),
+                mirrors: seen.mirrors.map(|mirrors| mirrors.all()).unwrap_or_default(),
+                mirrors_lost: telemetry.http().mirrored_lost(),
             }),
         }
     }

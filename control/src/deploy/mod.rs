@@ -6,6 +6,8 @@ mod container;
 mod kubernetes;
 mod monitoring;
 mod systemd;
+#[cfg(feature = "waypoint")]
+mod waypoint;
 
 use std::path::{Path, PathBuf};
 

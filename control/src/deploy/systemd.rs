@@ -19,6 +19,7 @@ const KNOWN: &[&str] = &[
     "LimitNOFILE",
     "LockPersonality",
     "MemoryDenyWriteExecute",
+    "NetworkNamespacePath",
     "NoNewPrivileges",
     "PrivateTmp",
     "ProtectClock",
@@ -40,7 +41,11 @@ const KNOWN: &[&str] = &[
 ];
 
 fn service() -> BTreeMap<String, String> {
-    let unit = text("systemd/ringway.service");
+    service_of("systemd/ringway.service")
+}
+
+fn service_of(name: &str) -> BTreeMap<String, String> {
+    let unit = text(name);
     let (_, service) = unit.split_once("[Service]\n").unwrap();
     let (service, _) = service.split_once("[Install]").unwrap();
     let lines = service.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -54,8 +59,10 @@ fn service() -> BTreeMap<String, String> {
 
 #[test]
 fn every_directive_is_known() {
-    for key in service().keys() {
-        assert!(KNOWN.contains(&key.as_str()), "{key}");
+    for name in ["ringway", "ringway-waypoint@", "ringway-gateway@"] {
+        for key in service_of(&format!("systemd/{name}.service")).keys() {
+            assert!(KNOWN.contains(&key.as_str()), "{name}: {key}");
+        }
     }
 }
 
@@ -84,5 +91,31 @@ fn it_has_the_capabilities_the_process_may_keep() {
     for key in ["CapabilityBoundingSet", "AmbientCapabilities"] {
         let given: BTreeSet<String> = service[key].split(' ').map(str::to_owned).collect();
         assert_eq!(given, want, "{key}");
+    }
+}
+
+#[cfg(feature = "waypoint")]
+#[test]
+fn the_l7_roles_run_in_a_namespace_of_their_own_without_capabilities() {
+    use crate::run::waypoint::Kind;
+    for (kind, capability) in [(Kind::Waypoint, ""), (Kind::Gateway, "CAP_NET_BIND_SERVICE")] {
+        let role = kind.as_str();
+        let service = service_of(&format!("systemd/ringway-{role}@.service"));
+        assert_eq!(service["Type"], "notify", "{role}");
+        assert_eq!(service["NetworkNamespacePath"], "/run/netns/%i");
+        assert_eq!(
+            service["ExecStart"],
+            format!("/usr/local/bin/ringway {role} --file /etc/ringway")
+        );
+        let state = format!("RINGWAY_STATE_DIRECTORY=/run/{}", service["RuntimeDirectory"]);
+        assert_eq!(service["Environment"], state, "each has its own");
+        assert!(service["ExecReload"].contains("-HUP"), "nothing is handed over");
+        assert!(
+            !service["EnvironmentFile"].starts_with('-'),
+            "it must be said which Gateway it is"
+        );
+        for key in ["CapabilityBoundingSet", "AmbientCapabilities"] {
+            assert_eq!(service[key], capability, "{role}: {key}");
+        }
     }
 }

@@ -63,6 +63,8 @@ pub struct DnsConfig {
     pub lookup: LookupSettings,
     /// The port in every workload's namespace.
     pub port: u16,
+    /// Whether another process may listen on it at the same time, as a successor must.
+    pub shared_ports: bool,
     /// The mark of our packets.
     pub mark: Option<u32>,
     /// Where the host's name servers are named.
@@ -128,8 +130,8 @@ impl Dns {
         namespace: &NetNamespace,
         find: FindWorkload,
     ) -> io::Result<()> {
-        let DnsConfig { port, mark, ref lookup, .. } = self.config;
-        let listening = socket::listen(namespace, port, mark, lookup.ipv6)?;
+        let DnsConfig { port, shared_ports, mark, ref lookup, .. } = self.config;
+        let listening = socket::listen(namespace, port, shared_ports, mark, lookup.ipv6)?;
         let namespace = namespace.clone();
         self.tell(Command::Enroll { key, find, namespace, listening });
         Ok(())

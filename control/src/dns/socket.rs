@@ -19,10 +19,11 @@ pub(super) struct Listening {
 
 /// Listens on the loopback addresses of `namespace`: IPv4's, and IPv6's where there is one.
 ///
-/// Several processes may, so that a successor can begin before its predecessor ends.
+/// Where the port is shared several processes may, so that a successor can begin before its predecessor ends.
 pub(super) fn listen(
     namespace: &NetNamespace,
     port: u16,
+    is_shared: bool,
     mark: Option<u32>,
     ipv6: bool,
 ) -> io::Result<Listening> {
@@ -33,11 +34,11 @@ pub(super) fn listen(
     for address in addresses {
         let address = SocketAddr::new(address, port);
         let udp = create(namespace, address.ip(), SocketType::DGRAM, mark)?;
-        bind(&udp, address)?;
+        bind(&udp, address, is_shared)?;
         listening.udp.push(udp.into());
         let tcp = create(namespace, address.ip(), SocketType::STREAM, mark)?;
         sockopt::set_socket_reuseaddr(&tcp, true)?;
-        bind(&tcp, address)?;
+        bind(&tcp, address, is_shared)?;
         rustix::net::listen(&tcp, BACKLOG)?;
         listening.tcp.push(tcp.into());
     }
@@ -67,8 +68,8 @@ pub(super) fn tcp(
     Ok(socket.into())
 }
 
-fn bind(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
-    sockopt::set_socket_reuseport(socket, true)?;
+fn bind(socket: &OwnedFd, address: SocketAddr, is_shared: bool) -> io::Result<()> {
+    sockopt::set_socket_reuseport(socket, is_shared)?;
     rustix::net::bind(socket, &address).map_err(|error| {
         io::Error::new(
             io::Error::from(error).kind(),

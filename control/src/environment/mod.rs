@@ -10,6 +10,9 @@
 //!
 //! **Invariant:** a variable that is not in the [`table`] is not read, so `docs/environment.md` names every one.
 
+mod dump;
+#[cfg(feature = "waypoint")]
+mod l7;
 mod layers;
 mod node;
 mod page;
@@ -32,7 +35,6 @@ use std::time::Duration;
 
 use ringway_engine::TunnelOptions;
 use ringway_engine::runtime::Keepalive;
-use serde_json::{Map, Value, json};
 
 use crate::grpc::Endpoint;
 use crate::run::WorkloadName;
@@ -41,6 +43,8 @@ use crate::source::{
     Source,
 };
 
+#[cfg(feature = "waypoint")]
+pub use self::l7::L7Config;
 pub use self::node::NodeDescription;
 pub use self::page::documentation;
 pub use self::read::{Environment, MESH_FILE};
@@ -104,6 +108,10 @@ pub struct ZtunnelConfig {
     pub log_policies: bool,
     /// How many threads carry connections.
     pub worker_threads: usize,
+    /// The Gateway that the pod of this process belongs to, where it is a waypoint's or gateway's.
+    pub gateway: Option<String>,
+    /// What the downward API says of this container's CPUs, where it is a waypoint's or gateway's.
+    pub cpu_limit: Option<usize>,
     /// How long open connections may go on at the end.
     pub drain_deadline: Duration,
     /// The process's own servers.
@@ -177,17 +185,6 @@ impl ZtunnelConfig {
             log: self.log.clone(),
             ..NodeConfig::default()
         }
-    }
-}
-
-impl ZtunnelConfig {
-    /// Every setting with its value and origin, for `--print-config` and the configuration dump. One key around them
-    /// keeps apart from ztunnel's own names, which some tools expect to have other types.
-    pub fn dump(&self) -> Value {
-        let settings = self.settings.iter().map(|Setting { name, value, origin }| {
-            (name.clone(), json!({"value": value, "origin": origin.to_string()}))
-        });
-        json!({"settings": settings.collect::<Map<_, _>>()})
     }
 }
 

@@ -110,6 +110,8 @@ impl Environment {
             localhost_application_tunnel: reader.or("LOCALHOST_APP_TUNNEL", true),
             response_baggage: reader.or("ENABLE_RESPONSE_BAGGAGE", true),
             log_policies: reader.or("AUTHZ_POLICY_INFO_LOGGING", false),
+            gateway: reader.optional("GATEWAY"),
+            cpu_limit: traffic::cpu_limit(reader),
             worker_threads: traffic::worker_threads(reader, &files, self.cpus),
             drain_deadline: traffic::drain(reader),
             listen: traffic::listen(reader, &files, ipv6),
@@ -139,11 +141,19 @@ fn node(reader: &mut Reader, extra: Map<String, Value>) -> NodeDescription {
         cluster: cluster(reader),
         trust_domain: reader.or("TRUST_DOMAIN", "cluster.local".to_owned()),
         pod_name: reader.optional("POD_NAME"),
-        pod_namespace: reader.optional("POD_NAMESPACE"),
+        pod_namespace: namespace(reader),
         service_account: reader.optional("SERVICE_ACCOUNT"),
         instance_ip: super::canonical(instance_ip),
         extra,
     }
+}
+
+/// Charts of node proxies say the one, the control plane's own deployments both.
+fn namespace(reader: &mut Reader) -> Option<String> {
+    let (own, short) = (reader.text("POD_NAMESPACE"), reader.text("NAMESPACE"));
+    reader.note_variable("POD_NAMESPACE", own.clone());
+    reader.note_variable("NAMESPACE", short.clone());
+    own.or(short)
 }
 
 fn cluster(reader: &mut Reader) -> String {
@@ -219,10 +229,6 @@ fn warnings(config: &ZtunnelConfig, older_tls: bool) -> Vec<String> {
             "ISTIO_META_DNS_PROXY_ADDR: the DNS proxy listens on that port of the loopback addresses, and on no other",
         ),
         (older_tls, "TLS12_ENABLED=true: Ringway speaks TLS 1.3 only"),
-        (
-            config.log_policies,
-            "AUTHZ_POLICY_INFO_LOGGING=true: the access log names the policy and rule that refuse, and no others",
-        ),
     ];
     rows.into_iter().filter(|(is, _)| *is).map(|(_, text)| text.to_owned()).collect()
 }

@@ -45,6 +45,12 @@ const WHO: &[Variable] = &[
     row("TRUST_DOMAIN", "cluster.local", "The trust domain of this process's own identity"),
     row("POD_NAME", "", "The pod of this process: a part of its node id"),
     row("POD_NAMESPACE", "", "The namespace of that pod"),
+    row("NAMESPACE", "", "The same; `POD_NAMESPACE` wins"),
+    row(
+        "GATEWAY",
+        "",
+        "The Gateway whose waypoint or gateway the pod is; required by `ringway proxy waypoint`, and without effect elsewhere",
+    ),
     row(
         "SERVICE_ACCOUNT",
         "",
@@ -54,7 +60,7 @@ const WHO: &[Variable] = &[
     row(
         "ISTIO_META_*",
         "",
-        "Metadata of the node, text. `DNS_CAPTURE` other than `true` switches the DNS proxy off, `DNS_PROXY_ADDR` (`localhost:<port>` or an address with a port) moves it from `localhost:15053`, `ISTIO_VERSION` is told in `istio_build`",
+        "Metadata of the node, text. `DNS_CAPTURE` other than `true` switches the DNS proxy off, `DNS_PROXY_ADDR` (`localhost:<port>` or an address with a port) moves it from `localhost:15053`; of an address only the port counts, because the loopback addresses are those that every pod has and that the redirect rules lead to, `ISTIO_VERSION` is told in `istio_build`",
     ),
     row("ISTIO_METAJSON_*", "", "Metadata of the node, JSON"),
     row(
@@ -132,7 +138,7 @@ const IDENTITIES: &[Variable] = &[
     row(
         "TLS12_ENABLED",
         "false",
-        "Understood; `true` is told as a warning, because Ringway speaks TLS 1.3 only, which every peer of a mesh does",
+        "Understood, and on purpose not obeyed: `true` is told as a warning. Ringway speaks TLS 1.3 only. Every peer does, too (ztunnel always, Envoy's waypoints nothing else, istiod since it is written in a Go that has it), so TLS 1.2 would reach nobody more; it would let whoever stands between two nodes read their certificates, and attack what TLS 1.3 has left out",
     ),
 ];
 
@@ -150,7 +156,7 @@ const TRAFFIC: &[Variable] = &[
     row(
         "INPOD_PORT_REUSE",
         "true",
-        "Listening sockets may be shared with the process that comes next",
+        "Ports are shared with the process that comes next. `false`: nobody else may have them, so a pod is without its proxy from the end of one process to the start of the next; and one thread listens for each pod, as threads share ports by the same means",
     ),
     row(
         "ENABLE_ORIG_SRC",
@@ -182,7 +188,7 @@ const TRAFFIC: &[Variable] = &[
     row(
         "AUTHZ_POLICY_INFO_LOGGING",
         "false",
-        "Understood; `true` is told as a warning. The access log names the policy and rule that refuse a connection in any case",
+        "`true`: what policies say of each connection is logged (scope `authorization`) at level info, not debug. The access log names the policy and rule that refuse a connection in any case",
     ),
 ];
 
@@ -195,6 +201,11 @@ const THREADS: &[Variable] = &[
     row("ZTUNNEL_RESOURCE_CPU_LIMIT", "", "The container's CPU limit: `2`, `1.5`, `500m`"),
     row("ZTUNNEL_RESOURCE_CPU_REQUEST", "", "The container's CPU request"),
     row("ZTUNNEL_CPU_LIMIT", "the CPUs of the machine", "How many CPUs there are"),
+    row(
+        "CPU_LIMIT",
+        "",
+        "Of a waypoint or gateway: its CPUs, and so many threads unless another variable says how many",
+    ),
     row(
         "CONNECTION_TERMINATION_DEADLINE",
         "",

@@ -315,7 +315,7 @@ fn a_user_timeout_follows_from_keep_alive() {
 #[test]
 fn what_is_not_done_as_it_was_asked_for_is_said() {
     assert!(read(&[]).warnings.is_empty());
-    let rows = [("TLS12_ENABLED", "true"), ("AUTHZ_POLICY_INFO_LOGGING", "true")];
+    let rows = [("TLS12_ENABLED", "true")];
     for (name, value) in rows {
         let [warning] = &read(&[(name, value)]).warnings[..] else { panic!("{name} is not told") };
         assert!(warning.starts_with(&format!("{name}={value}: ")), "{warning}");

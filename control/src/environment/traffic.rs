@@ -123,6 +123,12 @@ pub(super) fn worker_threads(reader: &mut Reader, files: &Layers, machine: usize
     threads
 }
 
+/// Of a waypoint's or gateway's container.
+pub(super) fn cpu_limit(reader: &mut Reader) -> Option<usize> {
+    let limit: Option<Cpus> = reader.optional("CPU_LIMIT");
+    limit.map(|cpus| cpus.0)
+}
+
 pub(super) fn drain(reader: &mut Reader) -> Duration {
     let said = reader.optional::<Duration>("CONNECTION_TERMINATION_DEADLINE");
     let grace = reader.number("TERMINATION_GRACE_PERIOD_SECONDS", 0, u64::from(u32::MAX));

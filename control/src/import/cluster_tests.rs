@@ -95,6 +95,7 @@ fn service_entries_are_services_under_their_own_names() {
             8443,
             Visibility::Namespace,
         ),
+        ("search.example.org", vec![], vec![], 443, Visibility::Public),
         ("ledger.internal", vec!["/240.240.0.7"], vec![], 443, Visibility::Public),
     ];
     for (host, addresses, ranges, target, visibility) in rows {
@@ -124,13 +125,14 @@ fn what_is_written_means_what_was_read_and_imports_to_itself() {
     let sources = files::find(&[directory]).unwrap();
     let (sifted, imported) = objects::objects(&sources).unwrap();
     let (read, written) = (sifted.mesh.snapshot, loaded(&imported.text).snapshot);
-    assert_eq!((written.workload_count(), written.service_count()), (7, 6));
+    assert_eq!((written.workload_count(), written.service_count()), (8, 7));
     for workload in read.workloads() {
         let again = written.workload_by_uid(workload.uid()).unwrap();
         assert_eq!(
             (workload.addresses(), workload.protocol(), workload.health(), workload.identity()),
             (again.addresses(), again.protocol(), again.health(), again.identity()),
         );
+        assert_eq!(workload.hostname(), again.hostname());
         assert_eq!(workload.services(), again.services());
     }
     let services: Vec<_> = read.services().collect();
@@ -161,7 +163,7 @@ fn only_what_is_needed_is_written_and_the_rest_is_told() {
         "left out: Secret (v1), once",
         "left out: Pod, once: it has ended, or has no address yet [shop/migrate-29418720-8xk2m]",
         "left out: EndpointSlice, once: its endpoints are Pods, which its Service selects [shop/web-abcde]",
-        "left out: ServiceEntry, once: its resolution is DNS, not STATIC",
+        "left out: ServiceEntry, once: its resolution is DYNAMIC_DNS",
         "left out: a document, once: it is no object",
         "written, for it is Istio's default and not Ringway's: a PeerAuthentication in istio-system",
     ] {

@@ -115,7 +115,7 @@ fn left_out(why: &LeftOut, count: &Count) -> String {
         }
         LeftOut::Resolution(resolution) => {
             let reason = format!(
-                "its resolution is {resolution}, not STATIC: connections to its hosts go where they go without it"
+                "its resolution is {resolution}: connections to its hosts go where they go without it"
             );
             ("ServiceEntry".to_owned(), reason)
         }

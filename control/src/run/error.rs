@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use ringway_engine::StartError;
 
+use super::memory::Shortage;
 use super::options::OverrideError;
 use super::privileges::Capability;
 use crate::identity::{CaError, RevocationError};
@@ -31,6 +32,8 @@ pub enum RunError {
     Revocation(RevocationError),
     /// Something that was required to be given up could not be.
     Hardening(Vec<String>),
+    /// It is allowed less memory than it needs.
+    Memory(Shortage),
     /// The engine cannot start.
     Engine(StartError),
     /// A server cannot listen.
@@ -75,6 +78,7 @@ impl std::fmt::Display for RunError {
                 "`hardening: required`, and this could not be done: {}; allow it, or write `hardening: auto`",
                 undone.join(", ")
             ),
+            Self::Memory(shortage) => shortage.fmt(f),
             Self::Engine(error) => error.fmt(f),
             Self::Listen { server, address, error } => {
                 write!(f, "the {server} server cannot listen on {address}: {error}")?;

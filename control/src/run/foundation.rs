@@ -12,12 +12,12 @@ use ringway_engine::{Engine, EngineConfig, OriginalSource, PACKET_MARK, Ports, S
 use super::cores::cores_of;
 use super::error::RunError;
 use super::hardening::Hardened;
-use super::limits;
 use super::privileges::{self, NET_ADMIN, SYS_ADMIN};
 use super::records;
 use super::servers::{Listening, Servers};
 use super::signals::Requests;
 use super::watchdog;
+use super::{leftovers, limits, memory};
 use crate::admin::config_dump::VersionInfo;
 use crate::admin::readiness::Readiness;
 use crate::admin::server::{self, Handler};
@@ -93,8 +93,11 @@ impl Foundation {
         let view = View::new(Arc::clone(&engine), log.clone(), readiness.clone(), version);
         let view = Rc::new(view);
         let servers = listen(node, &view, &log, &requests, handed).await?;
-        tokio::task::spawn_local(records::pump(Arc::clone(&engine), log.clone()));
+        let (told_by, told_to) = (Arc::clone(&engine), log.clone());
+        let write_batch = move || records::write_batch(&told_by, &told_to);
+        tokio::task::spawn_local(records::pump(write_batch));
         tokio::task::spawn_local(limits::tell(Arc::clone(&engine)));
+        tokio::task::spawn_local(leftovers::give_back(Arc::clone(&engine)));
         tokio::task::spawn_local(watchdog::watch(Arc::clone(&engine)));
         Ok(Self { log, engine, readiness, view, servers, requests })
     }
@@ -124,6 +127,7 @@ fn log_panics() {
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("no message");
         tracing::error!(target: "panic", thread, place, "{message}");
+        memory::end_if_short(message);
     }));
 }
 

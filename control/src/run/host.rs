@@ -26,7 +26,7 @@ pub(super) struct Host {
     options: RedirectOptions,
     ledger: Mutex<Ledger>,
     /// What enrolled workloads are to their connections.
-    role: Role,
+    role: Mutex<Role>,
 }
 
 /// A workload whose listening sockets were taken over.
@@ -65,7 +65,27 @@ impl Host {
         ledger: Ledger,
         role: Role,
     ) -> Self {
-        Self { engine, dns, options, ledger: Mutex::new(ledger), role }
+        Self { engine, dns, options, ledger: Mutex::new(ledger), role: Mutex::new(role) }
+    }
+
+    /// Takes a gateway to the ports that its listeners have now. Blocks.
+    ///
+    /// # Errors
+    /// When one cannot be bound; it is tried again with the next configuration.
+    #[cfg(feature = "waypoint")]
+    pub(super) fn follow(&self, role: Role) -> Result<(), String> {
+        let Role::Gateway(gateway) = &role else { return Ok(()) };
+        let known = self.role.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if known == role {
+            return Ok(());
+        }
+        for uid in self.engine.enrolled() {
+            let listening = self.engine.listen_on(&uid, &gateway.ports);
+            listening.map_err(|error| error.to_string())?;
+        }
+        tracing::info!(ports = ?gateway.ports, "the gateway's ports have changed");
+        *self.role.lock().unwrap_or_else(PoisonError::into_inner) = role;
+        Ok(())
     }
 
     /// Does one job.
@@ -195,7 +215,7 @@ impl Host {
 
     fn enroll_in_engine(&self, uid: &Arc<str>, namespace: NetNamespace) -> Result<(), String> {
         let workload = WorkloadKey::Uid(Arc::clone(uid));
-        let role = self.role.clone();
+        let role = self.role.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let enrolled = self.engine.enroll_as(Arc::clone(uid), workload, namespace, role);
         enrolled.map_err(|error| error.to_string())
     }

@@ -11,6 +11,8 @@
 //!
 //! **Invariant:** no byte of a connection waits for this thread.
 
+#[cfg(feature = "waypoint")]
+pub mod agent;
 mod certificates;
 mod cores;
 mod drain;
@@ -20,10 +22,14 @@ mod foundation;
 mod handover;
 mod hardening;
 mod host;
+mod hostnames;
 mod inherit;
+mod leftovers;
 mod limits;
+pub mod memory;
 mod node;
 pub mod options;
+mod precedence;
 pub mod privileges;
 mod records;
 mod revocation;
@@ -75,6 +81,7 @@ pub fn run(options: RunOptions) -> Result<Ending, RunError> {
     // Before the first load, so that what changes in between is not missed.
     let before = source::Glimpse::of(&options.sources);
     let mesh = load(&options)?;
+    memory::enough(&mesh.node)?;
     // Before there is another thread: all of them inherit it.
     let inherited_filter = inherited.as_ref().and_then(|inherited| inherited.call_filter);
     let hardened = hardening::harden(&mesh.node, &places(&options, &mesh), inherited_filter)?;
@@ -120,7 +127,12 @@ fn places(options: &RunOptions, mesh: &MeshConfig) -> hardening::Places {
     };
     // Whoever connects to a socket must be allowed to write to it.
     let identities = authority.workload_api.as_ref().unwrap_or(&authority.directory).clone();
+    #[cfg(feature = "waypoint")]
+    let low_ports = options.l7.as_ref().is_some_and(|l7| l7.kind == waypoint::Kind::Gateway);
+    #[cfg(not(feature = "waypoint"))]
+    let low_ports = false;
     hardening::Places {
+        low_ports,
         read: sources.chain(namespaces).chain(lists).chain(servers).collect(),
         written: authority_files
             .into_iter()
@@ -150,8 +162,10 @@ fn finish(
     let mut mesh = loaded.map_err(RunError::Configuration)?;
     options.overrides.apply(&mut mesh).map_err(RunError::Override)?;
     #[cfg(feature = "waypoint")]
-    if let Some(l7) = &options.l7 {
-        l7.prepare(&mut mesh)?;
+    match &options.l7 {
+        Some(l7) => l7.prepare(&mut mesh)?,
+        // A node serves no requests, and has no business with the keys of listeners.
+        None => mesh.http = Default::default(),
     }
     Ok(mesh)
 }

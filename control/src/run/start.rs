@@ -14,6 +14,7 @@ use super::error::RunError;
 use super::foundation::{Foundation, begin, engine_config, packet_mark, seed};
 use super::hardening::Hardened;
 use super::host::Host;
+use super::hostnames::{Hostnames, NameServers};
 use super::node::Node;
 use super::options::RunOptions;
 use super::revocation::Revocation;
@@ -84,7 +85,8 @@ pub(super) async fn start(
     let identities = mesh.enrollments.iter().map(|one| &one.identity);
     certifier.keep(identities, SystemTime::now());
 
-    let config = EngineConfig { collect: options.collect, ..engine_config(&mesh.node) };
+    let config =
+        EngineConfig { collect: options.collect, resolver: true, ..engine_config(&mesh.node) };
     let snapshot = mesh.snapshot.clone().with_generation(1);
     let mut inherited = inherited;
     let mut handed = inherited.as_mut().map(|one| take(&mut one.servers)).unwrap_or_default();
@@ -116,6 +118,11 @@ pub(super) async fn start(
     if let Some(metrics) = dns.as_ref().map(|dns| Arc::clone(dns.metrics())) {
         view.update(|seen| seen.dns = Some(Arc::new(move || metrics.facts())));
     }
+    let servers_of_names = match &dns {
+        Some(dns) => NameServers::Running(dns.resolver()),
+        None => NameServers::NotYet(dns_config(&mesh.node)),
+    };
+    let hostnames = Hostnames::new(Arc::clone(&engine), servers_of_names, mesh.node.ipv6, false);
     let role = role(&options, &mesh);
     let redirect = redirect_options(&mesh.node);
     let host = Host::new(Arc::clone(&engine), dns.clone(), redirect, ledger, role);
@@ -124,7 +131,10 @@ pub(super) async fn start(
         let version = &options.version.version;
         let requests =
             waypoint::Requests::start(l7, &mesh.node, version, Arc::clone(&engine), log.clone());
-        view.update(|seen| seen.spans = Some(requests.teller()));
+        view.update(|seen| {
+            seen.spans = Some(requests.teller());
+            seen.mirrors = Some(requests.mirrors());
+        });
         requests
     });
     let host = Arc::new(host);
@@ -134,6 +144,7 @@ pub(super) async fn start(
         log,
         engine,
         dns,
+        hostnames,
         host,
         call_filter: hardened.call_filter(),
         revocation,
@@ -151,6 +162,7 @@ pub(super) async fn start(
         requests_told: l7,
         #[cfg(feature = "waypoint")]
         lingering: Default::default(),
+        keys: Default::default(),
     };
     match inherited {
         None => Ok(node.begin(mesh).await),
@@ -207,6 +219,7 @@ fn dns_config(node: &NodeConfig) -> DnsConfig {
             preferred_namespace: node.dns.preferred_namespace.as_deref().map(str::to_owned),
         },
         port: node.ports.dns,
+        shared_ports: true,
         mark: packet_mark(node),
         resolv_conf: node.dns.resolv_conf.clone(),
     }

@@ -269,7 +269,9 @@ impl Document<'_, '_> {
                     objects.workloads.push(&name, endpoint);
                 }
             }
-            Kind::ServiceAccount => {}
+            Kind::ServiceAccount => {
+                objects.accounts.push(kubernetes::service_account(value, context, reporter)?);
+            }
             Kind::AuthorizationPolicy => {
                 match security::authorization_policy(value, context, reporter)? {
                     Authorization::OfWorkloads(policy) => objects.authorizations.push(policy),
@@ -296,6 +298,16 @@ impl Document<'_, '_> {
             Kind::Policy(PolicyKind::Fault) => {
                 let object = policy::fault_policy(value, context, reporter)?;
                 objects.policies.faults.push(object);
+            }
+            #[cfg(feature = "waypoint")]
+            Kind::Policy(PolicyKind::DestinationRule) => {
+                let object = policy::destination_rule(value, context, reporter)?;
+                objects.policies.traffic.push(object);
+            }
+            #[cfg(feature = "waypoint")]
+            Kind::Policy(PolicyKind::MeshConfig) => {
+                let providers = policy::mesh_config(value, context, reporter)?;
+                objects.policies.providers.extend(providers);
             }
             // Of waypoints, and this program is none.
             #[cfg(not(feature = "waypoint"))]

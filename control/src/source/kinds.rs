@@ -47,6 +47,8 @@ pub(crate) enum PolicyKind {
     RequestAuthentication,
     RateLimit,
     Fault,
+    DestinationRule,
+    MeshConfig,
 }
 
 const KINDS: &[(&str, &str, Kind)] = &[
@@ -70,6 +72,10 @@ const KINDS: &[(&str, &str, Kind)] = &[
     ("security.istio.io/v1beta1", "RequestAuthentication", AUTHENTICATION),
     ("ringway.dev/v1alpha1", "RateLimitPolicy", Kind::Policy(PolicyKind::RateLimit)),
     ("ringway.dev/v1alpha1", "FaultPolicy", Kind::Policy(PolicyKind::Fault)),
+    ("ringway.dev/v1alpha1", "MeshConfig", Kind::Policy(PolicyKind::MeshConfig)),
+    ("networking.istio.io/v1", "DestinationRule", DESTINATION_RULE),
+    ("networking.istio.io/v1beta1", "DestinationRule", DESTINATION_RULE),
+    ("networking.istio.io/v1alpha3", "DestinationRule", DESTINATION_RULE),
     (GATEWAY_V1, "Gateway", Kind::Gateway(GatewayKind::Gateway)),
     (GATEWAY_V1BETA1, "Gateway", Kind::Gateway(GatewayKind::Gateway)),
     (GATEWAY_V1, "GatewayClass", Kind::Gateway(GatewayKind::GatewayClass)),
@@ -89,6 +95,7 @@ const KINDS: &[(&str, &str, Kind)] = &[
     (GATEWAY_V1BETA1, "ReferenceGrant", Kind::Gateway(GatewayKind::ReferenceGrant)),
 ];
 
+const DESTINATION_RULE: Kind = Kind::Policy(PolicyKind::DestinationRule);
 const AUTHENTICATION: Kind = Kind::Policy(PolicyKind::RequestAuthentication);
 const GATEWAY_V1: &str = "gateway.networking.k8s.io/v1";
 const GATEWAY_V1ALPHA2: &str = "gateway.networking.k8s.io/v1alpha2";

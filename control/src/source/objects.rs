@@ -24,6 +24,7 @@ pub(crate) type NamedPorts = Box<[(Arc<str>, u16)]>;
 pub(crate) struct Objects {
     pub(crate) nodes: Vec<NodeDocument>,
     pub(crate) namespaces: Vec<NamespaceObject>,
+    pub(crate) accounts: Vec<ServiceAccountObject>,
     pub(crate) services: Vec<ServiceObject>,
     pub(crate) workloads: Chunks<WorkloadObject>,
     pub(crate) authorizations: Vec<AuthorizationObject>,
@@ -52,6 +53,14 @@ pub(crate) struct NamespaceObject {
     pub(crate) labels: Labels,
     /// Those that are looked at.
     pub(crate) annotations: Labels,
+}
+
+/// A ServiceAccount: who its workloads are, and the default of what they do not say themselves.
+pub(crate) struct ServiceAccountObject {
+    pub(crate) place: Place,
+    pub(crate) name: Arc<str>,
+    pub(crate) namespace: Arc<str>,
+    pub(crate) labels: Labels,
 }
 
 /// A Service; or a ServiceEntry, one for each of its hosts.
@@ -109,6 +118,8 @@ pub(crate) enum Preference {
     SameNode,
     /// `internalTrafficPolicy: Local`: only these.
     OnlyNode,
+    /// `resolution: NONE`: connections go on to where they were going.
+    Passthrough,
 }
 
 /// A Pod or WorkloadEntry; its name stands beside it.
@@ -124,6 +135,8 @@ pub(crate) struct WorkloadObject {
 pub(crate) enum Addresses {
     One(IpAddr),
     Many(Box<[IpAddr]>),
+    /// A host's name, which is resolved when somebody connects.
+    Host(Arc<str>),
 }
 
 impl Addresses {
@@ -131,6 +144,15 @@ impl Addresses {
         match self {
             Addresses::One(address) => std::slice::from_ref(address),
             Addresses::Many(addresses) => addresses,
+            Addresses::Host(_) => &[],
+        }
+    }
+
+    /// The name to resolve; empty for none.
+    pub(crate) fn hostname(&self) -> &str {
+        match self {
+            Addresses::Host(name) => name,
+            Addresses::One(_) | Addresses::Many(_) => "",
         }
     }
 }
@@ -153,6 +175,8 @@ pub(crate) struct Template {
     pub(crate) labels: Labels,
     /// The Service or ServiceEntry that lists it as its endpoint; only that leads to it.
     pub(crate) listed_by: Option<Arc<str>>,
+    /// Of the hosts of that ServiceEntry, the only one that it is an endpoint of.
+    pub(crate) only_host: Option<Arc<str>>,
     /// The controller that made it.
     pub(crate) owner: Option<Owner>,
     /// Named ports, for Services that lead to a name. Of an endpoint that is listed they have the names of the Service's ports.

@@ -45,7 +45,7 @@ pub(crate) enum LeftOut {
     ExternalName,
     /// All its endpoints are Pods, or it has none.
     SliceOfPods,
-    /// Of a ServiceEntry whose endpoints are found by name, or are whoever is asked.
+    /// Of a ServiceEntry whose hosts only a request names.
     Resolution(String),
     /// A document that is no object.
     NoObject,
@@ -80,15 +80,17 @@ impl Sift {
         };
         let name = full_name(value);
         // An object that says little to a proxy says nothing to a replay; and keys are not copied.
-        if matches!(kind, "ServiceAccount" | "Secret" | "ConfigMap")
-            || !(is_known(version, kind) || is_of_known_group(version, kind))
+        if matches!(
+            kind,
+            "ServiceAccount" | "Secret" | "ConfigMap" | "DestinationRule" | "MeshConfig"
+        ) || !(is_known(version, kind) || is_of_known_group(version, kind))
         {
             let (kind, version) = (kind.to_owned(), version.to_owned());
             return self.leave(LeftOut::Kind { kind, version }, &name);
         }
         let spec = value.get("spec");
         let resolution = spec.and_then(|spec| text_of(spec, "resolution")).unwrap_or("NONE");
-        if kind == "ServiceEntry" && resolution != "STATIC" {
+        if kind == "ServiceEntry" && resolution == "DYNAMIC_DNS" {
             return self.leave(LeftOut::Resolution(resolution.to_owned()), &name);
         }
         Some(trimmed(kind, value))

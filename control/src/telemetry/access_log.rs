@@ -1,11 +1,13 @@
-//! The access log: one line for each connection that ended, in scope `access`.
+//! The access log: one line for each connection that ended, in scope `access`; at level debug another when it opened.
 //!
 //! Names, order and form of the fields are those of Istio's node proxy; dashboards and `istioctl` match them.
 
 use std::net::SocketAddr;
 
+use ringway_engine::snapshot::Service;
 use ringway_engine::snapshot::Workload;
-use ringway_engine::telemetry::{AccessRecord, Direction, RecordParty};
+use ringway_engine::telemetry::{AccessRecord, Direction, OpenedRecord, RecordParty};
+use ringway_protocols::hbone::Authority;
 use tracing::Level;
 
 use super::log::{Line, Log};
@@ -29,6 +31,57 @@ pub fn write(log: &Log, record: &AccessRecord) {
     log.write(line);
 }
 
+/// Whether the lines of connections that open are wanted.
+pub fn wants_opened(log: &Log) -> bool {
+    log.wants(SCOPE, Level::DEBUG)
+}
+
+/// Writes the line of a connection that has opened, if it is wanted.
+pub fn write_opened(log: &Log, record: &OpenedRecord) {
+    if !wants_opened(log) {
+        return;
+    }
+    let mut line = log.line(record.time, Level::DEBUG, SCOPE, "connection opened");
+    who(&mut line, &Who::from(record));
+    log.write(line);
+}
+
+/// Who talks to whom, in either record.
+struct Who<'a> {
+    direction: Direction,
+    source: &'a RecordParty,
+    destination: &'a RecordParty,
+    service: Option<&'a Service>,
+    hbone_authority: Option<&'a Authority>,
+    mutual_tls: bool,
+}
+
+impl<'a> From<&'a AccessRecord> for Who<'a> {
+    fn from(record: &'a AccessRecord) -> Self {
+        Who {
+            direction: record.direction,
+            source: &record.source,
+            destination: &record.destination,
+            service: record.service.as_deref(),
+            hbone_authority: record.hbone_authority.as_ref(),
+            mutual_tls: record.mutual_tls,
+        }
+    }
+}
+
+impl<'a> From<&'a OpenedRecord> for Who<'a> {
+    fn from(record: &'a OpenedRecord) -> Self {
+        Who {
+            direction: record.direction,
+            source: &record.source,
+            destination: &record.destination,
+            service: record.service.as_deref(),
+            hbone_authority: record.hbone_authority.as_ref(),
+            mutual_tls: record.mutual_tls,
+        }
+    }
+}
+
 fn headline(record: &AccessRecord) -> (Level, &'static str) {
     match (record.early, record.reason.is_error()) {
         (true, _) => (Level::WARN, "connection failed"),
@@ -45,20 +98,24 @@ fn early_fields(line: &mut Line, record: &AccessRecord) {
     line.text("error", &record.reason.to_string());
 }
 
-fn fields(line: &mut Line, record: &AccessRecord) {
-    line.bare("src.addr", canonical(record.source.address));
-    names(line, &SOURCE, &record.source, record.mutual_tls);
-    line.text_if("src.cluster", cluster(&record.source));
+fn who(line: &mut Line, who: &Who<'_>) {
+    line.bare("src.addr", canonical(who.source.address));
+    names(line, &SOURCE, who.source, who.mutual_tls);
+    line.text_if("src.cluster", cluster(who.source));
 
-    line.bare("dst.addr", canonical(record.destination.address));
-    if let Some(authority) = &record.hbone_authority {
+    line.bare("dst.addr", canonical(who.destination.address));
+    if let Some(authority) = who.hbone_authority {
         line.bare("dst.hbone_addr", authority);
     }
-    line.text_if("dst.service", record.service.as_deref().map(|service| service.hostname()));
-    names(line, &DESTINATION, &record.destination, record.mutual_tls);
-    line.text_if("dst.cluster", cluster(&record.destination));
+    line.text_if("dst.service", who.service.map(Service::hostname));
+    names(line, &DESTINATION, who.destination, who.mutual_tls);
+    line.text_if("dst.cluster", cluster(who.destination));
 
-    line.text("direction", direction(record.direction));
+    line.text("direction", direction(who.direction));
+}
+
+fn fields(line: &mut Line, record: &AccessRecord) {
+    who(line, &Who::from(record));
     // Seen from this proxy: what it sent is what came from its own workload.
     let (sent, received) = match record.direction {
         Direction::Outbound => (record.received_bytes, record.sent_bytes),
@@ -73,6 +130,10 @@ fn fields(line: &mut Line, record: &AccessRecord) {
     if let Some((policy, rule)) = record.reason.policy() {
         line.text("policy", policy);
         rule.into_iter().for_each(|rule| line.number("policy.rule", rule as u64));
+    }
+    // Ours, and behind everything that others look for by its place.
+    if let Some(trace_id) = record.trace_id {
+        line.text("trace_id", &format!("{:032x}", u128::from_be_bytes(trace_id)));
     }
 }
 
@@ -206,6 +267,7 @@ pub(super) mod tests {
             },
             service: Some(Arc::new(Service::new(NamespacedHostname::new("shop", "web.example")))),
             hbone_authority: Some(Authority::Address("10.0.0.1:8080".parse().unwrap())),
+            trace_id: None,
             mutual_tls: true,
             received_bytes: 84,
             sent_bytes: 358,
@@ -225,6 +287,15 @@ pub(super) mod tests {
              dst.identity=\"spiffe://cluster.local/ns/shop/sa/web\" dst.cluster=\"c1\" \
              direction=\"outbound\" bytes_sent=84 bytes_recv=358 duration=\"15ms\"\n"
         );
+    }
+
+    #[test]
+    fn the_trace_of_the_tunnels_stream_stands_last() {
+        let mut traced = record();
+        traced.trace_id = Some([0x0b; 16]);
+        let line = written(LogFormat::Plain, "info", &traced);
+        let id = "0b".repeat(16);
+        assert!(line.ends_with(&format!("duration=\"15ms\" trace_id=\"{id}\"\n")), "{line}");
     }
 
     #[test]

@@ -22,6 +22,22 @@ pub fn read() -> ProcessFacts {
     }
 }
 
+/// Processor time of threads whose names are a prefix and a number, in the order of the numbers, in seconds.
+pub fn thread_seconds(prefix: &str) -> Vec<f64> {
+    let ticks = clock_ticks_per_second() as f64;
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+    let mut seconds: Vec<(usize, f64)> = stats
+        .filter_map(|stat| {
+            let name = stat.split_once('(')?.1.rsplit_once(") ")?.0;
+            let number = name.strip_prefix(prefix)?.parse().ok()?;
+            Some((number, Times::parse(&stat)?.cpu_ticks as f64 / ticks))
+        })
+        .collect();
+    seconds.sort_by_key(|(number, _)| *number);
+    seconds.into_iter().map(|(_, seconds)| seconds).collect()
+}
+
 /// Since Linux 6.2 the folder's size is their number. To list as many as a busy node has takes many milliseconds.
 fn open_descriptors() -> u64 {
     const FOLDER: &str = "/proc/self/fd";
@@ -66,6 +82,27 @@ mod tests {
         assert!(facts.open_descriptors >= 3 && facts.open_descriptors <= facts.descriptors_max);
         assert!(facts.resident_bytes > 1 << 20);
         assert!(facts.start_time_seconds > 1_500_000_000.0);
+    }
+
+    #[test]
+    fn the_time_of_threads_is_told_by_their_names() {
+        // Once before they are looked at, so that they have their names, and once after.
+        let both = std::sync::Arc::new(std::sync::Barrier::new(3));
+        let threads = [1, 0].map(|number| {
+            let both = std::sync::Arc::clone(&both);
+            let named = std::thread::Builder::new().name(format!("time-{number}"));
+            let live = move || {
+                for _ in 0..2 {
+                    both.wait();
+                }
+            };
+            named.spawn(live).unwrap()
+        });
+        both.wait();
+        assert_eq!(thread_seconds("time-").len(), 2);
+        assert!(thread_seconds("no-such-thread-").is_empty());
+        both.wait();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
     }
 
     #[test]

@@ -46,7 +46,18 @@ pub(super) enum End {
     Complete,
 }
 
+/// What kind of end it was, as people tell them apart.
+pub(super) type Reason = (std::mem::Discriminant<End>, Option<Code>);
+
 impl End {
+    pub(super) fn reason(&self) -> Reason {
+        let code = match self {
+            End::NotEstablished(status) | End::Status(status) => Some(status.code()),
+            End::Unreachable(_) | End::Lost(_) | End::Misbehaved(_) | End::Complete => None,
+        };
+        (std::mem::discriminant(self), code)
+    }
+
     /// As it is counted.
     pub(super) fn termination(&self) -> Termination {
         match self {

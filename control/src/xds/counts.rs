@@ -59,9 +59,16 @@ impl Counts {
     /// resources. What is of no type we know stands under `unknown`.
     pub fn messages(&self) -> impl Iterator<Item = (&'static str, u64, u64)> + '_ {
         let urls = Kind::ALL.map(Kind::type_url).into_iter().chain(["unknown"]);
-        urls.zip(&self.messages).zip(&self.message_bytes).map(|((url, messages), bytes)| {
+        let all = urls.zip(&self.messages).zip(&self.message_bytes);
+        let all = all.map(|((url, messages), bytes)| {
             (url, messages.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed))
-        })
+        });
+        // What only other roles are told.
+        all.enumerate()
+            .filter(|(place, (_, messages, _))| {
+                *messages > 0 || *place < Kind::OF_NODE.len() || *place == Kind::ALL.len()
+            })
+            .map(|(_, told)| told)
     }
 
     /// Resources that were refused.

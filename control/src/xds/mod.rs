@@ -9,8 +9,10 @@
 //! `Session`, `Reader`, `State` and `Backoff` are machines without connection or clock; [`XdsClient`] moves what they say
 //! over a [`Channel`](crate::grpc::Channel), on the control thread.
 //!
-//! **Invariant:** a control plane that is slow, wrong or gone changes nothing that is in force: a response applies whole or
-//! not at all, a refused resource leaves its predecessor, and a lost stream leaves everything.
+//! **Invariant:** a control plane that is slow, wrong or gone changes nothing that is in force: a refused resource leaves its
+//! predecessor, and a lost stream leaves everything. A response applies whole or not at all; only of workloads and services
+//! that are more than `session::PART_BYTES_MAX`, and come when everything was told once, each part of
+//! that size does, so that what was and what comes are never in memory as a whole together.
 //!
 //! **Invariant:** no more than a slice of a response is applied before the thread's other tasks have a turn.
 
@@ -18,6 +20,8 @@ mod backoff;
 mod counts;
 pub mod decode;
 mod demand;
+#[cfg(feature = "waypoint")]
+pub mod l7;
 mod local;
 mod node;
 mod reader;
@@ -27,6 +31,7 @@ mod session;
 mod state;
 mod stream;
 mod told;
+mod unnamed;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -41,9 +46,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 pub use self::counts::{Counts, Termination};
 pub use self::demand::Refused;
 pub use self::local::LocalWorkloads;
-pub use self::node::NodeIdentity;
+pub use self::node::{NodeIdentity, NodeType};
 
-use self::backoff::{Backoff, End};
+use self::backoff::{Backoff, End, Reason};
 use self::session::Session;
 use self::stream::{Ask, Client};
 use crate::grpc::{self, Endpoint};
@@ -79,6 +84,9 @@ pub struct Update {
     pub snapshot: Snapshot,
     /// The workloads of this host.
     pub local: LocalWorkloads,
+    /// What a waypoint or gateway was told of its Gateway.
+    #[cfg(feature = "waypoint")]
+    pub l7: l7::ToldL7,
     /// Whether a response of each type was applied without anything refused: then this is what the control plane knows.
     pub is_synced: bool,
 }
@@ -89,6 +97,8 @@ impl Update {
             revision: session.revision(),
             snapshot: session.snapshot().clone(),
             local: session.local().clone(),
+            #[cfg(feature = "waypoint")]
+            l7: session.l7().clone(),
             is_synced: session.is_synced(),
         }
     }
@@ -108,7 +118,8 @@ impl XdsClient {
     /// Begins to connect, again and again. Must be called on a tokio runtime.
     pub fn start(config: XdsConfig) -> XdsClient {
         let XdsConfig { endpoint, node, is_on_demand, known } = config;
-        let session = Session::new(node.node(), node.node_name, is_on_demand, known);
+        let kinds = node.node_type.kinds();
+        let session = Session::new(node.node(), kinds, node.node_name, is_on_demand, known);
         let (updates, receiver) = watch::channel(Update::of(&session));
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         let counts = Arc::new(Counts::default());
@@ -169,8 +180,7 @@ impl Drop for XdsClient {
 
 async fn run(mut client: Client, endpoint: Endpoint, hurry: Arc<Notify>) {
     let mut backoff = Backoff::new(RandomState::new().hash_one(&endpoint.cluster_id));
-    // Streams in a row that came to nothing.
-    let mut failures = 0_u64;
+    let mut outage = Outage::default();
     loop {
         let end = match grpc::connect(&endpoint).await {
             Ok(channel) => client.converse(channel).await,
@@ -178,26 +188,44 @@ async fn run(mut client: Client, endpoint: Endpoint, hurry: Arc<Notify>) {
         };
         client.counts.ended(&end);
         let delay = backoff.after(&end);
-        failures = if end.was_established() { 0 } else { failures + 1 };
-        tell(&end, delay, failures);
+        outage.tell(&end, delay);
         wait(&mut client, delay, &hurry).await;
     }
 }
 
-/// An outage is told when it begins and ever more rarely after that.
-fn tell(end: &End, delay: Duration, failures: u64) {
-    let again_ms = delay.as_millis() as u64;
-    match failures {
-        0 => {
-            tracing::info!(again_ms, why = %end, "stream from the control plane ended; a new one follows")
+/// Streams in a row that came to nothing. They are told when the first does, when another reason comes up, and ever more
+/// rarely after that.
+#[derive(Default)]
+struct Outage {
+    failures: u64,
+    reason: Option<Reason>,
+}
+
+impl Outage {
+    fn tell(&mut self, end: &End, delay: Duration) {
+        let again_ms = delay.as_millis() as u64;
+        if end.was_established() {
+            *self = Outage::default();
+            tracing::info!(again_ms, why = %end, "stream from the control plane ended; a new one follows");
+            return;
         }
-        _ if failures.is_power_of_two() => tracing::warn!(
-            again_ms,
-            failures,
-            why = %end,
-            "no stream from the control plane; what is known stays in force"
-        ),
-        _ => tracing::debug!(again_ms, failures, why = %end, "no stream from the control plane"),
+        let failures = self.failures + 1;
+        if self.is_news(end.reason()) {
+            tracing::warn!(
+                again_ms,
+                failures,
+                why = %end,
+                "no stream from the control plane; what is known stays in force"
+            );
+        } else {
+            tracing::debug!(again_ms, failures, why = %end, "no stream from the control plane");
+        }
+    }
+
+    fn is_news(&mut self, reason: Reason) -> bool {
+        self.failures += 1;
+        let is_another = self.reason.replace(reason) != Some(reason);
+        is_another || self.failures.is_power_of_two()
     }
 }
 

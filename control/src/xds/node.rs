@@ -5,11 +5,43 @@ use std::net::IpAddr;
 
 use prost_types::Struct;
 
+use super::state::{KINDS, Kind};
 use crate::proto::discovery::Node;
+
+/// What a control plane takes a process for; it decides what is told to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NodeType {
+    /// A node proxy: the mesh, and policies about connections.
+    #[default]
+    Node,
+    /// A waypoint or gateway: the mesh, and what its Gateway says.
+    #[cfg(feature = "waypoint")]
+    L7,
+}
+
+impl NodeType {
+    fn as_str(self) -> &'static str {
+        match self {
+            NodeType::Node => "ztunnel",
+            #[cfg(feature = "waypoint")]
+            NodeType::L7 => "agentgateway",
+        }
+    }
+
+    pub(super) fn kinds(self) -> [Kind; KINDS] {
+        match self {
+            NodeType::Node => Kind::OF_NODE,
+            #[cfg(feature = "waypoint")]
+            NodeType::L7 => Kind::OF_L7,
+        }
+    }
+}
 
 /// What the control plane is told about this process. It checks the name and namespace against the token's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeIdentity {
+    /// What it is.
+    pub node_type: NodeType,
     /// The pod's address.
     pub ip: IpAddr,
     /// The pod's name.
@@ -25,11 +57,10 @@ pub struct NodeIdentity {
 impl NodeIdentity {
     pub(super) fn node(&self) -> Node {
         let NodeIdentity { ip, pod_name, pod_namespace, .. } = self;
+        let kind = self.node_type.as_str();
         Node {
             // The last part is fixed, whatever the cluster's domain is.
-            id: format!(
-                "ztunnel~{ip}~{pod_name}.{pod_namespace}~{pod_namespace}.svc.cluster.local"
-            ),
+            id: format!("{kind}~{ip}~{pod_name}.{pod_namespace}~{pod_namespace}.svc.cluster.local"),
             metadata: Some(Struct { fields: self.fields() }),
             ..Node::default()
         }

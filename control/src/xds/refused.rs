@@ -15,6 +15,9 @@ const TEXT_BYTES_MAX: usize = 256;
 pub(super) struct RefusedNames {
     told: Vec<(String, String)>,
     count: usize,
+    /// What applies, but not all of it.
+    #[cfg(feature = "waypoint")]
+    warnings: Vec<(String, String)>,
 }
 
 impl RefusedNames {
@@ -28,6 +31,29 @@ impl RefusedNames {
             };
             self.told.push((name, shortened(&rejection.to_string())));
         }
+    }
+
+    /// Adds something about a resource that applies.
+    #[cfg(feature = "waypoint")]
+    pub(super) fn warn(&mut self, name: &str, warning: &str) {
+        if self.warnings.len() < TOLD_MAX {
+            self.warnings.push((shortened(name), shortened(warning)));
+        }
+    }
+
+    /// The first few warnings: name and what is to be said.
+    #[cfg(feature = "waypoint")]
+    pub(super) fn warnings(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.warnings.iter().map(|(name, warning)| (name.as_str(), warning.as_str()))
+    }
+
+    /// Refusals and warnings, in the form in which a control plane knows those of its Gateways' processes.
+    #[cfg(feature = "waypoint")]
+    pub(super) fn as_json(&self) -> serde_json::Value {
+        let refused = self.iter().map(|(name, why)| serde_json::json!({"key": name, "error": why}));
+        let warned =
+            self.warnings().map(|(name, what)| serde_json::json!({"key": name, "warn": what}));
+        refused.chain(warned).collect()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -12,6 +12,8 @@ use ringway_engine::snapshot::{
 };
 
 use super::decode::Rejection;
+#[cfg(feature = "waypoint")]
+use super::l7::ToldL7;
 use super::local::LocalWorkloads;
 use super::told::{Resource, Told};
 use crate::source::is_same_workload;
@@ -21,21 +23,40 @@ use crate::source::is_same_workload;
 pub(super) enum Kind {
     Address,
     Authorization,
+    /// Of a waypoint or gateway.
+    #[cfg(feature = "waypoint")]
+    L7,
 }
 
+/// Types of resources that one client asks for.
+pub(super) const KINDS: usize = 2;
+
 impl Kind {
-    /// Both, in the order in which they are asked for.
-    pub(super) const ALL: [Kind; 2] = [Kind::Address, Kind::Authorization];
+    /// Every one.
+    #[cfg(feature = "waypoint")]
+    pub(super) const ALL: [Kind; 3] = [Kind::Address, Kind::Authorization, Kind::L7];
+    #[cfg(not(feature = "waypoint"))]
+    pub(super) const ALL: [Kind; 2] = Kind::OF_NODE;
+
+    /// What a node asks for, in this order.
+    pub(super) const OF_NODE: [Kind; KINDS] = [Kind::Address, Kind::Authorization];
+
+    /// What a waypoint or gateway asks for. Policies are not told to those.
+    #[cfg(feature = "waypoint")]
+    pub(super) const OF_L7: [Kind; KINDS] = [Kind::Address, Kind::L7];
 
     pub(super) const fn type_url(self) -> &'static str {
         match self {
             Kind::Address => "type.googleapis.com/istio.workload.Address",
             Kind::Authorization => "type.googleapis.com/istio.security.Authorization",
+            #[cfg(feature = "waypoint")]
+            Kind::L7 => "type.googleapis.com/agentgateway.dev.resource.Resource",
         }
     }
 
-    pub(super) fn of(type_url: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.type_url() == type_url)
+    /// That of a type, among those that are asked for.
+    pub(super) fn of(type_url: &str, asked: &[Kind]) -> Option<Kind> {
+        asked.iter().copied().find(|kind| kind.type_url() == type_url)
     }
 }
 
@@ -46,6 +67,8 @@ pub(super) struct State {
     pub(super) local: LocalWorkloads,
     addresses: Told,
     authorizations: Told,
+    #[cfg(feature = "waypoint")]
+    pub(super) l7: ToldL7,
 }
 
 /// What changing a state needs besides it.
@@ -66,7 +89,14 @@ impl State {
     /// Goes on from what is known without a control plane.
     pub(super) fn new(snapshot: Snapshot, scene: &Scene) -> State {
         let local = LocalWorkloads::of(&snapshot, scene.node.as_deref());
-        State { snapshot, local, addresses: Told::default(), authorizations: Told::default() }
+        State {
+            snapshot,
+            local,
+            addresses: Told::default(),
+            authorizations: Told::default(),
+            #[cfg(feature = "waypoint")]
+            l7: ToldL7::default(),
+        }
     }
 
     /// What was told of this type.
@@ -74,6 +104,8 @@ impl State {
         match kind {
             Kind::Address => &self.addresses,
             Kind::Authorization => &self.authorizations,
+            #[cfg(feature = "waypoint")]
+            Kind::L7 => self.l7.told(),
         }
     }
 
@@ -148,6 +180,8 @@ impl State {
         let told = match kind {
             Kind::Address => &mut self.addresses,
             Kind::Authorization => &mut self.authorizations,
+            #[cfg(feature = "waypoint")]
+            Kind::L7 => return self.l7.remove(name),
         };
         match (told.remove(name), kind) {
             (Some(known), _) => self.release(known.resource()),
@@ -157,6 +191,8 @@ impl State {
                     self.snapshot.remove_policy(namespace, name);
                 }
             }
+            #[cfg(feature = "waypoint")]
+            (None, Kind::L7) => {}
         }
     }
 
@@ -189,6 +225,8 @@ impl State {
                     self.snapshot.remove_policy(&gone.namespace, &gone.name);
                 }
             }
+            #[cfg(feature = "waypoint")]
+            Resource::L7(_) => {}
         }
     }
 

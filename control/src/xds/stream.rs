@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 
 use http_body_util::{BodyExt, StreamBody};
@@ -11,6 +12,7 @@ use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
@@ -22,8 +24,10 @@ use super::backoff::End;
 use super::counts::Counts;
 use super::demand::Refused;
 use super::reader::{Piece, Reader};
-use super::request;
+use super::request::{self, FirstRequest};
 use super::session::{Finished, Session};
+use super::state::Kind;
+use super::unnamed::SETTLING;
 use crate::grpc::Channel;
 
 const METHOD: &str =
@@ -64,6 +68,8 @@ struct Stream {
     requests: mpsc::Sender<Bytes>,
     reader: Reader,
     responses: Incoming,
+    /// When what was not told again is taken for gone.
+    settled: Option<Instant>,
 }
 
 impl Client {
@@ -81,12 +87,8 @@ impl Client {
 
     async fn open(&mut self, mut channel: Channel) -> Result<Stream, End> {
         let (requests, queue) = mpsc::channel(REQUESTS_MAX);
-        for mut first in self.session.open() {
-            while !first.write(SLICE_NAMES) {
-                tokio::task::yield_now().await;
-            }
-            let first = Bytes::from(first.finish());
-            requests.try_send(first).expect("the queue is empty and has room for each type");
+        for (kind, first) in self.session.kinds().into_iter().zip(self.session.open()) {
+            self.introduce(kind, first, &requests).await?;
         }
         let frames =
             ReceiverStream::new(queue).map(|bytes| Ok::<_, Infallible>(Frame::data(bytes)));
@@ -95,7 +97,27 @@ impl Client {
         // whether it is there.
         let response = channel.call(call).await.map_err(End::NotEstablished)?;
         let responses = accept(response)?;
-        Ok(Stream { requests, reader: Reader::default(), responses })
+        Ok(Stream { requests, reader: Reader::default(), responses, settled: None })
+    }
+
+    /// Says what we want and have of a type, in as many requests as that takes.
+    async fn introduce(
+        &mut self,
+        kind: Kind,
+        first: FirstRequest,
+        requests: &mpsc::Sender<Bytes>,
+    ) -> Result<(), End> {
+        let mut next = Some(first);
+        while let Some(mut request) = next {
+            while !request.write(SLICE_NAMES) {
+                tokio::task::yield_now().await;
+            }
+            let written = request.finish();
+            next = self.session.go_on(kind, &written);
+            let sent = requests.try_send(Bytes::from(written.bytes));
+            sent.map_err(|_| End::Misbehaved("what we know is more than can be said".to_owned()))?;
+        }
+        Ok(())
     }
 
     async fn read(&mut self, stream: &mut Stream) -> End {
@@ -103,6 +125,11 @@ impl Client {
             // No deadline either: a control plane with nothing to say says nothing.
             let frame = tokio::select! {
                 frame = stream.responses.frame() => frame,
+                () = at(stream.settled), if !self.session.is_hearing() => {
+                    stream.settled = None;
+                    self.sweep().await;
+                    continue;
+                }
                 Some(ask) = self.asks.recv() => {
                     match self.ask(ask, stream) {
                         Ok(()) => continue,
@@ -137,7 +164,14 @@ impl Client {
                 };
                 taken += cost(&piece);
                 if let Some(finished) = self.session.handle(piece) {
+                    if finished.is_settling {
+                        stream.settled = Some(Instant::now() + SETTLING);
+                    }
                     self.finished(finished, stream)?;
+                } else if let Some(before) = self.session.put_part() {
+                    drop((self.publish(), before));
+                    // Whoever holds what was before goes on before there is more of it.
+                    taken = SLICE_BYTES;
                 }
                 if taken >= SLICE_BYTES {
                     taken = 0;
@@ -166,6 +200,20 @@ impl Client {
             }
         }
         send(&request::frame(&finished.request), stream)
+    }
+
+    /// Removes what the control plane has not told again.
+    async fn sweep(&mut self) {
+        while let Some(mut sweep) = self.session.sweep() {
+            while !sweep.step(SLICE_NAMES) {
+                tokio::task::yield_now().await;
+            }
+            let (type_url, gone) = (sweep.kind.type_url(), sweep.gone);
+            tracing::debug!(type_url, gone, "what was not told again is gone");
+            if let Some(before) = self.session.swept(sweep) {
+                drop_elsewhere((self.publish(), before));
+            }
+        }
     }
 
     fn publish(&self) -> Update {
@@ -213,6 +261,13 @@ impl Client {
             }
             !waiting.is_empty()
         });
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
     }
 }
 
@@ -294,6 +349,10 @@ fn tell(finished: &Finished, session: &Session) {
     tracing::debug!(type_url, resources, removed, known, "response applied");
     for (name, reason) in finished.refused.iter().take(REFUSED_LOGGED_MAX) {
         tracing::warn!(type_url, name, reason, "resource refused; the last good one stays");
+    }
+    #[cfg(feature = "waypoint")]
+    for (name, what) in finished.refused.warnings().take(REFUSED_LOGGED_MAX) {
+        tracing::warn!(type_url, name, what, "not all of a resource applies");
     }
     let more = finished.refused.count().saturating_sub(REFUSED_LOGGED_MAX);
     if more > 0 {

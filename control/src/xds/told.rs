@@ -30,6 +30,8 @@ pub(super) enum Resource {
     Workload(Arc<Workload>),
     Service(Arc<Service>),
     Policy(Arc<AuthorizationPolicy>),
+    #[cfg(feature = "waypoint")]
+    L7(Arc<super::l7::NamedL7>),
 }
 
 /// Bytes of a version that need no memory of their own. A hash of 64 bits has 20 digits.
@@ -63,13 +65,23 @@ impl Told {
         self.entries.remove(hash(name), |known| known.is_named(name))
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "waypoint"))]
     pub(super) fn find(&self, name: &str) -> Option<&Known> {
         self.entries.find(hash(name), |known| known.is_named(name))
     }
 
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.entries.find(hash(name), |known| known.is_named(name)).is_some()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Whether both are the very same.
+    #[cfg(feature = "waypoint")]
+    pub(super) fn is_same(&self, other: &Told) -> bool {
+        self.entries.is_same(&other.entries)
     }
 
     /// Entries from a key on, in the order of their keys.
@@ -120,6 +132,8 @@ impl Resource {
             Resource::Workload(workload) => text.push_str(workload.uid()),
             Resource::Service(service) => join(service.namespace(), service.hostname(), text),
             Resource::Policy(policy) => join(&policy.namespace, &policy.name, text),
+            #[cfg(feature = "waypoint")]
+            Resource::L7(named) => text.push_str(&named.name),
         }
     }
 
@@ -128,6 +142,8 @@ impl Resource {
             Resource::Workload(workload) => workload.uid() == name,
             Resource::Service(service) => is_joined(service.namespace(), service.hostname(), name),
             Resource::Policy(policy) => is_joined(&policy.namespace, &policy.name, name),
+            #[cfg(feature = "waypoint")]
+            Resource::L7(named) => *named.name == *name,
         }
     }
 }

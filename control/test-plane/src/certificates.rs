@@ -55,14 +55,29 @@ impl Certificates {
         if seconds == 0 {
             return Err(Status::invalid_argument("validity_duration must be above 0"));
         }
-        let identity = impersonated(message)
-            .ok_or_else(|| Status::unauthenticated("no impersonated identity"))?;
+        let identity = match (&caller.gateway, impersonated(message)) {
+            // Processes of a Gateway are nobody else.
+            (Some(_), None) => asked.identity.clone(),
+            (Some(_), Some(_)) => {
+                return Err(Status::unauthenticated("impersonation is for node proxies"));
+            }
+            (None, impersonated) => {
+                impersonated.ok_or_else(|| Status::unauthenticated("no impersonated identity"))?
+            }
+        };
         if identity != asked.identity {
             return Err(Status::invalid_argument("request and impersonated identity differ"));
         }
         let who = Identity::parse(&identity)
             .map_err(|error| Status::invalid_argument(format!("{identity}: {error}")))?;
-        if !world.runs_on(&caller.node, who.namespace(), who.service_account()) {
+        let may = match &caller.gateway {
+            None => world.runs_on(&caller.node, who.namespace(), who.service_account()),
+            Some(gateway) => {
+                (who.namespace(), who.service_account())
+                    == (gateway.namespace.as_str(), gateway.service_account.as_str())
+            }
+        };
+        if !may {
             return Err(Status::unauthenticated("authentication failure"));
         }
         let lifetime = Duration::from_secs(seconds).min(self.plane.leaf_lifetime_max);

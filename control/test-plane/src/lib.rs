@@ -31,5 +31,5 @@ pub use journal::JOURNAL_FILE;
 pub use orders::tell;
 pub use plane::{ORDERS_SOCKET, Options, Plane};
 pub use redirect::Rules;
-pub use resources::{ADDRESS, AUTHORIZATION};
-pub use tokens::TOKENS_FOLDER;
+pub use resources::{ADDRESS, AGENT, AUTHORIZATION, gateway};
+pub use tokens::{GatewayCaller, TOKENS_FOLDER};

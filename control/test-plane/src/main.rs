@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use ringway_control::source::Source;
-use ringway_test_plane::{Options, Plane, Rules, tell};
+use ringway_test_plane::{GatewayCaller, Options, Plane, Rules, tell};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A control plane for tests.
@@ -51,6 +51,9 @@ struct Serve {
     /// A node whose proxy may call, without an agent here.
     #[arg(long = "node")]
     nodes: Vec<String>,
+    /// A Gateway whose waypoint or gateway may call, as NAMESPACE/NAME/SERVICE-ACCOUNT.
+    #[arg(long = "gateway", value_parser = gateway)]
+    gateways: Vec<GatewayCaller>,
     /// Leaves the pods' packet filters alone.
     #[arg(long)]
     no_redirect: bool,
@@ -102,12 +105,22 @@ impl Serve {
             names: self.names,
             agents: self.agents,
             nodes: self.nodes,
+            gateways: self.gateways,
             rules: (!self.no_redirect)
                 .then_some(Rules { dns: self.capture_dns, after_the_proxy: self.proxy_first }),
             leaf_lifetime_max: Duration::from_secs(self.leaf_seconds_max),
             connection_age_max: self.connection_seconds_max.map(Duration::from_secs),
         }
     }
+}
+
+fn gateway(text: &str) -> Result<GatewayCaller> {
+    let parts: Vec<&str> = text.split('/').collect();
+    let [namespace, name, service_account] = parts[..] else {
+        anyhow::bail!("expected NAMESPACE/NAME/SERVICE-ACCOUNT");
+    };
+    let (namespace, name) = (namespace.to_owned(), name.to_owned());
+    Ok(GatewayCaller { namespace, name, service_account: service_account.to_owned() })
 }
 
 fn agent(text: &str) -> Result<(String, PathBuf)> {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 use ringway_control::source::{self, NetworkNamespace, Source};
 use ringway_engine::snapshot::Snapshot;
+use ringway_http::model::HttpConfig;
 use serde::{Deserialize, Serialize};
 
 /// What the files say.
@@ -19,6 +20,8 @@ pub(crate) struct Mesh {
     pub(crate) pods: Vec<Pod>,
     /// The cluster that callers must name.
     pub(crate) cluster: String,
+    /// What is configured at L7.
+    pub(crate) http: HttpConfig,
 }
 
 /// A pod as its node's agent knows it.
@@ -67,7 +70,7 @@ impl Mesh {
             }));
         }
         let cluster = first.node.cluster.to_string();
-        Ok(Mesh { snapshot: first.snapshot, pods, cluster })
+        Ok(Mesh { snapshot: first.snapshot, pods, cluster, http: first.http })
     }
 }
 

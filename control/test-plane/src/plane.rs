@@ -20,7 +20,8 @@ use crate::mesh::Mesh;
 use crate::orders;
 use crate::port::Port;
 use crate::redirect::Rules;
-use crate::tokens::Tokens;
+use crate::resources;
+use crate::tokens::{GatewayCaller, Tokens};
 use crate::world::Worlds;
 
 /// The name of the orders' socket in the plane's directory.
@@ -41,6 +42,8 @@ pub struct Options {
     pub agents: Vec<(String, PathBuf)>,
     /// Nodes without an agent here, whose proxies may call nevertheless.
     pub nodes: Vec<String>,
+    /// Gateways whose processes may call.
+    pub gateways: Vec<GatewayCaller>,
     /// The rules for pods; `None` when somebody else installs them.
     pub rules: Option<Rules>,
     /// Certificates live no longer than this.
@@ -104,7 +107,7 @@ impl Plane {
             agents: agents.collect(),
             worlds: Worlds::default(),
             authority: Mutex::new(Authority::open(&options.directory)?),
-            tokens: Tokens::open(&options.directory, &nodes)?,
+            tokens: Tokens::open(&options.directory, &nodes, &options.gateways)?,
             leaf_lifetime_max: options.leaf_lifetime_max,
             sequence: AtomicU8::default(),
             controls,
@@ -156,6 +159,10 @@ impl Plane {
         let nodes: Vec<String> = self.agents.iter().map(|agent| agent.node().to_owned()).collect();
         let mesh = Mesh::load(&self.options.sources, &nodes)?;
         self.worlds.set_mesh(&mesh.snapshot, &mesh.pods, &mesh.cluster);
+        for gateway in &self.options.gateways {
+            self.worlds
+                .set_gateway(gateway, resources::gateway::of(&mesh.http, &mesh.snapshot, gateway));
+        }
         for agent in &self.agents {
             agent.want(mesh.pods.iter().filter(|pod| pod.node == agent.node()).cloned());
         }

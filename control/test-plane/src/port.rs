@@ -31,6 +31,10 @@ const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long streams of a connection that was told to go may stay.
 const GOAWAY_GRACE: Duration = Duration::from_secs(10);
 
+/// Bytes of a request to the discovery service; who sends more loses its stream. istiod has the same, as gRPC servers do that
+/// are not told otherwise.
+const REQUEST_BYTES_MAX: usize = 4 << 20;
+
 /// The port, open or closed.
 pub(crate) struct Port {
     plane: Arc<Plane>,
@@ -64,7 +68,8 @@ impl Port {
         let discovery = Discovery::new(Arc::clone(&plane));
         let certificates = Certificates::new(Arc::clone(&plane));
         let services = Services {
-            discovery: AggregatedDiscoveryServiceServer::new(discovery),
+            discovery: AggregatedDiscoveryServiceServer::new(discovery)
+                .max_decoding_message_size(REQUEST_BYTES_MAX),
             certificates: IstioCertificateServiceServer::new(certificates),
         };
         Ok(Port { plane, address, listener, services })

@@ -20,37 +20,65 @@ pub(crate) const PROXY_NAMESPACE: &str = "istio-system";
 
 /// Who may call.
 pub(crate) struct Tokens {
-    node_by_token: BTreeMap<String, String>,
+    callers: BTreeMap<String, Caller>,
 }
 
 /// Who calls, as its token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Caller {
-    /// The node it runs on.
+    /// The node it runs on, or what stands for it in the journal.
     pub(crate) node: String,
+    /// The Gateway whose process it is; none: it is a node proxy.
+    pub(crate) gateway: Option<GatewayCaller>,
+}
+
+/// A Gateway whose processes may call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayCaller {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Who its processes are.
+    pub service_account: String,
+}
+
+impl GatewayCaller {
+    /// The file of its token, and what it is called in the journal.
+    pub(crate) fn file(&self) -> String {
+        format!("{}~{}", self.namespace, self.name)
+    }
 }
 
 impl Tokens {
-    /// Reads or makes the tokens of `nodes`.
+    /// Reads or makes the tokens of `nodes` and of the processes of `gateways`.
     ///
     /// # Errors
     /// When a file cannot be read or written.
-    pub(crate) fn open(directory: &Path, nodes: &[String]) -> Result<Tokens> {
+    pub(crate) fn open(
+        directory: &Path,
+        nodes: &[String],
+        gateways: &[GatewayCaller],
+    ) -> Result<Tokens> {
         let folder = directory.join(TOKENS_FOLDER);
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
-        let mut node_by_token = BTreeMap::new();
-        for node in nodes {
-            let path = folder.join(node);
+        let mut callers = BTreeMap::new();
+        let nodes = nodes.iter().map(|node| Caller { node: node.clone(), gateway: None });
+        let gateways = gateways
+            .iter()
+            .map(|gateway| Caller { node: gateway.file(), gateway: Some(gateway.clone()) });
+        for caller in nodes.chain(gateways) {
+            let path = folder.join(&caller.node);
             if !path.exists() {
                 fs::write(&path, random_token()?)
                     .with_context(|| format!("cannot write {}", path.display()))?;
             }
             let token = fs::read_to_string(&path)
                 .with_context(|| format!("cannot read {}", path.display()))?;
-            node_by_token.insert(token.trim().to_owned(), node.clone());
+            callers.insert(token.trim().to_owned(), caller);
         }
-        Ok(Tokens { node_by_token })
+        Ok(Tokens { callers })
     }
 
     /// Who sent `headers`, if that one may call, and names the right cluster.
@@ -61,11 +89,11 @@ impl Tokens {
         let refused = || Status::unauthenticated("authentication failure");
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let token = text("authorization").and_then(|value| value.strip_prefix("Bearer "));
-        let node = token.and_then(|token| self.node_by_token.get(token)).ok_or_else(refused)?;
+        let caller = token.and_then(|token| self.callers.get(token)).ok_or_else(refused)?;
         if text("clusterid") != Some(cluster) {
             return Err(refused());
         }
-        Ok(Caller { node: node.clone() })
+        Ok(caller.clone())
     }
 }
 
@@ -83,13 +111,16 @@ mod tests {
     fn a_token_is_its_nodes_and_stays() {
         let directory = tempfile::tempdir().unwrap();
         let nodes = ["host-a".to_owned(), "host-b".to_owned()];
-        let open = || Tokens::open(directory.path(), &nodes).unwrap();
+        let open = || Tokens::open(directory.path(), &nodes, &[]).unwrap();
         open();
         let token = fs::read_to_string(directory.path().join("tokens/host-b")).unwrap();
         let mut headers = MetadataMap::new();
         headers.insert("authorization", format!("Bearer {token}").parse().unwrap());
         headers.insert("clusterid", "east".parse().unwrap());
-        assert_eq!(open().check(&headers, "east").unwrap(), Caller { node: "host-b".to_owned() });
+        assert_eq!(
+            open().check(&headers, "east").unwrap(),
+            Caller { node: "host-b".to_owned(), gateway: None }
+        );
         assert!(open().check(&headers, "west").is_err(), "another cluster");
         headers.insert("authorization", "Bearer guessed".parse().unwrap());
         assert!(open().check(&headers, "east").is_err(), "another token");

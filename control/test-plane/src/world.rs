@@ -10,13 +10,16 @@ use ringway_engine::snapshot::Snapshot;
 use tokio::sync::watch;
 
 use crate::mesh::Pod;
-use crate::resources::{self, ADDRESS, AUTHORIZATION, Resource};
+use crate::resources::{self, ADDRESS, AGENT, AUTHORIZATION, Resource};
+use crate::tokens::GatewayCaller;
 
 /// Everything that is told, by type and name.
 #[derive(Default)]
 pub(crate) struct World {
     addresses: BTreeMap<String, Arc<Resource>>,
     authorizations: BTreeMap<String, Arc<Resource>>,
+    /// What is told to the processes of each Gateway, by what [`World::part`] says.
+    gateways: BTreeMap<String, BTreeMap<String, Arc<Resource>>>,
     /// Names by alias; made when somebody asks on demand.
     aliases: OnceLock<HashMap<String, Vec<String>>>,
     /// Names of workloads by service; made then, too.
@@ -37,6 +40,7 @@ pub(crate) struct Worlds {
 #[derive(Default)]
 struct Parts {
     mesh: Vec<Arc<Resource>>,
+    gateways: BTreeMap<String, BTreeMap<String, Arc<Resource>>>,
     accounts: BTreeSet<(String, String, String)>,
     cluster: String,
     synthetic: Vec<Arc<Resource>>,
@@ -51,7 +55,17 @@ impl World {
         match type_url {
             ADDRESS => &self.addresses,
             AUTHORIZATION => &self.authorizations,
-            _ => &NONE,
+            part => self.gateways.get(part).unwrap_or(&NONE),
+        }
+    }
+
+    /// What of a type is told to a caller. Node proxies are told everything; the processes of a Gateway the mesh and what
+    /// is their Gateway's, and no policies.
+    pub(crate) fn part(type_url: &str, gateway: Option<&GatewayCaller>) -> String {
+        match (type_url, gateway) {
+            (AGENT, Some(gateway)) => format!("{AGENT}#{}", gateway.file()),
+            (AGENT, None) | (AUTHORIZATION, Some(_)) => "nothing".to_owned(),
+            (other, _) => other.to_owned(),
         }
     }
 
@@ -129,6 +143,13 @@ impl Worlds {
         });
     }
 
+    /// This is told to the processes of a Gateway.
+    pub(crate) fn set_gateway(&self, gateway: &GatewayCaller, resources: Vec<Resource>) {
+        let told = resources.into_iter().map(|each| (each.name.clone(), Arc::new(each))).collect();
+        let part = World::part(AGENT, Some(gateway));
+        self.change(|parts| drop(parts.gateways.insert(part, told)));
+    }
+
     /// There are these workloads besides the mesh.
     pub(crate) fn set_synthetic(&self, resources: impl Iterator<Item = Resource>) {
         let synthetic = resources.map(Arc::new).collect();
@@ -151,6 +172,7 @@ impl Worlds {
         change(&mut parts);
         let mut world = World {
             accounts: parts.accounts.clone(),
+            gateways: parts.gateways.clone(),
             cluster: parts.cluster.clone(),
             ..World::default()
         };

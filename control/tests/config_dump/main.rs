@@ -78,7 +78,11 @@ fn state(name: &str, state: &'static str) -> WorkloadState {
 
 fn config() -> Value {
     let environment = Environment {
-        variables: vec![(OsString::from("AUTH_TOKEN"), OsString::from("a-secret"))],
+        variables: vec![
+            (OsString::from("AUTH_TOKEN"), OsString::from("a-secret")),
+            (OsString::from("ISTIO_META_ISTIO_VERSION"), OsString::from("1.31.0")),
+            (OsString::from("UNSTABLE_ENABLE_SOCKS5"), OsString::from("true")),
+        ],
         mesh_file: "/no/such/file".into(),
         token_file: "/no/such/file".into(),
         cpus: 4,
@@ -153,6 +157,17 @@ fn a_dump_is_as_it_was_recorded_and_as_its_readers_want_it() {
     );
 }
 
+/// Go matches names without regard to case: what we call a setting must not be one that Kiali expects another type of.
+#[test]
+fn no_setting_of_ours_has_a_name_that_others_read() {
+    let dump = dump();
+    let config = dump["config"].as_object().unwrap();
+    let names: BTreeSet<String> = config.keys().map(|name| name.to_lowercase()).collect();
+    assert_eq!(names.len(), config.len());
+    assert!(config["settings"].as_object().unwrap().contains_key("dnsProxy"), "which is a text");
+    assert_eq!(config["dnsProxy"], true);
+}
+
 /// A key that no dump shows could have any shape: the world must have everything.
 #[test]
 fn the_recorded_dump_has_every_key_of_the_tables() {
@@ -197,11 +212,15 @@ fn secrets_are_not_in_it() {
 #[test]
 fn lists_are_sorted() {
     let dump = dump();
-    for (list, key) in
-        [("workloads", "uid"), ("services", "hostname"), ("certificates", "identity")]
-    {
-        let keys: Vec<_> =
-            dump[list].as_array().unwrap().iter().map(|one| one[key].as_str().unwrap()).collect();
+    let rows: [(&str, &[&str]); 4] = [
+        ("workloads", &["uid"]),
+        ("services", &["hostname"]),
+        ("policies", &["namespace", "name"]),
+        ("certificates", &["identity"]),
+    ];
+    for (list, by) in rows {
+        let key = |one: &Value| by.iter().map(|key| one[key].to_string()).collect::<Vec<_>>();
+        let keys: Vec<_> = dump[list].as_array().unwrap().iter().map(key).collect();
         assert!(keys.is_sorted() && keys.len() > 1, "{list}: {keys:?}");
     }
 }
@@ -209,7 +228,8 @@ fn lists_are_sorted() {
 #[test]
 fn the_checker_finds_wrong_types_unknown_keys_and_missing_ones() {
     type Change = fn(&mut Value);
-    let rows: [(Change, &str); 9] = [
+    let rows: [(Change, &str); 10] = [
+        (|dump| dump["config"]["dnsProxy"] = json!("localhost:15053"), ".config.dnsProxy is"),
         (|dump| dump["workloads"][0]["capacity"] = json!("1"), ".workloads[0].capacity is \"1\""),
         (|dump| dump["workloads"][0]["colour"] = json!(1), ".workloads[0].colour is not in"),
         (|dump| dump["services"][0]["vips"] = json!({}), ".services[0].vips is {}"),

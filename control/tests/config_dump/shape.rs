@@ -207,6 +207,66 @@ const STATE: Shape = Object(&[
     ),
 ]);
 
+/// What there is none of may be null: Go leaves the field as it is.
+const NO_TEXT: Shape = Nullable(&Text);
+
+const DURATION: Shape =
+    Object(&[("secs", Always, Number(u64::MAX)), ("nanos", Always, Number(999_999_999))]);
+
+const ON_LOCALHOST: Shape = Object(&[("Localhost", Perhaps, List(&Anything))]);
+
+const SOCKET: Shape = Object(&[("SocketAddr", Always, Text)]);
+
+const ROOTS: Shape = Object(&[("File", Perhaps, Text)]);
+
+const SIZE: Shape = Number(u32::MAX as u64);
+
+/// ztunnel's own settings as Kiali decodes them. What it shows of ztunnel's name resolution is not here: there is none.
+const CONFIG: Shape = Object(&[
+    ("adminAddr", Always, ON_LOCALHOST),
+    ("altCaHostname", Always, NO_TEXT),
+    ("altXdsHostname", Always, NO_TEXT),
+    ("caAddress", Always, NO_TEXT),
+    ("caRootCert", Always, ROOTS),
+    ("clusterDomain", Always, Text),
+    ("clusterId", Always, Text),
+    ("connectionWindowSize", Always, SIZE),
+    ("dnsProxy", Always, Bool),
+    ("dnsProxyAddr", Always, ON_LOCALHOST),
+    ("fakeCa", Always, Bool),
+    ("fakeSelfInbound", Always, Bool),
+    ("frameSize", Always, SIZE),
+    ("illegalPorts", Always, List(&PORT)),
+    ("inboundAddr", Always, Endpoint),
+    ("inboundPlaintextAddr", Always, Endpoint),
+    ("inpodPortReuse", Always, Bool),
+    ("inpodUds", Always, Text),
+    ("localNode", Always, NO_TEXT),
+    ("network", Always, Text),
+    ("numWorkerThreads", Always, SIZE),
+    ("outboundAddr", Always, Endpoint),
+    ("packetMark", Always, Nullable(&SIZE)),
+    ("poolMaxStreamsPerConn", Always, SIZE),
+    ("poolUnusedReleaseTimeout", Always, DURATION),
+    ("proxy", Always, Bool),
+    ("proxyArgs", Always, Text),
+    ("proxyMetadata", Always, Map(&Text)),
+    ("proxyMode", Always, Word(&["Shared", "Dedicated"])),
+    ("proxyWorkloadInformation", Always, NO_TEXT),
+    ("readinessAddr", Always, SOCKET),
+    ("requireOriginalSource", Always, NO_TEXT),
+    ("secretTtl", Always, DURATION),
+    ("selfTerminationDeadline", Always, DURATION),
+    ("socks5Addr", Always, NO_TEXT),
+    ("statsAddr", Always, SOCKET),
+    ("windowSize", Always, SIZE),
+    ("xdsAddress", Always, NO_TEXT),
+    ("xdsOnDemand", Always, Bool),
+    ("xdsRootCert", Always, ROOTS),
+    // Ours, as they were said and by whom. Both readers leave it alone.
+    ("settings", Always, Anything),
+]);
+
 /// A whole dump.
 pub(crate) const DUMP: Shape = Object(&[
     ("workloads", Always, List(&WORKLOAD)),
@@ -215,7 +275,7 @@ pub(crate) const DUMP: Shape = Object(&[
     ("stagedServices", Always, Map(&Map(&ENDPOINT))),
     ("certificates", Always, List(&CERTIFICATE)),
     ("workloadState", Always, Map(&STATE)),
-    ("config", Always, Anything),
+    ("config", Always, CONFIG),
     (
         "staticConfig",
         Always,

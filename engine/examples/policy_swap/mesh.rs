@@ -2,15 +2,17 @@
 
 #[path = "../../tests/support/authority.rs"]
 mod authority;
+#[path = "../../tests/support/ports.rs"]
+mod ports;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
 };
 
 use rcgen::CertificateParams;
 use ringway_engine::{
-    Engine, EngineConfig, OriginalSource, Ports,
+    Engine, EngineConfig, OriginalSource,
     runtime::{NetNamespace, ReactorChoice},
     snapshot::{
         AuthorizationPolicy, Interner, PolicyAction, PolicyClause, PolicyMatch, PolicyRule,
@@ -23,6 +25,7 @@ use ringway_protocols::{
 };
 
 use authority::Authority;
+use ports::free_ports;
 
 use crate::peer::Peer;
 
@@ -43,10 +46,10 @@ impl Mesh {
         snapshot.set_credentials(issue(&authority, "web"));
         snapshot.upsert_workload(Interner::new().workload(web()).expect("well described"));
 
-        let [outbound, inbound_plaintext, hbone] = free_ports();
+        let ports = free_ports();
         let config = EngineConfig {
             reactor,
-            ports: Ports { outbound, inbound_plaintext, hbone, ..Ports::default() },
+            ports,
             packet_mark: None,
             original_source: OriginalSource::Never,
             ipv6: false,
@@ -55,7 +58,12 @@ impl Mesh {
         let engine = Engine::start(config, snapshot.clone()).expect("an engine");
         let here = NetNamespace::current().expect("our own");
         engine.enroll(UID.into(), here).expect("free ports");
-        Mesh { engine, snapshot: Mutex::new(snapshot), authority, hbone: (HERE, hbone).into() }
+        Mesh {
+            engine,
+            snapshot: Mutex::new(snapshot),
+            authority,
+            hbone: (HERE, ports.hbone).into(),
+        }
     }
 
     pub(crate) fn publish(&self, change: impl FnOnce(&mut Snapshot)) {
@@ -106,9 +114,4 @@ fn identity(account: &str) -> Identity {
 
 fn issue(authority: &Authority, account: &str) -> Arc<Credentials> {
     authority.issue(&identity(account), CertificateParams::default(), &Options::default())
-}
-
-fn free_ports() -> [u16; 3] {
-    let held = [(); 3].map(|()| TcpListener::bind((HERE, 0)).expect("a free port"));
-    held.map(|listener| listener.local_addr().expect("bound").port())
 }

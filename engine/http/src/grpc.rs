@@ -1,4 +1,7 @@
-//! Errors of ours in gRPC's way: HTTP 200, and a status in the only headers there are (Trailers-Only).
+//! gRPC, as far as it shows in HTTP: errors of ours, which are HTTP 200 and a status in the only headers there are
+//! (Trailers-Only); and one message as a body.
+
+use std::fmt;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
@@ -29,12 +32,72 @@ pub fn code(status: StatusCode) -> u8 {
 
 /// The headers of an answer with that code; its HTTP status is 200, and it has no body.
 pub fn trailers_only(code: u8, message: &str) -> HeaderMap {
-    let message = HeaderValue::try_from(escaped(message)).expect("escaped to plain text");
+    let message = self::message(message);
     HeaderMap::from_iter([
         (header::CONTENT_TYPE, HeaderValue::from_static("application/grpc")),
         (header::HeaderName::from_static("grpc-status"), HeaderValue::from(u16::from(code))),
         (header::HeaderName::from_static("grpc-message"), message),
     ])
+}
+
+/// What went wrong, as a header has it.
+pub fn message(text: &str) -> HeaderValue {
+    HeaderValue::try_from(escaped(text)).expect("escaped to plain text")
+}
+
+/// Bytes before a message: whether it is compressed, and its length.
+const PREFIX_BYTES: usize = 5;
+
+/// One message as a body.
+pub fn framed(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).expect("messages of ours are small");
+    [&[0], &length.to_be_bytes()[..], message].concat()
+}
+
+/// Why a body is not one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameError {
+    /// It ends before its message does, or has none.
+    CutOff,
+    /// Its message is compressed, which nobody asked for.
+    Compressed,
+    /// There is more than one message in it.
+    TooMuch,
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FrameError::CutOff => "the message is cut off",
+            FrameError::Compressed => "the message is compressed, which nobody asked for",
+            FrameError::TooMuch => "there is more than one message",
+        })
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+/// The one message of a body.
+///
+/// # Errors
+/// There is none, or something else.
+pub fn unframed(body: &[u8]) -> Result<&[u8], FrameError> {
+    let (prefix, message) = body.split_first_chunk::<PREFIX_BYTES>().ok_or(FrameError::CutOff)?;
+    let [flag, length @ ..] = *prefix;
+    if flag != 0 {
+        return Err(FrameError::Compressed);
+    }
+    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    match message.len() {
+        there if there < length => Err(FrameError::CutOff),
+        there if there > length => Err(FrameError::TooMuch),
+        _ => Ok(message),
+    }
+}
+
+/// The status that a head or trailers tell, if they tell one.
+pub fn status(headers: &HeaderMap) -> Option<u32> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
 /// Spaces to tildes stay, but for the per cent sign.
@@ -85,6 +148,24 @@ mod tests {
             assert_eq!(is_grpc(&headers), want, "{value}");
         }
         assert!(!is_grpc(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_body_is_one_message() {
+        assert_eq!(unframed(&framed(b"hello")), Ok(&b"hello"[..]));
+        assert_eq!(unframed(&framed(b"")), Ok(&b""[..]));
+        #[rustfmt::skip]
+        let rows: [(&[u8], FrameError); 5] = [
+            (b"",                     FrameError::CutOff),
+            (&[0, 0, 0, 0],           FrameError::CutOff),
+            (&[0, 0, 0, 0, 2, 7],     FrameError::CutOff),
+            (&[1, 0, 0, 0, 1, 7],     FrameError::Compressed),
+            (&[0, 0, 0, 0, 1, 7, 0],  FrameError::TooMuch),
+        ];
+        for (body, want) in rows {
+            assert_eq!(unframed(body), Err(want), "{body:?}");
+        }
+        assert_eq!(unframed(&[0, 255, 255, 255, 255, 1]), Err(FrameError::CutOff));
     }
 
     #[test]

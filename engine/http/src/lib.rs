@@ -24,6 +24,7 @@ pub mod grpc;
 pub mod head;
 pub mod model;
 pub mod outlier;
+pub mod outside;
 pub mod path;
 pub mod policies;
 pub mod rate;

@@ -56,6 +56,7 @@ pub(crate) struct Connection {
 }
 
 /// What is known once a connection is decided.
+#[derive(Clone)]
 pub(crate) struct Decided {
     /// Who talks to whom, for labels and log.
     pub(crate) parties: Parties,
@@ -64,6 +65,8 @@ pub(crate) struct Decided {
     pub(crate) carrier: Carrier,
     /// The CONNECT authority, for HBONE.
     pub(crate) authority: Option<Authority>,
+    /// What the connection is called in the logs of everybody that carries it, for HBONE.
+    pub(crate) trace_id: Option<[u8; 16]>,
 }
 
 struct Counted {
@@ -112,6 +115,11 @@ impl Connection {
 
     /// Takes note of the decision: from here on the connection counts.
     pub(crate) fn decided(&self, decided: Decided) {
+        let telemetry = &self.shard.telemetry;
+        if self.entry.direction == Direction::Outbound {
+            self.shard.resolutions.count(&decided.parties, telemetry);
+        }
+        telemetry.opened(|| self.opened_record(&decided));
         self.decided_after(decided, 0, 0);
     }
 
@@ -140,7 +148,9 @@ impl Connection {
         let policed = self.entry.policed.get_or_init(|| policed);
         let facts = self.entry.facts(policed);
         let verdict = decide::authorize(snapshot, local, &facts);
-        self.shard.telemetry.dry_runs(&verdict.dry_runs, &self.entry.pod, self.entry.source);
+        let (telemetry, pod, source) = (&self.shard.telemetry, &self.entry.pod, self.entry.source);
+        telemetry.dry_runs(&verdict.dry_runs, pod, source);
+        telemetry.judged(&verdict.outcome, pod, source);
         verdict.outcome.map(|_allowed| ())
     }
 

@@ -80,7 +80,7 @@ impl Connection {
             far_end: None,
         };
         let (destination, carrier) = (moved.destination, Carrier::Tcp);
-        let decided = Decided { parties, destination, carrier, authority: None };
+        let decided = Decided { parties, destination, carrier, authority: None, trace_id: None };
         connection.decided_after(decided, moved.received_bytes, moved.sent_bytes);
         connection
     }

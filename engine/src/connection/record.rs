@@ -1,11 +1,11 @@
-//! The record of a connection that has ended.
+//! The record of a connection that has ended, and of one that has opened.
 
 use std::time::{Duration, SystemTime};
 
 use super::{Connection, Decided};
 use crate::{
     close::CloseReason,
-    telemetry::{AccessRecord, ByteCounters, RecordParty, SecurityPolicy},
+    telemetry::{AccessRecord, ByteCounters, OpenedRecord, RecordParty, SecurityPolicy},
 };
 
 impl Connection {
@@ -16,13 +16,43 @@ impl Connection {
         duration: Duration,
         reason: CloseReason,
     ) -> AccessRecord {
-        let Decided { parties, destination, authority, .. } = decided;
-        let mutual_tls = parties.security_policy == SecurityPolicy::MutualTls;
+        let trace_id = decided.trace_id;
+        let OpenedRecord {
+            time,
+            direction,
+            source,
+            destination,
+            service,
+            hbone_authority,
+            mutual_tls,
+        } = self.opened(decided);
         AccessRecord {
-            opened_at: SystemTime::now() - duration,
+            opened_at: time - duration,
             duration,
-            direction: self.entry.direction,
+            direction,
             early: false,
+            source,
+            destination,
+            service,
+            hbone_authority,
+            trace_id,
+            mutual_tls,
+            received_bytes: counters.received(),
+            sent_bytes: counters.sent(),
+            reason,
+        }
+    }
+
+    pub(super) fn opened_record(&self, decided: &Decided) -> OpenedRecord {
+        self.opened(decided.clone())
+    }
+
+    fn opened(&self, decided: Decided) -> OpenedRecord {
+        let Decided { parties, destination, authority, .. } = decided;
+        OpenedRecord {
+            time: SystemTime::now(),
+            direction: self.entry.direction,
+            mutual_tls: parties.security_policy == SecurityPolicy::MutualTls,
             source: RecordParty {
                 address: self.entry.source,
                 claims: parties.baggage.filter(|_| parties.source.is_none()),
@@ -37,10 +67,6 @@ impl Connection {
             },
             service: parties.service,
             hbone_authority: authority,
-            mutual_tls,
-            received_bytes: counters.received(),
-            sent_bytes: counters.sent(),
-            reason,
         }
     }
 
@@ -55,6 +81,7 @@ impl Connection {
             destination: party(self.entry.original_destination),
             service: None,
             hbone_authority: None,
+            trace_id: None,
             mutual_tls: false,
             received_bytes: 0,
             sent_bytes: 0,

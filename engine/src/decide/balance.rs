@@ -44,6 +44,25 @@ pub(super) fn choose<'a>(
     None
 }
 
+/// All endpoints that `is_candidate` accepts and that have as much in common with the client as any of them has.
+#[cfg(feature = "waypoint")]
+pub(super) fn nearest<'a>(
+    endpoints: &'a Endpoints,
+    client: &Workload,
+    is_candidate: impl Fn(&Endpoint) -> bool,
+) -> Vec<&'a Endpoint> {
+    let ranking = endpoints.ranking();
+    let least = if ranking.is_strict() { ranking.preferences().len() } else { 0 };
+    let candidates = endpoints.ready().iter().filter(|endpoint| is_candidate(endpoint));
+    let mut ranked: Vec<_> = candidates
+        .map(|endpoint| (ranking.in_common(client, endpoint.workload()), endpoint))
+        .filter(|(in_common, _)| *in_common >= least)
+        .collect();
+    let most = ranked.iter().map(|(in_common, _)| *in_common).max().unwrap_or(0);
+    ranked.retain(|(in_common, _)| *in_common == most);
+    ranked.into_iter().map(|(_, endpoint)| endpoint).collect()
+}
+
 /// Chooses among endpoints on other networks, when the network was the first preference. There the other
 /// preferences still rank.
 fn choose_elsewhere<'a>(

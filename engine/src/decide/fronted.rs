@@ -44,6 +44,11 @@ pub fn fronted(
     }
 }
 
+/// Whether `local` is a waypoint of a service, alone or among others.
+pub fn fronts(snapshot: &Snapshot, service: &Service, local: &Workload) -> bool {
+    is_waypoint_of(snapshot, service, local)
+}
+
 fn by_address(
     snapshot: &Snapshot,
     local: &Workload,

@@ -36,8 +36,8 @@ pub use self::outbound::{NextHop, Route, outbound, outbound_except};
 pub use self::refusal::Refusal;
 #[cfg(feature = "waypoint")]
 pub use self::{
-    fronted::{Fronted, fronted},
-    outbound::{behind_waypoint, workload_behind_waypoint},
+    fronted::{Fronted, fronted, fronts},
+    outbound::{behind_waypoint, chosen_behind_waypoint, workload_behind_waypoint},
 };
 pub use crate::snapshot::Facts;
 

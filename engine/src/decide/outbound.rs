@@ -168,6 +168,41 @@ pub fn behind_waypoint(
     }
 }
 
+/// As [`behind_waypoint`], to the endpoint that `choose` names among those that can be reached; these are the nearest ones
+/// by the service's own word, or if `everywhere`, all.
+///
+/// # Errors
+/// [`Refusal`] when there is no endpoint that can be used.
+#[cfg(feature = "waypoint")]
+pub fn chosen_behind_waypoint(
+    snapshot: &Snapshot,
+    source: &Workload,
+    service: &Arc<Service>,
+    port: u16,
+    random: u64,
+    everywhere: bool,
+    choose: impl FnOnce(&[&Arc<Workload>]) -> Option<usize>,
+) -> Result<Route, Refusal> {
+    let mut query = Query { snapshot, source, except: &[], chance: Chance::new(random) };
+    let vip = service.vip_for(source.network());
+    let vip = vip.unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+    let destination = SocketAddr::new(vip, port);
+    let mut found = query.endpoints(service, destination, everywhere);
+    if found.is_empty() {
+        // Why, and whether a name is to be resolved, is said there.
+        return behind_waypoint(snapshot, source, service, port, random, &[]);
+    }
+    let workloads: Vec<_> = found.iter().map(|upstream| upstream.workload).collect();
+    let Some(chosen) = choose(&workloads).filter(|chosen| *chosen < found.len()) else {
+        return Err(Refusal::NoHealthyUpstream { destination });
+    };
+    let upstream = found.swap_remove(chosen);
+    match query.is_on_our_network(upstream.workload) {
+        true => to_workload(&mut query, &upstream),
+        false => through_network_gateway(&mut query, &upstream, destination, service),
+    }
+}
+
 /// Decides where a waypoint sends what is for this port of a workload: to its proxy if it has one.
 ///
 /// # Errors

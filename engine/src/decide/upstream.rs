@@ -176,28 +176,12 @@ impl<'a> Query<'a> {
         if service.load_balancer.mode == LoadBalancerMode::Passthrough {
             return Found::Passthrough;
         }
-        let snapshot = self.snapshot;
-        let Some(endpoints) = snapshot.endpoints_named(&service.id) else { return Found::Nothing };
-        let serves = |endpoint: &Endpoint| {
-            let workload = endpoint.workload();
-            let has_address = !workload.addresses().is_empty() || !workload.hostname().is_empty();
-            let has_gateway =
-                !self.is_on_our_network(workload) && workload.network_gateway().is_some();
-            (has_address || has_gateway)
-                && !self.was_dialled_in_vain(workload)
-                && target_port(service, endpoint, address.port(), purpose).is_some()
+        let Some(endpoints) = self.snapshot.endpoints_named(&service.id) else {
+            return Found::Nothing;
         };
-        let can_be_reached = |endpoint: &Endpoint| {
-            let workload = endpoint.workload();
-            let (families, original) = (service.ip_families, address.ip());
-            let mut any = Chance::new(0);
-            serves(endpoint)
-                && if self.is_on_our_network(workload) {
-                    address_of(snapshot, workload, families, original, &mut any).is_some()
-                } else {
-                    workload.network_gateway().is_some_and(|gateway| self.is_known(gateway))
-                }
-        };
+        let serves = |endpoint: &Endpoint| self.serves(service, endpoint, address.port(), purpose);
+        let can_be_reached =
+            |endpoint: &Endpoint| serves(endpoint) && self.reaches(service, endpoint, address.ip());
         let mut chance = self.chance.clone();
         let chosen = balance::choose(endpoints, self.source, &mut chance, can_be_reached)
             .or_else(|| balance::choose(endpoints, self.source, &mut chance, serves));
@@ -211,6 +195,59 @@ impl<'a> Query<'a> {
             })
         });
         upstream.map_or(Found::Nothing, Found::Upstream)
+    }
+
+    /// Every endpoint that can be reached; the nearest by the service's own word, or if `everywhere`, all.
+    #[cfg(feature = "waypoint")]
+    pub(super) fn endpoints(
+        &self,
+        service: &'a Arc<Service>,
+        address: SocketAddr,
+        everywhere: bool,
+    ) -> Vec<Upstream<'a>> {
+        let purpose = Purpose::Destination;
+        if service.load_balancer.mode == LoadBalancerMode::Passthrough {
+            return Vec::new();
+        }
+        let Some(endpoints) = self.snapshot.endpoints_named(&service.id) else { return Vec::new() };
+        let can_be_reached = |endpoint: &Endpoint| {
+            self.serves(service, endpoint, address.port(), purpose)
+                && self.reaches(service, endpoint, address.ip())
+        };
+        let found = match everywhere {
+            true => endpoints.ready().iter().filter(|endpoint| can_be_reached(endpoint)).collect(),
+            false => balance::nearest(endpoints, self.source, can_be_reached),
+        };
+        let upstreams = found.into_iter().filter_map(|endpoint| {
+            Some(Upstream {
+                workload: endpoint.workload(),
+                service: Some(service),
+                port: target_port(service, endpoint, address.port(), purpose)?,
+                original: address.ip(),
+            })
+        });
+        upstreams.collect()
+    }
+
+    /// Whether an endpoint is one for this port.
+    fn serves(&self, service: &Service, endpoint: &Endpoint, port: u16, purpose: Purpose) -> bool {
+        let workload = endpoint.workload();
+        let has_address = !workload.addresses().is_empty() || !workload.hostname().is_empty();
+        let has_gateway = !self.is_on_our_network(workload) && workload.network_gateway().is_some();
+        (has_address || has_gateway)
+            && !self.was_dialled_in_vain(workload)
+            && target_port(service, endpoint, port, purpose).is_some()
+    }
+
+    /// Whether it is known where an endpoint is dialled.
+    fn reaches(&self, service: &Service, endpoint: &Endpoint, original: IpAddr) -> bool {
+        let (workload, families) = (endpoint.workload(), service.ip_families);
+        if self.is_on_our_network(workload) {
+            let mut any = Chance::new(0);
+            address_of(self.snapshot, workload, families, original, &mut any).is_some()
+        } else {
+            workload.network_gateway().is_some_and(|gateway| self.is_known(gateway))
+        }
     }
 
     fn is_known(&self, gateway: &GatewayAddress) -> bool {

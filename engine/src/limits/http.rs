@@ -84,6 +84,11 @@ ringway_protocols::bounds! {
     pub const UPSTREAM_STREAMS_MAX: usize = 100;
     Count per Destination: "one more connection is opened"
 
+    /// How long a request waits to be woken for a connection to a service that may have no more: what other shards give
+    /// back wakes nobody.
+    pub const UPSTREAM_ROOM_TIME: Duration = Duration::from_millis(5);
+    Time per Stream: "it looks again"
+
     /// How long a backend that has answered may take to read the rest of the request.
     pub const UPSTREAM_GIVE_BACK_TIME: Duration = Duration::from_secs(1);
     Time per Stream: "the connection is closed"
@@ -95,6 +100,80 @@ ringway_protocols::bounds! {
     /// Certificates of listeners that a shard keeps ready.
     pub const TERMINATORS_MAX: usize = 1024;
     Count per Shard: "all are made anew as they are needed"
+
+    /// Copies of requests that are under way, of one pod on one shard.
+    pub const MIRRORED_MAX: usize = 256;
+    Count per Workload: "further requests are not copied"
+
+    /// How long a copy may take, its answer included.
+    pub const MIRRORED_TIMEOUT: Duration = Duration::from_secs(15);
+    Time per Stream: "the copy is given up"
+
+    /// Interim answers of a backend that are not looked at yet.
+    pub const INTERIM_ANSWERS_MAX: usize = 16;
+    Count per Stream: "further ones are left out"
+
+    /// Interim answers that a client has not taken yet: one head as large as heads may be, and what was there.
+    pub const INTERIM_BYTES_MAX: usize = HTTP_HEAD_BYTES_MAX;
+    Bytes per Stream: "further ones are left out"
+
+    /// Of a body that is compared with what a mirror answered: most bodies are shorter, and hashing as much takes a shard
+    /// less than a millisecond.
+    pub const MIRROR_DIGEST_BYTES: usize = 256 * 1024;
+    Bytes per Stream: "what follows is compared by its length only"
+
+    /// Of the path of a copied request.
+    pub const MIRROR_PATH_BYTES_MAX: usize = 256;
+    Bytes per Stream: "samples show its beginning"
+
+    /// Services outside, authorizers and rate limits, that are being asked, of one pod on one shard.
+    pub const OUTSIDE_CALLS_MAX: usize = 1024;
+    Count per Workload: "a further one counts as not answered"
+
+    /// Of what such a service answers: a denial may be a page.
+    pub const OUTSIDE_ANSWER_BYTES_MAX: usize = 256 * 1024;
+    Bytes per Stream: "a denial is given without its body; anything else counts as not answered"
+
+    /// How long a client may take for the part of a body that an external authorizer is to have.
+    pub const OUTSIDE_BODY_TIME: Duration = Duration::from_secs(30);
+    Time per Stream: "the request is answered 408"
+
+    /// How long an external authorizer may take when its provider does not say it. Istio waits for ten minutes, which no
+    /// client does.
+    pub const OUTSIDE_AUTHORIZATION_TIMEOUT: Duration = Duration::from_secs(1);
+    Time per Stream: "the request is refused with `statusOnError`, or passes by `failOpen`"
+
+    /// How long a rate limit service may take when its policy does not say it: longer than two hosts are apart.
+    pub const OUTSIDE_RATE_LIMIT_TIMEOUT: Duration = Duration::from_millis(100);
+    Time per Stream: "the request passes, or is answered 500 without `failOpen`"
+
+    /// Of a key set that is fetched, or of the configuration of an issuer: a few hundred keys with their certificates.
+    pub const TOKEN_KEYS_BYTES_MAX: usize = 1 << 20;
+    Bytes per Process: "the fetch has failed: keys that were there stay, and without any the issuer's tokens are refused"
+
+    /// How long such a fetch may take when its rule does not say it.
+    pub const TOKEN_KEYS_TIMEOUT: Duration = Duration::from_secs(5);
+    Time per Process: "the fetch has failed, as above"
+
+    /// What a rule may say of that.
+    pub const TOKEN_KEYS_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+    Time per Process: "the configuration is refused"
+
+    /// How long keys are used before they are fetched again: as long as Envoy keeps them.
+    pub const TOKEN_KEYS_REFRESH: Duration = Duration::from_secs(5 * 60);
+    Time per Process: "they are fetched again"
+
+    /// The same for a file, which costs next to nothing to read.
+    pub const TOKEN_KEYS_REFRESH_FILE: Duration = Duration::from_secs(5);
+    Time per Process: "it is read again"
+
+    /// The pause after a fetch that failed, twice as long after each further one.
+    pub const TOKEN_KEYS_RETRY_MIN: Duration = Duration::from_secs(1);
+    Time per Process: "they are fetched again"
+
+    /// The longest such pause.
+    pub const TOKEN_KEYS_RETRY_MAX: Duration = Duration::from_secs(60);
+    Time per Process: "they are fetched again"
 
     /// How long a backend may take to answer `Expect: 100-continue` (RFC 9110 §10.1.1).
     pub const CONTINUE_TIME: Duration = Duration::from_secs(1);

@@ -8,6 +8,7 @@
 mod configured;
 mod dns;
 mod http;
+mod memory;
 mod page;
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub use self::{
         DNS_WAITING_PER_WORKLOAD_MAX,
     },
     http::*,
+    memory::{SHARD_MEMORY_BYTES, START_MEMORY_BYTES},
     page::documentation,
 };
 
@@ -96,6 +98,11 @@ ringway_protocols::bounds! {
     /// How long a new connection waits for its own workload or its certificate to become known.
     pub const WORKLOAD_TIMEOUT: Duration = Duration::from_secs(5);
     Time per Stream: "the connection is reset, or its request answered 503"
+
+    /// How long a withdrawal waits until the connections that it cut are closed. Then the workload's redirect rules may
+    /// go: without them the kernel translates nothing any more, and whoever was not told by then of its end never is.
+    pub const WITHDRAWAL_TIMEOUT: Duration = Duration::from_secs(2);
+    Time per Workload: "the rules are taken away all the same"
 
     /// How long a connection waits for a policy that its workload names and nobody has told us of: the workload may have
     /// been told a moment earlier.
@@ -215,7 +222,7 @@ ringway_protocols::bounds! {
     Count per Shard: "turns and visits may be long again"
 
     /// Bytes one visit to a connection may move before the next connection's turn.
-    pub const VISIT_BYTES_MAX: usize = 256 * 1024;
+    pub const VISIT_BYTES_MAX: usize = 512 * 1024;
     Bytes per Stream: "the next connection's turn"
 
     /// The same while workloads share the shard.
@@ -233,7 +240,7 @@ ringway_protocols::bounds! {
     Bytes per Stream: "the read counts as one of bulk"
 
     /// Bytes of bulk in a row after which a plain direction changes to splicing.
-    pub const SPLICE_AFTER_BYTES: usize = 512 * 1024;
+    pub const SPLICE_AFTER_BYTES: usize = 1024 * 1024;
     Bytes per Stream: "the direction is spliced"
 
     /// Pipes one shard splices through at a time. Pages in pipes count against a bound of the system, 64 MiB per user
@@ -248,6 +255,10 @@ ringway_protocols::bounds! {
     /// Requests of waypoints and gateways, more than a tenth of a second of the busiest.
     pub const REQUEST_RECORDS_MAX: usize = 16_384;
     Count per Process: "records are lost, and counted"
+
+    /// Copies of requests whose outcome waits to be counted.
+    pub const MIRROR_RECORDS_MAX: usize = 2048;
+    Count per Process: "they are not compared, and counted"
 
     /// Hostnames, and names of workloads and services, that connections wait for and control has not yet looked at: it looks
     /// many times a second.
@@ -264,6 +275,10 @@ ringway_protocols::bounds! {
 
     /// Distinct label sets one shard keeps counters for.
     pub const SERIES_MAX: usize = 20_000;
+    Count per Shard: "a connection is counted under the label set in which every name is `unknown`"
+
+    /// Distinct callers and hostnames of workloads without an address that one shard keeps counters for.
+    pub const HOSTNAME_SERIES_MAX: usize = 5_000;
     Count per Shard: "a connection is counted under the label set in which every name is `unknown`"
 
     /// Messages waiting for one shard (commands from control, connections handed over by others).
@@ -284,6 +299,10 @@ ringway_protocols::bounds! {
     /// none, so that no connection that takes long keeps the sockets of the others.
     pub const CLOSED_AMID_CUTS: usize = 4;
     Count per Shard: "the other work has its turn"
+
+    /// Connections that have opened, and words of policies, waiting to be written for who listens to them; so many of each.
+    pub const EARLY_RECORDS_MAX: usize = 1024;
+    Count per Process: "they are lost, and counted with the access records"
 
     /// Outcomes of policies on dry run waiting to be written.
     pub const DRY_RUN_RECORDS_MAX: usize = 1024;

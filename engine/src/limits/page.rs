@@ -56,6 +56,7 @@ pub fn documentation() -> String {
     }
     text.push_str(DESCRIPTORS);
     section(&mut text, "The data plane", TABLE);
+    section(&mut text, "Memory to start with", super::memory::TABLE);
     section(&mut text, "HTTP/2 in a tunnel", hbone::budget::TABLE);
     abuse(&mut text);
     section(&mut text, "TLS", tls::bounds::TABLE);

@@ -106,6 +106,11 @@ impl Placement {
         if streams >= busy { self.id } else { home }
     }
 
+    /// The shard that listens for a workload, where only one does. Every shard names the same.
+    pub(crate) fn listener_of(&self, workload: &str) -> ShardId {
+        self.home(key(workload, SocketAddr::from(([0, 0, 0, 0], 0))))
+    }
+
     /// Counts a connection from `source` to `destination` for as long as the guard lives.
     pub(crate) fn count(&self, source: &str, destination: SocketAddr) -> Placed {
         let key = key(source, destination);
@@ -201,6 +206,19 @@ mod tests {
 
     fn destination(last: u8) -> SocketAddr {
         SocketAddr::from(([10, 0, 0, last], 80))
+    }
+
+    #[test]
+    fn one_shard_listens_for_a_workload_and_they_share_the_workloads() {
+        let shards = shards(4);
+        let mut listening = [0; 4];
+        for number in 0..256 {
+            let uid = format!("pod-{number}");
+            let of: Vec<_> = shards.iter().map(|shard| shard.listener_of(&uid)).collect();
+            assert!(of.iter().all(|one| *one == of[0]), "{of:?}");
+            listening[usize::from(of[0].0)] += 1;
+        }
+        assert!(listening.iter().all(|&share| share > 32), "{listening:?}");
     }
 
     #[test]

@@ -7,13 +7,17 @@ use super::local::expect_current;
 /// # Panics
 /// Outside of a runtime.
 pub fn counters() -> Counters {
-    *expect_current("counters").counters.borrow()
+    let local = expect_current("counters");
+    let tasks = local.tasks.borrow().alive() as u64;
+    Counters { tasks, ..*local.counters.borrow() }
 }
 
 /// Counted by a shard since its start; see [`counters`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
+    /// Tasks that are there now.
+    pub tasks: u64,
     /// Turns of the loop.
     pub turns: u64,
     /// Turns that ended in a wait of more than zero.

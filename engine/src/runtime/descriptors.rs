@@ -4,6 +4,7 @@
 //! the last [`DESCRIPTOR_RESERVE`] numbers means that only the reserve is left. Nothing has to be counted, and
 //! whatever else holds descriptors is counted in.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::io::Errno;
@@ -39,5 +40,14 @@ pub(crate) fn is_reserved(number: u64, descriptors_max: u64) -> bool {
 /// `EMFILE`, as if the limit were that of the data plane.
 pub(crate) fn unless_reserved<D: AsFd>(made: D) -> Result<D, Errno> {
     let number = made.as_fd().as_raw_fd() as u64;
-    if is_reserved(number, descriptors_max()) { Err(Errno::MFILE) } else { Ok(made) }
+    if is_reserved(number, KNOWN_MAX.get()) {
+        // The limit may have been raised since.
+        KNOWN_MAX.set(descriptors_max());
+    }
+    if is_reserved(number, KNOWN_MAX.get()) { Err(Errno::MFILE) } else { Ok(made) }
+}
+
+thread_local! {
+    /// What [`descriptors_max`] was when it was last asked: a system call for each dial is one too many.
+    static KNOWN_MAX: Cell<u64> = const { Cell::new(0) };
 }

@@ -62,6 +62,7 @@ pub use net::{
 pub use netns::NetNamespace;
 pub use pulse::Pulse;
 pub use reactor::{RING_OPERATIONS, ReactorChoice, ReactorKind, ReactorReport, RingSizes};
+pub(crate) use reactor::{SHARD_SLICE, ask_for_slice};
 pub use ready::{Tenant, moved_bytes, visit_bytes_max};
 pub use scratch::{SCRATCH_BYTES, scratch};
 #[cfg(feature = "sim")]

@@ -152,15 +152,12 @@ pub(crate) fn set_user_timeout(fd: &OwnedFd, timeout: Option<Duration>) -> io::R
     Ok(sockopt::set_tcp_user_timeout(fd, milliseconds)?)
 }
 
-/// Lets a socket use addresses that are not the host's own.
-pub(crate) fn set_transparent(fd: &OwnedFd) -> io::Result<()> {
+/// Lets a socket of this family use addresses that are not the host's own.
+pub(crate) fn set_transparent(fd: &OwnedFd, family_of: IpAddr) -> io::Result<()> {
     let socket = SockRef::from(fd);
-    if sockopt::socket_domain(fd)? == AddressFamily::INET {
-        socket.set_ip_transparent_v4(true)?;
-        socket.set_freebind_v4(true)
-    } else {
-        socket.set_ip_transparent_v6(true)?;
-        socket.set_freebind_v6(true)
+    match family_of {
+        IpAddr::V4(_) => socket.set_ip_transparent_v4(true),
+        IpAddr::V6(_) => socket.set_ip_transparent_v6(true),
     }
 }
 
@@ -176,7 +173,7 @@ pub(crate) fn is_transparent(fd: &OwnedFd) -> bool {
 
 /// Binds to a source address that need not be the host's own; the port is chosen at connect.
 pub(crate) fn bind_foreign(fd: &OwnedFd, source: IpAddr) -> io::Result<()> {
-    set_transparent(fd)?;
+    set_transparent(fd, source)?;
     for _ in 0..FOREIGN_PORT_TRIES {
         let span = u64::from(FOREIGN_PORTS.end - FOREIGN_PORTS.start);
         let port = FOREIGN_PORTS.start + (super::random() % span) as u16;

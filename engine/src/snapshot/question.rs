@@ -43,6 +43,11 @@ impl Snapshot {
             .find(name.key(), |workload| name.is(workload.namespace(), workload.hostname()))
     }
 
+    /// Whether there are workloads whose hostname has to be resolved.
+    pub fn has_hostnames(&self) -> bool {
+        self.workloads_by_hostname.len() > 0
+    }
+
     /// The service of this name.
     pub fn service(&self, id: &NamespacedHostname) -> Option<&Arc<Service>> {
         self.services.find(id.key(), |service| service.id == *id)

@@ -5,11 +5,13 @@
 //! cells of all shards. Labels are looked up when a connection opens and when it ends, never per byte.
 
 mod dry_run;
+mod early;
 #[cfg(feature = "waypoint")]
 pub mod http;
 mod labels;
 mod record;
 mod records;
+mod resolutions;
 mod series;
 
 use std::{
@@ -23,15 +25,18 @@ use std::{
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use ringway_protocols::identity::Identity;
 
-use self::records::Records;
 pub use self::{
     dry_run::DryRunRecord,
+    early::{JudgedRecord, Listening, OpenedRecord},
     labels::{PeerLabels, Reporter, SecurityPolicy, ServiceLabels, TrafficLabels},
     record::{AccessRecord, Direction, RecordParty},
+    resolutions::ResolutionLabels,
     series::TrafficTotals,
 };
+use self::{early::Early, records::Records, resolutions::AllResolutions};
 pub(crate) use self::{
     labels::{FarEnd, Parties},
+    resolutions::ResolutionTable,
     series::{ByteCounters, Series, SeriesTable},
 };
 use crate::limits::{ACCESS_RECORDS_MAX, DRY_RUN_RECORDS_MAX, WANTED_IDENTITIES_MAX};
@@ -41,6 +46,8 @@ pub struct Telemetry {
     /// Every series any shard ever opened.
     series: SegQueue<Arc<Series>>,
     known: std::sync::Mutex<Vec<Arc<Series>>>,
+    resolutions: AllResolutions,
+    early: Early,
     records: Records<AccessRecord>,
     #[cfg(feature = "waypoint")]
     http: http::HttpTelemetry,
@@ -60,6 +67,8 @@ impl Telemetry {
         Self {
             series: SegQueue::new(),
             known: std::sync::Mutex::default(),
+            resolutions: AllResolutions::new(),
+            early: Early::new(),
             records: Records::new(ACCESS_RECORDS_MAX),
             #[cfg(feature = "waypoint")]
             http: http::HttpTelemetry::new(),
@@ -112,7 +121,7 @@ impl Telemetry {
 
     /// Records that were lost because nobody took them in time.
     pub fn records_lost(&self) -> u64 {
-        self.records.lost()
+        self.records.lost() + self.early.lost()
     }
 
     /// Connections that were handed to another shard before their first byte.

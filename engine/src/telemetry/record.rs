@@ -57,6 +57,8 @@ pub struct AccessRecord {
     pub service: Option<Arc<Service>>,
     /// The CONNECT authority; only for HBONE.
     pub hbone_authority: Option<Authority>,
+    /// The trace of its CONNECT request, which everybody that carries the connection logs; only for HBONE.
+    pub trace_id: Option<[u8; 16]>,
     /// Whether it was carried over mutual TLS.
     pub mutual_tls: bool,
     /// Bytes from client to server.

@@ -64,9 +64,9 @@ impl Download {
     }
 
     /// What is answered here.
-    pub(crate) fn of_ours(text: &'static [u8], recorder: Recorder, under_way: UnderWay) -> Self {
+    pub(crate) fn of_ours(text: Bytes, recorder: Recorder, under_way: UnderWay) -> Self {
         Self {
-            source: Source::Here((!text.is_empty()).then(|| Bytes::from_static(text))),
+            source: Source::Here((!text.is_empty()).then_some(text)),
             lease: None,
             recorder: Some(recorder),
             deadline: None,
@@ -93,7 +93,7 @@ impl Download {
         }
         if let Some(mut recorder) = self.recorder.take() {
             recorder.response_messages = self.messages.as_ref().map_or(0, Messages::count);
-            recorder.finish();
+            recorder.finish_whole();
         }
     }
 
@@ -108,7 +108,7 @@ impl Download {
 
     fn passes(&mut self, data: &[u8]) {
         if let Some(recorder) = &mut self.recorder {
-            recorder.sent_bytes += data.len() as u64;
+            recorder.passes(data);
         }
         if let Some(messages) = &mut self.messages {
             messages.pass(data);

@@ -13,12 +13,13 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
 };
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use ringway_http::{
     head::{
         HeadRules, check_request,
         forwarding::{self, Standing},
         hops,
+        websocket::{from_switched, to_upgrade},
     },
     trace,
 };
@@ -33,6 +34,7 @@ use super::{
     tries::{Answered, Tries},
     upload::Upload,
     upstream::{Dialect, Lease},
+    websocket,
 };
 use crate::{
     accounts::HeldBytes,
@@ -54,8 +56,15 @@ pub(crate) async fn exchange(
 ) -> Response<Download> {
     let under_way = UnderWay::new(&downstream.activity);
     let mut recorder = Recorder::begin(&downstream, &request);
-    match pass_on(&downstream, request, &mut recorder).await {
-        Ok((answered, deadline)) => answer(&downstream, answered, deadline, recorder, under_way),
+    let (request, stream) = websocket::stream(request);
+    match pass_on(&downstream, request, stream.is_some(), &mut recorder).await {
+        Ok((answered, _)) if stream.is_some() && answered.response.status().is_success() => {
+            Reply::garbled("it answered a WebSocket with a page".into())
+                .into_response(recorder, under_way)
+        }
+        Ok((answered, deadline)) => {
+            answer(&downstream, answered, (stream, deadline), recorder, under_way)
+        }
         Err(reply) => reply.into_response(recorder, under_way),
     }
 }
@@ -64,30 +73,36 @@ pub(crate) async fn exchange(
 async fn pass_on(
     downstream: &Rc<Downstream>,
     request: Request<Incoming>,
+    is_websocket: bool,
     recorder: &mut Recorder,
 ) -> Result<(Answered, Option<Sleep>), Reply> {
     let shard = &downstream.shard;
     let (mut parts, body) = request.into_parts();
-    check_request(&parts, &HeadRules::default()).map_err(|refusal| {
+    let rules = HeadRules { connect: is_websocket, ..HeadRules::default() };
+    check_request(&parts, &rules).map_err(|refusal| {
         Reply::new(refusal.status(), refusal.details())
             .flagged(ResponseFlag::DownstreamProtocolError)
             .because(refusal.to_string())
             .closing(refusal.closes())
     })?;
+    if is_websocket {
+        let random = u128::from(shard.random()) << 64 | u128::from(shard.random());
+        to_upgrade(&mut parts, random.to_ne_bytes());
+    }
     recorder.request_id = Some(trace::ensure_request_id(&mut parts.headers, || shard.random()));
 
-    let snapshot = shard.snapshot();
-    policy::admit(downstream, &snapshot, &mut parts)?;
-    let tracing = shard.telemetry.http().tracing();
-    let span = trace::proceed(&mut parts.headers, tracing, || shard.random());
-    recorder.trace = span.map(TraceContext::from);
     let kept = downstream.pod.l7.kept();
     let upload = Upload::new(body, &kept.replay_bytes, recorder.is_grpc());
     recorder.upload = Some(upload.clone());
+    let snapshot = shard.snapshot();
+    policy::admit(downstream, &snapshot, &mut parts, recorder).await?;
+    let tracing = shard.telemetry.http().tracing();
+    let span = trace::proceed(&mut parts.headers, tracing, || shard.random());
+    recorder.trace = span.map(TraceContext::from);
 
     prepare(downstream, &mut parts);
     let came_as = parts.uri.clone();
-    let (plan, fault) = plan(downstream, &snapshot, &mut parts, recorder)?;
+    let (plan, fault) = plan(downstream, &snapshot, &mut parts, recorder).await?;
     drop(snapshot);
     if parts.uri.path_and_query() != came_as.path_and_query() {
         recorder.sent_path = parts.uri.path_and_query().map(|sent| sent.as_str().into());
@@ -97,6 +112,14 @@ async fn pass_on(
         Reply::new(StatusCode::SERVICE_UNAVAILABLE, "own_workload_unknown")
             .because(reason.to_string())
     })?;
+    let snapshot = shard.snapshot();
+    if let Some(client) = &downstream.identity
+        && snapshot.http().is_some_and(|tables| tables.tells_client(source.uid()))
+    {
+        let (by, client) = (source.identity().to_string(), client.to_string());
+        forwarding::say_client(&mut parts.headers, &by, &client);
+    }
+    drop(snapshot);
     let timeout = plan.timeouts().request;
     let was_http2 = parts.version == Version::HTTP_2;
     let tries = Tries {
@@ -112,7 +135,10 @@ async fn pass_on(
     let answered = match timeout {
         Some(timeout) => runtime::timeout(timeout, Box::pin(tries.run_spoilt(fault, recorder)))
             .await
-            .unwrap_or_else(|_elapsed| Err(Reply::timed_out("response_timeout"))),
+            .unwrap_or_else(|_elapsed| {
+                tries.note_slow(recorder);
+                Err(Reply::timed_out("response_timeout"))
+            }),
         None => Box::pin(tries.run_spoilt(fault, recorder)).await,
     };
     upload.stop_keeping();
@@ -181,7 +207,7 @@ pub(crate) fn outgoing(parts: &Parts, dialect: Dialect) -> Request<()> {
 fn answer(
     downstream: &Rc<Downstream>,
     answered: Answered,
-    deadline: Option<Sleep>,
+    (stream, deadline): (Option<OnUpgrade>, Option<Sleep>),
     mut recorder: Recorder,
     under_way: UnderWay,
 ) -> Response<Download> {
@@ -191,6 +217,17 @@ fn answer(
         .flatten();
     strip(response.headers_mut());
     recorder.details = "via_upstream".into();
+    if let (Some(_), Some(stream)) = (&granted, stream) {
+        let (mut parts, _nothing) = response.into_parts();
+        from_switched(&mut parts);
+        let mut response = Response::from_parts(parts, Download::of_upgrade(under_way));
+        recorder.answer(&mut response);
+        let (upgraded, under_way) =
+            (Upgraded { lease, recorder }, UnderWay::new(&downstream.activity));
+        let passing = websocket::pass(downstream.clone(), stream, upgraded, under_way);
+        downstream.pod.spawn(passing);
+        return response;
+    }
     if let Some(token) = granted {
         hops::set_upgrade(response.headers_mut(), token);
         recorder.answer(&mut response);
@@ -214,7 +251,7 @@ impl Upgraded {
         downstream: &Downstream,
         client: &TcpStream,
         rest: Bytes,
-        connection: &Connection,
+        connection: Option<&Connection>,
     ) {
         let Self { lease, mut recorder } = self;
         let Some((server, early)) = lease.into_upgraded().await else {
@@ -243,14 +280,15 @@ impl Upgraded {
 
 /// Counts what passes, and has it cut.
 struct Passing<'a> {
-    connection: &'a Connection,
+    /// None: it is one stream of a connection, and ends with it.
+    connection: Option<&'a Connection>,
     sent: Cell<u64>,
     held: std::cell::RefCell<HeldBytes>,
 }
 
 impl Observer for Passing<'_> {
     fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        self.connection.poll_cut(cx)
+        self.connection.map_or(Poll::Pending, |connection| connection.poll_cut(cx))
     }
 
     fn client_to_server(&self, _bytes: usize) {}

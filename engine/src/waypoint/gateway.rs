@@ -12,6 +12,7 @@ use crate::{
     accounts::AdmittedConnection,
     capture::{EnrollError, Pod},
     close::CloseReason,
+    connect,
     connection::Connection,
     decide::Refusal,
     limits::HANDSHAKE_TIMEOUT,
@@ -34,6 +35,35 @@ pub(crate) struct Listening {
 /// The first port that cannot be bound; then none is.
 pub(crate) fn listen(shard: &Rc<Shard>, pod: &Rc<Pod>) -> Result<(), EnrollError> {
     let Role::Gateway(gateway) = &pod.role else { return Ok(()) };
+    listen_on(shard, pod, &gateway.ports)
+}
+
+/// Listens on these ports of a gateway from here on, and on no others. What a port that goes has in its queue is served.
+///
+/// # Errors
+/// The first new port that cannot be bound; then nothing changes.
+pub(crate) fn listen_on(
+    shard: &Rc<Shard>,
+    pod: &Rc<Pod>,
+    ports: &[u16],
+) -> Result<(), EnrollError> {
+    let Role::Gateway(_) = &pod.role else { return Ok(()) };
+    let listening = &pod.l7.kept().listening;
+    let had: Vec<u16> = listening.borrow().iter().map(|one| one.port).collect();
+    let new = ports.iter().filter(|port| !had.contains(port));
+    let bound = new.map(|port| bind(shard, pod, *port)).collect::<Result<Vec<_>, _>>()?;
+    let accepting = bound.into_iter().map(|(port, listener)| Listening {
+        port,
+        accepting: pod.spawn(accept(shard.clone(), pod.clone(), port, listener.clone())),
+        listener,
+    });
+    listening.borrow_mut().extend(accepting);
+    let gone = listening.borrow_mut().extract_if(.., |one| !ports.contains(&one.port)).collect();
+    stop(shard, pod, gone);
+    Ok(())
+}
+
+fn bind(shard: &Shard, pod: &Pod, port: u16) -> Result<(u16, Rc<TcpListener>), EnrollError> {
     let options = ListenOptions {
         mark: shard.config.packet_mark,
         transparent: false,
@@ -41,26 +71,21 @@ pub(crate) fn listen(shard: &Rc<Shard>, pod: &Rc<Pod>) -> Result<(), EnrollError
         user_timeout: shard.config.user_timeout,
         ..ListenOptions::default()
     };
-    let bind = |port: &u16| {
-        let address = TcpListener::wildcard(shard.config.ipv6, *port);
-        TcpListener::bind(&pod.namespace, address, &options)
-            .map(|listener| (*port, Rc::new(listener)))
-            .map_err(|error| EnrollError { port: *port, error })
-    };
-    let bound = gateway.ports.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
-    let accepting = bound.into_iter().map(|(port, listener)| Listening {
-        port,
-        accepting: pod.spawn(accept(shard.clone(), pod.clone(), port, listener.clone())),
-        listener,
-    });
-    *pod.l7.kept().listening.borrow_mut() = accepting.collect();
-    Ok(())
+    let address = TcpListener::wildcard(shard.config.ipv6, port);
+    TcpListener::bind(&pod.namespace, address, &options)
+        .map(|listener| (port, Rc::new(listener)))
+        .map_err(|error| EnrollError { port, error })
 }
 
 /// Stops listening; what the kernel has accepted by now is still served.
 pub(crate) fn stop_listening(shard: &Rc<Shard>, pod: &Rc<Pod>) {
     let Role::Gateway(_) = &pod.role else { return };
-    for Listening { port, listener, accepting } in pod.l7.kept().listening.take() {
+    let all = pod.l7.kept().listening.take();
+    stop(shard, pod, all);
+}
+
+fn stop(shard: &Rc<Shard>, pod: &Rc<Pod>, listening: Vec<Listening>) {
+    for Listening { port, listener, accepting } in listening {
         accepting.abort();
         while let Ok((socket, from)) = listener.try_accept() {
             serve(shard, pod, port, socket, from);
@@ -218,7 +243,7 @@ impl Accepted {
             workload: snapshot.workload_by_address(network, self.from.ip()).cloned(),
             baggage: None,
             server_name,
-            tunnel_trace_id: None,
+            trace_id: connect::fresh_trace_id(&self.shard),
             target: Target::Listener {
                 gateway: self.gateway.name.clone(),
                 port: self.port,
@@ -226,6 +251,7 @@ impl Accepted {
             },
             activity: Activity::new(),
             upgraded: RefCell::default(),
+            interims: Rc::default(),
         })
     }
 }

@@ -11,8 +11,12 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use hyper::rt;
+use ringway_http::head::{
+    frames::Frames,
+    wire::{Ambiguous, Wire},
+};
 
-use super::serve::Activity;
+use super::{interim::Interims, serve::Activity};
 use crate::runtime::{self, TcpStream};
 
 /// A socket, or an end of a pair in memory, with what was read from it before.
@@ -20,16 +24,47 @@ pub(crate) struct Io {
     socket: Rc<TcpStream>,
     early: Bytes,
     heard: Option<Rc<Activity>>,
+    guard: Option<Guard>,
+    interims: Option<Rc<Interims>>,
+}
+
+/// Keeps from a lenient parser what it should not take.
+enum Guard {
+    /// And whether nothing comes any more.
+    Http1 {
+        wire: Wire,
+        ended: bool,
+    },
+    Http2(Box<Frames>),
 }
 
 impl Io {
     pub(crate) fn new(socket: Rc<TcpStream>, early: Bytes) -> Self {
-        Self { socket, early, heard: None }
+        Self { socket, early, heard: None, guard: None, interims: None }
     }
 
     /// Tells `heard` of everything that comes from here on.
     pub(crate) fn telling(mut self, heard: Rc<Activity>) -> Self {
         self.heard = Some(heard);
+        self
+    }
+
+    /// Refuses what servers read differently, in HTTP/1.
+    pub(crate) fn guarded(mut self) -> Self {
+        self.guard = Some(Guard::Http1 { wire: Wire::default(), ended: false });
+        self
+    }
+
+    /// Refuses floods of frames that carry nothing, in HTTP/2.
+    pub(crate) fn guarded_from_floods(mut self) -> Self {
+        self.guard = Some(Guard::Http2(Box::new(Frames::new(runtime::now()))));
+        self
+    }
+
+    /// Writes these between what HTTP writes.
+    pub(crate) fn interrupted_by(mut self, interims: Rc<Interims>) -> Self {
+        interims.begin();
+        self.interims = Some(interims);
         self
     }
 
@@ -47,7 +82,8 @@ impl rt::Read for Io {
         let this = self.get_mut();
         if this.early.has_remaining() {
             let bytes = this.early.len().min(buffer.remaining());
-            buffer.put_slice(&this.early.split_to(bytes));
+            let early = this.early.split_to(bytes);
+            hand_on(&mut this.guard, &early, &mut buffer)?;
             if let Some(heard) = &this.heard {
                 heard.heard();
             }
@@ -58,7 +94,7 @@ impl rt::Read for Io {
             let read = runtime::scratch(|scratch| {
                 let most = buffer.remaining().min(runtime::visit_bytes_max()).min(scratch.len());
                 let read = this.socket.try_read(&mut scratch[..most])?;
-                buffer.put_slice(&scratch[..read]);
+                hand_on(&mut this.guard, &scratch[..read], &mut buffer)?;
                 Ok::<_, io::Error>(read)
             });
             match read {
@@ -76,13 +112,53 @@ impl rt::Read for Io {
     }
 }
 
+/// What cannot stand in a head: HTTP's to refuse, in the words that it has for it.
+const UNREADABLE: &[u8] = b"\0";
+
+/// Gives to HTTP what it may read.
+fn hand_on(
+    guard: &mut Option<Guard>,
+    bytes: &[u8],
+    buffer: &mut rt::ReadBufCursor<'_>,
+) -> io::Result<()> {
+    let (wire, ended) = match guard {
+        None => {
+            buffer.put_slice(bytes);
+            return Ok(());
+        }
+        Some(Guard::Http2(frames)) => {
+            let passed = frames.pass(bytes, runtime::now());
+            passed.map_err(|flood| io::Error::new(ErrorKind::InvalidData, flood))?;
+            buffer.put_slice(bytes);
+            return Ok(());
+        }
+        Some(Guard::Http1 { wire, ended }) => (wire, ended),
+    };
+    if *ended {
+        return Ok(());
+    }
+    match wire.pass(bytes) {
+        Ok(()) => buffer.put_slice(bytes),
+        Err((at, why)) => {
+            *ended = true;
+            if why == Ambiguous::Body {
+                return Err(ErrorKind::InvalidData.into());
+            }
+            // In the place of the byte that must not come.
+            buffer.put_slice(&bytes[..at]);
+            buffer.put_slice(UNREADABLE);
+        }
+    }
+    Ok(())
+}
+
 impl rt::Write for Io {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.write(cx, |socket| socket.try_write(bytes))
+        self.get_mut().write(cx, |socket| socket.try_write(bytes))
     }
 
     fn poll_write_vectored(
@@ -90,15 +166,18 @@ impl rt::Write for Io {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.write(cx, |socket| socket.try_writev(slices))
+        self.get_mut().write(cx, |socket| socket.try_writev(slices))
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// HTTP has written all that it had.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(interims) = &self.interims else { return Poll::Ready(Ok(())) };
+        interims.has_flushed();
+        interims.poll_write(cx, &self.socket)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -108,15 +187,24 @@ impl rt::Write for Io {
 
 impl Io {
     fn write(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         write: impl Fn(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
+        if let Some(interims) = &self.interims {
+            ready!(interims.poll_write(cx, &self.socket))?;
+            interims.writes();
+        }
         loop {
             ready!(self.socket.poll_writable(cx));
             match write(&self.socket) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                outcome => return Poll::Ready(outcome),
+                outcome => {
+                    if let (Some(Guard::Http2(frames)), Ok(written)) = (&mut self.guard, &outcome) {
+                        frames.sent(*written);
+                    }
+                    return Poll::Ready(outcome);
+                }
             }
         }
     }

@@ -3,6 +3,8 @@
 //! ```text
 //!  inbound ─ a stream for a waypoint ─▶ serve ─ what is it for, what does it speak ┬▶ tcp ──────────────▶ connect
 //!                                                                                  └▶ hyper ─▶ exchange ─▶ upstream
+//!                                                                                               ├▶ mirror ─▶ upstream
+//!                                                                                               └▶ outside ▶ upstream
 //! ```
 //!
 //! Read [`serve`], then [`exchange`]: a connection, and one request. HTTP itself is hyper's, on this shard's executor and
@@ -15,13 +17,18 @@
 //!
 //! **Invariant:** each request has exactly one record, whoever ends it; a connection that speaks HTTP has none of its own.
 
+mod comparison;
 mod download;
 mod draining;
 mod exchange;
 mod gateway;
 mod handoff;
+mod interim;
 mod io;
 mod messages;
+mod mirror;
+mod outside;
+mod places;
 mod plan;
 mod policy;
 mod record;
@@ -31,9 +38,11 @@ mod server;
 mod speech;
 mod tcp;
 mod tls;
+mod traffic;
 mod tries;
 mod upload;
 mod upstream;
+mod websocket;
 
 use std::{
     cell::{Cell, RefCell},
@@ -41,11 +50,13 @@ use std::{
 };
 
 use self::{
-    draining::Draining, gateway::Listening, tcp::ServerFirst, tls::Terminators, upstream::Upstreams,
+    draining::Draining, gateway::Listening, tcp::ServerFirst, tls::Terminators, traffic::Services,
+    upstream::Upstreams,
 };
 pub(crate) use self::{
-    gateway::{listen, stop_listening},
+    gateway::{listen, listen_on, stop_listening},
     serve::serve_stream,
+    traffic::Common as CommonTraffic,
 };
 
 /// What hyper takes for an error.
@@ -63,8 +74,13 @@ pub(crate) struct Kept {
     server_first: RefCell<ServerFirst>,
     listening: RefCell<Vec<Listening>>,
     terminators: RefCell<Terminators>,
-    /// Of bodies that may have to be sent once more.
+    /// Of bodies that may have to be sent once more, or to somebody else.
     replay_bytes: Rc<Cell<usize>>,
+    services: Services,
+    /// Copies of requests that are under way.
+    mirrored: Rc<Cell<usize>>,
+    /// Services outside that are being asked.
+    asked: Rc<Cell<usize>>,
 }
 
 impl State {

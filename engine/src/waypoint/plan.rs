@@ -1,13 +1,13 @@
 //! What is to be done with one request: decided on one snapshot, from its head alone.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use http::{StatusCode, request::Parts};
 use ringway_http::{
     Attached, Found, RequestHead,
     fault::Fault,
     filter::{self, Backward, Entrance},
-    model::{BackendTarget, Retry, ServiceName, Timeouts},
+    model::{BackendTarget, Filter, Retry, ServiceName, Timeouts},
     tables::RouteRule,
 };
 
@@ -16,6 +16,7 @@ use super::{
     record::Recorder,
     reply::Reply,
     serve::{Downstream, Target},
+    traffic::Terms,
 };
 use crate::snapshot::{NamespacedHostname, Service, Snapshot};
 
@@ -24,6 +25,10 @@ pub(crate) struct Plan {
     /// The rule that was met; none: there are no routes, and it goes to the service itself.
     pub(crate) rule: Option<Arc<RouteRule>>,
     pub(crate) destination: Destination,
+    /// What policies say of how it is passed on there.
+    pub(crate) terms: Option<Terms>,
+    /// Who gets a copy.
+    pub(crate) mirrors: Vec<Rc<Plan>>,
 }
 
 /// Who gets a request.
@@ -36,6 +41,11 @@ pub(crate) enum Destination {
 }
 
 impl Plan {
+    /// To somebody, as they come.
+    pub(crate) fn plain(destination: Destination, terms: Option<Terms>) -> Self {
+        Self { rule: None, destination, terms, mirrors: Vec::new() }
+    }
+
     pub(crate) fn timeouts(&self) -> Timeouts {
         self.rule.as_ref().map(|rule| rule.rule.timeouts).unwrap_or_default()
     }
@@ -49,17 +59,15 @@ impl Plan {
 ///
 /// # Errors
 /// The answer, where it is given here.
-pub(crate) fn plan(
-    downstream: &Downstream,
+pub(crate) async fn plan(
+    downstream: &Rc<Downstream>,
     snapshot: &Snapshot,
     parts: &mut Parts,
     recorder: &mut Recorder,
 ) -> Result<(Plan, Fault), Reply> {
     let tables = snapshot.http();
     let mode = tables.map(|tables| tables.paths()).unwrap_or_default();
-    let head = RequestHead::read(parts, mode).map_err(|error| {
-        Reply::new(StatusCode::BAD_REQUEST, "path_normalization_failed").because(error.to_string())
-    })?;
+    let head = policy::read(parts, mode)?;
     let met = meet(downstream, snapshot, &head, recorder)?;
     let (host, path) = (head.host().to_owned(), head.path().to_owned());
     if path != parts.uri.path() {
@@ -71,13 +79,14 @@ pub(crate) fn plan(
             (rule, prefix)
         }
         Met::Nothing(destination) => {
-            let fault = policy::pass(downstream, snapshot, None, parts)?;
-            return Ok((Plan { rule: None, destination }, fault));
+            let fault = policy::pass(downstream, snapshot, None, parts, recorder).await?;
+            let terms = policy::own_terms(downstream, snapshot, None, parts, &destination);
+            return Ok((Plan::plain(destination, terms), fault));
         }
     };
     recorder.route = Some(route_name(&rule));
     // Before filters change what policies are about.
-    let fault = policy::pass(downstream, snapshot, Some(&rule), parts)?;
+    let fault = policy::pass(downstream, snapshot, Some(&rule), parts, recorder).await?;
     let entrance = Entrance {
         scheme: downstream.scheme(),
         port: downstream.called.port(),
@@ -107,7 +116,28 @@ pub(crate) fn plan(
     if let Some(reply) = filter::apply(&backend.filters, parts, &entrance) {
         return Err(reply.into());
     }
-    Ok((Plan { rule: Some(rule), destination }, fault))
+    let terms = policy::own_terms(downstream, snapshot, Some(&rule), parts, &destination);
+    let filters = [&rule.rule.filters, &backend.filters];
+    let mirrors = mirrors(downstream, snapshot, parts, filters);
+    Ok((Plan { rule: Some(rule), destination, terms, mirrors }, fault))
+}
+
+/// Who gets a copy of this request. A copy for nobody is not made.
+fn mirrors(
+    downstream: &Downstream,
+    snapshot: &Snapshot,
+    parts: &Parts,
+    filters: [&Vec<Filter>; 2],
+) -> Vec<Rc<Plan>> {
+    let drawn = filters
+        .into_iter()
+        .flat_map(|filters| filter::mirrors(filters, || downstream.shard.random()));
+    let found = drawn.filter_map(|mirror| destination_of(snapshot, &mirror.backend.target).ok());
+    let plans = found.map(|destination| {
+        let terms = policy::terms(downstream, snapshot, None, parts, &destination);
+        Rc::new(Plan::plain(destination, terms))
+    });
+    plans.collect()
 }
 
 /// What a request has met.

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!  admit: who must be asked ─▶ tokens ─▶ may it ─▶ (the route is found) ─▶ pass: how often ─▶ what is spoilt
+//!              └ outside                                                        └ outside
 //! ```
 //!
 //! Whether it may is decided before anything is looked for, so that nobody learns of routes whose requests he may not make.
 
 use std::{
+    rc::Rc,
     sync::{Arc, OnceLock},
     time::{Instant, SystemTime},
 };
@@ -16,6 +18,12 @@ use ringway_http::{
     RequestHead, Tables,
     authorize::{DryRun, Facts, Matched, RequestFacts},
     fault::Fault,
+    head::hops,
+    model::{
+        ServiceName,
+        policy::{AuthorizationProvider, PolicyName},
+    },
+    outside::limits::Ask,
     path::PathMode,
     policies::{InForce, Place},
     rate::Ruling,
@@ -24,8 +32,12 @@ use ringway_http::{
 };
 
 use super::{
+    outside::{self, Asker},
+    plan::Destination,
+    record::Recorder,
     reply::Reply,
     serve::{Downstream, Target},
+    traffic::Terms,
 };
 use crate::{
     decide::Refusal,
@@ -42,17 +54,22 @@ struct Verified(std::sync::Arc<Token>);
 ///
 /// # Errors
 /// The answer, if it may not.
-pub(crate) fn admit(
-    downstream: &Downstream,
+pub(crate) async fn admit(
+    downstream: &Rc<Downstream>,
     snapshot: &Snapshot,
     parts: &mut Parts,
+    recorder: &mut Recorder,
 ) -> Result<(), Reply> {
     let Some(tables) = snapshot.http() else { return Ok(()) };
     let in_force = in_force(tables, downstream, None, Some(&*parts));
     if in_force.is_empty() {
         return Ok(());
     }
-    ask(&in_force, downstream, parts, tables.paths())?;
+    hops::drop_named(&mut parts.headers);
+    for (provider, by) in asked(&in_force, downstream, parts, tables)? {
+        let asker = Asker { downstream, snapshot };
+        Box::pin(outside::authorization::ask(&asker, &provider, &by, parts, recorder)).await?;
+    }
     let token = authenticate(&in_force, parts)?;
     authorize(&in_force, downstream, parts, token.as_ref(), tables.paths())?;
     if let Some(token) = token {
@@ -65,21 +82,42 @@ pub(crate) fn admit(
 ///
 /// # Errors
 /// The answer, if there were too many like it.
-pub(crate) fn pass(
-    downstream: &Downstream,
+pub(crate) async fn pass(
+    downstream: &Rc<Downstream>,
     snapshot: &Snapshot,
     rule: Option<&Arc<RouteRule>>,
-    parts: &Parts,
+    parts: &mut Parts,
+    recorder: &mut Recorder,
 ) -> Result<Fault, Reply> {
     let Some(tables) = snapshot.http() else { return Ok(Fault::default()) };
-    let in_force = in_force(tables, downstream, rule, Some(parts));
+    let in_force = in_force(tables, downstream, rule, Some(&*parts));
     if in_force.is_empty() {
         return Ok(Fault::default());
     }
-    if let Some(provider) = in_force.external().next() {
-        return Err(Reply::unasked(provider));
+    for (provider, by) in external(&in_force, tables)? {
+        let asker = Asker { downstream, snapshot };
+        Box::pin(outside::authorization::ask(&asker, &provider, &by, parts, recorder)).await?;
     }
-    let head = read(parts, tables.paths())?;
+    for (policy, ask) in count(&in_force, downstream, parts, tables.paths())? {
+        let asker = Asker { downstream, snapshot };
+        Box::pin(outside::limits::ask(&asker, &policy, &ask, parts, recorder)).await?;
+    }
+    let shard = &downstream.shard;
+    let spoil = |policy| Fault::of(policy, [shard.random(), shard.random()]);
+    Ok(in_force.fault().map(spoil).unwrap_or_default())
+}
+
+/// Counts a request by the limits that are kept here; returns what is asked of those that are kept elsewhere.
+fn count(
+    in_force: &InForce,
+    downstream: &Downstream,
+    parts: &Parts,
+    paths: PathMode,
+) -> Result<Vec<(PolicyName, Ask)>, Reply> {
+    if in_force.limits().next().is_none() {
+        return Ok(Vec::new());
+    }
+    let head = read(parts, paths)?;
     let token = parts.extensions.get::<Verified>().map(|Verified(token)| &**token);
     let request = RequestFacts { token, ..request_facts(&head, authority(parts)) };
     let facts = facts(downstream).with_request(request);
@@ -88,9 +126,49 @@ pub(crate) fn pass(
             return Err(Reply::limited(retry_after));
         }
     }
-    let shard = &downstream.shard;
-    let spoil = |policy| Fault::of(policy, [shard.random(), shard.random()]);
-    Ok(in_force.fault().map(spoil).unwrap_or_default())
+    let asks =
+        in_force.limits().filter_map(|limits| Some((limits.name.clone(), limits.ask(&facts)?)));
+    Ok(asks.collect())
+}
+
+/// As [`terms`], with what the request itself says of who is to get it; that is for us, and goes no further.
+pub(crate) fn own_terms(
+    downstream: &Downstream,
+    snapshot: &Snapshot,
+    rule: Option<&Arc<RouteRule>>,
+    parts: &mut Parts,
+    destination: &Destination,
+) -> Option<Terms> {
+    let mut terms = terms(downstream, snapshot, rule, parts, destination)?;
+    let paths = snapshot.http()?.paths();
+    if let Ok(head) = read(parts, paths) {
+        terms.read(&head, downstream.source.ip(), downstream.shard.random());
+    }
+    terms.strip(&mut parts.headers);
+    Some(terms)
+}
+
+/// What is said of how a request is passed on to a service.
+pub(crate) fn terms(
+    downstream: &Downstream,
+    snapshot: &Snapshot,
+    rule: Option<&Arc<RouteRule>>,
+    parts: &Parts,
+    destination: &Destination,
+) -> Option<Terms> {
+    let Destination::Service(service, port) = destination else { return None };
+    let tables = snapshot.http()?;
+    let name =
+        ServiceName { namespace: service.namespace().into(), hostname: service.hostname().into() };
+    let place = Some((&name, *port));
+    let in_force =
+        tables.policies().in_force(&place_of(tables, downstream, rule, Some(parts), place));
+    if in_force.is_empty() {
+        return None;
+    }
+    let services = &downstream.pod.l7.kept().services;
+    let place = (&downstream.pod.uid, &service.id, *port);
+    services.terms(&downstream.shard, snapshot, place, in_force.traffic())
 }
 
 /// Decides whether a connection that carries no requests may pass.
@@ -125,21 +203,42 @@ pub(crate) fn admit_connection(downstream: &Downstream) -> Result<(), Refusal> {
     }
 }
 
-/// Asks whom CUSTOM policies name. Nobody can be asked yet: whoever must be is as good as silent, and that is a no.
-fn ask(
+/// Whom CUSTOM policies want to be asked, and which policy it is, as logs name it.
+fn asked(
     in_force: &InForce,
     downstream: &Downstream,
     parts: &Parts,
-    paths: PathMode,
-) -> Result<(), Reply> {
-    let head = read(parts, paths)?;
+    tables: &Tables,
+) -> Result<Vec<(Arc<AuthorizationProvider>, String)>, Reply> {
+    let head = read(parts, tables.paths())?;
     let facts = facts(downstream).with_request(request_facts(&head, authority(parts)));
     let asked = in_force.asked(&facts);
     tell_dry_runs(downstream, &asked.dry_runs);
-    match asked.providers.first() {
-        Some((provider, _)) => Err(Reply::unasked(provider)),
-        None => Ok(()),
-    }
+    let provider = |(name, matched): &(&Arc<str>, Matched<'_>)| {
+        let Matched { policy: PolicyName { namespace, name: policy }, rule } = matched;
+        // Tables are not made of policies that name nobody.
+        let provider = tables.policies().provider(name)?.clone();
+        Some((provider, format!("ns[{namespace}]-policy[{policy}]-rule[{rule}]")))
+    };
+    asked.providers.iter().map(provider).collect::<Option<_>>().ok_or_else(|| {
+        let why = "a policy names an external authorizer that there is not".to_owned();
+        Reply::unanswered_outside(StatusCode::FORBIDDEN, "none", why)
+    })
+}
+
+/// Whom policies want to be asked about every request, and which policy it is, as logs name it.
+fn external(
+    in_force: &InForce,
+    tables: &Tables,
+) -> Result<Vec<(Arc<AuthorizationProvider>, String)>, Reply> {
+    let provider = |(name, PolicyName { namespace, name: policy }): &(Arc<str>, PolicyName)| {
+        let provider = tables.policies().provider(name)?.clone();
+        Some((provider, format!("ns[{namespace}]-policy[{policy}]")))
+    };
+    in_force.external().map(provider).collect::<Option<_>>().ok_or_else(|| {
+        let why = "a policy names an external authorizer that there is not".to_owned();
+        Reply::unanswered_outside(StatusCode::FORBIDDEN, "none", why)
+    })
 }
 
 fn authorize(
@@ -193,17 +292,23 @@ fn in_force(
         Target::Service { name, port, .. } => Some((name, *port)),
         Target::Workload(..) | Target::Listener { .. } => None,
     };
+    tables.policies().in_force(&place_of(tables, downstream, rule, parts, service))
+}
+
+fn place_of<'p>(
+    tables: &'p Tables,
+    downstream: &'p Downstream,
+    rule: Option<&'p Arc<RouteRule>>,
+    parts: Option<&Parts>,
+    service: Option<(&'p ServiceName, u16)>,
+) -> Place<'p> {
     let listener = listener_of(tables, downstream, parts);
     let gateway = match &downstream.target {
         Target::Listener { gateway, .. } => Some(gateway),
         Target::Service { .. } | Target::Workload(..) => tables.gateway_of(&downstream.pod.uid),
     };
-    tables.policies().in_force(&Place {
-        gateway,
-        listener,
-        service,
-        route: rule.map(|rule| (&rule.route, rule.rule.name.as_ref())),
-    })
+    let route = rule.map(|rule| (&rule.route, rule.rule.name.as_ref()));
+    Place { gateway, listener, service, route }
 }
 
 /// The listener of a gateway that a connection came to: by its server name, or else by the host that is asked.
@@ -222,19 +327,26 @@ fn listener_of<'t>(
     listener.map(|table| &table.listener.key.listener)
 }
 
-fn facts(downstream: &Downstream) -> Facts<'_> {
+pub(crate) fn facts(downstream: &Downstream) -> Facts<'_> {
     let identity = downstream.identity.as_deref();
     Facts::new(identity, downstream.source.ip(), downstream.called)
         .with_server_name(downstream.server_name.as_deref())
 }
 
-fn read(parts: &Parts, paths: PathMode) -> Result<RequestHead<'_>, Reply> {
+/// A head as routes and policies see it.
+///
+/// # Errors
+/// 400, where its path has no canonical form.
+pub(crate) fn read(parts: &Parts, paths: PathMode) -> Result<RequestHead<'_>, Reply> {
     RequestHead::read(parts, paths).map_err(|error| {
         Reply::new(StatusCode::BAD_REQUEST, "path_normalization_failed").because(error.to_string())
     })
 }
 
-fn request_facts<'r>(head: &'r RequestHead<'_>, authority: Option<&'r str>) -> RequestFacts<'r> {
+pub(crate) fn request_facts<'r>(
+    head: &'r RequestHead<'_>,
+    authority: Option<&'r str>,
+) -> RequestFacts<'r> {
     RequestFacts {
         method: head.method(),
         path: head.path(),
@@ -245,7 +357,7 @@ fn request_facts<'r>(head: &'r RequestHead<'_>, authority: Option<&'r str>) -> R
 }
 
 /// What the target says goes before the header (RFC 9112 §3.2.2).
-fn authority(parts: &Parts) -> Option<&str> {
+pub(crate) fn authority(parts: &Parts) -> Option<&str> {
     match parts.uri.authority() {
         Some(authority) => Some(authority.as_str()),
         None => parts.headers.get(http::header::HOST)?.to_str().ok(),
@@ -269,8 +381,8 @@ fn tell_dry_runs(downstream: &Downstream, dry_runs: &[DryRun<'_>]) {
     }
 }
 
-/// Since a moment that all shards share: that of the first limited request.
-fn since_epoch() -> std::time::Duration {
+/// Since a moment that all shards share: that of the first request that asks.
+pub(crate) fn since_epoch() -> std::time::Duration {
     static EPOCH: OnceLock<Instant> = OnceLock::new();
     let now = runtime::now();
     now.saturating_duration_since(*EPOCH.get_or_init(|| now))

@@ -6,14 +6,18 @@ use std::{
     ops::{Deref, DerefMut},
     rc::Rc,
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header};
 
-use ringway_http::filter::Backward;
+use ringway_http::{filter::Backward, head::frames::Flood, outside::HeaderChanges};
 
-use super::{serve::Downstream, upload::Upload};
+use super::{
+    comparison::{Comparison, Looking},
+    serve::Downstream,
+    upload::Upload,
+};
 use crate::{
     runtime,
     snapshot::{Service, Workload},
@@ -60,8 +64,20 @@ pub(crate) struct Story {
     pub(crate) retries: u32,
     pub(crate) route: Option<Box<str>>,
     pub(crate) trace: Option<TraceContext>,
+    /// What the answer tells the client beside what the backend says.
+    pub(crate) told: Vec<(HeaderName, HeaderValue)>,
+    /// What services outside want to be different in the answer.
+    pub(crate) outside: HeaderChanges,
+    /// It is a copy of another one, and not told.
+    pub(crate) is_copy: bool,
     /// What filters do to the answer.
     pub(crate) backward: Option<Box<Backward>>,
+    /// What its copies are answered is compared with its own answer.
+    pub(crate) compared: Option<Rc<Comparison>>,
+    /// As it is before filters change it.
+    looking: Option<Box<Looking>>,
+    /// The answer's end was there.
+    is_whole: bool,
 }
 
 /// Where a request was sent.
@@ -69,6 +85,8 @@ pub(crate) struct Story {
 pub(crate) struct Upstream {
     pub(crate) host: SocketAddr,
     pub(crate) local: Option<SocketAddr>,
+    /// What the connection to it is called in its node's log: as that of the request it was opened for.
+    pub(crate) trace_id: Option<[u8; 16]>,
     pub(crate) workload: Option<Arc<Workload>>,
     pub(crate) service: Option<Arc<Service>>,
     pub(crate) port: u16,
@@ -114,8 +132,21 @@ impl Recorder {
             retries: 0,
             route: None,
             trace: None,
+            told: Vec::new(),
+            outside: HeaderChanges::default(),
+            is_copy: false,
             backward: None,
+            compared: None,
+            looking: None,
+            is_whole: false,
         })))
+    }
+
+    /// A copy of a request, which no client has made: nothing is told of it.
+    pub(crate) fn of_copy(downstream: &Rc<Downstream>) -> Self {
+        let mut recorder = Self::begin(downstream, &Request::new(()));
+        recorder.is_copy = true;
+        recorder
     }
 
     /// A connection that broke HTTP before a request of it could be read.
@@ -124,6 +155,13 @@ impl Recorder {
         recorder.flags.add(ResponseFlag::DownstreamProtocolError);
         recorder.details = "http1.codec_error".into();
         recorder.code = code;
+        recorder
+    }
+
+    /// A connection that is cut for what it sends.
+    pub(crate) fn of_flood(downstream: &Rc<Downstream>, flood: Flood) -> Self {
+        let mut recorder = Self::of_broken(downstream, 0);
+        recorder.details = format!("http2.flood{{{flood}}}").into();
         recorder
     }
 
@@ -137,17 +175,41 @@ impl Recorder {
 
     /// The client gets this head, after filters have done to it what is theirs.
     pub(crate) fn answer<B>(&mut self, response: &mut Response<B>) {
+        if self.compared.is_some() {
+            self.looking = Some(Box::new(Looking::at(response)));
+        }
         if let Some(backward) = self.backward.take() {
             backward.apply(response.headers_mut());
         }
+        for (name, value) in std::mem::take(&mut self.told) {
+            response.headers_mut().append(name, value);
+        }
+        self.outside.apply(response.headers_mut());
         self.code = response.status().as_u16();
         let line = "HTTP/1.1 200 \r\n\r\n".len();
         self.response_head_bytes = (line + bytes_of(response.headers())) as u64;
         self.trailers(response.headers());
     }
 
+    /// Bytes of the answer's body go to the client.
+    pub(crate) fn passes(&mut self, data: &[u8]) {
+        self.sent_bytes += data.len() as u64;
+        if let Some(looking) = &mut self.looking {
+            looking.passes(data);
+        }
+    }
+
+    /// All of the answer was there.
+    pub(crate) fn finish_whole(mut self) {
+        self.is_whole = true;
+        self.tell();
+    }
+
     /// gRPC tells in the trailers how it went, or in the head when there is nothing else.
     pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
+        if let Some(looking) = &mut self.looking {
+            looking.trailers(trailers);
+        }
         let status = trailers.get(GRPC_STATUS).and_then(|status| status.to_str().ok());
         if let Some(status) = status.and_then(|status| status.parse().ok()) {
             self.grpc_status = Some(status);
@@ -160,7 +222,7 @@ impl Recorder {
     }
 
     fn tell(&mut self) {
-        if let Some(story) = self.0.take() {
+        if let Some(story) = self.0.take().filter(|story| !story.is_copy) {
             story.tell();
         }
     }
@@ -194,9 +256,13 @@ impl DerefMut for Recorder {
 }
 
 impl Story {
-    fn tell(self: Box<Self>) {
+    fn tell(mut self: Box<Self>) {
         let shard = self.downstream.shard.clone();
         let now = runtime::now();
+        if let Some(compared) = self.compared.take() {
+            let looking = self.looking.take().filter(|_| self.is_whole);
+            compared.original(looking.map(|looking| looking.ended(self.service_time(now))));
+        }
         let upload = self.upload.as_deref();
         let outcome = Outcome {
             protocol: self.request_protocol,
@@ -217,23 +283,17 @@ impl Story {
         }
     }
 
+    /// From the last byte of the request to the first of its answer.
+    fn service_time(&self, now: Instant) -> Duration {
+        let upload_ended = self.upload.as_ref().and_then(|upload| upload.ended_at());
+        let answered = self.answered.unwrap_or(now);
+        answered.saturating_duration_since(upload_ended.unwrap_or(self.began))
+    }
+
     fn parties(&self) -> Parties {
-        let downstream = &self.downstream;
-        let destination = self.upstream.as_ref().and_then(|upstream| upstream.workload.clone());
-        Parties {
-            reporter: Reporter::Waypoint,
-            security_policy: match downstream.identity {
-                Some(_) => SecurityPolicy::MutualTls,
-                None => SecurityPolicy::Unknown,
-            },
-            source: downstream.workload.clone(),
-            source_identity: downstream.identity.as_deref().cloned(),
-            destination_identity: destination.as_ref().map(|workload| workload.identity().clone()),
-            destination,
-            service: self.service.clone(),
-            baggage: downstream.baggage.clone(),
-            far_end: None,
-        }
+        let upstream = self.upstream.as_ref();
+        let destination = upstream.and_then(|upstream| upstream.workload.clone());
+        self.downstream.parties(destination, self.service.clone())
     }
 
     fn into_record(self, measured: &Measured) -> RequestRecord {
@@ -296,7 +356,31 @@ impl Story {
             request_messages: measured.request_messages,
             response_messages: measured.response_messages,
             trace: self.trace,
-            tunnel_trace_id: downstream.tunnel_trace_id,
+            tunnel_trace_id: Some(downstream.trace_id),
+        }
+    }
+}
+
+impl Downstream {
+    /// Who speaks to whom, once that is known.
+    pub(crate) fn parties(
+        &self,
+        destination: Option<Arc<Workload>>,
+        service: Option<Arc<Service>>,
+    ) -> Parties {
+        Parties {
+            reporter: Reporter::Waypoint,
+            security_policy: match self.identity {
+                Some(_) => SecurityPolicy::MutualTls,
+                None => SecurityPolicy::Unknown,
+            },
+            source: self.workload.clone(),
+            source_identity: self.identity.as_deref().cloned(),
+            destination_identity: destination.as_ref().map(|workload| workload.identity().clone()),
+            destination,
+            service,
+            baggage: self.baggage.clone(),
+            far_end: None,
         }
     }
 }
@@ -305,7 +389,12 @@ impl Upstream {
     fn record(&self) -> UpstreamRecord {
         let service = self.service.as_deref().map_or("", Service::hostname);
         let cluster = format!("outbound|{}||{service}", self.port).into();
-        UpstreamRecord { host: self.host, cluster, local: self.local }
+        UpstreamRecord {
+            host: self.host,
+            cluster,
+            local: self.local,
+            tunnel_trace_id: self.trace_id.filter(|_| self.mutual_tls),
+        }
     }
 
     fn party(&self) -> RecordParty {

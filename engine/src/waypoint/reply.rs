@@ -2,11 +2,18 @@
 
 use std::{borrow::Cow, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use ringway_http::{authorize::Denied, fault::Abort, filter, token::TokenError};
+use ringway_http::{
+    authorize::Denied, fault::Abort, filter, grpc, outside::authorization::Denial,
+    token::TokenError,
+};
 
 use super::{download::Download, record::Recorder, serve::UnderWay};
 use crate::{close::CloseReason, decide::Refusal, telemetry::http::ResponseFlag};
+
+/// Of what somebody else says, in gRPC's header for it.
+const GRPC_MESSAGE_BYTES_MAX: usize = 1024;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -15,6 +22,8 @@ pub(crate) struct Reply {
     pub(crate) flag: Option<ResponseFlag>,
     pub(crate) details: Cow<'static, str>,
     pub(crate) text: &'static str,
+    /// Instead of the text: what somebody else says.
+    body: Option<Bytes>,
     pub(crate) headers: Option<Box<HeaderMap>>,
     /// Nothing else can be read from the client.
     closes: bool,
@@ -32,6 +41,7 @@ impl Reply {
             flag: None,
             details: details.into(),
             text: "",
+            body: None,
             headers: None,
             closes: false,
             failure: None,
@@ -80,56 +90,30 @@ impl Reply {
 
     /// No connection to any endpoint could be had.
     pub(crate) fn unreached(reason: &CloseReason) -> Self {
-        let overflow = matches!(reason, CloseReason::LimitReached(_));
-        let reply = if overflow {
-            Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "upstream_reset_before_response_started{overflow}",
-            )
-            .flagged(ResponseFlag::UpstreamOverflow)
-            .saying(
-                "upstream connect error or disconnect/reset before headers. reset reason: overflow",
-            )
-        } else {
-            Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "upstream_reset_before_response_started{remote_connection_failure}",
-            )
-            .flagged(ResponseFlag::UpstreamConnectionFailure)
-            .saying(
-                "upstream connect error or disconnect/reset before headers. reset reason: \
-                 remote connection failure",
-            )
-        };
-        Self { failure: Some(reason.to_string().into()), ..reply }
+        if matches!(reason, CloseReason::LimitReached(_)) {
+            return Self::overflow(reason.to_string());
+        }
+        Self::before_response(BeforeResponse::RemoteConnectionFailure, reason.to_string())
+    }
+
+    /// As much as may be is under way.
+    pub(crate) fn overflow(why: impl Into<Box<str>>) -> Self {
+        Self::before_response(BeforeResponse::Overflow, why)
     }
 
     /// The backend ended the connection, or the stream, before it answered.
     pub(crate) fn reset(why: String) -> Self {
-        let reply = Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "upstream_reset_before_response_started{connection_termination}",
-        )
-        .flagged(ResponseFlag::UpstreamConnectionTermination)
-        .saying(
-            "upstream connect error or disconnect/reset before headers. reset reason: connection \
-             termination",
-        );
-        Self { failure: Some(why.into()), ..reply }
+        Self::before_response(BeforeResponse::ConnectionTermination, why)
     }
 
     /// The backend answered with what is no HTTP.
     pub(crate) fn garbled(why: String) -> Self {
-        let reply = Self::new(
-            StatusCode::BAD_GATEWAY,
-            "upstream_reset_before_response_started{protocol_error}",
-        )
-        .flagged(ResponseFlag::UpstreamProtocolError)
-        .saying(
-            "upstream connect error or disconnect/reset before headers. reset reason: protocol \
-             error",
-        );
-        Self { failure: Some(why.into()), ..reply }
+        Self::before_response(BeforeResponse::ProtocolError, why)
+    }
+
+    fn before_response(what: BeforeResponse, why: impl Into<Box<str>>) -> Self {
+        let (status, flag, details, text) = what.told();
+        Self::new(status, details).flagged(flag).saying(text).because(why)
     }
 
     /// The backend did not answer in time.
@@ -153,11 +137,49 @@ impl Reply {
         Self::new(StatusCode::FORBIDDEN, denied.details()).saying(Denied::BODY)
     }
 
-    /// An external authorizer is to be asked, and is not reached.
-    pub(crate) fn unasked(provider: &str) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "ext_authz_error")
+    /// An external authorizer has refused it; `by`: the policy that had it asked.
+    pub(crate) fn denied_outside(denial: Denial, by: &str) -> Self {
+        let mut headers = HeaderMap::new();
+        denial.headers.apply(&mut headers);
+        if !denial.body.is_empty() {
+            let plain = HeaderValue::from_static("text/plain");
+            headers.entry(header::CONTENT_TYPE).or_insert(plain);
+        }
+        let reply = Self::new(denial.status, format!("ext_authz_denied{{{by}}}"))
+            .flagged(ResponseFlag::UnauthorizedExternalService);
+        Self { headers: Some(Box::new(headers)), body: Some(denial.body.into()), ..reply }
+    }
+
+    /// An external authorizer had to be asked, and has not answered.
+    pub(crate) fn unanswered_outside(status: StatusCode, by: &str, why: String) -> Self {
+        Self::new(status, format!("ext_authz_error{{{by}}}"))
             .flagged(ResponseFlag::UnauthorizedExternalService)
-            .because(format!("the external authorizer {provider} cannot be asked"))
+            .because(why)
+    }
+
+    /// A body that an external authorizer is to have does not come.
+    pub(crate) fn no_body(status: StatusCode, details: &'static str) -> Self {
+        let reply = Self::new(status, details);
+        Self { closes: true, ..reply }
+    }
+
+    /// A rate limit service says that there were too many like it.
+    pub(crate) fn limited_outside(body: Vec<u8>) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-envoy-ratelimited", HeaderValue::from_static("true"));
+        if !body.is_empty() {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        }
+        let reply = Self::new(StatusCode::TOO_MANY_REQUESTS, "request_rate_limited")
+            .flagged(ResponseFlag::RateLimited);
+        Self { headers: Some(Box::new(headers)), body: Some(body.into()), ..reply }
+    }
+
+    /// A rate limit service had to be asked, and has not answered.
+    pub(crate) fn uncounted(why: String) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "rate_limiter_error")
+            .flagged(ResponseFlag::RateLimitServiceError)
+            .because(why)
     }
 
     /// There were too many like it.
@@ -195,25 +217,28 @@ impl Reply {
         if self.closes && !recorder.was_http2() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
+        let said = self.body.unwrap_or_else(|| Bytes::from_static(self.text.as_bytes()));
         let (status, text) = if recorder.is_grpc() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
             let code = self.grpc_status.map_or_else(|| grpc_status(self.status), u16::from);
             headers.insert("grpc-status", HeaderValue::from(code));
-            if !self.text.is_empty() {
-                headers.insert("grpc-message", HeaderValue::from_static(self.text));
+            if !said.is_empty() {
+                let begin = &said[..said.len().min(GRPC_MESSAGE_BYTES_MAX)];
+                let message = grpc::message(&String::from_utf8_lossy(begin));
+                headers.insert("grpc-message", message);
             }
-            (StatusCode::OK, "")
+            (StatusCode::OK, Bytes::new())
         } else {
             if !self.text.is_empty() {
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
             }
-            (self.status, self.text)
+            (self.status, said)
         };
         let mut response = Response::new(());
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         recorder.answer(&mut response);
-        response.map(|()| Download::of_ours(text.as_bytes(), recorder, under_way))
+        response.map(|()| Download::of_ours(text, recorder, under_way))
     }
 }
 
@@ -222,6 +247,54 @@ impl From<filter::Reply> for Reply {
     fn from(reply: filter::Reply) -> Self {
         let headers = Some(Box::new(reply.headers));
         Self { headers, ..Self::new(reply.status, "direct_response") }
+    }
+}
+
+/// Why a backend gave no answer.
+#[derive(Clone, Copy)]
+enum BeforeResponse {
+    RemoteConnectionFailure,
+    Overflow,
+    ConnectionTermination,
+    ProtocolError,
+}
+
+impl BeforeResponse {
+    /// In Envoy's words.
+    fn told(self) -> (StatusCode, ResponseFlag, &'static str, &'static str) {
+        macro_rules! told {
+            ($status:ident, $flag:ident, $detail:literal, $reason:literal) => {
+                (
+                    StatusCode::$status,
+                    ResponseFlag::$flag,
+                    concat!("upstream_reset_before_response_started{", $detail, "}"),
+                    concat!(
+                        "upstream connect error or disconnect/reset before headers. reset reason: ",
+                        $reason
+                    ),
+                )
+            };
+        }
+        match self {
+            Self::RemoteConnectionFailure => told!(
+                SERVICE_UNAVAILABLE,
+                UpstreamConnectionFailure,
+                "remote_connection_failure",
+                "remote connection failure"
+            ),
+            Self::Overflow => {
+                told!(SERVICE_UNAVAILABLE, UpstreamOverflow, "overflow", "overflow")
+            }
+            Self::ConnectionTermination => told!(
+                SERVICE_UNAVAILABLE,
+                UpstreamConnectionTermination,
+                "connection_termination",
+                "connection termination"
+            ),
+            Self::ProtocolError => {
+                told!(BAD_GATEWAY, UpstreamProtocolError, "protocol_error", "protocol error")
+            }
+        }
     }
 }
 

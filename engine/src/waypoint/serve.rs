@@ -20,7 +20,9 @@ use ringway_protocols::{
     identity::Identity,
 };
 
-use super::{draining::Awaited, exchange::Upgraded, server, speech, speech::Speech, tcp};
+use super::{
+    draining::Awaited, exchange::Upgraded, interim::Interims, server, speech, speech::Speech, tcp,
+};
 use crate::{
     accounts::AdmittedConnection,
     capture::Pod,
@@ -56,11 +58,14 @@ pub(crate) struct Downstream {
     /// What its host says of it.
     pub(crate) baggage: Option<Box<Baggage>>,
     pub(crate) server_name: Option<Box<str>>,
-    pub(crate) tunnel_trace_id: Option<[u8; 16]>,
+    /// What the client's node, or who else stands first, calls the connection in its log.
+    pub(crate) trace_id: [u8; 16],
     pub(crate) target: Target,
     pub(crate) activity: Rc<Activity>,
     /// What becomes of the connection when HTTP on it has ended.
     pub(crate) upgraded: RefCell<Option<Upgraded>>,
+    /// What its client is told before an answer.
+    pub(crate) interims: Rc<Interims>,
 }
 
 /// What a connection is for. Looked up again for each request: connections live for hours.
@@ -154,10 +159,14 @@ async fn accept(
         workload: connect::source_workload(&snapshot, request, peer.address.ip()),
         baggage: request.baggage.clone().map(Box::new),
         server_name: None,
-        tunnel_trace_id: request.traceparent.map(|traceparent| traceparent.trace_id()),
+        trace_id: match request.traceparent {
+            Some(traceparent) => traceparent.trace_id(),
+            None => connect::fresh_trace_id(shard),
+        },
         target,
         activity: Activity::new(),
         upgraded: RefCell::default(),
+        interims: Rc::default(),
     });
     Ok((local, downstream))
 }

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    error::Error as _,
     future::{Future, poll_fn},
     pin::{Pin, pin},
     rc::Rc,
@@ -15,6 +16,8 @@ use hyper::{
     server::conn::{http1, http2},
     service::Service,
 };
+
+use ringway_http::head::frames::Flood;
 
 use super::{
     download::Download,
@@ -105,7 +108,10 @@ pub(crate) async fn serve_http1(
         .header_read_timeout(None)
         .max_headers(HTTP_HEADERS_MAX)
         .max_buf_size(HTTP_HEAD_BYTES_MAX);
-    let io = Io::new(socket.clone(), early).telling(downstream.activity.clone());
+    let io = Io::new(socket.clone(), early)
+        .telling(downstream.activity.clone())
+        .interrupted_by(downstream.interims.clone())
+        .guarded();
     let mut http = builder.serve_connection(io, Exchanger(downstream.clone()));
     match drive(Pin::new(&mut http), downstream, &connection).await {
         Ended::Served(Ok(())) => {
@@ -113,7 +119,7 @@ pub(crate) async fn serve_http1(
             match upgraded {
                 Some(upgraded) => {
                     let rest = http.into_parts().read_buf;
-                    Upgraded::pass(upgraded, downstream, &socket, rest, &connection).await;
+                    Upgraded::pass(upgraded, downstream, &socket, rest, Some(&connection)).await;
                 }
                 // The client may be gone already.
                 None => drop(socket.shutdown_write()),
@@ -143,6 +149,7 @@ pub(crate) async fn serve_http2(
     let mut builder = http2::Builder::new(OnShard);
     builder
         .timer(Wheel)
+        .enable_connect_protocol()
         .max_concurrent_streams(HTTP2_STREAMS_MAX)
         .initial_stream_window_size(HTTP2_WINDOW_BYTES)
         .initial_connection_window_size(4 * HTTP2_WINDOW_BYTES)
@@ -150,13 +157,35 @@ pub(crate) async fn serve_http2(
         .max_send_buf_size(HTTP2_SEND_BYTES_MAX)
         .max_pending_accept_reset_streams(HTTP2_RESETS_PENDING_MAX)
         .max_local_error_reset_streams(HTTP2_RESETS_LOCAL_MAX);
-    let io = Io::new(socket.clone(), early).telling(downstream.activity.clone());
+    let io =
+        Io::new(socket.clone(), early).telling(downstream.activity.clone()).guarded_from_floods();
     let http = pin!(builder.serve_connection(io, Exchanger(downstream.clone())));
     match drive(http, downstream, &connection).await {
         Ended::Served(Ok(())) => {}
-        Ended::Served(Err(_)) | Ended::Cut | Ended::TooSlow => socket.reset_on_close(),
+        Ended::Served(Err(error)) => {
+            if let Some(flood) = flood(&error) {
+                Recorder::of_flood(downstream, flood).finish();
+            }
+            socket.reset_on_close();
+        }
+        Ended::Cut | Ended::TooSlow => socket.reset_on_close(),
     }
     connection.end_of_requests();
+}
+
+/// What there was too much of, if that was the connection's end.
+fn flood(error: &hyper::Error) -> Option<Flood> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return error.get_ref()?.downcast_ref().copied();
+        }
+        if let Some(error) = error.downcast_ref::<h2::Error>().and_then(h2::Error::get_io) {
+            return error.get_ref()?.downcast_ref().copied();
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// Drives a connection to its end: its own, or the one that drain, idleness or a cut bring.

@@ -32,7 +32,6 @@ use crate::{
     relay::{DirectionState, Observer, RelayState, relay_from},
     runtime::{self, TcpStream},
     snapshot::{NamespacedHostname, Workload},
-    telemetry::{Parties, Reporter, SecurityPolicy},
 };
 
 /// Passes a connection on, from here to its record. `silent`: its client had its time to speak first, and did not.
@@ -78,7 +77,9 @@ async fn connect(
         let route =
             decide(downstream, &own, &destination, &in_vain).map_err(CloseReason::Refused)?;
         connection.trying(&route);
-        let call = Call { shard, pod, source: &own, client: *source, destination: *called };
+        let trace_id = downstream.trace_id;
+        let (client, called) = (*source, *called);
+        let call = Call { shard, pod, source: &own, client, destination: called, trace_id };
         let reaching = Box::pin(upstream::connect(&call, &route));
         match connection.unless_cut(reaching).await? {
             Ok((server, _local)) => {
@@ -186,22 +187,9 @@ fn decided(downstream: &Downstream, route: Route, authority: Option<&Authority>)
         NextHop::Tunnel { peer, .. } => (peer, Carrier::Hbone),
         NextHop::DoubleTunnel { gateway, .. } => (gateway, Carrier::DoubleHbone),
     };
-    let workload = route.destination_workload;
-    let parties = Parties {
-        reporter: Reporter::Waypoint,
-        security_policy: match downstream.identity {
-            Some(_) => SecurityPolicy::MutualTls,
-            None => SecurityPolicy::Unknown,
-        },
-        source: downstream.workload.clone(),
-        source_identity: downstream.identity.as_deref().cloned(),
-        destination_identity: workload.as_ref().map(|workload| workload.identity().clone()),
-        destination: workload,
-        service: route.destination_service,
-        baggage: downstream.baggage.clone(),
-        far_end: None,
-    };
-    Decided { parties, destination, carrier, authority: authority.cloned() }
+    let parties = downstream.parties(route.destination_workload, route.destination_service);
+    let (authority, trace_id) = (authority.cloned(), Some(downstream.trace_id));
+    Decided { parties, destination, carrier, authority, trace_id }
 }
 
 /// Ports behind which servers have spoken first, and until when that is believed.

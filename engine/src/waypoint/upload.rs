@@ -1,7 +1,10 @@
-//! The body of a request on its way to a backend: streamed, and kept as far as it may be sent once more.
+//! The body of a request on its way to a backend: streamed, and kept as far as it may be sent once more, or to somebody
+//! else.
 
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
+    mem,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -14,7 +17,12 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use ringway_http::head::hops::strip_trailers;
 
-use super::{BoxError, messages::Messages};
+use super::{
+    BoxError,
+    handoff::{Getter, Giver, handoff},
+    interim::Gate,
+    messages::Messages,
+};
 use crate::{
     limits::{REPLAY_BYTES_MAX, REPLAY_BYTES_PER_SHARD_MAX},
     runtime,
@@ -29,10 +37,12 @@ pub(crate) struct Upload {
     bytes: Cell<u64>,
     ended: Cell<Option<Instant>>,
     messages: RefCell<Option<Messages>>,
+    copy: RefCell<Option<Copy>>,
 }
 
 struct State {
-    source: Incoming,
+    /// None: all of it is kept.
+    source: Option<Incoming>,
     kept: Vec<Piece>,
     kept_bytes: usize,
     /// Everything that has come is kept.
@@ -47,12 +57,85 @@ enum Piece {
     Trailers(HeaderMap),
 }
 
+impl Piece {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Data(data) => data.len(),
+            Self::Trailers(_) => 0,
+        }
+    }
+}
+
+/// Whether one body may keep so many bytes more; then they are counted.
+fn reserve(budget: &Cell<usize>, kept_bytes: &mut usize, bytes: usize) -> bool {
+    *kept_bytes + bytes <= REPLAY_BYTES_MAX && reserve_of_all(budget, kept_bytes, bytes)
+}
+
+/// The same for a body that is bounded by who asks for it.
+fn reserve_of_all(budget: &Cell<usize>, kept_bytes: &mut usize, bytes: usize) -> bool {
+    let fits = budget.get() + bytes <= REPLAY_BYTES_PER_SHARD_MAX;
+    if fits {
+        *kept_bytes += bytes;
+        budget.set(budget.get() + bytes);
+    }
+    fits
+}
+
+/// The beginning of a body, for who decides about its request.
+pub(crate) struct Peeked {
+    pub(crate) bytes: Vec<u8>,
+    /// There is no more.
+    pub(crate) whole: bool,
+}
+
+/// Why there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unpeeked {
+    /// The client has failed to send it.
+    Failed,
+    /// As much as may be is kept already.
+    NoRoom,
+}
+
+/// A body on its way to somebody else, who gets it when it is whole.
+struct Copy {
+    pieces: Vec<Piece>,
+    bytes: usize,
+    budget: Rc<Cell<usize>>,
+    giver: Option<Giver<Rc<Upload>>>,
+}
+
+impl Copy {
+    /// Whether there was room for it.
+    fn add(&mut self, piece: &Piece) -> bool {
+        let fits = reserve(&self.budget, &mut self.bytes, piece.bytes());
+        if fits {
+            self.pieces.push(piece.clone());
+        }
+        fits
+    }
+
+    fn give(mut self) {
+        let (pieces, bytes) = (mem::take(&mut self.pieces), mem::take(&mut self.bytes));
+        let whole = Upload::of_kept(pieces, bytes, &self.budget);
+        if let Some(giver) = self.giver.take() {
+            giver.give(whole);
+        }
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        self.budget.set(self.budget.get() - self.bytes);
+    }
+}
+
 impl Upload {
     pub(crate) fn new(source: Incoming, budget: &Rc<Cell<usize>>, is_grpc: bool) -> Rc<Self> {
         let (hint, ended) = (source.size_hint(), source.is_end_stream());
         Rc::new(Self {
             state: RefCell::new(State {
-                source,
+                source: Some(source),
                 kept: Vec::new(),
                 kept_bytes: 0,
                 replayable: true,
@@ -64,12 +147,106 @@ impl Upload {
             bytes: Cell::new(0),
             ended: Cell::new(ended.then(runtime::now)),
             messages: RefCell::new(is_grpc.then(Messages::default)),
+            copy: RefCell::default(),
         })
+    }
+
+    /// A body that is whole, of which `kept_bytes` are counted in `budget`.
+    fn of_kept(kept: Vec<Piece>, kept_bytes: usize, budget: &Rc<Cell<usize>>) -> Rc<Self> {
+        let has_trailers = kept.iter().any(|piece| matches!(piece, Piece::Trailers(_)));
+        let hint = match has_trailers {
+            // HTTP/1 has none behind a body whose length was told.
+            true => SizeHint::default(),
+            false => SizeHint::with_exact(kept_bytes as u64),
+        };
+        Rc::new(Self {
+            state: RefCell::new(State {
+                source: None,
+                kept,
+                kept_bytes,
+                replayable: true,
+                ended: true,
+                failed: false,
+            }),
+            hint,
+            budget: budget.clone(),
+            bytes: Cell::new(0),
+            ended: Cell::new(Some(runtime::now())),
+            messages: RefCell::default(),
+            copy: RefCell::default(),
+        })
+    }
+
+    /// The same body for somebody else, once it has come whole; none if it does not, or is too much to be kept. To be asked
+    /// before the first try.
+    pub(crate) fn copied(&self) -> Getter<Rc<Self>> {
+        let (giver, getter) = handoff();
+        let budget = self.budget.clone();
+        let mut copy = Copy { pieces: Vec::new(), bytes: 0, budget, giver: Some(giver) };
+        let state = self.state.borrow();
+        // What somebody has peeked at has come already.
+        if !state.kept.iter().all(|piece| copy.add(piece)) {
+            return getter;
+        }
+        if state.ended {
+            copy.give();
+        } else {
+            *self.copy.borrow_mut() = Some(copy);
+        }
+        getter
+    }
+
+    /// A body of ours.
+    pub(crate) fn of_ours(bytes: Bytes) -> Rc<Self> {
+        let length = bytes.len();
+        let kept = if bytes.is_empty() { Vec::new() } else { vec![Piece::Data(bytes)] };
+        // Nobody else's is counted with it.
+        Self::of_kept(kept, length, &Rc::new(Cell::new(length)))
+    }
+
+    /// How long it is, if that was told.
+    pub(crate) fn told_bytes(&self) -> Option<u64> {
+        self.hint.exact()
+    }
+
+    /// Waits for the first `bytes_max` bytes, or for fewer if there are no more; with `further`, for a sign of what
+    /// follows. They are sent all the same. To be asked before the first try.
+    ///
+    /// # Errors
+    /// They do not come.
+    pub(crate) async fn peek(&self, bytes_max: usize, further: bool) -> Result<Peeked, Unpeeked> {
+        let wanted = bytes_max + usize::from(further);
+        poll_fn(|cx| self.poll_peek(cx, wanted)).await?;
+        let state = self.state.borrow();
+        let mut bytes = Vec::with_capacity(state.kept_bytes.min(bytes_max));
+        for piece in &state.kept {
+            if let Piece::Data(data) = piece {
+                let room = bytes_max - bytes.len();
+                bytes.extend_from_slice(&data[..data.len().min(room)]);
+            }
+        }
+        Ok(Peeked { whole: state.ended && state.kept_bytes <= bytes_max, bytes })
+    }
+
+    fn poll_peek(&self, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<(), Unpeeked>> {
+        let mut state = self.state.borrow_mut();
+        while !state.ended && state.kept_bytes < wanted {
+            let Some(piece) = ready!(self.poll_source(&mut state, cx)) else { break };
+            let piece = piece.map_err(|_error| Unpeeked::Failed)?;
+            if !reserve_of_all(&self.budget, &mut state.kept_bytes, piece.bytes()) {
+                return Poll::Ready(Err(Unpeeked::NoRoom));
+            }
+            state.kept.push(piece);
+        }
+        match state.failed {
+            true => Poll::Ready(Err(Unpeeked::Failed)),
+            false => Poll::Ready(Ok(())),
+        }
     }
 
     /// The body for one more try. The one before must be gone.
     pub(crate) fn attempt(self: &Rc<Self>) -> Attempt {
-        Attempt { upload: self.clone(), next: 0, sent: 0 }
+        Attempt { upload: self.clone(), next: 0, sent: 0, gate: None }
     }
 
     /// Whether another try would send the same.
@@ -120,15 +297,30 @@ impl Upload {
         if state.ended {
             return Poll::Ready(None);
         }
-        let frame = match ready!(Pin::new(&mut state.source).poll_frame(cx)) {
+        let piece = match ready!(self.poll_source(&mut state, cx)) {
+            Some(Ok(piece)) => piece,
+            other => return Poll::Ready(other),
+        };
+        self.keep(&mut state, &piece, next);
+        Poll::Ready(Some(Ok(piece)))
+    }
+
+    /// The next piece that the client sends.
+    fn poll_source(
+        &self,
+        state: &mut State,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Piece, BoxError>>> {
+        let Some(source) = &mut state.source else { return Poll::Ready(None) };
+        let frame = match ready!(Pin::new(source).poll_frame(cx)) {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
                 (state.failed, state.ended) = (true, true);
+                self.copy.take();
                 return Poll::Ready(Some(Err(error.into())));
             }
             None => {
-                state.ended = true;
-                self.ended.set(Some(runtime::now()));
+                self.ends(state);
                 return Poll::Ready(None);
             }
         };
@@ -141,14 +333,22 @@ impl Upload {
             }
         };
         self.count(&piece);
-        if state.source.is_end_stream() {
-            state.ended = true;
-            self.ended.set(Some(runtime::now()));
+        if state.source.as_ref().is_some_and(Body::is_end_stream) {
+            self.ends(state);
         }
-        self.keep(&mut state, &piece, next);
         Poll::Ready(Some(Ok(piece)))
     }
 
+    /// Everything has come.
+    fn ends(&self, state: &mut State) {
+        state.ended = true;
+        self.ended.set(Some(runtime::now()));
+        if let Some(copy) = self.copy.take() {
+            copy.give();
+        }
+    }
+
+    /// What is to be known of every piece, once.
     fn count(&self, piece: &Piece) {
         if let Piece::Data(data) = piece {
             self.bytes.set(self.bytes.get() + data.len() as u64);
@@ -156,22 +356,18 @@ impl Upload {
                 messages.pass(data);
             }
         }
+        let mut copy = self.copy.borrow_mut();
+        if copy.as_mut().is_some_and(|copy| !copy.add(piece)) {
+            *copy = None;
+        }
     }
 
     fn keep(&self, state: &mut State, piece: &Piece, next: &mut usize) {
         if !state.replayable {
             return;
         }
-        let bytes = match piece {
-            Piece::Data(data) => data.len(),
-            Piece::Trailers(_) => 0,
-        };
-        let fits = state.kept_bytes + bytes <= REPLAY_BYTES_MAX
-            && self.budget.get() + bytes <= REPLAY_BYTES_PER_SHARD_MAX;
-        if fits {
+        if reserve(&self.budget, &mut state.kept_bytes, piece.bytes()) {
             state.kept.push(piece.clone());
-            state.kept_bytes += bytes;
-            self.budget.set(self.budget.get() + bytes);
             *next += 1;
         } else {
             state.replayable = false;
@@ -182,7 +378,7 @@ impl Upload {
 
     fn let_go(&self, state: &mut State) {
         state.kept = Vec::new();
-        self.budget.set(self.budget.get() - std::mem::take(&mut state.kept_bytes));
+        self.budget.set(self.budget.get() - mem::take(&mut state.kept_bytes));
     }
 }
 
@@ -198,6 +394,15 @@ pub(crate) struct Attempt {
     upload: Rc<Upload>,
     next: usize,
     sent: u64,
+    /// It is not to be sent before this is open.
+    gate: Option<Rc<Gate>>,
+}
+
+impl Attempt {
+    /// Nothing of it is asked of the client, or sent, while `gate` is shut.
+    pub(crate) fn wait_at(&mut self, gate: Rc<Gate>) {
+        self.gate = Some(gate);
+    }
 }
 
 impl Body for Attempt {
@@ -209,6 +414,10 @@ impl Body for Attempt {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
+        if let Some(gate) = &this.gate {
+            ready!(gate.poll(cx))?;
+            this.gate = None;
+        }
         let piece = ready!(this.upload.poll_next(cx, &mut this.next));
         Poll::Ready(piece.map(|piece| {
             piece.map(|piece| match piece {

@@ -25,6 +25,10 @@ pub(crate) fn cases(choice: ReactorChoice, name: impl Fn(&str) -> String) -> Vec
         case("no_descriptors_is_a_pause_and_no_spin", no_descriptors_is_a_pause_and_no_spin),
         case("a_reserve_of_descriptors_is_kept", a_reserve_of_descriptors_is_kept),
         case("a_stopped_listener_loses_nobody", a_stopped_listener_loses_nobody),
+        case(
+            "a_stopped_listener_keeps_nobody_from_its_heir",
+            a_stopped_listener_keeps_nobody_from_its_heir,
+        ),
         case("a_dropped_listener_leaks_nothing", a_dropped_listener_leaks_nothing),
         case("a_connection_that_comes_too_late_is_closed", a_connection_that_comes_too_late),
         case("an_idle_listener_bounds_what_it_takes", an_idle_listener_bounds_what_it_takes),
@@ -213,6 +217,27 @@ fn a_stopped_listener_loses_nobody(choice: ReactorChoice) {
             }
             for client in clients {
                 assert_eq!(client.await, TaskEnd::Completed);
+            }
+        }
+    });
+}
+
+/// The kernel wakes one of those who wait for a connection: it must not be the one who has just left.
+fn a_stopped_listener_keeps_nobody_from_its_heir(choice: ReactorChoice) {
+    run_on(choice, async {
+        for _ in 0..50 {
+            let (listener, address) = listen();
+            let shared = listener.try_clone_fd().expect("a real socket");
+            let heir = TcpListener::from_fd(shared);
+            for waiting in [&listener, &heir] {
+                assert!(timeout(Duration::ZERO, waiting.accept()).await.is_err());
+                sleep(Duration::from_millis(1)).await;
+            }
+            let _client = std::net::TcpStream::connect(address).expect("the queue has room");
+            let taken = listener.stop().await;
+            if taken.is_empty() {
+                let served = timeout(Duration::from_secs(10), heir.accept()).await;
+                served.expect("nobody is left waiting").expect("a working listener");
             }
         }
     });

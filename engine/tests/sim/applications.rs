@@ -244,7 +244,7 @@ impl<'a> Guard<'a> {
 
 /// Where each client calls, and from where.
 pub(crate) fn clients() -> Vec<(&'static str, SocketAddr)> {
-    use crate::mesh::{OUTSIDE, VIP};
+    use crate::mesh::{CLOSED_PORT, OUTSIDE, VIP};
     vec![
         ("a1", at("10.2.0.1", PORT)),
         ("a1", at(VIP, 80)),
@@ -252,6 +252,8 @@ pub(crate) fn clients() -> Vec<(&'static str, SocketAddr)> {
         ("a2", at(VIP, 80)),
         ("b1", at("10.2.0.2", PORT)),
         ("a1", at(OUTSIDE, PORT)),
+        // What fails for sure, whatever faults a seed draws.
+        ("a2", at(OUTSIDE, CLOSED_PORT)),
         ("outside", at("10.2.0.1", PORT)),
     ]
 }

@@ -26,6 +26,8 @@ use ringway_protocols::{identity::Identity, tls::Credentials};
 use crate::authority::Authority;
 
 pub(crate) const PORT: u16 = 8080;
+/// Nobody listens here.
+pub(crate) const CLOSED_PORT: u16 = 9;
 pub(crate) const VIP: &str = "10.96.0.1";
 pub(crate) const OUTSIDE: &str = "192.0.2.1";
 pub(crate) const NAMESPACE: &str = "shop";

@@ -16,6 +16,7 @@ use crate::{
 /// Which kinds of weather a run has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weather {
+    seed: u64,
     swaps: bool,
     pub(crate) policies: bool,
     enrolment: bool,
@@ -56,6 +57,7 @@ impl Weather {
         let fair = drawn(8);
         let mut kind = || drawn(3) && !fair;
         Self {
+            seed,
             swaps: kind(),
             policies: kind(),
             enrolment: kind(),
@@ -76,7 +78,7 @@ impl Weather {
         done: &Rc<Done>,
         authorities: &Arc<[Authority; 2]>,
     ) -> (Vec<Task>, Rc<Hostile>) {
-        let hostile = Hostile::new(mesh, tally, &authorities[0], &authorities[1]);
+        let hostile = Hostile::new(mesh, tally, &authorities[0], &authorities[1], self.seed);
         let (mesh, done) = (|| mesh.clone(), || done.clone());
         let mut tasks = Vec::new();
         if self.swaps {

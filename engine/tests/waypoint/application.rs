@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{IpAddr, TcpListener, TcpStream},
     sync::mpsc::{Receiver, channel},
     thread,
 };
@@ -91,7 +91,15 @@ pub(crate) fn read_message(reader: &mut impl BufRead, bodiless: bool) -> Option<
 /// Serves every connection to a port by `serve`, each on a thread of its own; `serve` is told which one it is. Returns
 /// the port.
 pub(crate) fn serve(serve: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> u16 {
-    let listener = TcpListener::bind((SERVER, 0)).expect("a port");
+    serve_at(SERVER, serve)
+}
+
+/// As [`serve`], at this address.
+pub(crate) fn serve_at(
+    address: IpAddr,
+    serve: impl Fn(usize, TcpStream) + Send + Sync + 'static,
+) -> u16 {
+    let listener = TcpListener::bind((address, 0)).expect("a port");
     let port = listener.local_addr().expect("bound").port();
     thread::spawn(move || {
         let serve = std::sync::Arc::new(serve);

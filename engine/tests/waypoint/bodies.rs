@@ -137,11 +137,18 @@ fn what_breaks_http_is_answered_400_and_told_once() {
             "GET /%00 HTTP/1.1\r\nhost: web\r\n\r\n",
             "POST / HTTP/1.1\r\nhost: web\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx",
             "POST / HTTP/1.1\r\nhost: web\r\ntransfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: web\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: web\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n",
+            "GET / HTTP/1.1\nhost: web\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: web\n\r\n",
+            "GET / HTTP/1.1\r\nhost: web\r\n\n",
         ];
         for bytes in broken {
             let mut client = Client::new(mesh.connect(80));
             client.send(bytes);
             assert_eq!(client.receive().status(), 400, "{bytes:?}");
+            let ends = !bytes.contains("host") || bytes.contains("/%00");
+            assert!(ends || client.is_over(), "{bytes:?}");
             assert_eq!(mesh.record().code, 400, "{bytes:?}");
         }
         mesh.no_record();

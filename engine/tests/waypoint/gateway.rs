@@ -125,3 +125,45 @@ fn tls_ends_at_the_listener_of_its_server_name() {
         assert!(stream.write_all(b"GET / HTTP/1.1\r\n\r\n").is_err(), "no listener is for it");
     });
 }
+
+/// What is open on a port that goes stays open, and nobody new gets in there.
+#[test]
+fn ports_come_and_go_without_a_restart() {
+    on_both(|reactor| {
+        let (port, _requests) = serve_http(|_, _| ok("in"));
+        let plain = |name: &str| Listener {
+            key: key(name),
+            port: free_port(),
+            protocol: ListenerProtocol::Http,
+            hostname: None,
+            tls: None,
+        };
+        let (old, new) = (plain("old"), plain("new"));
+        let [at_old, at_new] = [old.port, new.port].map(|port| (GATEWAY, port));
+        let (role, mut config) = gateway(old);
+        config.routes[0].parents.push(Parent::Listener(new.key.clone()));
+        config.listeners.push(new);
+        let mesh =
+            Mesh::start(reactor, &Plan::of(port, AppProtocol::Http11).at_gateway(role, config));
+        let connect = |at| TcpStream::connect(at).map(Client::new);
+        let mut open = connect(at_old).expect("a listener");
+        assert_eq!(open.get("/").text(), "in");
+        assert!(connect(at_new).is_err(), "not yet");
+
+        let uid = mesh.waypoint.enrolled().remove(0);
+        mesh.waypoint.listen_on(&uid, &[at_old.1, at_new.1]).expect("a free port");
+        assert_eq!(connect(at_new).expect("a listener").get("/").text(), "in");
+        assert_eq!(connect(at_old).expect("a listener").get("/").text(), "in");
+
+        mesh.waypoint.listen_on(&uid, &[at_new.1]).expect("nothing new");
+        assert_eq!(open.get("/").text(), "in", "it is open");
+        assert_eq!(connect(at_new).expect("a listener").get("/").text(), "in");
+        assert!(connect(at_old).is_err(), "it has gone");
+
+        let taken = std::net::TcpListener::bind((GATEWAY, 0)).expect("a port");
+        let ports = [at_new.1, taken.local_addr().expect("bound").port()];
+        let refused = mesh.waypoint.listen_on(&uid, &ports).expect_err("it is somebody's");
+        assert_eq!(refused.port, ports[1]);
+        assert_eq!(connect(at_new).expect("a listener").get("/").text(), "in", "as it was");
+    });
+}

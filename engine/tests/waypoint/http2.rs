@@ -1,21 +1,39 @@
 //! HTTP/2 through a waypoint, with a client and a server that are not ours.
 
-use std::{future::Future, sync::mpsc::channel, thread};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc::channel,
+    },
+    thread,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use ringway_engine::{snapshot::AppProtocol, telemetry::http::RequestProtocol};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::mesh::{Mesh, Plan, SERVER, on_both};
+use crate::{
+    application::Client,
+    mesh::{Mesh, Plan, SERVER, on_both},
+};
 
-fn run<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(future)
 }
 
 /// Answers each request with its body and, in the trailers, gRPC's status.
 fn serve_echo() -> u16 {
+    serve_refusing(0).0
+}
+
+/// The same, once it has refused so many requests; and how many there were.
+fn serve_refusing(refused: usize) -> (u16, Arc<AtomicUsize>) {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = requests.clone();
     let (told, port) = channel();
     thread::spawn(move || {
         run(async move {
@@ -23,16 +41,21 @@ fn serve_echo() -> u16 {
             told.send(listener.local_addr().expect("bound").port()).expect("heard");
             loop {
                 let (stream, _) = listener.accept().await.expect("accepted");
+                let counted = counted.clone();
                 tokio::spawn(async move {
                     let mut connection = h2::server::handshake(stream).await.expect("a preface");
-                    while let Some(Ok((request, respond))) = connection.accept().await {
+                    while let Some(Ok((request, mut respond))) = connection.accept().await {
+                        if counted.fetch_add(1, Relaxed) < refused {
+                            respond.send_reset(h2::Reason::REFUSED_STREAM);
+                            continue;
+                        }
                         tokio::spawn(echo(request, respond));
                     }
                 });
             }
         });
     });
-    port.recv().expect("a port")
+    (port.recv().expect("a port"), requests)
 }
 
 async fn echo(request: Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>) {
@@ -106,5 +129,24 @@ fn streams_share_a_connection_and_trailers_pass() {
         assert_eq!(&*labels.traffic.service.name, "web");
         let connections = mesh.server.connections().len();
         assert!((1..=4).contains(&connections), "they are shared: {connections}");
+    });
+}
+
+/// Whatever its method: the backend says that it has not looked at it.
+#[test]
+fn what_is_refused_is_sent_once_more_body_and_all() {
+    on_both(|reactor| {
+        for (refused, status, tries) in [(2, 200, 3), (usize::MAX, 503, 4)] {
+            let (port, requests) = serve_refusing(refused);
+            let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http2));
+            let mut client = Client::new(mesh.connect(80));
+            client.send("POST /pay HTTP/1.1\r\nhost: web\r\ncontent-length: 4\r\n\r\n1.50");
+            let answer = client.receive();
+            assert_eq!(answer.status(), status);
+            assert_eq!(answer.text() == "1.50", status == 200);
+            let record = mesh.record();
+            assert_eq!((record.received_bytes, record.retries), (4, tries - 1));
+            assert_eq!(requests.load(Relaxed), tries as usize);
+        }
     });
 }

@@ -1,23 +1,31 @@
 //! Three engines: a client's, the waypoint's, a server's.
 
+#[path = "../support/authority.rs"]
+mod authority;
+#[path = "../support/ports.rs"]
+mod ports;
+
 use std::{
     io::{Read, Write},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
+use rcgen::CertificateParams;
 use ringway_engine::{
     Engine, EngineConfig, OriginalSource, Ports, Role,
     runtime::{NetNamespace, ReactorChoice},
     snapshot::{
-        AppProtocol, GatewayAddress, GatewayDestination, Interner, Membership, NamespacedHostname,
-        NetworkAddress, PortMapping, Service, ServicePort, Settings, Snapshot, TunnelProtocol,
-        WorkloadDescription, WorkloadKey,
+        AppProtocol, GatewayAddress, GatewayDestination, Interner, Locality, Membership,
+        NamespacedHostname, NetworkAddress, PortMapping, Service, ServicePort, Settings, Snapshot,
+        TunnelProtocol, WorkloadDescription, WorkloadKey,
     },
-    telemetry::{AccessRecord, http::RequestRecord},
+    telemetry::{
+        AccessRecord,
+        http::{MirrorRecord, RequestRecord},
+    },
 };
 use ringway_http::{
     Tables,
@@ -26,11 +34,10 @@ use ringway_http::{
         RouteKind, RouteName, Rule, ServiceName, Timeouts, WeightedBackend, policy::Policies,
     },
 };
-use ringway_protocols::{
-    identity::Identity,
-    tls::{Credentials, Material, Options},
-};
-use rustls_pki_types::PrivateKeyDer;
+use ringway_protocols::{identity::Identity, tls::Options};
+
+pub(crate) use self::ports::free_port;
+use self::{authority::Authority, ports::free_ports};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
 const WAYPOINT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -54,6 +61,8 @@ pub(crate) struct Plan {
     pub(crate) rules: Vec<Rule>,
     pub(crate) kind: RouteKind,
     pub(crate) policies: Policies,
+    /// Further endpoints of the service, without proxies, and their regions; those of waypoint and server are `eu`.
+    pub(crate) others: Vec<(IpAddr, &'static str)>,
     /// What stands between is a gateway, with this configured.
     pub(crate) gateway: Option<(Role, HttpConfig)>,
 }
@@ -66,6 +75,7 @@ impl Plan {
             rules: Vec::new(),
             kind: RouteKind::Http,
             policies: Policies::default(),
+            others: Vec::new(),
             gateway: None,
         }
     }
@@ -122,14 +132,15 @@ pub(crate) struct Mesh {
 
 impl Mesh {
     pub(crate) fn start(reactor: ReactorChoice, plan: &Plan) -> Self {
-        let issuer = authority();
+        let authority = Authority::new(CertificateParams::default());
         let middle = plan.gateway.as_ref().map_or(Role::Waypoint, |(role, _)| role.clone());
         let ports = [(); 3].map(|()| free_ports());
         let start = |name: &str, at: usize, role| {
             let mut snapshot = snapshot(plan, ports[1].hbone);
             let settings = Settings { hbone_port: ports[2].hbone, ..snapshot.settings().clone() };
             snapshot.set_settings(settings);
-            snapshot.set_credentials(issue(&issuer, &identity(name)));
+            let params = CertificateParams::default();
+            snapshot.set_credentials(authority.issue(&identity(name), params, &Options::default()));
             engine(reactor, ports[at], snapshot, name, role)
         };
         Self {
@@ -155,6 +166,11 @@ impl Mesh {
     /// The next request's record.
     pub(crate) fn record(&self) -> RequestRecord {
         wait_for(|| self.waypoint.telemetry().http().next_record())
+    }
+
+    /// What became of the next copy.
+    pub(crate) fn mirrored(&self) -> MirrorRecord {
+        wait_for(|| self.waypoint.telemetry().http().next_mirrored())
     }
 
     /// There is none.
@@ -197,10 +213,29 @@ fn snapshot(plan: &Plan, waypoint: u16) -> Snapshot {
             network: "n".to_owned(),
             addresses: vec![address],
             protocol: TunnelProtocol::Hbone,
+            locality: Locality { region: "eu".into(), ..Locality::default() },
             services: match name {
                 "server" => vec![Membership { service: id.clone(), ports: ports.collect() }],
                 _ => Vec::new(),
             },
+            ..WorkloadDescription::default()
+        };
+        snapshot.upsert_workload(interner.workload(description).expect("well described"));
+    }
+    for (address, region) in &plan.others {
+        let ports = plan.ports.iter();
+        let ports = ports.map(|(service_port, target_port, _)| PortMapping {
+            service_port: *service_port,
+            target_port: *target_port,
+        });
+        let description = WorkloadDescription {
+            uid: uid(&address.to_string()),
+            name: "other".to_owned(),
+            namespace: "shop".to_owned(),
+            network: "n".to_owned(),
+            addresses: vec![*address],
+            locality: Locality { region: (*region).into(), ..Locality::default() },
+            services: vec![Membership { service: id.clone(), ports: ports.collect() }],
             ..WorkloadDescription::default()
         };
         snapshot.upsert_workload(interner.workload(description).expect("well described"));
@@ -279,44 +314,10 @@ fn ask(socks5: SocketAddr, to: SocketAddr) -> (TcpStream, u8) {
     (stream, reply[1])
 }
 
-fn free_ports() -> Ports {
-    let held = [(); 4].map(|()| TcpListener::bind(("0.0.0.0", 0)).expect("a free port"));
-    let [outbound, inbound_plaintext, hbone, socks5] =
-        held.map(|listener| listener.local_addr().expect("bound").port());
-    Ports { outbound, inbound_plaintext, hbone, socks5 }
-}
-
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind(("0.0.0.0", 0)).expect("a free port");
-    listener.local_addr().expect("bound").port()
-}
-
 fn uid(name: &str) -> String {
     format!("cluster//Pod/shop/{name}")
 }
 
 pub(crate) fn identity(account: &str) -> Identity {
     Identity::new("cluster.local", "shop", account).expect("a good name")
-}
-
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a root")
-}
-
-fn issue(issuer: &CertifiedIssuer<'static, KeyPair>, identity: &Identity) -> Arc<Credentials> {
-    let key = KeyPair::generate().expect("a key");
-    let mut params = CertificateParams::default();
-    let uri = identity.to_string().try_into().expect("an ASCII identity");
-    params.subject_alt_names = vec![SanType::URI(uri)];
-    params.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    let leaf = params.signed_by(&key, issuer).expect("a leaf");
-    let material = Material {
-        chain: vec![leaf.der().clone()],
-        key: PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS #8"),
-        trust_anchors: vec![issuer.der().clone()],
-    };
-    Arc::new(Credentials::new(material, &Options::default()).expect("good material"))
 }

@@ -116,56 +116,29 @@ fn whoever_is_not_allowed_gets_nothing() {
     });
 }
 
-/// Nobody can be asked, and that is a no.
-#[test]
-fn an_authorizer_that_is_not_reached_is_a_no() {
-    on_both(|reactor| {
-        let (port, _requests) = serve_http(|_, _| ok("found"));
-        let mut policies = Policies::default();
-        let custom = authorization(Action::Custom("login".into()), below("/account"));
-        policies.authorizations.push(attached("login", service(), custom));
-        policies.providers.push(provider());
-        let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http11).under(policies));
-        let mut client = Client::new(mesh.connect(80));
-        assert_eq!(client.get("/").status(), 200);
-        assert_eq!(client.get("/account/1").status(), 403);
-        mesh.record();
-        assert!(mesh.record().flags.has(ResponseFlag::UnauthorizedExternalService));
-    });
-}
-
-fn provider() -> ringway_http::model::policy::AuthorizationProvider {
-    use ringway_http::model::{Backend, BackendTarget, policy};
-    policy::AuthorizationProvider {
-        name: "login".into(),
-        service: Backend { target: BackendTarget::Service { service: web(), port: 9000 } },
-        protocol: policy::AuthorizationProtocol::Grpc,
-        timeout: Duration::from_secs(1),
-        fail_open: false,
-        status_on_error: StatusCode::FORBIDDEN,
-        body: None,
-    }
+/// Believes tokens of an issuer by the key of RFC 8037, appendix A, and says `x-user` of them.
+fn believing(issuer: &str) -> RequestAuthentication {
+    const KEYS: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "ed",
+        "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    let rule = JwtRule {
+        issuer: issuer.into(),
+        audiences: Vec::new(),
+        keys: Keys::Inline(KEYS.into()),
+        from_headers: Vec::new(),
+        from_params: Vec::new(),
+        from_cookies: Vec::new(),
+        output_payload: None,
+        output_claims: vec![(http::HeaderName::from_static("x-user"), vec!["sub".into()])],
+        forward: false,
+    };
+    RequestAuthentication { rules: vec![rule] }
 }
 
 #[test]
 fn a_token_that_is_not_believed() {
-    const KEYS: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "ed",
-        "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
     on_both(|reactor| {
         let (port, requests) = serve_http(|_, _| ok("found"));
-        let rule = JwtRule {
-            issuer: "https://issuer".into(),
-            audiences: Vec::new(),
-            keys: Keys::Inline(KEYS.into()),
-            from_headers: Vec::new(),
-            from_params: Vec::new(),
-            from_cookies: Vec::new(),
-            output_payload: None,
-            output_claims: vec![(http::HeaderName::from_static("x-user"), vec!["sub".into()])],
-            forward: false,
-        };
-        let authentication = RequestAuthentication { rules: vec![rule] };
-        let authentications = vec![attached("tokens", service(), authentication)];
+        let authentications = vec![attached("tokens", service(), believing("https://issuer"))];
         let policies = Policies { authentications, ..Policies::default() };
         let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http11).under(policies));
         let mut client = Client::new(mesh.connect(80));
@@ -181,6 +154,33 @@ fn a_token_that_is_not_believed() {
         assert_eq!(answer.header("www-authenticate"), Some("Bearer error=\"invalid_token\""));
         assert!(mesh.record().details.starts_with("jwt_authn_access_denied{Jwt_is_not"));
         assert_eq!(client.get("/").status(), 200, "the connection goes on");
+    });
+}
+
+/// Of the issuer `https://issuer.example`, for `me`, by the key of RFC 8037, appendix A.
+const TOKEN: &str = "eyJhbGciOiJFZERTQSIsImtpZCI6ImVkIn0.eyJpc3MiOiJodHRwczovL2lzc3Vlci5leGFtcGxlIiwic3ViIjoibWUifQ.\
+                     u7_m5du-GKQDBAWXCK_sUgsjzbJP3h-lZGMJW-rbot7LVbDLSdNbeOvGAqbepxGze7C7ngTbh6ioC5CU-adIBw";
+
+/// By naming it as a connection's own, which such headers do not outlive.
+#[test]
+fn a_client_cannot_have_taken_out_what_its_token_says() {
+    on_both(|reactor| {
+        let (port, requests) = serve_http(|_, _| ok("found"));
+        let authentications =
+            vec![attached("tokens", service(), believing("https://issuer.example"))];
+        let policies = Policies { authentications, ..Policies::default() };
+        let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http11).under(policies));
+        let mut client = Client::new(mesh.connect(80));
+        for connection in ["keep-alive", "x-user", "Keep-Alive, X-User, x-other"] {
+            client.send(&format!(
+                "GET / HTTP/1.1\r\nhost: web\r\nauthorization: Bearer {TOKEN}\r\nconnection: {connection}\r\n\
+                 x-user: root\r\nx-other: 1\r\n\r\n"
+            ));
+            assert_eq!(client.receive().status(), 200, "{connection}");
+            let request = requests.recv().expect("it came");
+            assert_eq!(request.header("x-user"), Some("me"), "{connection}");
+            assert_eq!(request.header("x-other").is_none(), connection.contains("x-other"));
+        }
     });
 }
 

@@ -8,7 +8,7 @@
 //!
 //! DATA with even one byte of payload is useful work and has no bucket: the machine copies nothing
 //! and keeps nothing per frame, and an application that writes single bytes makes just such frames.
-//! Only where the peer's window made the frame small, it counts by its bytes alone.
+//! On a stream that is gone it is no work. Only where the peer's window made the frame small, it counts by its bytes alone.
 
 use std::time::{Duration, Instant};
 
@@ -153,6 +153,15 @@ impl Budget {
                 Ok(())
             }
             None => Err(abuse.into()),
+        }
+    }
+
+    /// Books DATA of a stream that is gone. Nobody takes it, so it is no work: what was under way when the stream ended is
+    /// swallowed by the byte, and small frames have to be in proportion to what arrived before.
+    pub(crate) fn charge_late_data(&mut self, length: u32, now: Instant) -> Result<(), Error> {
+        match length < BYTES_PER_WORK {
+            true => self.charge(Abuse::FramesOnClosedStreams, now),
+            false => Ok(()),
         }
     }
 

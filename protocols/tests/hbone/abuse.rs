@@ -213,6 +213,16 @@ fn data_floods() {
         [opening, data(1, b"")].concat()
     };
     attack("late empty DATA", Victim::server(Engine::Ready), 110, Abuse::EmptyData, late);
+    // Nor is a byte on it, with or without its end: nobody takes it, so it does not pay for itself.
+    for end in [0, flag::END_STREAM] {
+        let late = |n| {
+            let opening =
+                if n == 0 { [headers(1, CONNECT), window_update(1, 0)].concat() } else { vec![] };
+            [opening, frame(kind::DATA, end, 1, b"x")].concat()
+        };
+        let server = Victim::server(Engine::Ready);
+        attack("late bytes", server, 410, Abuse::FramesOnClosedStreams, late);
+    }
 }
 
 #[test]
@@ -339,6 +349,21 @@ fn a_hostile_server() {
     attack("informational", client(1), 200, Abuse::InformationalResponses, informational);
     let malformed = |n| headers(stream_of(n), &[("a", "b")]);
     attack("malformed responses", client(100), 20, Abuse::ProvokedReset, malformed);
+    // The application still sends when the server has ended its side, and goes on as if it had not.
+    let after_end = |n| {
+        let opening = if n == 0 { headers(1, OK) } else { vec![] };
+        [opening, end_data(1, b""), data(1, b"x")].concat()
+    };
+    attack("DATA after the end", client(1), 410, Abuse::FramesOnClosedStreams, after_end);
+    // References that unfold to megabytes, on a stream that the first of them has ended.
+    let bomb = |n| match n {
+        0 => {
+            let entry = [&[0x40, 1, b'b', 0x7f, 0xad, 0x1a][..], &[b'b'; 3500]].concat();
+            frame(kind::HEADERS, flag::END_HEADERS, 1, &entry)
+        }
+        _ => frame(kind::HEADERS, flag::END_HEADERS, 1, &[0xbe; 16_000]),
+    };
+    attack("HPACK bomb", client(1), 6, Abuse::HeaderListTooLarge, bomb);
     let late = |_| reset(1, ErrorCode::CANCEL);
     attack("late resets", client(1), 410, Abuse::FramesOnClosedStreams, late);
     let block = frame(kind::CONTINUATION, 0, 1, b"");

@@ -2,9 +2,13 @@
 
 pub(crate) mod authorize;
 pub(crate) mod ca;
+#[cfg(feature = "waypoint")]
+pub(crate) mod canary;
 pub(crate) mod completions;
 pub(crate) mod handover;
 pub(crate) mod import;
+#[cfg(feature = "waypoint")]
+pub(crate) mod mirrors;
 pub(crate) mod proxy;
 pub(crate) mod run;
 pub(crate) mod validate;

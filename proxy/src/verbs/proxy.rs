@@ -1,4 +1,4 @@
-//! `ringway proxy`: in the place of Istio's node proxy, told by the environment.
+//! `ringway proxy`: in the place of Istio's node proxy, or of a waypoint or gateway of its, told by the environment.
 
 use ringway_control::environment::{Environment, EnvironmentError, Setting};
 use ringway_control::run::{Ending, ztunnel};
@@ -10,8 +10,15 @@ use crate::cli::ProxyArguments;
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
 
-/// Runs the node, or prints what it would run with.
+/// What the control plane's deployments, and people, call the other role.
+const L7_ROLES: [&str; 3] = ["waypoint", "gateway", "agentgateway"];
+
+/// Runs the node, waypoint or gateway, or prints what it would run with.
 pub(crate) fn run(arguments: &ProxyArguments) -> Result<Exit, Failure> {
+    let is_l7 = arguments.words.first().is_some_and(|role| L7_ROLES.contains(&role.as_str()));
+    if is_l7 || arguments.config.is_some() {
+        return run_l7(arguments);
+    }
     let config = Environment::of_process().read()?;
     if arguments.print_config {
         print_config(&config.settings, arguments.output)?;
@@ -21,6 +28,29 @@ pub(crate) fn run(arguments: &ProxyArguments) -> Result<Exit, Failure> {
         Ending::Drained => Ok(Exit::Ok),
         Ending::Forced => Ok(Exit::Interrupted),
     }
+}
+
+#[cfg(feature = "waypoint")]
+fn run_l7(arguments: &ProxyArguments) -> Result<Exit, Failure> {
+    use ringway_control::run::agent::{self, AgentOptions};
+    use ringway_control::telemetry::traces::{TraceFlags, TraceOptions};
+    let config = Environment::of_process().read_l7()?;
+    if arguments.print_config {
+        print_config(&config.process.settings, arguments.output)?;
+        return Ok(Exit::Ok);
+    }
+    let flags = TraceFlags { endpoint: None, protocol: None, share: None };
+    let traces = TraceOptions::read(&flags, |name| std::env::var(name).ok())?;
+    let options = AgentOptions { config, request_log: arguments.access_log.clone(), traces };
+    match agent::run(options, version::info(), Some(allocator::collect))? {
+        Ending::Drained => Ok(Exit::Ok),
+        Ending::Forced => Ok(Exit::Interrupted),
+    }
+}
+
+#[cfg(not(feature = "waypoint"))]
+fn run_l7(_arguments: &ProxyArguments) -> Result<Exit, Failure> {
+    Err(Failure::new(Exit::Usage, "this program was built without waypoints and gateways"))
 }
 
 impl From<EnvironmentError> for Failure {

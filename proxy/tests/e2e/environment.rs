@@ -1,15 +1,18 @@
 //! What only a process in ztunnel's place is told, and what is asked of it there.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::Command;
 
-use ringway_bench::lab::{Namespace, wait_until};
+use ringway_bench::lab::{Namespace, Program, wait_until};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketType, bind, socket, sockopt};
 use serde_json::Value;
 
 use crate::support::{
-    Application, CLIENT, Mesh, PATIENCE, Question, SERVER, SERVICE, connect, dies_without_data,
-    echo_once, exchange, http_get, try_connect,
+    Application, CLIENT, Mesh, NameServer, PATIENCE, Question, SERVER, SERVICE, connect,
+    dies_without_data, echo_once, exchange, http_get, try_connect,
 };
 use crate::{under_a_control_plane, under_a_control_plane_on_epoll};
 
@@ -20,12 +23,19 @@ under_a_control_plane! {
     a_mesh_that_agrees_on_keys_in_one_way_only_works,
     what_is_told_on_demand_is_asked_for_when_it_is_needed,
     tunnels_are_shared_up_to_their_streams_and_end_when_nobody_uses_them,
+    clients_of_socks_reach_the_mesh_by_name_and_by_address,
+    ports_that_are_not_shared_are_nobody_elses,
+    what_happens_to_connections_is_told_as_it_happens,
+    sockets_in_a_pod_are_marked_and_kept_alive,
 }
 
 under_a_control_plane_on_epoll! {
     the_proxys_own_metrics_are_scraped_through_a_tunnel,
     what_is_told_on_demand_is_asked_for_when_it_is_needed,
     tunnels_are_shared_up_to_their_streams_and_end_when_nobody_uses_them,
+    clients_of_socks_reach_the_mesh_by_name_and_by_address,
+    ports_that_are_not_shared_are_nobody_elses,
+    sockets_in_a_pod_are_marked_and_kept_alive,
 }
 
 /// The pod that the process on host-b runs in, as istiod knows it.
@@ -79,6 +89,8 @@ fn the_dump_tells_open_connections_of_pods(way: &str) {
     let from = open.local_addr().unwrap().to_string();
     let of = |host: &str, pods: &[&str], direction: &str| {
         let dump = config_dump(&mesh, host);
+        // As its readers have it: with another type here, Kiali shows nothing of the dump.
+        assert_eq!(dump["config"]["dnsProxy"], true);
         let states = dump["workloadState"].as_object().unwrap();
         let one = |pod: &str| {
             let state = states.values().find(|state| state["info"]["name"] == pod).unwrap();
@@ -186,6 +198,52 @@ fn asked_for(mesh: &Mesh) -> BTreeSet<String> {
     names.flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
+/// By a client of others' making, once there is a server: the key opens it, and nothing else does.
+fn clients_of_socks_reach_the_mesh_by_name_and_by_address(way: &str) {
+    let without = Mesh::start(way);
+    let port = SocketAddr::from(([127, 0, 0, 1], 15080));
+    let error = try_connect(without.at("client"), port).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    drop(without);
+
+    let mesh = Mesh::with(way)
+        .environment("UNSTABLE_ENABLE_SOCKS5", "true")
+        .names_of_hosts("nameserver 10.1.0.99\n")
+        .start();
+    let _names = NameServer::of(mesh.at("stranger"), Ipv4Addr::new(10, 2, 0, 99));
+    let _servers = ["server", "server-2", "legacy"]
+        .map(|name| Application::http(mesh.at(name), 8080, name.trim_end_matches("-2")));
+    //  asked for                                  resolved by  who answers  its identity
+    let rows = [
+        ("http://10.2.0.10:8080/", "--socks5", "server", SERVER),
+        ("http://10.96.0.1/", "--socks5", "server", SERVER),
+        ("http://server.default.svc.cluster.local/", "--socks5-hostname", "server", SERVER),
+        ("http://outside.example.net:8080/", "--socks5-hostname", "legacy", ""),
+    ];
+    for (url, how, who, identity) in rows {
+        let (status, told) = curl(&mesh, &[how, "127.0.0.1:15080", url]);
+        assert_eq!((status, told.trim()), (Some(0), &*format!("{who} was asked from 10.1.0.10")));
+        mesh.a.record(url, |record| {
+            record.get("direction") == "outbound" && record.get("dst.identity") == identity
+        });
+    }
+    // Where nobody is, the client is told so, and not that it is connected.
+    let (status, told) = curl(&mesh, &["--socks5", "127.0.0.1:15080", "http://10.2.0.10:9/"]);
+    assert_eq!(status, Some(97), "curl's word for a refusal of the proxy's: {told}");
+    // It is the pod's own, and nobody else's.
+    let from_without = try_connect(mesh.at("stranger"), mesh.address("client", 15080));
+    assert!(dies_without_data(from_without));
+}
+
+fn curl(mesh: &Mesh, arguments: &[&str]) -> (Option<i32>, String) {
+    let program = Program::new("curl")
+        .arguments(["--silent", "--show-error", "--max-time", "20", "--noproxy", ""])
+        .arguments(arguments);
+    let mut curl = mesh.lab.start("client", "curl", &program).unwrap();
+    let status = curl.wait(PATIENCE).unwrap();
+    (status.code(), curl.log())
+}
+
 fn tunnels_are_shared_up_to_their_streams_and_end_when_nobody_uses_them(way: &str) {
     let mut mesh = Mesh::with(way)
         .environment("ZTUNNEL_WORKER_THREADS", "1")
@@ -243,4 +301,148 @@ fn tunnels_of(pod: &Namespace) -> usize {
         remote.is_some_and(|remote| remote.ends_with(":3AA0")) && state == Some("01")
     };
     tables.iter().flat_map(|table| table.lines()).filter(is_one).count()
+}
+
+fn ports_that_are_not_shared_are_nobody_elses(way: &str) {
+    for (is_shared, want) in [("true", Ok(())), ("false", Err(Errno::ADDRINUSE))] {
+        let mesh = Mesh::with(way)
+            .environment("INPOD_PORT_REUSE", is_shared)
+            .environment("ZTUNNEL_WORKER_THREADS", "3")
+            .start();
+        let (tcp, udp) = (SocketType::STREAM, SocketType::DGRAM);
+        let ports = [(tcp, 15001), (tcp, 15006), (tcp, 15008), (tcp, 15053), (udp, 15053)];
+        for (kind, port) in ports {
+            let share = || {
+                // As the proxy's own successor would.
+                let socket = socket(AddressFamily::INET, kind, None)?;
+                sockopt::set_socket_reuseaddr(&socket, true)?;
+                sockopt::set_socket_reuseport(&socket, true)?;
+                let ip = if port == 15053 { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+                bind(&socket, &SocketAddr::from((ip, port)))
+            };
+            let shared = mesh.at("server").enter(share).unwrap();
+            assert_eq!(shared, want, "{kind:?} {port} with INPOD_PORT_REUSE={is_shared}");
+        }
+        // One thread listens for a pod, and all of them serve: every pod is reached, from every pod.
+        let _echoes = ["server", "server-2"].map(|name| Application::echo(mesh.at(name), 8080));
+        for from in ["client", "neighbour", "server"] {
+            for to in [mesh.address("server-2", 8080), SERVICE.parse().unwrap()] {
+                for _ in 0..4 {
+                    echo_once(mesh.at(from), to).unwrap_or_else(|error| {
+                        panic!("{from} to {to}: {error}\n{}", mesh.a.process.log())
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn what_happens_to_connections_is_told_as_it_happens(way: &str) {
+    let mesh = Mesh::with(way).environment("AUTHZ_POLICY_INFO_LOGGING", "true").start();
+    let _echo = Application::echo(mesh.at("server"), 8080);
+    let server = mesh.address("server", 8080);
+    echo_once(mesh.at("client"), server).unwrap();
+    assert!(dies_without_data(try_connect(mesh.at("stranger"), server)));
+    let told = |log: &str, parts: &[&str]| {
+        log.lines().any(|line| parts.iter().all(|part| line.contains(part)))
+    };
+    let (allowed, refused) = ("is allowed\t", "the connection is refused\t");
+    for (message, from) in [(allowed, "src.addr=10.1."), (refused, "src.addr=10.1.0.99:")] {
+        let parts = ["\tinfo\tauthorization\t", message, from, "dst.uid="];
+        wait_until("policies' word", PATIENCE, || told(&mesh.b.process.log(), &parts))
+            .unwrap_or_else(|error| panic!("{error}\n{}", mesh.b.process.log()));
+    }
+
+    // A connection that goes on is told once somebody wants to hear of it, and not before.
+    let opened =
+        ["\tdebug\taccess\tconnection opened\t", "dst.hbone_addr=", "direction=\"outbound\""];
+    assert!(!told(&mesh.a.process.log(), &opened));
+    change_log(mesh.at("host-a"), "access=debug");
+    let mut open = Vec::new();
+    wait_until("an open connection is told", PATIENCE, || {
+        let mut connection = connect(mesh.at("client"), server);
+        exchange(&mut connection, b"and stay").unwrap();
+        open.push(connection);
+        told(&mesh.a.process.log(), &opened)
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", mesh.a.process.log()));
+}
+
+fn change_log(host: &Namespace, level: &str) {
+    let mut admin = connect(host, SocketAddr::from(([127, 0, 0, 1], 15000)));
+    let head = format!("POST /logging?level={level} HTTP/1.1\r\nHost: admin\r\n");
+    write!(admin, "{head}Content-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    admin.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+/// As the kernel has them, and with an idle time that is nobody's default.
+fn sockets_in_a_pod_are_marked_and_kept_alive(way: &str) {
+    for is_shared in ["true", "false"] {
+        let mesh = Mesh::with(way)
+            .environment("KEEPALIVE_TIME", "90s")
+            .environment("INPOD_PORT_REUSE", is_shared)
+            .start();
+        let _echoes = ["server", "legacy"].map(|pod| Application::echo(mesh.at(pod), 8080));
+        let _open = ["server", "legacy"].map(|pod| {
+            let mut stream = connect(mesh.at("client"), mesh.address(pod, 8080));
+            exchange(&mut stream, b"before").unwrap();
+            stream
+        });
+        //  socket                                pod       transport  what its line says
+        let rows = [
+            ("listens for outbound", "client", "-tl", ":15001 "),
+            ("listens for inbound", "client", "-tl", ":15006 "),
+            ("listens for tunnels", "client", "-tl", ":15008 "),
+            ("listens for names", "client", "-ul", ":15053 "),
+            ("accepted outbound", "client", "-t", ":15001 "),
+            ("into the tunnel", "client", "-t", "10.2.0.10:15008 "),
+            ("past the mesh", "client", "-t", "10.2.0.99:8080 "),
+            ("accepted the tunnel", "server", "-t", ":15008 "),
+            ("towards the application", "server", "-t", ":8080 "),
+        ];
+        for (socket, pod, transport, text) in rows {
+            let fits = |line: &str| {
+                let has_options = match transport {
+                    "-t" => keepalive_seconds(line).is_some_and(|left| left <= 90),
+                    // How many connections its queue may have.
+                    "-tl" => {
+                        line.split_whitespace().nth(2).and_then(|most| most.parse().ok())
+                            >= Some(1024)
+                    }
+                    _ => true,
+                };
+                line.contains(text) && line.contains("fwmark:0x539") && has_options
+            };
+            let mut seen = String::new();
+            // While something is on its way, the timer is another.
+            let found = wait_until(socket, PATIENCE, || {
+                seen = sockets(mesh.at(pod), transport);
+                seen.lines().any(fits)
+            });
+            found.unwrap_or_else(|error| panic!("INPOD_PORT_REUSE={is_shared}: {error}\n{seen}"));
+        }
+    }
+}
+
+/// The sockets of a pod, as `ss` tells them: with their marks and timers.
+fn sockets(pod: &Namespace, which: &str) -> String {
+    let mut command = Command::new("ss");
+    command.args(["-Hneo", which]);
+    let told = pod.enter(|| command.output()).unwrap().expect("ss, of the package iproute2");
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    String::from_utf8(told.stdout).unwrap()
+}
+
+/// `timer:(keepalive,1min29sec,0)`: when a peer that says nothing is asked whether it is there.
+fn keepalive_seconds(line: &str) -> Option<u64> {
+    let (left, _) = line.split_once("timer:(keepalive,")?.1.split_once(',')?;
+    let (minutes, rest) = left.split_once("min").unwrap_or(("0", left));
+    let seconds = match rest.strip_suffix("sec") {
+        Some(seconds) => seconds.split('.').next()?.parse().ok()?,
+        // Nothing behind the minutes, or less than a second.
+        None => 0,
+    };
+    Some(minutes.parse::<u64>().ok()? * 60 + seconds)
 }

@@ -10,10 +10,17 @@ use std::sync::OnceLock;
 use ringway_bench::lab::{Process, Program, wait_until};
 use ringway_bench::pattern::Digest;
 
-use crate::on_both_reactors;
 use crate::support::{Application, Mesh, PATIENCE, connect, echo_once, exchange, reset};
+use crate::{on_both_reactors, under_a_control_plane};
 
 on_both_reactors! {
+    tunnels_from_h2_end_here,
+    our_tunnels_end_at_h2,
+    tunnels_from_envoy_end_here,
+    our_tunnels_end_at_envoy,
+}
+
+under_a_control_plane! {
     tunnels_from_h2_end_here,
     our_tunnels_end_at_h2,
     tunnels_from_envoy_end_here,

@@ -12,7 +12,7 @@ use ringway_bench::pattern;
 use ringway_bench::probe;
 
 use crate::support::{
-    Application, Mesh, PATIENCE, assert_cut, connect, echo_once, exchange, http_get,
+    Application, Mesh, PATIENCE, assert_cut, connect, echo_once, exchange, http_get, is_timeout,
 };
 use crate::{on_both_reactors, under_a_control_plane};
 
@@ -22,6 +22,7 @@ on_both_reactors! {
     asked_twice_it_ends_at_once_and_what_is_open_is_cut,
     a_reload_adds_a_running_workload_without_a_failed_request,
     a_reload_takes_a_workload_away,
+    what_a_workload_opens_while_it_leaves_does_not_hang,
     open_connections_survive_enrolment_and_withdrawal,
     a_bad_reload_is_refused_and_changes_nothing,
     certificates_are_renewed_under_traffic,
@@ -152,6 +153,41 @@ fn a_reload_takes_a_workload_away(reactor: &str) {
     })
     .unwrap();
     assert!(has_rules(mesh.at("server")));
+}
+
+/// A connection that was redirected can only be told of its end for as long as the kernel translates its addresses. Where
+/// the rules are the CNI's, so is the order.
+fn what_a_workload_opens_while_it_leaves_does_not_hang(reactor: &str) {
+    let mesh = Mesh::with(reactor).late().start();
+    let _server = Application::echo(mesh.at("server"), 8080);
+    let (late, server) = (mesh.at("late"), mesh.address("server", 8080));
+    let (stop, hung) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let configurations = [mesh.settings.clone(), Mesh::with(reactor)]
+        .map(|settings| settings.configuration(&mesh.lab));
+    let [with, without] = &configurations;
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            let (stop, hung) = (&stop, &hung);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    // Nobody gets in who is not in the mesh.
+                    if let Err(error) = echo_once(late, server)
+                        && is_timeout(&error)
+                    {
+                        hung.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        let _stop = StopOnDrop(&stop);
+        for _ in 0..3 {
+            mesh.rewrite(without);
+            wait_until("late is not captured", PATIENCE, || !has_rules(late)).unwrap();
+            mesh.rewrite(with);
+            wait_until("late is served", PATIENCE, || echo_once(late, server).is_ok()).unwrap();
+        }
+    });
+    assert_eq!(hung.load(Ordering::Relaxed), 0);
 }
 
 fn open_connections_survive_enrolment_and_withdrawal(reactor: &str) {

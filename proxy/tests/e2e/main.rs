@@ -5,19 +5,27 @@
 
 mod support;
 
+mod abused;
+mod agent;
+mod canary;
+mod clients;
 mod closing;
 mod confined;
 mod dns;
 mod endpoints;
 mod environment;
+mod gateways;
 mod handover;
 mod hostile;
+mod hostnames;
 mod in_pod;
 mod interop;
 mod lifecycle;
 mod limits;
+mod memory;
 mod modes;
 mod neighbours;
+mod outside;
 mod policy;
 mod succession;
 mod traffic;

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ringway_bench::lab::wait_until;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Application, Mesh, PATIENCE, SERVICE, connect, echo_once, exchange};
 use crate::{under_a_control_plane, under_a_control_plane_on_epoll};
@@ -16,6 +16,8 @@ under_a_control_plane! {
     a_control_plane_that_says_nothing_is_not_missed,
     a_reconnect_storm_disturbs_nobody,
     an_authority_that_refuses_is_not_missed_while_certificates_last,
+    an_authority_that_dies_alone_is_not_missed,
+    an_authority_that_says_nothing_is_not_missed,
     an_agent_that_dies_and_returns_is_not_missed,
     an_agent_that_forgot_its_pods_has_them_kept,
     what_changes_during_an_outage_is_in_force_soon_after,
@@ -27,6 +29,7 @@ under_a_control_plane! {
 }
 
 under_a_control_plane_on_epoll! {
+    an_authority_that_dies_alone_is_not_missed,
     a_control_plane_that_dies_and_returns_is_not_missed,
     an_agent_that_dies_and_returns_is_not_missed,
     a_killed_proxy_comes_back_to_its_pods,
@@ -38,6 +41,9 @@ const BACK_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long a neighbour is away.
 const AWAY: Duration = Duration::from_secs(3);
+
+/// Renewals are due at half of a certificate's life, and an answer is waited for ten seconds.
+const NOTICED_WITHIN: Duration = Duration::from_secs(60);
 
 fn a_control_plane_that_dies_and_returns_is_not_missed(way: &str) {
     let mesh = Mesh::start(way);
@@ -81,6 +87,49 @@ fn an_authority_that_refuses_is_not_missed_while_certificates_last(way: &str) {
         wait_until("certificates are renewed", PATIENCE, || {
             let lines = mesh.plane().journal("certificate");
             lines.iter().skip(issued).any(|line| line["error"].is_null())
+        })
+        .unwrap();
+    });
+}
+
+fn an_authority_that_dies_alone_is_not_missed(way: &str) {
+    let mesh = Mesh::with(way).own_authority().leaf_lifetime("30s").start();
+    let authority = mesh.authority();
+    without_an_authority(&mesh, || authority.kill(), || authority.restart(&mesh.lab));
+}
+
+fn an_authority_that_says_nothing_is_not_missed(way: &str) {
+    // What it is asked is given up after ten seconds, and the certificates outlast that.
+    let mesh = Mesh::with(way).own_authority().leaf_lifetime("60s").start();
+    let authority = mesh.authority();
+    without_an_authority(&mesh, || authority.freeze(), || authority.thaw());
+}
+
+/// Under load: it goes before renewals are due, is away while they fail, and they are made up for when it is back.
+fn without_an_authority(mesh: &Mesh, goes: impl FnOnce(), returns: impl FnOnce()) {
+    let answered = || {
+        let lines = mesh.authority().journal("certificate");
+        lines.into_iter().filter(|line| line["error"].is_null()).collect::<Vec<_>>()
+    };
+    let who = |lines: &[Value]| {
+        let who = lines.iter().filter_map(|line| line["identity"].as_str().map(str::to_owned));
+        who.collect::<BTreeSet<_>>()
+    };
+    under_load(mesh, || {
+        let issued = answered();
+        assert!(who(&issued).len() >= 3, "{issued:?}");
+        goes();
+        for proxy in [&mesh.a, &mesh.b] {
+            let noticed = || proxy.process.log().contains("no new certificate; tried again");
+            wait_until("renewals fail", NOTICED_WITHIN, noticed).unwrap();
+        }
+        // Of the control plane nothing is missing.
+        mesh.plane().tell(json!({"order": "synthetic", "count": 10}));
+        wait_until("both proxies are told of the mesh", PATIENCE, || acknowledged(mesh, 10) >= 2)
+            .unwrap();
+        returns();
+        wait_until("everybody has a new certificate", PATIENCE, || {
+            who(&answered()[issued.len()..]).is_superset(&who(&issued))
         })
         .unwrap();
     });
@@ -197,14 +246,17 @@ fn a_new_root_beside_the_old_one_disturbs_nobody(way: &str) {
     });
 }
 
+/// So many that what changes is in force part by part.
 fn a_mesh_that_grows_large_disturbs_nobody(way: &str) {
     const MANY: u64 = 20_000;
+    // Long, because three programs without optimisation have much to read and write.
+    const TAKEN_WITHIN: Duration = Duration::from_secs(180);
     let mesh = Mesh::start(way);
     under_load(&mesh, || {
         for generation in 0..2 {
             let many = json!({"order": "synthetic", "count": MANY, "generation": generation});
             mesh.plane().tell(many);
-            wait_until("both proxies have taken all of it", PATIENCE, || {
+            wait_until("both proxies have taken all of it", TAKEN_WITHIN, || {
                 acknowledged(&mesh, MANY) >= 2 * (generation + 1)
             })
             .unwrap();

@@ -1,4 +1,6 @@
 //! What must not change before a successor serves, and what the old process still owes after.
+//!
+//! All of it is about hand-overs, files and rules of ours, and in ztunnel's place there are none of these three.
 
 use std::fs;
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -300,18 +300,3 @@ fn a_waypoint_that_is_killed_or_stuck_touches_nobody_else(reactor: &str) {
     })
     .unwrap_or_else(|error| panic!("{error}: {status}\n{}", story.logs()));
 }
-
-impl WaypointMesh {
-    /// The waypoint's line about a path, once it is there.
-    fn record(&self, path: &str) -> serde_json::Value {
-        let mut found = None;
-        wait_until("the waypoint's line", PATIENCE, || {
-            let log = self.waypoint.process.log();
-            let lines = log.lines().filter_map(|line| serde_json::from_str(line).ok());
-            found = lines.into_iter().find(|line: &serde_json::Value| line["path"] == path);
-            found.is_some()
-        })
-        .unwrap_or_else(|error| panic!("{error}\n{}", self.logs()));
-        found.expect("it was just seen")
-    }
-}

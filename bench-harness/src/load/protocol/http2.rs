@@ -34,10 +34,23 @@ pub(super) struct Http2 {
     phase: Phase,
     /// What is to be asked, ready made.
     uri: String,
+    asks: Asks,
     /// Not sent yet: the handshake is not over, or the peer allows no more streams.
     waiting: Vec<Duration>,
     streams: Vec<Stream>,
 }
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asks {
+    /// A GET, whose answer is a body.
+    Page,
+    /// A unary call of gRPC's shape, whose answer ends with trailers that say that it went well.
+    Call,
+}
+
+/// The message of a call: not compressed, 16 bytes.
+const CALL: &[u8] = b"\0\0\0\0\x10ringway-bench-rq";
 
 enum Phase {
     Shaking(Handshake),
@@ -46,6 +59,7 @@ enum Phase {
 
 struct Stream {
     due: Duration,
+    asks: Asks,
     answer: Answer,
 }
 
@@ -55,7 +69,7 @@ enum Answer {
 }
 
 impl Http2 {
-    pub(super) fn new(socket: Rc<TcpStream>, authority: &str, path: &str) -> Http2 {
+    pub(super) fn new(socket: Rc<TcpStream>, authority: &str, path: &str, asks: Asks) -> Http2 {
         let handshake = Builder::new()
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -64,6 +78,7 @@ impl Http2 {
             socket,
             phase: Phase::Shaking(Box::pin(handshake)),
             uri: format!("http://{authority}{path}"),
+            asks,
             waiting: Vec::new(),
             streams: Vec::new(),
         }
@@ -83,7 +98,7 @@ impl Http2 {
             unreachable!("it is open")
         };
         loop {
-            send(sender, &self.uri, &mut self.waiting, &mut self.streams, &mut task)?;
+            send(sender, (&self.uri, self.asks), &mut self.waiting, &mut self.streams, &mut task)?;
             let is_over = match Pin::new(&mut **connection).poll(&mut task) {
                 Poll::Ready(end) => {
                     end.context("the connection broke")?;
@@ -108,7 +123,7 @@ impl Http2 {
 /// Opens streams for what waits.
 fn send(
     sender: &mut SendRequest<Bytes>,
-    uri: &str,
+    (uri, asks): (&str, Asks),
     waiting: &mut Vec<Duration>,
     streams: &mut Vec<Stream>,
     task: &mut TaskContext<'_>,
@@ -118,9 +133,19 @@ fn send(
             Poll::Pending => break,
             Poll::Ready(ready) => ready.context("the connection takes no more requests")?,
         }
-        let request = Request::get(uri).body(()).context("the target or --path is no URI")?;
-        let (answer, _) = sender.send_request(request, true).context("cannot send")?;
-        streams.push(Stream { due: waiting.remove(0), answer: Answer::Head(answer) });
+        let request = match asks {
+            Asks::Page => Request::get(uri),
+            Asks::Call => Request::post(uri)
+                .header("content-type", "application/grpc")
+                .header("te", "trailers"),
+        };
+        let request = request.body(()).context("the target or --path is no URI")?;
+        let ends = asks == Asks::Page;
+        let (answer, mut body) = sender.send_request(request, ends).context("cannot send")?;
+        if !ends {
+            body.send_data(Bytes::from_static(CALL), true).context("cannot send")?;
+        }
+        streams.push(Stream { due: waiting.remove(0), asks, answer: Answer::Head(answer) });
     }
     Ok(())
 }
@@ -133,7 +158,7 @@ fn receive(
 ) -> Result<bool> {
     let (mut at, mut has_moved) = (0, false);
     while at < streams.len() {
-        let (moved, is_complete) = streams[at].answer.advance(task)?;
+        let (moved, is_complete) = streams[at].advance(task)?;
         has_moved |= moved;
         if is_complete {
             answered.push(streams.swap_remove(at).due);
@@ -144,10 +169,10 @@ fn receive(
     Ok(has_moved)
 }
 
-impl Answer {
+impl Stream {
     /// Takes what has come; tells whether anything has, and whether it is complete.
     fn advance(&mut self, task: &mut TaskContext<'_>) -> Result<(bool, bool)> {
-        if let Answer::Head(head) = self {
+        if let Answer::Head(head) = &mut self.answer {
             let Poll::Ready(response) = Pin::new(head).poll(task) else {
                 return Ok((false, false));
             };
@@ -155,14 +180,14 @@ impl Answer {
                 .context("no answer: does the target speak HTTP/2 (`ringway-bench serve null`)?")?;
             let status = response.status();
             ensure!(status == 200, "the answer is {status}");
-            *self = Answer::Body(response.into_body());
+            self.answer = Answer::Body(response.into_body());
         }
-        let Answer::Body(body) = self else { unreachable!("the head is here") };
+        let Answer::Body(body) = &mut self.answer else { unreachable!("the head is here") };
         let mut has_moved = false;
         loop {
             match body.poll_data(task) {
                 Poll::Pending => return Ok((has_moved, false)),
-                Poll::Ready(None) => return Ok((true, true)),
+                Poll::Ready(None) => break,
                 Poll::Ready(Some(data)) => {
                     let count = data.context("the answer broke off")?.len();
                     body.flow_control().release_capacity(count)?;
@@ -170,6 +195,15 @@ impl Answer {
                 }
             }
         }
+        if self.asks == Asks::Call {
+            let Poll::Ready(trailers) = body.poll_trailers(task) else {
+                return Ok((has_moved, false));
+            };
+            let trailers = trailers.context("the answer broke off")?.unwrap_or_default();
+            let status = trailers.get("grpc-status");
+            ensure!(status.is_some_and(|status| status == "0"), "grpc-status is {status:?}");
+        }
+        Ok((true, true))
     }
 }
 

@@ -3,6 +3,7 @@
 //! A client never waits: it writes and reads what the socket takes and gives, and says which requests
 //! were answered. It neither knows the time nor what a latency is.
 
+mod chunks;
 mod http1;
 mod http2;
 mod raw;
@@ -16,7 +17,7 @@ use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
 use self::http1::Http1;
-use self::http2::Http2;
+use self::http2::{Asks, Http2};
 use self::raw::Raw;
 use self::serial::Serial;
 
@@ -35,6 +36,8 @@ pub enum Protocol {
     Http1,
     /// HTTP/2 without an upgrade, several streams.
     Http2,
+    /// Unary calls of gRPC's shape over the same: a framed message each way, and how it went in trailers.
+    Grpc,
 }
 
 /// How a client is made.
@@ -66,8 +69,8 @@ impl Dialect {
             "--streams {streams}: from 1 to {STREAMS_MAX}"
         );
         ensure!(
-            streams == 1 || protocol == Protocol::Http2,
-            "--streams {streams}: only --protocol http2 carries several requests on one connection"
+            streams == 1 || matches!(protocol, Protocol::Http2 | Protocol::Grpc),
+            "--streams {streams}: only --protocol http2 and grpc carry several requests on one connection"
         );
         Ok(())
     }
@@ -80,7 +83,13 @@ impl Dialect {
                 let http1 = Http1::new(&self.authority, &self.path, self.is_last);
                 Box::new(Serial::new(socket, http1))
             }
-            Protocol::Http2 => Box::new(Http2::new(Rc::new(socket), &self.authority, &self.path)),
+            Protocol::Http2 | Protocol::Grpc => {
+                let asks = match self.protocol {
+                    Protocol::Grpc => Asks::Call,
+                    _ => Asks::Page,
+                };
+                Box::new(Http2::new(Rc::new(socket), &self.authority, &self.path, asks))
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! F12: a shard that does not come out of one turn. The others serve on, the operator is told, and what was open goes on
 //! when the turn ends.
 //!
-//! That a task which panics takes only its own connection with it is tried by the engine's tests: no input is known
-//! that makes one panic.
+//! That a task which panics takes only its own connection with it is tried by the engine's tests, on both reactors; what
+//! came of them is a part of the row. No input is known that makes one panic.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::super::arena::{Arena, PATIENCE, SERVED};
+use super::super::outside;
 use super::super::traffic::Load;
 use super::super::trial::{Trial, need, not_run};
 use crate::lab::Program;
@@ -22,6 +23,7 @@ const CALL: &str = "recvfrom";
 /// Runs the row.
 pub(in super::super) fn stuck(trial: &mut Trial<'_>) -> Result<()> {
     need("strace", "strace")?;
+    outside::panics(trial)?;
     let mut arena = Arena::usual(trial)?;
     Load::requests(&arena, trial, ("client", "server"), 200, 1.0)?.finish(trial)?;
     let shard = busiest_shard(arena.b.process.id())?;

@@ -4,9 +4,11 @@ mod abuse;
 mod certificates;
 mod conformance;
 mod handshakes;
+mod kinds;
 mod matrix;
 mod sinks;
 mod smuggling;
+mod upstream;
 
 pub(super) use self::abuse::abuse;
 pub(super) use self::certificates::certificates;
@@ -15,3 +17,4 @@ pub(super) use self::handshakes::handshakes;
 pub(super) use self::matrix::matrix;
 pub(super) use self::sinks::sinks;
 pub(super) use self::smuggling::smuggling;
+pub(super) use self::upstream::abuse_by_servers;

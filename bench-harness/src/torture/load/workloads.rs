@@ -14,6 +14,8 @@ const WARM_UP: u32 = 2;
 const DESCRIPTORS_MORE: f64 = 5.0;
 /// What an allocator keeps, whatever the number of changes.
 const MEMORY_MIB: f64 = 2.0;
+/// For how long threads may be more: one that did something blocking waits ten seconds for the next.
+const SETTLES: Duration = Duration::from_secs(15);
 
 /// Runs the row.
 pub(in super::super) fn come_and_go(trial: &mut Trial<'_>) -> Result<()> {
@@ -22,7 +24,7 @@ pub(in super::super) fn come_and_go(trial: &mut Trial<'_>) -> Result<()> {
     toggle(trial, &arena, WARM_UP)?;
     let before = Footprint::of(&arena)?;
     toggle(trial, &arena, changes)?;
-    let after = Footprint::of(&arena)?;
+    let after = Footprint::settled(trial, &arena, before.threads)?;
     let more = |after: usize, before: usize| after as f64 - before as f64;
     let descriptors = more(after.descriptors, before.descriptors);
     trial.at_most("descriptors more", descriptors, "descriptors", DESCRIPTORS_MORE);
@@ -57,6 +59,18 @@ struct Footprint {
 }
 
 impl Footprint {
+    /// With so many threads, or when those that have nothing to do must have ended.
+    fn settled(trial: &Trial<'_>, arena: &Arena, threads: usize) -> Result<Footprint> {
+        let began = Instant::now();
+        loop {
+            let footprint = Footprint::of(arena)?;
+            if footprint.threads <= threads || began.elapsed() > SETTLES {
+                return Ok(footprint);
+            }
+            trial.sleep(Duration::from_millis(100))?;
+        }
+    }
+
     fn of(arena: &Arena) -> Result<Footprint> {
         let id = arena.a.process.id();
         Ok(Footprint {

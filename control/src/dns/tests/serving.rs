@@ -15,7 +15,13 @@ fn start(snapshot: Snapshot) -> (Dns, SocketAddr) {
     // A reserved address (RFC 5737): nobody is there, and nothing is to be asked.
     std::fs::write(&resolv_conf, "nameserver 192.0.2.1\noptions timeout:1 attempts:1\n").unwrap();
     let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let config = DnsConfig { lookup: settings(), port: free.port(), mark: None, resolv_conf };
+    let config = DnsConfig {
+        lookup: settings(),
+        port: free.port(),
+        shared_ports: true,
+        mark: None,
+        resolv_conf,
+    };
     (Dns::start(config, snapshot).unwrap(), free)
 }
 

@@ -16,102 +16,29 @@
 //! **Invariant:** at any moment each identity is asked for at most once, and no more than [`ASKED_MAX`] are.
 
 mod entry;
+mod issuer;
 mod outage;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use ringway_protocols::identity::Identity;
-use ringway_protocols::tls::{Credentials, Material, Options, RevocationLists};
-use rustls_pki_types::CertificateDer;
+use ringway_protocols::tls::{Credentials, Material, Options};
 
 use self::entry::Entry;
+pub use self::issuer::{Epoch, Issuer, Job, Priority, Refusal};
 use self::outage::Outage;
 use crate::identity::certificate;
-use crate::identity::embedded_ca::EmbeddedCa;
 
 /// Requests under way at one time: a node that starts with many identities must not be a burden to the authority.
 pub const ASKED_MAX: usize = 8;
 
 /// Leaves issued in one poll: a root that changes must not hold up the control thread for long.
 const ISSUES_PER_POLL_MAX: usize = 32;
-
-/// Roots that are remembered as seen; with more, all are forgotten, which costs everybody one renewal.
-const ROOTS_SEEN_MAX: usize = 256;
-
-/// Who issues certificates, and answers at once.
-pub trait Issuer {
-    /// A fresh key and certificate for `identity`.
-    ///
-    /// # Errors
-    /// Why not.
-    fn issue(&self, identity: &Identity, now: SystemTime) -> Result<Material, Refusal>;
-
-    /// What credentials made at `now` look like.
-    fn epoch(&self, now: SystemTime) -> Epoch;
-}
-
-impl Issuer for EmbeddedCa {
-    fn issue(&self, identity: &Identity, now: SystemTime) -> Result<Material, Refusal> {
-        EmbeddedCa::issue(self, identity, now).map_err(|error| Refusal::Refused(error.to_string()))
-    }
-
-    fn epoch(&self, now: SystemTime) -> Epoch {
-        EmbeddedCa::epoch(self, now)
-    }
-}
-
-/// What decides how credentials look: a change means that they are to be made anew.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Epoch(Arc<[String]>);
-
-impl Epoch {
-    /// An epoch is equal to another when all of this is.
-    pub fn new(parts: impl IntoIterator<Item = String>) -> Self {
-        Self(parts.into_iter().collect())
-    }
-}
-
-/// Why there is no certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
-    /// The authority was not reached, or could not answer anybody: nothing is said about the identity.
-    Unreachable(String),
-    /// It said no, or what it gave cannot be used.
-    Refused(String),
-}
-
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Self::Unreachable(why) | Self::Refused(why)) = self;
-        f.write_str(why)
-    }
-}
-
-/// How urgent a certificate is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Priority {
-    /// There is a valid one already.
-    Background,
-    /// A workload will need it.
-    Warmup,
-    /// A connection waits for it.
-    RealTime,
-}
-
-/// For whom to ask.
-#[derive(Debug)]
-#[must_use = "its identity is not asked for again before `finish`"]
-pub struct Job {
-    /// Whose certificate.
-    pub identity: Identity,
-    /// How urgent it was when it was given out.
-    pub priority: Priority,
-    epoch: Epoch,
-}
 
 /// What the engine must be told.
 #[derive(Debug)]
@@ -210,42 +137,6 @@ impl IdentityStore {
         if entry.demand(now) {
             self.counts.demanded += 1;
         }
-    }
-
-    /// Holds peers against other revocation lists from now on: the same leaves, made ready anew.
-    pub fn set_revocation(&mut self, lists: &Arc<RevocationLists>) -> Vec<CredentialChange> {
-        self.options.revocation = Arc::clone(lists);
-        self.remake(|held| Some(held.with_revocation(Arc::clone(lists))))
-    }
-
-    /// Makes what is held anew, where `change` says how.
-    fn remake(
-        &mut self,
-        change: impl Fn(&Credentials) -> Option<Result<Credentials, ringway_protocols::tls::Error>>,
-    ) -> Vec<CredentialChange> {
-        let mut changes = Vec::new();
-        for entry in self.entries.values_mut() {
-            let Some(held) = &mut entry.credentials else { continue };
-            // What was made from the same parts before can be made again; if not, the entry is due at once.
-            match change(&held.credentials) {
-                None => {}
-                Some(Ok(credentials)) => {
-                    // One that is itself revoked is due; until there is another one, it is better than none.
-                    if credentials.are_revoked() {
-                        entry.due = SystemTime::UNIX_EPOCH;
-                    }
-                    held.credentials = Arc::new(credentials);
-                    changes.push(CredentialChange::Set(Arc::clone(&held.credentials)));
-                }
-                Some(Err(error)) => {
-                    changes.push(CredentialChange::Removed(held.credentials.identity().clone()));
-                    entry.credentials = None;
-                    entry.error = Some(error.to_string());
-                    entry.due = SystemTime::UNIX_EPOCH;
-                }
-            }
-        }
-        changes
     }
 
     /// Has an authority that answers at once do what is due, and says what changed.
@@ -347,48 +238,6 @@ impl IdentityStore {
                 None
             }
         }
-    }
-
-    /// Trusts roots that one identity's certificate came with for all of them, and has the others issued anew.
-    ///
-    /// An authority that changes its roots tells so with the next certificate: until then, whoever has an older one
-    /// would refuse peers that have a newer one. A root is added here once, and lasts until the identity's next
-    /// certificate says whom it really trusts: authorities that disagree for a while cannot keep us renewing.
-    pub fn learn_roots(
-        &mut self,
-        roots: &[CertificateDer<'static>],
-        now: SystemTime,
-    ) -> Vec<CredentialChange> {
-        let is_first = self.roots_seen.is_empty();
-        if self.roots_seen.len() + roots.len() > ROOTS_SEEN_MAX {
-            self.roots_seen.clear();
-        }
-        let unseen = |root: &&CertificateDer<'static>| {
-            self.roots_seen.insert(certificate::fingerprint(root))
-        };
-        let new: Vec<_> = roots.iter().filter(unseen).cloned().collect();
-        if is_first || new.is_empty() {
-            return Vec::new();
-        }
-        self.counts.roots_learned += 1;
-        let lacks =
-            |held: &Credentials| new.iter().any(|root| !held.trust_anchors().contains(root));
-        for entry in self.entries.values_mut() {
-            if entry.failures == 0
-                && entry.credentials.as_ref().is_some_and(|held| lacks(&held.credentials))
-            {
-                entry.due = entry.due.min(now);
-            }
-        }
-        self.remake(|held| {
-            lacks(held).then(|| {
-                let mut anchors = held.trust_anchors().to_vec();
-                anchors.extend(
-                    new.iter().filter(|root| !held.trust_anchors().contains(root)).cloned(),
-                );
-                held.with_trust_anchors(anchors)
-            })
-        })
     }
 
     /// Whether an identity has neither a leaf nor a refusal yet, and would be asked for now.

@@ -4,11 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use ringway_protocols::tls::RevocationLists;
 use tempfile::TempDir;
 
 use super::entry::RETRY_MAX;
 use super::*;
-use crate::identity::embedded_ca::{CaOptions, Rotation};
+use crate::identity::embedded_ca::{CaOptions, EmbeddedCa, Rotation};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -6,7 +6,7 @@ use prost::Message;
 use ringway_protocols::tls::Material;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Certificates in one chain, or in one bundle.
 const CERTIFICATES_MAX: usize = 64;
@@ -23,6 +23,19 @@ pub(super) struct Response {
     /// Revocation lists, DER.
     #[prost(bytes = "vec", repeated, tag = "2")]
     pub(super) crl: Vec<Vec<u8>>,
+}
+
+impl Response {
+    /// Wipes the keys that nobody has taken.
+    pub(super) fn wipe(&mut self) {
+        self.svids.iter_mut().for_each(|svid| svid.x509_svid_key.zeroize());
+    }
+}
+
+impl Drop for Response {
+    fn drop(&mut self) {
+        self.wipe();
+    }
 }
 
 /// `X509SVID`.
@@ -50,8 +63,9 @@ pub(super) struct Svid {
 }
 
 impl Svid {
-    pub(super) fn read(told: ToldSvid) -> Result<Self, String> {
-        let key = Rc::new(Zeroizing::new(told.x509_svid_key));
+    /// Takes the key out.
+    pub(super) fn read(told: &mut ToldSvid) -> Result<Self, String> {
+        let key = Rc::new(Zeroizing::new(std::mem::take(&mut told.x509_svid_key)));
         if key.is_empty() {
             return Err("it has no key".to_owned());
         }

@@ -175,7 +175,7 @@ async fn stream(socket: &Path, told: &watch::Sender<Rc<Told>>) -> Status {
 }
 
 /// What a push says; what of it cannot be used is told and left out.
-fn read(push: Response) -> Told {
+fn read(mut push: Response) -> Told {
     if !push.crl.is_empty() {
         tracing::warn!(
             "the SPIFFE agent sends revocation lists, which are not used: give them as certificateAuthority.revocationLists"
@@ -183,7 +183,7 @@ fn read(push: Response) -> Told {
     }
     let mut svids = BTreeMap::new();
     let mut parts = Vec::new();
-    for told in push.svids.into_iter().take(SVIDS_MAX) {
+    for told in push.svids.iter_mut().take(SVIDS_MAX) {
         let id = told.spiffe_id.clone();
         let svid = Identity::parse(&id)
             .map_err(|error| error.to_string())

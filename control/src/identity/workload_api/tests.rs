@@ -173,6 +173,22 @@ fn what_it_does_not_give_is_said_with_what_it_gives() {
 }
 
 #[test]
+fn keys_are_taken_or_wiped() {
+    let agent = Agent::new();
+    let good = agent.svid("a");
+    let key = good.x509_svid_key.clone();
+    let nobodys = ToldSvid { spiffe_id: "spiffe://x/nobody".to_owned(), ..agent.svid("b") };
+    let mut push = Response { svids: vec![good, nobodys], crl: Vec::new() };
+    let svid = Svid::read(&mut push.svids[0]).unwrap();
+    assert_eq!(svid.material().key.secret_der(), key);
+    assert!(push.svids[0].x509_svid_key.is_empty(), "it has one owner");
+    assert!(!push.svids[1].x509_svid_key.is_empty());
+    // What happens to it when it is dropped.
+    push.wipe();
+    assert!(push.svids[1].x509_svid_key.is_empty());
+}
+
+#[test]
 fn what_cannot_be_used_is_left_out() {
     let agent = Agent::new();
     let good = || agent.svid("a");
@@ -199,8 +215,8 @@ fn what_cannot_be_used_is_left_out() {
         assert!(told.svids.contains_key(&identity("z")), "{name}: the other stays");
     }
     // A key of somebody else's is found out when the certificate is put to use.
-    let swapped = ToldSvid { x509_svid_key: agent.svid("z").x509_svid_key, ..good() };
-    let material = Svid::read(swapped).unwrap().material();
+    let mut swapped = ToldSvid { x509_svid_key: agent.svid("z").x509_svid_key, ..good() };
+    let material = Svid::read(&mut swapped).unwrap().material();
     ringway_protocols::tls::Credentials::new(material, &Options::default()).unwrap_err();
 }
 

@@ -65,7 +65,11 @@ pub(super) fn keep(keep: &Keep, places: &Places) -> Kept {
     let Ok(have) = capabilities(None) else {
         return Kept { sets: CapabilitySet::empty(), notes: Vec::new() };
     };
-    let mut sets = keep.0 & have.permitted;
+    let low_ports = match places.low_ports {
+        true => CapabilitySet::NET_BIND_SERVICE,
+        false => CapabilitySet::empty(),
+    };
+    let mut sets = (keep.0 | low_ports) & have.permitted;
     let mut notes = Vec::new();
     if have.permitted.contains(CapabilitySet::IPC_LOCK) && !lock_without_limit() {
         sets |= CapabilitySet::IPC_LOCK;

@@ -42,6 +42,8 @@ pub(super) struct Places {
     pub(super) read: Vec<PathBuf>,
     /// Directories that are written.
     pub(super) written: Vec<PathBuf>,
+    /// Whether ports below 1024 may come at any time: a gateway's.
+    pub(super) low_ports: bool,
 }
 
 /// What a node of this configuration keeps in any case, by name.

@@ -80,7 +80,7 @@ const PROCESS: &[Call] = calls! {
     SYS_pidfd_send_signal SYS_getppid SYS_getpgid SYS_setpgid SYS_getsid SYS_setsid SYS_getuid SYS_geteuid
     SYS_getgid SYS_getegid SYS_getresuid SYS_getresgid SYS_getgroups SYS_setuid SYS_setgid SYS_setresuid
     SYS_setresgid SYS_setgroups SYS_capget SYS_capset SYS_seccomp SYS_set_tid_address SYS_get_robust_list
-    SYS_sched_setaffinity SYS_sched_getparam SYS_sched_getscheduler SYS_sched_getattr
+    SYS_sched_setaffinity SYS_sched_getparam SYS_sched_getscheduler SYS_sched_getattr SYS_sched_setattr
     SYS_sched_get_priority_max SYS_sched_get_priority_min SYS_getpriority SYS_setpriority
     SYS_getrlimit SYS_setrlimit SYS_times SYS_sysinfo SYS_uname
     SYS_rt_sigpending SYS_rt_sigsuspend SYS_rt_sigtimedwait SYS_rt_sigqueueinfo SYS_getitimer SYS_setitimer

@@ -3,6 +3,7 @@
 //! ```text
 //!   the nodes' files ─▶ the Gateway that is meant ─▶ its listeners and the routes ─▶ tables, in the snapshot
 //!   one workload: this process ─▶ one certificate ─▶ one enrolment, in another role
+//!   keys of tokens' issuers, fetched ─▶ tables, in the snapshot
 //!   records of requests ─▶ access log, spans
 //! ```
 //!
@@ -12,6 +13,8 @@
 //!
 //! **Invariant:** such a process holds the certificate of its own workload and no other, and captures nothing.
 
+mod fetch;
+mod keys;
 mod lingering;
 mod options;
 mod requests;
@@ -28,6 +31,7 @@ use ringway_http::model::{HttpConfig, Listener, ListenerProtocol};
 use ringway_http::tables::Tables;
 use ringway_http::trace::Tracing;
 
+pub(super) use self::keys::TokenKeys;
 pub(super) use self::lingering::Lingering;
 pub use self::options::{Kind, L7Options, gateway_name};
 pub(super) use self::requests::Requests;
@@ -49,13 +53,19 @@ impl L7Options {
         mesh.node.packet_mark = None;
         mesh.node.original_source = OriginalSource::Never;
         mesh.node.dns.capture = false;
-        let mut http = self.narrowed(mesh.http.clone());
-        let own = mesh.enrollments.iter().map(|one| (one.uid.clone(), self.gateway.clone()));
-        http.waypoints = own.collect();
-        let tables = Tables::compile(http).map_err(RunError::Routes)?;
+        mesh.http = self.narrowed(std::mem::take(&mut mesh.http));
+        let tables = Tables::compile(self.own(mesh)).map_err(RunError::Routes)?;
         let snapshot = mesh.snapshot.clone();
         mesh.snapshot = snapshot.with_http(Some(Arc::new(tables)));
         Ok(())
+    }
+
+    /// What of `mesh` concerns this process.
+    pub(super) fn own(&self, mesh: &MeshConfig) -> HttpConfig {
+        let mut http = self.narrowed(mesh.http.clone());
+        let own = mesh.enrollments.iter().map(|one| (one.uid.clone(), self.gateway.clone()));
+        http.waypoints = own.collect();
+        http
     }
 
     /// What the process's workload is to its connections.
@@ -101,7 +111,7 @@ impl L7Options {
         Err(OverrideError::UnknownGateway { name: self.gateway.clone(), kind: self.kind, known })
     }
 
-    /// Without the listeners of other processes. Routes that nothing leads to cost nothing.
+    /// Without the listeners of other processes, and their keys. Routes that nothing leads to cost nothing.
     fn narrowed(&self, mut http: HttpConfig) -> HttpConfig {
         http.listeners.retain(|one| one.key.gateway() == self.gateway);
         http

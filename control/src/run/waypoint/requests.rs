@@ -3,22 +3,16 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ringway_engine::Engine;
-use ringway_engine::telemetry::Telemetry;
 
 use super::L7Options;
+use crate::run::records;
 use crate::source::NodeConfig;
 use crate::telemetry::log::Log;
+use crate::telemetry::mirrors::Mirrors;
 use crate::telemetry::requests::RequestLog;
 use crate::telemetry::traces::{Exporter, Origin, SpanCounts};
-
-/// Records written before anything else on this thread gets its turn.
-const BATCH_MAX: usize = 256;
-
-/// A quiet process is looked at less and less often, down to this.
-const INTERVAL_MAX: Duration = Duration::from_millis(200);
 
 /// Writes and sends what is told of requests. Lives on the control thread.
 #[derive(Clone)]
@@ -27,6 +21,7 @@ pub(in crate::run) struct Requests {
     log: Log,
     form: RequestLog,
     exporter: Option<Rc<RefCell<Exporter>>>,
+    mirrors: Arc<Mirrors>,
 }
 
 impl Requests {
@@ -45,8 +40,10 @@ impl Requests {
         engine.telemetry().http().set_tracing(options.tracing());
         // Nobody would take them.
         engine.telemetry().http().set_recording(options.request_log.is_on() || exporter.is_some());
-        let requests = Self { engine, log, form: options.request_log.clone(), exporter };
-        tokio::task::spawn_local(requests.clone().pump());
+        let (form, mirrors) = (options.request_log.clone(), Arc::default());
+        let requests = Self { engine, log, form, exporter, mirrors };
+        let told = requests.clone();
+        tokio::task::spawn_local(records::pump(move || told.write_batch()));
         requests
     }
 
@@ -58,6 +55,11 @@ impl Requests {
         }
     }
 
+    /// What became of copies.
+    pub(in crate::run) fn mirrors(&self) -> Arc<Mirrors> {
+        Arc::clone(&self.mirrors)
+    }
+
     /// Writes and sends what there still is.
     pub(in crate::run) async fn finish(&self) {
         while self.write_batch() > 0 {}
@@ -67,33 +69,19 @@ impl Requests {
         }
     }
 
-    async fn pump(self) {
-        let mut interval = Telemetry::RECORDS_INTERVAL;
-        loop {
-            match self.write_batch() {
-                0 => {
-                    tokio::time::sleep(interval).await;
-                    interval = (interval * 2).min(INTERVAL_MAX);
-                }
-                BATCH_MAX => tokio::task::yield_now().await,
-                _ => {
-                    interval = Telemetry::RECORDS_INTERVAL;
-                    tokio::time::sleep(interval).await;
-                }
-            }
-        }
-    }
-
     fn write_batch(&self) -> usize {
         let http = self.engine.telemetry().http();
-        let records = std::iter::from_fn(|| http.next_record()).take(BATCH_MAX);
+        let records = std::iter::from_fn(|| http.next_record()).take(records::BATCH_MAX);
         let write = |record| {
             self.form.write(&self.log, &record);
             if let Some(exporter) = &self.exporter {
                 exporter.borrow().offer(&record);
             }
         };
-        records.map(write).count()
+        let written = records.map(write).count();
+        let copies = std::iter::from_fn(|| http.next_mirrored()).take(records::BATCH_MAX);
+        let counted = copies.map(|copy| self.mirrors.count(copy)).count();
+        written.max(counted)
     }
 }
 

@@ -56,6 +56,21 @@ fn options(kind: Kind, name: &str) -> RunOptions {
     }
 }
 
+/// Of what the files say, private keys of listeners among it, a process keeps what it serves: a node nothing.
+#[test]
+fn listeners_of_others_are_not_kept() {
+    let listeners = |options: &RunOptions| {
+        let mesh = load(options).unwrap();
+        let names = mesh.http.listeners.iter().map(|one| one.key.listener.to_string());
+        names.collect::<Vec<_>>()
+    };
+    let edge = options(Kind::Gateway, "default/edge");
+    assert_eq!(listeners(&edge), ["plain", "other"]);
+    let overrides = Overrides::default();
+    let node = RunOptions { l7: None, overrides, ..edge };
+    assert!(listeners(&node).is_empty(), "{:?}", listeners(&node));
+}
+
 #[test]
 fn a_waypoint_is_its_workload_and_captures_nothing() {
     let mesh = load(&options(Kind::Waypoint, "default/reviews")).unwrap();

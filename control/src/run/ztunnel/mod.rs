@@ -16,17 +16,17 @@
 //! **Invariant:** a pod is the workload of this node that has its name, namespace and service account, or none.
 
 mod demanded;
-mod names;
+pub(super) mod names;
 mod node;
 mod pods;
-mod start;
-mod told;
+pub(super) mod start;
+pub(super) mod told;
 
 use tokio::task::LocalSet;
 
 use self::node::Node;
 use super::error::RunError;
-use super::{Ending, hardening};
+use super::{Ending, hardening, memory};
 use crate::admin::config_dump::VersionInfo;
 use crate::environment::ZtunnelConfig;
 use crate::grpc::{Roots, TokenSource};
@@ -42,6 +42,7 @@ pub fn run(
     collect: Option<fn()>,
 ) -> Result<Ending, RunError> {
     let settings = config.node_config();
+    memory::enough(&settings)?;
     // Before there is another thread: all of them inherit it.
     let hardened = hardening::harden(&settings, &places(&config), None)?;
     let prepared = start::prepare(config, settings, hardened, version)?;
@@ -61,7 +62,7 @@ pub fn run(
 }
 
 /// Where a run reads and writes.
-fn places(config: &ZtunnelConfig) -> hardening::Places {
+pub(super) fn places(config: &ZtunnelConfig) -> hardening::Places {
     let mut read: Vec<_> = config.revocation_list.iter().cloned().collect();
     read.push(names::RESOLV_CONF.into());
     for endpoint in config.discovery.iter().chain(&config.certificate_authority) {
@@ -79,5 +80,5 @@ fn places(config: &ZtunnelConfig) -> hardening::Places {
         Some(_) => Vec::new(),
         None => vec![config.ca_directory.clone()],
     };
-    hardening::Places { read, written }
+    hardening::Places { read, written, low_ports: false }
 }

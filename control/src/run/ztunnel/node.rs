@@ -11,12 +11,13 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::super::foundation::Foundation;
+use super::super::hostnames::Hostnames;
 use super::super::revocation::Revocation;
 use super::super::signals::Request;
 use super::super::systemd::ServiceManager;
-use super::super::{Ending, certificates, drain};
+use super::super::{Ending, certificates, drain, precedence};
 use super::demanded::Demanded;
-use super::names::{Hostnames, NameServer};
+use super::names::NameServer;
 use super::pods::key_of;
 use super::told::Told;
 use crate::admin::config_dump::{Connections, WorkloadInfo, WorkloadState};
@@ -58,6 +59,7 @@ pub(super) struct Node {
 impl Node {
     /// Serves until it is told to end.
     pub(super) async fn serve(mut self) -> Ending {
+        precedence::go_behind();
         let mut told_ready = false;
         let mut look = interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);

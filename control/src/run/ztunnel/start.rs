@@ -7,16 +7,16 @@ use std::time::SystemTime;
 use ringway_engine::EngineConfig;
 use ringway_engine::snapshot::{Locals, Settings, Snapshot};
 use ringway_protocols::tls;
-use serde_json::Value;
 use tokio::sync::watch;
 
 use super::super::error::RunError;
 use super::super::foundation::{Foundation, begin, engine_config, seed};
 use super::super::hardening::Hardened;
+use super::super::hostnames::{Hostnames, NameServers};
 use super::super::revocation::Revocation;
 use super::super::systemd::ServiceManager;
 use super::demanded::Demanded;
-use super::names::{Hostnames, NameServer};
+use super::names::NameServer;
 use super::node::Node;
 use super::pods::PodHost;
 use super::told::Told;
@@ -53,10 +53,8 @@ pub(super) fn prepare(
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    if !config.port_reuse {
-        tracing::warn!(
-            "INPOD_PORT_REUSE=false: Ringway's threads share ports, so another process may, too"
-        );
+    if config.log_policies {
+        log.tell_decisions_at_info();
     }
     let known = known(&config)?;
     let (authority, published) = authority(&config)?;
@@ -83,6 +81,7 @@ pub(super) async fn start(prepared: Prepared, collect: Option<fn()>) -> Result<N
         user_timeout: config.user_timeout,
         response_baggage: config.response_baggage,
         socks5: config.socks5,
+        shared_ports: config.port_reuse,
         resolver: true,
         on_demand: config.on_demand && config.discovery.is_some(),
         collect,
@@ -97,13 +96,15 @@ pub(super) async fn start(prepared: Prepared, collect: Option<fn()>) -> Result<N
     let names = NameServer::start(&config, known.clone()).map_err(RunError::System)?;
     let metrics = Arc::clone(names.metrics());
     foundation.readiness.set_step(super::node::NAMES, true);
-    let hostnames = Hostnames::new(Arc::clone(&foundation.engine), &names, config.ipv6);
+    let servers = NameServers::Running(names.resolver());
+    let hostnames =
+        Hostnames::new(Arc::clone(&foundation.engine), servers, config.ipv6, config.socks5);
     let pods = pods(&config, &foundation, &names).await?;
     let told = Told::listen_to(&config, known);
     let client = told.client().filter(|_| config.on_demand);
     let demanded = Demanded::new(Arc::clone(&foundation.engine), client);
     foundation.view.update(|seen| {
-        seen.config = dump(&config);
+        seen.config = config.dump();
         seen.static_config = local;
         seen.discovery = told.teller();
         seen.dns = Some(Arc::new(move || metrics.facts()));
@@ -149,7 +150,9 @@ fn known(config: &ZtunnelConfig) -> Result<Snapshot, RunError> {
 }
 
 /// Who signs, and where it publishes what it has revoked, if it does.
-fn authority(config: &ZtunnelConfig) -> Result<(Authority, Option<std::path::PathBuf>), RunError> {
+pub(in crate::run) fn authority(
+    config: &ZtunnelConfig,
+) -> Result<(Authority, Option<std::path::PathBuf>), RunError> {
     let Some(endpoint) = config.certificate_authority.clone() else {
         let options =
             CaOptions { leaf_lifetime: config.certificate_lifetime, ..CaOptions::default() };
@@ -223,12 +226,4 @@ async fn serve_own((name, namespace, service_account): (&str, &str, &str), host:
             "no tunnels to this process's own pod: who scrapes its metrics must do it without"
         );
     }
-}
-
-/// The settings, for people.
-fn dump(config: &ZtunnelConfig) -> Value {
-    let setting = |setting: &crate::environment::Setting| {
-        (setting.name.clone(), Value::String(setting.value.clone()))
-    };
-    Value::Object(config.settings.iter().map(setting).collect())
 }

@@ -70,17 +70,7 @@ impl Told {
 
     /// What tells how the control plane was heard, if there is one.
     pub(super) fn teller(&self) -> Option<Teller<DiscoveryFacts>> {
-        let counts = Arc::clone(self.control_plane.as_ref()?.client.counts());
-        Some(Arc::new(move || DiscoveryFacts {
-            terminations: Termination::ALL
-                .iter()
-                .map(|reason| (reason.as_str(), counts.terminations(*reason)))
-                .collect(),
-            messages: counts
-                .messages()
-                .map(|(url, messages, bytes)| (url.to_owned(), messages, bytes))
-                .collect(),
-        }))
+        Some(teller(&self.control_plane.as_ref()?.client))
     }
 
     /// The mesh, without anybody's credentials.
@@ -94,8 +84,24 @@ impl Told {
     }
 }
 
-fn identity(node: &NodeDescription) -> NodeIdentity {
+/// Tells what a client counts.
+pub(in crate::run) fn teller(client: &XdsClient) -> Teller<DiscoveryFacts> {
+    let counts = Arc::clone(client.counts());
+    Arc::new(move || DiscoveryFacts {
+        terminations: Termination::ALL
+            .iter()
+            .map(|reason| (reason.as_str(), counts.terminations(*reason)))
+            .collect(),
+        messages: counts
+            .messages()
+            .map(|(url, messages, bytes)| (url.to_owned(), messages, bytes))
+            .collect(),
+    })
+}
+
+pub(in crate::run) fn identity(node: &NodeDescription) -> NodeIdentity {
     NodeIdentity {
+        node_type: Default::default(),
         ip: node.instance_ip,
         pod_name: node.pod_name.clone().unwrap_or_default(),
         pod_namespace: node.pod_namespace.clone().unwrap_or_default(),

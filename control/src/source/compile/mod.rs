@@ -60,6 +60,7 @@ pub(crate) fn compile(
         &Placed {
             gateways: &objects.gateway,
             namespaces: &objects.namespaces,
+            accounts: &objects.accounts,
             services: &objects.services,
             workloads: &objects.workloads,
             unreadable: &objects.unreadable,

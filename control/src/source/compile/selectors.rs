@@ -80,7 +80,12 @@ impl<'s> Selectors<'s> {
             Some(name) => {
                 let is_entry = template.origin == Origin::ServiceEntry;
                 let key = (is_entry, &*template.namespace, &**name);
-                self.by_name.get(&key).cloned().unwrap_or_default()
+                let hosts = self.by_name.get(&key).into_iter().flatten().copied();
+                let is_meant = |index: &usize| {
+                    let host = &self.services[*index].service.hostname;
+                    template.only_host.is_none() || template.only_host == *host
+                };
+                hosts.filter(is_meant).collect()
             }
             None => self.index.select(&template.namespace, &template.labels),
         };

@@ -55,6 +55,7 @@ fn load_balancer(object: &ServiceObject) -> LoadBalancer {
         Preference::SameNode => {
             (LoadBalancerMode::Failover, &[Network, Region, Zone, Subzone, Node])
         }
+        Preference::Passthrough => (LoadBalancerMode::Passthrough, &[]),
         Preference::OnlyNode => (LoadBalancerMode::Strict, &[Node]),
     };
     let health_policy =

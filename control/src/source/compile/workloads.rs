@@ -60,6 +60,7 @@ impl<'n> Workloads<'n> {
             node: node(object, placement).into(),
             locality: parse_locality(locality),
             addresses: object.addresses.as_slice().to_vec(),
+            hostname: object.addresses.hostname().to_owned(),
             protocol: self.protocol(template, placement),
             network_mode: match template.host_network {
                 true => NetworkMode::HostNetwork,
@@ -118,6 +119,12 @@ fn report_contradictions(
     if template.label(DATAPLANE_MODE).is_some_and(|mode| &**mode == "none") {
         report(format!(
             "the Node `{name}` captures this workload, but its label `{DATAPLANE_MODE}` is `none`"
+        ));
+    }
+    if !object.addresses.hostname().is_empty() {
+        report(format!(
+            "the Node `{name}` captures this workload, but its address is a name: `{}`",
+            object.addresses.hostname()
         ));
     }
     if template.host_network {

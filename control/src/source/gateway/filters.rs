@@ -85,8 +85,6 @@ fn filter(
                 fields.required(key, changes).map(|changes| plain(Filter::ResponseHeaders(changes)))
             }
             "RequestMirror" => {
-                let message = "copies of requests are not sent: the request goes on without one";
-                fields.reporter.report(Problem::warning(place, message));
                 fields.required(key, |value, reporter| mirror(value, namespace, context, reporter))
             }
             "RequestRedirect" => {

@@ -45,6 +45,7 @@ mod stream_route;
 
 #[cfg(feature = "waypoint")]
 pub(crate) use compile::{Given, HttpCompiled, Registry, compile};
+pub(crate) use gateways::TELLS_CLIENT;
 pub(crate) use objects::GatewayObjects;
 #[cfg(feature = "waypoint")]
 pub use status::{Condition, ListenerStatus, ObjectStatus, ParentStatus, status_as_json};

@@ -41,6 +41,8 @@ pub(crate) struct GatewayObject {
     pub(crate) addresses: Vec<Addressed>,
     pub(crate) listeners: Vec<ListenerObject>,
     pub(crate) generation: Option<u64>,
+    /// Backends are told which client asks.
+    pub(crate) tells_client: bool,
 }
 
 /// An address of a Gateway.

@@ -17,7 +17,8 @@ use crate::source::diagnostics::suggest::did_you_mean;
 use crate::source::diagnostics::{Place, Problem, Reporter};
 use crate::source::node::config::NodeConfig;
 use crate::source::objects::{
-    Labels, NamespaceObject, ServiceObject, Template, Unreadable, WorkloadObject, find,
+    Labels, NamespaceObject, ServiceAccountObject, ServiceObject, Template, Unreadable,
+    WorkloadObject, find,
 };
 
 /// Which Gateway stands before an object; `none`: none does, whatever its namespace says.
@@ -42,6 +43,7 @@ const HBONE_PORT: u16 = 15008;
 pub(crate) struct Placed<'o, 'w> {
     pub(crate) gateways: &'o GatewayObjects,
     pub(crate) namespaces: &'o [NamespaceObject],
+    pub(crate) accounts: &'o [ServiceAccountObject],
     pub(crate) services: &'o [ServiceObject],
     pub(crate) workloads: &'w Chunks<WorkloadObject>,
     pub(crate) unreadable: &'o Unreadable,
@@ -53,6 +55,8 @@ pub(crate) struct Waypoints<'o> {
     /// By `namespace/name`.
     known: BTreeMap<String, Waypoint<'o>>,
     namespaces: HashMap<&'o str, Namespace<'o>>,
+    /// By namespace and name; only those that say something.
+    accounts: HashMap<(&'o str, &'o str), Bound>,
     unreadable: &'o Unreadable,
 }
 
@@ -110,8 +114,12 @@ impl<'o> Waypoints<'o> {
                 Waypoint { object, for_services, for_workloads, at },
             );
         }
-        let namespaces = HashMap::new();
-        let mut waypoints = Waypoints { known, namespaces, unreadable: placed.unreadable };
+        let mut waypoints = Waypoints {
+            known,
+            namespaces: HashMap::new(),
+            accounts: HashMap::new(),
+            unreadable: placed.unreadable,
+        };
         // Which namespaces a waypoint admits depends on their labels.
         for each in placed.namespaces {
             let namespace = Namespace { labels: &each.labels, bound: Bound::Unsaid };
@@ -128,6 +136,19 @@ impl<'o> Waypoints<'o> {
             let bound = waypoints.bound(&said, reporter);
             if let Some(namespace) = waypoints.namespaces.get_mut(&*each.name) {
                 namespace.bound = bound;
+            }
+        }
+        for each in placed.accounts {
+            let said = Said {
+                place: each.place,
+                namespace: &each.namespace,
+                labels: &each.labels,
+                annotations: &Labels::default(),
+                purpose: Purpose::Workload,
+            };
+            let bound = waypoints.bound(&said, reporter);
+            if bound != Bound::Unsaid {
+                waypoints.accounts.insert((&each.namespace, &each.name), bound);
             }
         }
         waypoints
@@ -176,7 +197,7 @@ impl<'o> Waypoints<'o> {
         object: &WorkloadObject,
         reporter: &mut Reporter,
     ) -> Option<GatewayAddress> {
-        let Template { namespace, labels, .. } = &*object.template;
+        let Template { namespace, labels, service_account, .. } = &*object.template;
         let said = Said {
             place: object.place,
             namespace,
@@ -185,8 +206,10 @@ impl<'o> Waypoints<'o> {
             purpose: Purpose::Workload,
         };
         let own = self.bound(&said, reporter);
-        let inherited = self.namespaces.get(&**namespace).map(|namespace| &namespace.bound);
-        let bound = if own == Bound::Unsaid { inherited? } else { &own };
+        let of_account = self.accounts.get(&(&**namespace, &**service_account));
+        let of_namespace = || self.namespaces.get(&**namespace).map(|namespace| &namespace.bound);
+        let inherited = || of_account.or_else(of_namespace);
+        let bound = if own == Bound::Unsaid { inherited()? } else { &own };
         let Bound::To { primary, .. } = bound else { return None };
         let waypoint = self.known.get(primary).filter(|waypoint| waypoint.for_workloads)?;
         let is_itself = find(labels, GATEWAY_NAME).is_some()

@@ -60,6 +60,7 @@ fn template(
         service_account: context.names.share_ref("default"),
         labels: Labels::default(),
         listed_by: Some(Arc::clone(service)),
+        only_host: None,
         owner: None,
         ports: ports.clone(),
         ready,

@@ -108,6 +108,7 @@ pub(crate) fn labels(
 /// Annotations that are looked at. The others may be long, and different for every object.
 pub(crate) const ANNOTATIONS: &[&str] = &[
     "ambient.istio.io/redirection",
+    crate::source::gateway::TELLS_CLIENT,
     "istio.io/dry-run",
     crate::source::gateway::CANARY_WEIGHT,
     "networking.istio.io/traffic-distribution",

@@ -21,7 +21,7 @@ pub(crate) use workload_entry::{locality, workload_entry};
 
 use super::diagnostics::Reporter;
 use super::names::{Names, Shared};
-use super::objects::{NamespaceObject, Template};
+use super::objects::{NamespaceObject, ServiceAccountObject, Template};
 use super::yaml::fields::mapping;
 use super::yaml::value::Value;
 
@@ -30,6 +30,26 @@ use super::yaml::value::Value;
 pub(crate) struct Context {
     pub(crate) names: Names,
     pub(crate) templates: Shared<Template>,
+}
+
+/// A ServiceAccount matters for its labels.
+pub(crate) fn service_account(
+    value: &Value,
+    context: &mut Context,
+    reporter: &mut Reporter,
+) -> Option<ServiceAccountObject> {
+    let metadata = mapping("ServiceAccount", value, reporter, |fields| {
+        // What a cluster mounts and pulls with it.
+        fields.ignore(&["apiVersion", "kind", "secrets", "imagePullSecrets"]);
+        fields.ignore(&["automountServiceAccountToken"]);
+        fields.required("metadata", |value, reporter| metadata(value, context, reporter))
+    })??;
+    Some(ServiceAccountObject {
+        place: metadata.place,
+        name: metadata.name,
+        namespace: metadata.namespace,
+        labels: metadata.labels,
+    })
 }
 
 /// A Namespace matters for its labels.

@@ -43,6 +43,7 @@ fn object(
         captured: redirection.is_some_and(|redirection| &**redirection == "enabled"),
         labels: metadata.labels,
         listed_by: None,
+        only_host: None,
         owner: metadata.owner,
         ports: spec.ports.into(),
         ready: status.ready,

@@ -1,6 +1,10 @@
 //! `networking.istio.io ServiceEntry`: host names that stand for workloads, listed or selected.
 //!
-//! Only those whose endpoints are addresses (`resolution: STATIC`): of the others a file cannot say where they lead.
+//! | resolution | its endpoints |
+//! |---|---|
+//! | `STATIC` | addresses |
+//! | `DNS`, `DNS_ROUND_ROBIN` | addresses and names; where none are listed or selected, each host is its own |
+//! | `NONE` | none: connections go on to where they were going |
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,15 +12,14 @@ use std::sync::Arc;
 use ringway_engine::snapshot::{AppProtocol, IpFamilies};
 
 use super::metadata::labels;
-use super::workload_entry::{WEIGHT_MAX, ports as named_ports};
-use super::{Context, Metadata, locality, metadata};
-use crate::source::diagnostics::{Problem, Reporter};
+use super::workload_entry::{ListedBy, WorkloadSpec, workload_spec};
+use super::{Context, Metadata, metadata};
+use crate::source::diagnostics::{Place, Problem, Reporter};
 use crate::source::objects::{
-    Addresses, Labels, NamedPorts, Origin, Preference, ServiceObject, ServicePort, TargetPort,
-    Template, WorkloadObject,
+    Addresses, Labels, Origin, Preference, ServiceObject, ServicePort, TargetPort, WorkloadObject,
 };
 use crate::source::yaml::fields::{Fields, list, mapping};
-use crate::source::yaml::scalars::{integer, ip, name, nonempty, port, text, word};
+use crate::source::yaml::scalars::{ip, is_host, nonempty, port, text, word};
 use crate::source::yaml::value::{Value, shortened};
 
 /// What a ServiceEntry comes to.
@@ -41,8 +44,7 @@ pub(crate) fn service_entry(
         let (metadata, spec) = (metadata?, spec?);
         let services =
             spec.hosts.iter().map(|host| service(host, &metadata, &spec, &assigned)).collect();
-        let endpoints = spec.endpoints.into_iter();
-        let endpoints = endpoints.map(|endpoint| object(endpoint, &metadata, context)).collect();
+        let endpoints = endpoints(spec, &metadata, context);
         Some(ServiceEntry { services, endpoints })
     })?
 }
@@ -70,58 +72,81 @@ fn service(
         ranges: spec.ranges.clone(),
         ports: spec.ports.clone(),
         families: IpFamilies::Automatic,
-        preference: Preference::None,
+        preference: match spec.resolution {
+            Resolution::None => Preference::Passthrough,
+            Resolution::Static | Resolution::Dns => Preference::None,
+        },
         unready: false,
         subject_alt_names: spec.subject_alt_names.clone(),
         private: spec.private,
     }
 }
 
-fn object(
-    endpoint: Endpoint,
+/// What it lists; or, where hosts stand for themselves, these.
+fn endpoints(
+    spec: Spec,
     metadata: &Metadata,
     context: &mut Context,
+) -> Vec<(Arc<str>, WorkloadObject)> {
+    if spec.hosts_are_endpoints() {
+        let hosts = spec.hosts.iter();
+        let hosts = hosts.map(|host| {
+            let endpoint = WorkloadSpec::of_host(host, context);
+            object(endpoint, metadata, Some(Arc::clone(host)), context)
+        });
+        return hosts.collect();
+    }
+    let listed = spec.endpoints.into_iter();
+    listed.map(|(_, endpoint)| object(endpoint, metadata, None, context)).collect()
+}
+
+fn object(
+    endpoint: WorkloadSpec,
+    metadata: &Metadata,
+    only_host: Option<Arc<str>>,
+    context: &mut Context,
 ) -> (Arc<str>, WorkloadObject) {
-    let template = Template {
-        origin: Origin::ServiceEntry,
-        namespace: Arc::clone(&metadata.namespace),
-        service_account: endpoint.service_account,
-        labels: endpoint.labels,
-        listed_by: Some(Arc::clone(&metadata.name)),
-        owner: None,
-        ports: endpoint.ports,
-        ready: true,
-        host_network: false,
-        captured: false,
-        network: endpoint.network,
-        locality: endpoint.locality,
-        weight: endpoint.weight,
+    let name = match &endpoint.addresses {
+        Addresses::One(ip) => format!("{}/{ip}", metadata.name),
+        other => format!("{}/{}", metadata.name, other.hostname()),
     };
-    let object = WorkloadObject {
-        place: metadata.place,
-        addresses: Addresses::One(endpoint.address),
-        node: None,
-        template: context.templates.share(template),
-    };
-    (format!("{}/{}", metadata.name, endpoint.address).into(), object)
+    let (place, namespace) = (metadata.place, Arc::clone(&metadata.namespace));
+    let listed_by = ListedBy { entry: Arc::clone(&metadata.name), only_host };
+    let origin = Origin::ServiceEntry;
+    (name.into(), endpoint.object(place, namespace, origin, Some(listed_by), context))
+}
+
+/// How its endpoints are found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Resolution {
+    None,
+    Static,
+    Dns,
 }
 
 struct Spec {
+    resolution: Resolution,
     hosts: Vec<Arc<str>>,
     addresses: Vec<IpAddr>,
     ranges: Vec<(IpAddr, u8)>,
     ports: Vec<ServicePort>,
-    endpoints: Vec<Endpoint>,
+    endpoints: Vec<(Place, WorkloadSpec)>,
     selector: Labels,
     subject_alt_names: Vec<Arc<str>>,
     private: bool,
+}
+
+impl Spec {
+    fn hosts_are_endpoints(&self) -> bool {
+        self.resolution == Resolution::Dns && self.endpoints.is_empty() && self.selector.is_empty()
+    }
 }
 
 fn spec(value: &Value, context: &mut Context, reporter: &mut Reporter) -> Option<Spec> {
     mapping("spec", value, reporter, |fields| {
         // Whether it is a part of the mesh follows from its workloads.
         fields.ignore(&["location"]);
-        check_resolution(fields);
+        let resolution = resolution(fields);
         let hosts = fields.required("hosts", |value, reporter| texts(value, context, reporter));
         let given =
             fields.optional("addresses", |value, reporter| list(value, reporter, address_or_range));
@@ -131,7 +156,10 @@ fn spec(value: &Value, context: &mut Context, reporter: &mut Reporter) -> Option
             list(value, reporter, |value, reporter| service_port(value, context, reporter))
         });
         let endpoints = fields.optional("endpoints", |value, reporter| {
-            list(value, reporter, |value, reporter| endpoint(value, context, reporter))
+            list(value, reporter, |value, reporter| {
+                let endpoint = workload_spec("endpoints[]", value, context, reporter)?;
+                Some((value.place, endpoint))
+            })
         });
         let selector = fields.optional("workloadSelector", |value, reporter| {
             mapping("workloadSelector", value, reporter, |fields| {
@@ -147,7 +175,8 @@ fn spec(value: &Value, context: &mut Context, reporter: &mut Reporter) -> Option
         let subject_alt_names =
             fields.optional("subjectAltNames", |value, reporter| texts(value, context, reporter));
         let private = fields.optional("exportTo", private).unwrap_or(false);
-        Some(Spec {
+        let spec = Spec {
+            resolution: resolution?,
             hosts: hosts?,
             addresses: one.into_iter().map(|(ip, _)| ip).collect(),
             ranges: ranges.into_iter().filter_map(|(ip, bits)| Some((ip, bits?))).collect(),
@@ -156,26 +185,64 @@ fn spec(value: &Value, context: &mut Context, reporter: &mut Reporter) -> Option
             selector: selector.unwrap_or_default(),
             subject_alt_names: subject_alt_names.unwrap_or_default(),
             private,
-        })
+        };
+        check_endpoints(&spec, fields);
+        Some(spec)
     })?
 }
 
 /// Nothing said means NONE.
-fn check_resolution(fields: &mut Fields<'_, '_>) {
-    const RESOLUTIONS: &[(&str, bool)] = &[
-        ("STATIC", true),
-        ("NONE", false),
-        ("DNS", false),
-        ("DNS_ROUND_ROBIN", false),
-        ("DYNAMIC_DNS", false),
+fn resolution(fields: &mut Fields<'_, '_>) -> Option<Resolution> {
+    const RESOLUTIONS: &[(&str, Option<Resolution>)] = &[
+        ("NONE", Some(Resolution::None)),
+        ("STATIC", Some(Resolution::Static)),
+        ("DNS", Some(Resolution::Dns)),
+        // Which of its addresses a name leads to is drawn for each connection in any case.
+        ("DNS_ROUND_ROBIN", Some(Resolution::Dns)),
+        ("DYNAMIC_DNS", None),
     ];
-    let is_given = fields.value("resolution").is_some();
-    let is_static = fields.optional("resolution", word(RESOLUTIONS));
-    if is_static == Some(false) || !is_given {
+    if fields.value("resolution").is_none() {
+        return Some(Resolution::None);
+    }
+    let resolution = fields.optional("resolution", word(RESOLUTIONS))?;
+    if resolution.is_none() {
         let place = fields.value_place("resolution");
-        let message = "only a ServiceEntry of `resolution: STATIC` is supported";
-        let help = "connections to others are carried to where they go without it".to_owned();
-        fields.reporter.report(Problem::error(place, message).help(help));
+        let message = "`resolution: DYNAMIC_DNS` is not supported";
+        let help = "it is for names that only a request tells; name the hosts, with `DNS`";
+        fields.reporter.report(Problem::error(place, message).help(help.to_owned()));
+    }
+    resolution
+}
+
+/// What cannot be for its resolution.
+fn check_endpoints(spec: &Spec, fields: &mut Fields<'_, '_>) {
+    let of_hosts = fields.value_place("hosts");
+    let mut report = |place, message: String, help: &str| {
+        fields.reporter.report(Problem::error(place, message).help(help.to_owned()));
+    };
+    match spec.resolution {
+        Resolution::None => {
+            if let Some((place, _)) = spec.endpoints.first() {
+                let help = "without one, connections go on to where they were going";
+                report(*place, "endpoints want a `resolution`: STATIC or DNS".to_owned(), help);
+            }
+        }
+        Resolution::Static => {
+            let named =
+                spec.endpoints.iter().filter(|(_, one)| !one.addresses.hostname().is_empty());
+            for (place, endpoint) in named {
+                let host = endpoint.addresses.hostname();
+                let message = format!("with `resolution: STATIC`, `{host}` must be an IP address");
+                report(*place, message, "names are resolved with `resolution: DNS`");
+            }
+        }
+        Resolution::Dns if spec.hosts_are_endpoints() => {
+            for host in spec.hosts.iter().filter(|host| !is_host(host)) {
+                let message = format!("`{host}` is no name that can be resolved");
+                report(of_hosts, message, "list `endpoints`, or write a name in full");
+            }
+        }
+        Resolution::Dns => {}
     }
 }
 
@@ -232,40 +299,6 @@ fn application_protocol(text: &str) -> AppProtocol {
         "TLS" | "HTTPS" => AppProtocol::Tls,
         _ => AppProtocol::Unknown,
     }
-}
-
-struct Endpoint {
-    address: IpAddr,
-    ports: NamedPorts,
-    labels: Labels,
-    network: Option<Arc<str>>,
-    locality: Option<Arc<str>>,
-    weight: u32,
-    service_account: Arc<str>,
-}
-
-fn endpoint(value: &Value, context: &mut Context, reporter: &mut Reporter) -> Option<Endpoint> {
-    mapping("endpoints[]", value, reporter, |fields| {
-        let address = fields.required("address", ip);
-        let ports =
-            fields.optional("ports", |value, reporter| named_ports(value, context, reporter));
-        let labels =
-            fields.optional("labels", |value, reporter| labels("labels", value, context, reporter));
-        let network = fields.optional("network", text).filter(|network| !network.is_empty());
-        let locality = fields.optional("locality", locality);
-        let weight = fields.optional("weight", integer(0..=WEIGHT_MAX));
-        let service_account = fields.optional("serviceAccount", name).unwrap_or("default");
-        Some(Endpoint {
-            address: address?,
-            ports: ports.unwrap_or_default(),
-            labels: labels.unwrap_or_default(),
-            network: network.map(|network| context.names.share_ref(network)),
-            locality: locality.map(|locality| context.names.share_ref(locality)),
-            // As in Istio, 0 says nothing.
-            weight: weight.map_or(1, |weight| weight.max(1) as u32),
-            service_account: context.names.share_ref(service_account),
-        })
-    })?
 }
 
 /// `.` alone keeps it within its namespace. Other lists are wider than that, and a mesh of files has no others.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::metadata::labels;
 use super::{Context, metadata};
-use crate::source::diagnostics::{Problem, Reporter};
+use crate::source::diagnostics::{Place, Problem, Reporter};
 use crate::source::objects::{Addresses, Labels, NamedPorts, Origin, Template, WorkloadObject};
 use crate::source::yaml::fields::mapping;
-use crate::source::yaml::scalars::{integer, ip, name, port, text};
+use crate::source::yaml::scalars::{integer, ip_or_host, name, port, text};
 use crate::source::yaml::value::Value;
 
 /// Highest share of its Service's connections a workload may ask for, relative to the others.
-pub(super) const WEIGHT_MAX: u64 = 1_000_000;
+const WEIGHT_MAX: u64 = 1_000_000;
 
 pub(crate) fn workload_entry(
     value: &Value,
@@ -23,35 +23,20 @@ pub(crate) fn workload_entry(
         fields.ignore(&["apiVersion", "kind", "status"]);
         let metadata =
             fields.required("metadata", |value, reporter| metadata(value, context, reporter));
-        let spec = fields.required("spec", |value, reporter| spec(value, context, reporter));
+        let spec = fields
+            .required("spec", |value, reporter| workload_spec("spec", value, context, reporter));
         let (metadata, spec) = (metadata?, spec?);
-        let template = Template {
-            origin: Origin::WorkloadEntry,
-            namespace: metadata.namespace,
-            service_account: spec.service_account,
-            labels: merged(metadata.labels, spec.labels),
-            listed_by: None,
-            owner: None,
-            ports: spec.ports,
-            ready: true,
-            host_network: false,
-            captured: false,
-            network: spec.network,
-            locality: spec.locality,
-            weight: spec.weight,
-        };
-        let object = WorkloadObject {
-            place: metadata.place,
-            addresses: spec.addresses,
-            node: None,
-            template: context.templates.share(template),
-        };
-        Some((metadata.name, object))
+        let labels = merged(metadata.labels, &spec.labels);
+        let spec = WorkloadSpec { labels, ..spec };
+        let name = Arc::clone(&metadata.name);
+        let (place, namespace) = (metadata.place, metadata.namespace);
+        Some((name, spec.object(place, namespace, Origin::WorkloadEntry, None, context)))
     })?
 }
 
-struct Spec {
-    addresses: Addresses,
+/// A workload, as a WorkloadEntry and an endpoint of a ServiceEntry tell of it.
+pub(super) struct WorkloadSpec {
+    pub(super) addresses: Addresses,
     ports: NamedPorts,
     labels: Labels,
     network: Option<Arc<str>>,
@@ -60,9 +45,66 @@ struct Spec {
     service_account: Arc<str>,
 }
 
-fn spec(value: &Value, context: &mut Context, reporter: &mut Reporter) -> Option<Spec> {
-    mapping("spec", value, reporter, |fields| {
-        let address = fields.required("address", ip);
+impl WorkloadSpec {
+    /// The workload, with what it has from the object that it stands in.
+    pub(super) fn object(
+        self,
+        place: Place,
+        namespace: Arc<str>,
+        origin: Origin,
+        listed_by: Option<ListedBy>,
+        context: &mut Context,
+    ) -> WorkloadObject {
+        let template = Template {
+            origin,
+            namespace,
+            service_account: self.service_account,
+            labels: self.labels,
+            listed_by: listed_by.as_ref().map(|by| Arc::clone(&by.entry)),
+            only_host: listed_by.and_then(|by| by.only_host),
+            owner: None,
+            ports: self.ports,
+            ready: true,
+            host_network: false,
+            captured: false,
+            network: self.network,
+            locality: self.locality,
+            weight: self.weight,
+        };
+        let (addresses, template) = (self.addresses, context.templates.share(template));
+        WorkloadObject { place, addresses, node: None, template }
+    }
+
+    /// A host that nothing is said of but its name.
+    pub(super) fn of_host(host: &Arc<str>, context: &mut Context) -> WorkloadSpec {
+        WorkloadSpec {
+            addresses: Addresses::Host(Arc::clone(host)),
+            ports: Box::default(),
+            labels: Box::default(),
+            network: None,
+            locality: None,
+            weight: 1,
+            service_account: context.names.share_ref("default"),
+        }
+    }
+}
+
+/// The ServiceEntry that lists a workload.
+pub(super) struct ListedBy {
+    pub(super) entry: Arc<str>,
+    /// The only one of its hosts that it is for.
+    pub(super) only_host: Option<Arc<str>>,
+}
+
+/// Reads one; `what` is what it is called where it stands.
+pub(super) fn workload_spec(
+    what: &'static str,
+    value: &Value,
+    context: &mut Context,
+    reporter: &mut Reporter,
+) -> Option<WorkloadSpec> {
+    mapping(what, value, reporter, |fields| {
+        let address = fields.required("address", ip_or_host);
         let ports = fields.optional("ports", |value, reporter| ports(value, context, reporter));
         let labels =
             fields.optional("labels", |value, reporter| labels("labels", value, context, reporter));
@@ -70,8 +112,11 @@ fn spec(value: &Value, context: &mut Context, reporter: &mut Reporter) -> Option
         let locality = fields.optional("locality", locality);
         let weight = fields.optional("weight", integer(0..=WEIGHT_MAX));
         let service_account = fields.optional("serviceAccount", name).unwrap_or("default");
-        Some(Spec {
-            addresses: Addresses::One(address?),
+        Some(WorkloadSpec {
+            addresses: match address? {
+                Ok(ip) => Addresses::One(ip),
+                Err(host) => Addresses::Host(context.names.share_ref(host)),
+            },
             ports: ports.unwrap_or_default(),
             labels: labels.unwrap_or_default(),
             network: network.map(|network| context.names.share_ref(network)),
@@ -83,11 +128,7 @@ fn spec(value: &Value, context: &mut Context, reporter: &mut Reporter) -> Option
     })?
 }
 
-pub(super) fn ports(
-    value: &Value,
-    context: &mut Context,
-    reporter: &mut Reporter,
-) -> Option<NamedPorts> {
+fn ports(value: &Value, context: &mut Context, reporter: &mut Reporter) -> Option<NamedPorts> {
     let Some(entries) = value.entries() else {
         return mapping("ports", value, reporter, |_| None)?;
     };
@@ -112,8 +153,8 @@ pub(crate) fn locality<'v>(value: &'v Value, reporter: &mut Reporter) -> Option<
 }
 
 /// The labels of the entry itself win over those of its metadata.
-fn merged(metadata: Labels, spec: Labels) -> Labels {
-    let mut labels = spec.into_vec();
+fn merged(metadata: Labels, spec: &Labels) -> Labels {
+    let mut labels = spec.to_vec();
     for (key, value) in metadata {
         if !labels.iter().any(|(own, _)| *own == key) {
             labels.push((key, value));

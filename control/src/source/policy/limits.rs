@@ -1,17 +1,23 @@
 //! `ringway.dev RateLimitPolicy`: how many requests may come.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use ringway_http::model::policy::{Descriptor, DescriptorValue, LocalRateLimit, RateLimitPolicy};
+use ringway_engine::limits::OUTSIDE_RATE_LIMIT_TIMEOUT;
+use ringway_http::model::policy::{
+    Descriptor, DescriptorValue, GlobalRateLimit, LocalRateLimit, RateLimitPolicy,
+};
 
+use super::providers::some_time;
 use super::rules::path;
+use super::service::{ServiceReference, unresolved};
 use super::tokens::header;
 use super::{PolicyObject, object};
 use crate::source::diagnostics::{Problem, Reporter};
 use crate::source::kubernetes::Context;
 use crate::source::security::{TargetReference, target_references};
 use crate::source::yaml::fields::{list, mapping};
-use crate::source::yaml::scalars::{duration, integer, word};
+use crate::source::yaml::scalars::{boolean, duration, integer, nonempty, word};
 use crate::source::yaml::value::Value;
 
 /// Requests of a burst, or of an interval: more is no limit.
@@ -24,20 +30,100 @@ pub(crate) fn rate_limit_policy(
     value: &Value,
     context: &mut Context,
     reporter: &mut Reporter,
-) -> Option<PolicyObject<RateLimitPolicy>> {
+) -> Option<PolicyObject<RateLimits>> {
     object("RateLimitPolicy", value, context, reporter, spec)
+}
+
+/// A policy, and who keeps its global limits.
+#[derive(Clone)]
+pub(crate) struct RateLimits {
+    pub(crate) policy: RateLimitPolicy,
+    pub(crate) service: Option<ServiceReference>,
 }
 
 fn spec(
     value: &Value,
     namespace: &str,
     reporter: &mut Reporter,
-) -> Option<(Vec<TargetReference>, RateLimitPolicy)> {
+) -> Option<(Vec<TargetReference>, RateLimits)> {
     mapping("spec", value, reporter, |fields| {
         let targets = target_references(fields, namespace);
-        let local = fields.required("local", |value, reporter| list(value, reporter, limit));
-        (targets, RateLimitPolicy { local: local.unwrap_or_default(), global: None })
+        let local = fields.optional("local", |value, reporter| list(value, reporter, limit));
+        let global = fields.optional("global", global);
+        if fields.value("local").is_none() && fields.value("global").is_none() {
+            let message = "this limits nothing";
+            let help = "expected `local`, `global` or both".to_owned();
+            fields.reporter.report(Problem::error(value.place, message).help(help));
+        }
+        let (service, global) = global.unzip();
+        let policy = RateLimitPolicy { local: local.unwrap_or_default(), global };
+        (targets, RateLimits { policy, service })
     })
+}
+
+/// Limits that a rate limit service keeps.
+fn global(value: &Value, reporter: &mut Reporter) -> Option<(ServiceReference, GlobalRateLimit)> {
+    mapping("global", value, reporter, |fields| {
+        let service = ServiceReference::read(fields);
+        let domain = fields.required("domain", nonempty);
+        let timeout = fields.optional("timeout", some_time).unwrap_or(OUTSIDE_RATE_LIMIT_TIMEOUT);
+        let fail_open = fields.optional("failOpen", boolean).unwrap_or(true);
+        let place = fields.value_place("descriptors");
+        let descriptors = fields.required("descriptors", |value, reporter| {
+            list(value, reporter, |value, reporter| {
+                mapping("descriptors[]", value, reporter, |fields| {
+                    fields.required("entries", |value, reporter| list(value, reporter, entry))
+                })?
+            })
+        })?;
+        if descriptors.is_empty() || descriptors.iter().any(Vec::is_empty) {
+            let message = "a descriptor without entries is for no request";
+            fields.reporter.report(Problem::error(place, message));
+        }
+        let limit = GlobalRateLimit {
+            service: unresolved(),
+            domain: domain?.into(),
+            descriptors,
+            timeout,
+            fail_open,
+        };
+        Some((service?, limit))
+    })?
+}
+
+/// An entry of a descriptor: a word of a local limit's key, or one thing of the request, perhaps under a name of its own.
+fn entry(value: &Value, reporter: &mut Reporter) -> Option<Descriptor> {
+    if value.entries().is_none() {
+        return descriptor(value, reporter);
+    }
+    mapping("entries[]", value, reporter, |fields| {
+        let key = fields.optional("key", nonempty);
+        let mut given: Vec<(Arc<str>, DescriptorValue)> = Vec::new();
+        if let Some(text) = fields.optional("value", nonempty) {
+            given.push(("generic_key".into(), DescriptorValue::Constant(text.into())));
+        }
+        if let Some(name) = fields.optional("header", header) {
+            given.push((name.as_str().into(), DescriptorValue::Header(name)));
+        }
+        if let Some(path) = fields.optional("pathMatch", path) {
+            given.push(("path".into(), DescriptorValue::PathIs(path)));
+        }
+        if let Some(claim) = fields.optional("claim", nonempty) {
+            let inside = claim.split('.').map(Into::into).collect();
+            given.push((claim.into(), DescriptorValue::Claim(inside)));
+        }
+        if let Some(attribute) = fields.optional("attribute", word(WORDS)) {
+            let name = fields.value("attribute").and_then(Value::text).unwrap_or_default();
+            given.push((name.into(), attribute.value()));
+        }
+        let keys = ["value", "header", "pathMatch", "claim", "attribute"];
+        if keys.into_iter().filter(|key| fields.value(key).is_some()).count() != 1 {
+            let message = "expected one of `value`, `header`, `pathMatch`, `claim` and `attribute`";
+            fields.reporter.report(Problem::error(value.place, message));
+        }
+        let (name, value) = given.into_iter().next()?;
+        Some(Descriptor { name: key.map_or(name, Into::into), value })
+    })?
 }
 
 fn limit(value: &Value, reporter: &mut Reporter) -> Option<LocalRateLimit> {
@@ -68,14 +154,6 @@ fn interval(value: &Value, reporter: &mut Reporter) -> Option<Duration> {
 
 /// One of what requests are told apart by.
 fn descriptor(value: &Value, reporter: &mut Reporter) -> Option<Descriptor> {
-    const WORDS: &[(&str, Word)] = &[
-        ("path", Word::Path),
-        ("method", Word::Method),
-        ("host", Word::Host),
-        ("sourceIdentity", Word::SourceIdentity),
-        ("sourceNamespace", Word::SourceNamespace),
-        ("sourceIp", Word::SourceIp),
-    ];
     if value.entries().is_none() {
         let word = word(WORDS)(value, reporter)?;
         let name = value.text().unwrap_or_default().into();
@@ -99,6 +177,15 @@ fn descriptor(value: &Value, reporter: &mut Reporter) -> Option<Descriptor> {
         Some(Descriptor { name: name.into(), value: found? })
     })?
 }
+
+const WORDS: &[(&str, Word)] = &[
+    ("path", Word::Path),
+    ("method", Word::Method),
+    ("host", Word::Host),
+    ("sourceIdentity", Word::SourceIdentity),
+    ("sourceNamespace", Word::SourceNamespace),
+    ("sourceIp", Word::SourceIp),
+];
 
 #[derive(Clone, Copy)]
 enum Word {

@@ -1,29 +1,33 @@
 //! Policies of waypoints: what they say, and what they are attached to.
 //!
 //! ```text
-//! AuthorizationPolicy, RequestAuthentication, RateLimitPolicy, FaultPolicy ─▶ PolicyObjects ─ targets ─▶ Policies
+//! AuthorizationPolicy, RequestAuthentication, RateLimitPolicy, FaultPolicy, DestinationRule ─┐
+//! MeshConfig (who is asked outside) ─▶ PolicyObjects ─ targets, services ─▶ Policies ◀──────┘
 //! ```
 //!
 //! What stands in a policy is honoured or refused by name; a policy that is attached to what is not there is a mistake.
 
 mod faults;
 mod limits;
+mod providers;
 mod rules;
+mod service;
 mod targets;
 mod tokens;
+mod traffic;
 
 use std::sync::Arc;
 
-use ringway_http::model::policy::{
-    AuthorizationPolicy, RateLimitPolicy, RequestAuthentication, TextMatch,
-};
-use ringway_http::model::traffic::FaultPolicy;
+use ringway_http::model::policy::{AuthorizationPolicy, RequestAuthentication, TextMatch};
+use ringway_http::model::traffic::{FaultPolicy, TrafficPolicy};
 
 pub(crate) use faults::fault_policy;
-pub(crate) use limits::rate_limit_policy;
+pub(crate) use limits::{RateLimits, rate_limit_policy};
+pub(crate) use providers::{ProviderObject, mesh_config};
 pub(crate) use rules::rules;
 pub(crate) use targets::resolve;
 pub(crate) use tokens::request_authentication;
+pub(crate) use traffic::destination_rule;
 
 use super::diagnostics::{Place, Reporter};
 use super::kubernetes::{Context, metadata};
@@ -36,8 +40,11 @@ use super::yaml::value::Value;
 pub(crate) struct PolicyObjects {
     pub(crate) authorizations: Vec<PolicyObject<AuthorizationPolicy>>,
     pub(crate) authentications: Vec<PolicyObject<RequestAuthentication>>,
-    pub(crate) rate_limits: Vec<PolicyObject<RateLimitPolicy>>,
+    pub(crate) rate_limits: Vec<PolicyObject<RateLimits>>,
     pub(crate) faults: Vec<PolicyObject<FaultPolicy>>,
+    pub(crate) traffic: Vec<PolicyObject<TrafficPolicy>>,
+    /// External authorizers.
+    pub(crate) providers: Vec<ProviderObject>,
 }
 
 /// A policy, before it is known whether there is what it is attached to.

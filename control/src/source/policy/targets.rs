@@ -1,11 +1,14 @@
 //! What policies are attached to, by what there is.
 
-use ringway_http::model::policy::{Attached, Policies, PolicyName, Target};
+use ringway_http::model::policy::{
+    Attached, AuthorizationProvider, Policies, PolicyName, RateLimitPolicy, Target,
+};
 use ringway_http::model::{RouteKind, RouteName};
 use ringway_http::path::PathMode;
-use ringway_http::policies::{PolicyError, PolicyTables};
+use ringway_http::policies::{PolicyError, PolicyMistake, PolicyTables};
 
-use super::{PolicyObject, PolicyObjects};
+use super::traffic::HOST;
+use super::{PolicyObject, PolicyObjects, ProviderObject, RateLimits};
 use crate::source::diagnostics::suggest::did_you_mean;
 use crate::source::diagnostics::{Place, Problem, Reporter};
 use crate::source::gateway::{GATEWAY_GROUP, GatewayObjects, Registry};
@@ -23,12 +26,15 @@ pub(crate) fn resolve(
     reporter: &mut Reporter,
 ) -> Policies {
     let mut resolver = Resolver { gateway, registry, root_namespace, reporter };
+    let rate_limits = resolver.rate_limits(&objects.rate_limits);
     let policies = Policies {
+        providers: resolver.providers(&objects.providers),
+        rate_limits,
         authorizations: resolver.all(&objects.authorizations, false),
         authentications: resolver.all(&objects.authentications, false),
-        rate_limits: resolver.all(&objects.rate_limits, true),
         faults: resolver.all(&objects.faults, true),
-        ..Policies::default()
+        traffic: resolver.all(&objects.traffic, true),
+        external: Vec::new(),
     };
     report_mistakes(objects, &policies, reporter);
     policies
@@ -45,7 +51,15 @@ fn report_mistakes(objects: &PolicyObjects, policies: &Policies, reporter: &mut 
             _ => place_of(&objects.faults, &policy),
         };
         let place = place.expect("errors are of policies that were given");
-        reporter.report(Problem::error(place, format!("`{}`: {mistake}", policy.name)));
+        let help = match &mistake {
+            PolicyMistake::Provider(name) => {
+                let known = policies.providers.iter().map(|one| &*one.name);
+                let near = did_you_mean(name, known);
+                near.or_else(|| Some("name it in `extensionProviders` of a MeshConfig".to_owned()))
+            }
+            _ => None,
+        };
+        reporter.report(Problem::error(place, format!("`{}`: {mistake}", policy.name)).help(help));
     }
 }
 
@@ -62,6 +76,38 @@ struct Resolver<'r, 'o> {
 }
 
 impl Resolver<'_, '_> {
+    /// Those that keep limits for many are services of the policy's own namespace, unless more is said.
+    fn rate_limits(
+        &mut self,
+        objects: &[PolicyObject<RateLimits>],
+    ) -> Vec<Attached<RateLimitPolicy>> {
+        let resolved = objects.iter().map(|object| {
+            let Attached { name, targets, policy } = self.one(object, true);
+            let RateLimits { mut policy, service } = policy;
+            if let (Some(global), Some(service)) = (&mut policy.global, service) {
+                global.service = service.resolve(&name.namespace, self.registry, self.reporter);
+            }
+            Attached { name, targets, policy }
+        });
+        resolved.collect()
+    }
+
+    /// Those of the mesh are seen from its root namespace.
+    fn providers(&mut self, objects: &[ProviderObject]) -> Vec<AuthorizationProvider> {
+        let mut all: Vec<AuthorizationProvider> = Vec::new();
+        for object in objects {
+            let mut provider = object.provider.clone();
+            if all.iter().any(|other| other.name == provider.name) {
+                let message = format!("there are two providers `{}`", provider.name);
+                self.reporter.report(Problem::error(object.place, message));
+            }
+            let root = self.root_namespace;
+            provider.service = object.service.resolve(root, self.registry, self.reporter);
+            all.push(provider);
+        }
+        all
+    }
+
     /// `routes`: such policies may be attached to routes, too.
     fn all<P: Clone>(&mut self, objects: &[PolicyObject<P>], routes: bool) -> Vec<Attached<P>> {
         objects.iter().map(|object| self.one(object, routes)).collect()
@@ -101,6 +147,7 @@ impl Resolver<'_, '_> {
                 self.report_section(to);
                 services(targets)
             }
+            ("", HOST) => self.host(to, namespace),
             (GATEWAY_GROUP, "Gateway") => self.gateway(to, namespace),
             (GATEWAY_GROUP, "GatewayClass") => self.class(to, namespace),
             (GATEWAY_GROUP, "HTTPRoute") if routes => self.route(to, namespace),
@@ -117,6 +164,21 @@ impl Resolver<'_, '_> {
                 Vec::new()
             }
         }
+    }
+
+    /// Of the rule's own namespace: rules of other namespaces are for sidecars of clients there.
+    fn host(&mut self, to: &TargetReference, namespace: &str) -> Vec<Target> {
+        if let Some(known) = self.registry.of_host(namespace, &to.name) {
+            return services(vec![known.name.clone()]);
+        }
+        let message = format!("there is no service `{}` in the namespace `{namespace}`", to.name);
+        let names = self.registry.service_names(namespace);
+        let help = did_you_mean(&to.name, names).unwrap_or_else(|| {
+            "a rule is read for one service of its own namespace, by its whole host or its name"
+                .to_owned()
+        });
+        self.reporter.report(Problem::error(to.place, message).help(help));
+        Vec::new()
     }
 
     fn gateway(&mut self, to: &TargetReference, namespace: &str) -> Vec<Target> {

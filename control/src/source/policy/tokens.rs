@@ -1,9 +1,11 @@
 //! `security.istio.io RequestAuthentication`: which tokens are believed.
 
 use http::HeaderName;
-use ringway_http::model::policy::{JwtRule, Keys, RequestAuthentication, TokenHeader};
+use ringway_engine::limits::{TOKEN_KEYS_TIMEOUT, TOKEN_KEYS_TIMEOUT_MAX};
+use ringway_http::model::policy::{JwtRule, KeySource, Keys, RequestAuthentication, TokenHeader};
 use ringway_http::token::KeySet;
 
+use super::providers::some_time;
 use super::{PolicyObject, object};
 use crate::source::diagnostics::{Problem, Reporter};
 use crate::source::kubernetes::Context;
@@ -41,7 +43,7 @@ fn spec(
 fn rule(value: &Value, reporter: &mut Reporter) -> Option<JwtRule> {
     mapping("jwtRules[]", value, reporter, |fields| {
         let issuer = fields.required("issuer", nonempty);
-        let keys = keys(fields);
+        let keys = keys(issuer, fields);
         let from_headers = of_list("fromHeaders", fields, token_header);
         let from_params = texts("fromParams", fields);
         let from_cookies = texts("fromCookies", fields);
@@ -63,23 +65,70 @@ fn rule(value: &Value, reporter: &mut Reporter) -> Option<JwtRule> {
     })?
 }
 
-fn keys(fields: &mut Fields<'_, '_>) -> Option<Keys> {
-    if fields.value("jwksUri").is_some() || fields.value("jwks_uri").is_some() {
-        let message = "keys are not fetched from URLs yet";
-        let help = "write the JSON Web Key Set itself under `jwks`".to_owned();
-        let place = fields.place("jwksUri");
-        fields.reporter.report(Problem::error(place, message).help(help));
+/// The keys themselves, or where they are; else the issuer says it.
+fn keys(issuer: Option<&str>, fields: &mut Fields<'_, '_>) -> Option<Keys> {
+    let timeout = fields.optional("timeout", some_time).unwrap_or(TOKEN_KEYS_TIMEOUT);
+    if timeout > TOKEN_KEYS_TIMEOUT_MAX {
+        let place = fields.value_place("timeout");
+        fields.reporter.report(Problem::error(place, "expected one minute at most"));
+    }
+    let uri = if fields.value("jwks_uri").is_some() { "jwks_uri" } else { "jwksUri" };
+    if fields.value("jwks").is_some() && fields.value(uri).is_some() {
+        let message = format!("`jwks` and `{uri}` cannot stand in one rule");
+        let place = fields.place(uri);
+        fields.reporter.report(Problem::error(place, message));
+    }
+    if fields.value("jwks").is_some() {
+        return fields.optional("jwks", inline);
+    }
+    let from = match fields.value(uri) {
+        Some(value) => KeySource::Url(url(value, fields.reporter)?),
+        None => {
+            // Without an issuer that is told.
+            let issuer = issuer?;
+            if !is_url(issuer, &["http", "https"]) {
+                let place = fields.value_place("issuer");
+                let message =
+                    "there are no keys for this issuer, and it is no URL that could tell of them";
+                let help =
+                    "say where its keys are by `jwksUri`, or give them under `jwks`".to_owned();
+                fields.reporter.report(Problem::error(place, message).help(help));
+                return None;
+            }
+            KeySource::Issuer(issuer.into())
+        }
+    };
+    Some(Keys::Fetched { from, timeout, text: None })
+}
+
+fn inline(value: &Value, reporter: &mut Reporter) -> Option<Keys> {
+    let keys = nonempty(value, reporter)?;
+    match KeySet::parse(keys) {
+        Ok(_) => Some(Keys::Inline(keys.into())),
+        Err(error) => {
+            reporter.report(Problem::error(value.place, error.to_string()));
+            None
+        }
+    }
+}
+
+fn url(value: &Value, reporter: &mut Reporter) -> Option<std::sync::Arc<str>> {
+    let text = nonempty(value, reporter)?;
+    let is_file = text.strip_prefix("file://").is_some_and(|path| path.starts_with('/'));
+    if !is_file && !is_url(text, &["http", "https"]) {
+        let message = format!("{:?} is nowhere that keys can be fetched from", shortened(text));
+        let help = "expected `https://host/path`, `http://host/path` or `file:///path`".to_owned();
+        reporter.report(Problem::error(value.place, message).help(help));
         return None;
     }
-    fields.required("jwks", |value, reporter| {
-        let keys = nonempty(value, reporter)?;
-        match KeySet::parse(keys) {
-            Ok(_) => Some(Keys::Inline(keys.into())),
-            Err(error) => {
-                reporter.report(Problem::error(value.place, error.to_string()));
-                None
-            }
-        }
+    Some(text.into())
+}
+
+fn is_url(text: &str, schemes: &[&str]) -> bool {
+    text.parse::<http::Uri>().is_ok_and(|uri| {
+        let plain = |authority: &http::uri::Authority| !authority.as_str().contains('@');
+        uri.scheme_str().is_some_and(|scheme| schemes.contains(&scheme))
+            && uri.authority().is_some_and(plain)
     })
 }
 

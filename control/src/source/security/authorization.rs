@@ -12,7 +12,7 @@ use crate::source::objects::{Labels, find};
 #[cfg(feature = "waypoint")]
 use crate::source::policy::PolicyObject;
 use crate::source::yaml::fields::{Fields, list, mapping};
-use crate::source::yaml::scalars::word;
+use crate::source::yaml::scalars::{nonempty, word};
 use crate::source::yaml::value::{Content, Value};
 #[cfg(feature = "waypoint")]
 use ringway_http::model::policy::AuthorizationPolicy as AttachedPolicy;
@@ -82,6 +82,9 @@ pub(crate) fn authorization_policy(
 struct Spec {
     selector: Option<Labels>,
     action: Action,
+    /// Of the action CUSTOM.
+    #[cfg(feature = "waypoint")]
+    provider: Option<std::sync::Arc<str>>,
     rules: Vec<PolicyRule>,
     /// It is for a waypoint, if there are any.
     targets: Vec<TargetReference>,
@@ -116,6 +119,13 @@ fn spec(
             fields.reporter.report(Problem::error(fields.place("selector"), message));
         }
         report_provider(action, fields);
+        #[cfg_attr(
+            not(feature = "waypoint"),
+            expect(unused_variables, reason = "read for its mistakes")
+        )]
+        let provider = fields.optional("provider", |value, reporter| {
+            mapping("provider", value, reporter, |fields| fields.required("name", nonempty))?
+        });
         fields.must_not_be_null("rules", "leave the key out for a policy that never matches");
         // What becomes of L7 matters only to a policy that is enforced here.
         let judged = match action {
@@ -136,6 +146,8 @@ fn spec(
         Spec {
             selector,
             action,
+            #[cfg(feature = "waypoint")]
+            provider: provider.map(Into::into),
             rules: rules.unwrap_or_default(),
             targets,
             selects,
@@ -167,13 +179,15 @@ fn attached(
         Action::Deny => Attached::Deny,
         Action::Audit => Attached::Audit,
         Action::Custom => {
-            let message = format!(
-                "the action CUSTOM of `{}` needs an external authorizer, and none can be asked yet",
-                metadata.name
-            );
-            let help = "write ALLOW or DENY".to_owned();
-            reporter.report(Problem::error(metadata.place, message).help(help));
-            return Authorization::Nothing;
+            let Some(provider) = spec.provider.clone() else {
+                let message =
+                    format!("the action CUSTOM of `{}` says not whom to ask", metadata.name);
+                let help = "write `provider: {name: …}`, one of a MeshConfig's".to_owned();
+                reporter.report(Problem::error(metadata.place, message).help(help));
+                return Authorization::Nothing;
+            };
+            report_tokens(&metadata, &spec.attached_rules, reporter);
+            Attached::Custom(provider)
         }
     };
     let judged = if action == Attached::Deny { PolicyAction::Deny } else { PolicyAction::Allow };
@@ -182,6 +196,37 @@ fn attached(
     let (place, name, namespace) = (metadata.place, metadata.name, metadata.namespace);
     let targets = spec.targets;
     Authorization::Attached(PolicyObject { place, name, namespace, targets, policy })
+}
+
+/// Tokens are verified when external authorizers have answered: a rule about them would never have anybody asked.
+#[cfg(feature = "waypoint")]
+fn report_tokens(
+    metadata: &Metadata,
+    rules: &[ringway_http::model::policy::AuthorizationRule],
+    reporter: &mut Reporter,
+) {
+    use ringway_http::model::policy::{AuthorizationRule, Condition};
+    let needs_token = |rule: &AuthorizationRule| {
+        let by_source = rule.from.iter().any(|source| !source.request_principals.is_empty());
+        let by_condition = rule.when.iter().any(|condition| {
+            matches!(
+                condition,
+                Condition::RequestPrincipal(_)
+                    | Condition::Audience(_)
+                    | Condition::Presenter(_)
+                    | Condition::Claim(..)
+            )
+        });
+        by_source || by_condition
+    };
+    if rules.iter().any(needs_token) {
+        let message = format!(
+            "the action CUSTOM of `{}` asks for what is in a token, and none is verified yet when it is decided whom to ask",
+            metadata.name
+        );
+        let help = "the external authorizer gets the token itself".to_owned();
+        reporter.report(Problem::error(metadata.place, message).help(help));
+    }
 }
 
 fn report_provider(action: Action, fields: &mut Fields<'_, '_>) {

@@ -2,9 +2,14 @@
 
 use http::HeaderName;
 use ringway_http::model::policy::{
-    Action, AuthorizationRule, Condition, DescriptorValue, PathPattern, Target, TextMatch,
+    Action, AuthorizationProtocol, AuthorizationRule, Condition, DescriptorValue, KeySource, Keys,
+    PathPattern, Target, TextMatch,
 };
-use ringway_http::model::traffic::Share;
+use ringway_http::model::traffic::{
+    Balancing, ConnectionLimits, ConsistentHash, HashKey, HashSpread, Share, TrafficPolicy,
+};
+use ringway_http::model::{Backend, BackendTarget};
+use std::time::Duration;
 
 use crate::source::{MeshConfig, Source, load};
 
@@ -155,4 +160,161 @@ fn limits_and_faults() {
         (abort.status.as_u16(), abort.grpc_status, abort.share),
         (503, Some(14), Share::ALL)
     );
+}
+
+#[test]
+fn destination_rules() {
+    let kind = "networking.istio.io/v1, kind: DestinationRule";
+    for host in ["reviews", "reviews.shop", "reviews.shop.svc", "reviews.shop.svc.cluster.local"] {
+        let mesh = policy(kind, &format!("{{host: {host}}}"));
+        assert_eq!(mesh.http.policies.traffic[0].targets, [reviews()], "{host}");
+    }
+    let mesh = policy(
+        kind,
+        "{host: reviews, trafficPolicy: { \
+          connectionPool: {tcp: {maxConnections: 7, connectTimeout: 2s, maxConnectionDuration: 1h}, \
+                           http: {http1MaxPendingRequests: 0, http2MaxRequests: 9, maxRequestsPerConnection: 0, maxRetries: 3, idleTimeout: 5m}}, \
+          outlierDetection: {consecutive5xxErrors: 3, interval: 1s, baseEjectionTime: 10m, maxEjectionPercent: 50, splitExternalLocalOriginErrors: true}, \
+          loadBalancer: {consistentHash: {httpCookie: {name: Me, ttl: 0s}, maglev: {}}, \
+                         localityLbSetting: {failover: [{from: eu, to: us}], distribute: [{from: 'eu/*', to: {eu/a: 80, us: 20}}]}}}}",
+    );
+    let TrafficPolicy { limits, outliers, balancing, locality, .. } =
+        mesh.http.policies.traffic[0].policy.clone();
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    assert_eq!(
+        limits,
+        ConnectionLimits {
+            connections: Some(7),
+            pending: None,
+            requests: Some(9),
+            requests_per_connection: None,
+            retries: Some(3),
+            idle: seconds(300),
+            connect: seconds(2),
+            age: seconds(3600),
+        }
+    );
+    let outliers = outliers.unwrap();
+    assert_eq!((outliers.consecutive_5xx, outliers.consecutive_local), (3, 5));
+    assert_eq!((outliers.max_percent, outliers.max_ejection), (50, Duration::from_secs(600)));
+    let key = HashKey::Cookie { name: "Me".into(), path: "/".into(), lifetime: seconds(0) };
+    let spread = HashSpread::Maglev { places: 65537 };
+    assert_eq!(balancing, Some(Balancing::ConsistentHash(ConsistentHash { key, spread })));
+    let locality = locality.unwrap();
+    assert_eq!(locality.failover, [("eu".into(), "us".into())]);
+    assert_eq!(locality.distribute[0].to, [("eu/a".into(), 80), ("us".into(), 20)]);
+}
+
+/// Who is asked, at a port of a service of the mesh.
+fn at(backend: &Backend) -> String {
+    match &backend.target {
+        BackendTarget::Service { service, port } => format!("{}:{port}", service.hostname),
+        BackendTarget::Invalid(why) => panic!("{why}"),
+    }
+}
+
+#[test]
+fn authorizers_of_the_mesh() {
+    let mesh = read(
+        r#"
+apiVersion: ringway.dev/v1alpha1
+kind: MeshConfig
+metadata: {name: mesh, namespace: istio-system}
+spec:
+  extensionProviders:
+  - name: spans
+    zipkin: {service: zipkin.istio-system.svc.cluster.local, port: 9411}
+  - name: by-grpc
+    envoyExtAuthzGrpc:
+      service: shop/reviews.shop.svc.cluster.local
+      port: 80
+      timeout: 250ms
+      failOpen: true
+      includeRequestBodyInCheck: {maxRequestBytes: 1024, allowPartialMessage: true, packAsBytes: true}
+  - name: by-http
+    envoyExtAuthzHttp:
+      service: reviews.shop.svc.cluster.local
+      port: 80
+      pathPrefix: /check/
+      statusOnError: "503"
+      includeRequestHeadersInCheck: [Cookie, X-Ext-*]
+      includeAdditionalHeadersInCheck: {X-Mesh: shop}
+      headersToUpstreamOnAllow: ['*']
+      headersToDownstreamOnDeny: [set-cookie]
+      clearRouteCache: true
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: p, namespace: shop}
+spec:
+  action: CUSTOM
+  provider: {name: by-http}
+  targetRefs: [{kind: Service, name: reviews}]
+  rules: [{to: [{operation: {paths: [/account]}}]}]
+"#,
+    );
+    let [grpc, http] = &mesh.http.policies.providers[..] else { panic!("two") };
+    assert_eq!(at(&grpc.service), "reviews.shop.svc.cluster.local:80");
+    assert_eq!((grpc.timeout, grpc.fail_open), (Duration::from_millis(250), true));
+    let body = grpc.body.expect("it gets bodies");
+    assert_eq!((body.bytes_max, body.allow_partial, body.as_bytes), (1024, true, true));
+    assert!(matches!(grpc.protocol, AuthorizationProtocol::Grpc));
+    assert_eq!((http.timeout, http.fail_open), (Duration::from_secs(1), false));
+    assert_eq!((http.status_on_error.as_u16(), http.body), (503, None));
+    let AuthorizationProtocol::Http(said) = &http.protocol else { panic!("by HTTP") };
+    assert_eq!(&*said.path_prefix, "/check");
+    let include = [TextMatch::Exact("cookie".into()), TextMatch::Prefix("x-ext-".into())];
+    assert_eq!(said.include, include);
+    assert_eq!(said.upstream, [TextMatch::Presence]);
+    assert_eq!(said.add, [(HeaderName::from_static("x-mesh"), "shop".parse().unwrap())]);
+    assert_eq!(said.downstream_on_deny, [TextMatch::Exact("set-cookie".into())]);
+    let action = &mesh.http.policies.authorizations[0].policy.action;
+    assert_eq!(*action, Action::Custom("by-http".into()));
+    let warnings = mesh.warnings.to_string();
+    assert!(warnings.contains("`zipkin` has no effect"), "{warnings}");
+}
+
+#[test]
+fn limits_that_a_service_keeps() {
+    let mesh = policy(
+        "ringway.dev/v1alpha1, kind: RateLimitPolicy",
+        "{targetRefs: [{kind: Service, name: reviews}], global: {service: reviews, port: 80, domain: shop, failOpen: false,
+          descriptors: [{entries: [sourceIdentity, {header: X-User}]},
+                        {entries: [{value: all}, {key: who, claim: sub.id}, {key: way, attribute: path}, {pathMatch: '/a/*'}]}]}}",
+    );
+    let limits = &mesh.http.policies.rate_limits[0].policy;
+    assert!(limits.local.is_empty());
+    let global = limits.global.as_ref().expect("there is one");
+    assert_eq!(at(&global.service), "reviews.shop.svc.cluster.local:80");
+    let said = (&*global.domain, global.timeout, global.fail_open);
+    assert_eq!(said, ("shop", Duration::from_millis(100), false));
+    let names = global
+        .descriptors
+        .iter()
+        .map(|entries| entries.iter().map(|entry| &*entry.name).collect::<Vec<_>>());
+    let want = [vec!["sourceIdentity", "x-user"], vec!["generic_key", "who", "way", "path"]];
+    assert_eq!(names.collect::<Vec<_>>(), want);
+    let claim = vec!["sub".into(), "id".into()];
+    assert_eq!(global.descriptors[1][1].value, DescriptorValue::Claim(claim));
+    assert_eq!(global.descriptors[1][2].value, DescriptorValue::Path);
+}
+
+#[test]
+fn keys_that_are_fetched() {
+    let rules = "[{issuer: a, jwksUri: 'https://a/keys'}, {issuer: b, jwks_uri: 'file:///etc/keys.json', timeout: 1s},
+        {issuer: 'https://login.example/realm/'}]";
+    let mesh = policy(
+        "security.istio.io/v1, kind: RequestAuthentication",
+        &format!("{{targetRefs: [{{kind: Service, name: reviews}}], jwtRules: {rules}}}"),
+    );
+    let rules = &mesh.http.policies.authentications[0].policy.rules;
+    let keys: Vec<&Keys> = rules.iter().map(|rule| &rule.keys).collect();
+    let fetched =
+        |from, seconds| Keys::Fetched { from, timeout: Duration::from_secs(seconds), text: None };
+    let want = [
+        fetched(KeySource::Url("https://a/keys".into()), 5),
+        fetched(KeySource::Url("file:///etc/keys.json".into()), 1),
+        fetched(KeySource::Issuer("https://login.example/realm/".into()), 5),
+    ];
+    assert_eq!(keys, want.iter().collect::<Vec<_>>());
 }

@@ -432,7 +432,7 @@ fn bookinfo_with_a_waypoint_shares_out_its_reviews() {
     let reviews = mesh.snapshot.services().find(|service| &*service.name == "reviews").unwrap();
     assert_eq!(reviews.waypoint.as_ref().unwrap().destination.to_string(), "/10.1.0.40");
     let [route] = &mesh.http.routes[..] else { panic!("{:?}", mesh.http.routes) };
-    let weights: Vec<u32> = route.rules[1].backends.iter().map(|each| each.weight).collect();
+    let weights: Vec<u32> = route.rules[2].backends.iter().map(|each| each.weight).collect();
     assert_eq!(weights, [90, 10]);
     assert_eq!(conditions(&mesh), ["Accepted True Accepted", "ResolvedRefs True ResolvedRefs"]);
 }

@@ -12,5 +12,6 @@ mod gateway;
 mod policies;
 mod reloading;
 mod scale;
+mod service_entries;
 mod watching;
 mod waypoints;

@@ -132,6 +132,56 @@ fn workloads_have_a_waypoint_that_is_for_them() {
 }
 
 #[test]
+fn a_waypoint_may_be_for_the_workloads_of_a_service_account() {
+    let pod = |name: &str, account: &str, labels: &str, last: u8| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop, labels: {{{labels}}}}}\n\
+             spec: {{serviceAccountName: {account}}}\nstatus: {{podIP: 10.1.0.{last}}}\n---\n"
+        )
+    };
+    let account = |name: &str, labels: &str| {
+        format!(
+            "apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {name}, namespace: shop, labels: {{{labels}}}}}\n\
+             imagePullSecrets: [{{name: x}}]\nautomountServiceAccountToken: false\n---\n"
+        )
+    };
+    let rest = [
+        account("web", USES),
+        account("open", "istio.io/use-waypoint: none"),
+        account("silent", "app: x"),
+        "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {istio.io/use-waypoint: w}}\n---\n"
+            .to_owned(),
+        pod("of-web", "web", "", 1),
+        pod("out", "web", "istio.io/use-waypoint: none", 2),
+        pod("of-open", "open", "", 3),
+        pod("of-silent", "silent", "", 4),
+        POD.to_owned(),
+    ];
+    let labels = ", labels: {istio.io/waypoint-for: workload}";
+    let text = mesh(labels, "", &rest.concat());
+    let of = |text: &str, name: &str| {
+        let snapshot = read(text).unwrap();
+        let workload = snapshot.workloads().find(|each| each.name() == name).unwrap();
+        workload.waypoint().map(|at| at.destination.to_string())
+    };
+    let there = Some("/10.1.0.99".to_owned());
+    assert_eq!(of(&text, "of-web"), there);
+    assert_eq!(of(&text, "out"), None, "what a Pod says goes first");
+    assert_eq!(of(&text, "of-open"), None, "its account goes before its namespace");
+    assert_eq!(of(&text, "of-silent"), there, "the namespace's");
+    let alone = text.replace(
+        "metadata: {name: shop, labels: {istio.io/use-waypoint: w}}",
+        "metadata: {name: shop}",
+    );
+    assert_eq!((of(&alone, "of-web"), of(&alone, "of-silent")), (there, None));
+    let wrong = read(&text.replace(
+        "web, namespace: shop, labels: {istio.io/use-waypoint: w}",
+        "web, namespace: shop, labels: {istio.io/use-waypoint: v}",
+    ));
+    assert!(wrong.unwrap_err().contains("names the Gateway `v`"));
+}
+
+#[test]
 fn another_namespace_needs_the_gateways_leave() {
     let service = service("istio.io/use-waypoint: w, istio.io/use-waypoint-namespace: shop")
         .replace("namespace: shop, labels", "namespace: other, labels");

@@ -5,6 +5,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ringway_protocols::dns::Name;
+
 use super::fields::{check_tag, expected};
 use super::value::{Content, Meaning, Scalar, Value, shortened};
 use crate::source::diagnostics::suggest::{did_you_mean, one_of};
@@ -136,6 +138,33 @@ pub(crate) fn ip(value: &Value, reporter: &mut Reporter) -> Option<IpAddr> {
             None
         }
     }
+}
+
+/// An address of one host, or its name.
+pub(crate) fn ip_or_host<'v>(
+    value: &'v Value,
+    reporter: &mut Reporter,
+) -> Option<Result<IpAddr, &'v str>> {
+    let text = nonempty(value, reporter)?;
+    match text.parse::<IpAddr>() {
+        Ok(ip) => Some(Ok(ip.to_canonical())),
+        Err(_) if is_host(text) => Some(Err(text)),
+        Err(_) => {
+            let found = shortened(text);
+            let message = format!("expected an IP address or the name of a host, found {found:?}");
+            reporter.report(Problem::error(value.place, message).help(ip_help(text)));
+            None
+        }
+    }
+}
+
+/// What name servers can be asked for, and is no address with a mistake in it: the last label of a name is no number.
+pub(crate) fn is_host(text: &str) -> bool {
+    let last = text.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let is_of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    text.bytes().all(is_of_a_name)
+        && last.bytes().any(|byte| !byte.is_ascii_digit())
+        && Name::new(text).is_ok()
 }
 
 fn ip_help(text: &str) -> Option<String> {

@@ -8,7 +8,8 @@ mod line;
 mod writer;
 
 use std::fmt::Debug;
-use std::sync::{Arc, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime};
 
 use tracing::field::{Field, Visit};
@@ -39,13 +40,15 @@ struct Shared {
     writer: LogWriter,
     initial: LogFilter,
     filter: RwLock<LogFilter>,
+    decisions_at_info: AtomicBool,
 }
 
 impl Log {
     /// A log that is not the process's yet.
     pub fn new(format: LogFormat, filter: LogFilter, writer: LogWriter) -> Self {
         let initial = filter.clone();
-        Self { shared: Arc::new(Shared { format, writer, initial, filter: RwLock::new(filter) }) }
+        let (filter, decisions_at_info) = (RwLock::new(filter), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { format, writer, initial, filter, decisions_at_info }) }
     }
 
     /// Makes it the process's: every event of `tracing` comes here. Returns whether it was the first.
@@ -55,7 +58,20 @@ impl Log {
 
     /// Whether a line of `level` in `scope` is wanted.
     pub fn wants(&self, scope: &str, level: Level) -> bool {
-        self.filter().enabled(scope, level)
+        self.read_filter().enabled(scope, level)
+    }
+
+    /// Tells what policies say of connections at level info, not debug.
+    pub fn tell_decisions_at_info(&self) {
+        self.shared.decisions_at_info.store(true, Relaxed);
+    }
+
+    /// The level of lines that say what policies say.
+    pub(super) fn decision_level(&self) -> Level {
+        match self.shared.decisions_at_info.load(Relaxed) {
+            true => Level::INFO,
+            false => Level::DEBUG,
+        }
     }
 
     /// Begins a line that is handed to [`Log::write`].
@@ -80,7 +96,11 @@ impl Log {
 
     /// What is logged now.
     pub fn filter(&self) -> LogFilter {
-        self.shared.filter.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        self.read_filter().clone()
+    }
+
+    fn read_filter(&self) -> RwLockReadGuard<'_, LogFilter> {
+        self.shared.filter.read().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Changes what is logged: to the initial filter first if `reset`, then by `directives`.

@@ -12,7 +12,9 @@ use std::time::SystemTime;
 
 use ringway_engine::LimitReached;
 use ringway_engine::runtime::Counters;
-use ringway_engine::telemetry::{PeerLabels, Reporter, TrafficLabels, TrafficTotals};
+use ringway_engine::telemetry::{
+    PeerLabels, Reporter, ResolutionLabels, TrafficLabels, TrafficTotals,
+};
 
 #[cfg(feature = "waypoint")]
 pub use self::requests::RequestFacts;
@@ -33,6 +35,8 @@ pub struct Facts {
     pub traffic: Vec<(Arc<TrafficLabels>, TrafficTotals)>,
     /// Accepted sockets open as source and as destination.
     pub sockets_open: [i64; 2],
+    /// How often connections went to a workload by its hostname.
+    pub resolutions: Vec<(ResolutionLabels, u64)>,
     /// What came from a control plane, if there is one.
     pub discovery: DiscoveryFacts,
     /// What the DNS proxy was asked, if there is one.
@@ -75,6 +79,8 @@ pub struct Facts {
     pub retries: [u64; 2],
     /// How often policies on dry run would have denied a connection, and would have allowed one.
     pub dry_runs: (u64, u64),
+    /// Processor time of each shard's thread, in seconds, as far as the system tells it.
+    pub shard_seconds: Vec<f64>,
     /// What each shard counted.
     pub shards: Vec<ShardFacts>,
     /// How often each workload reached each limit.
@@ -148,6 +154,8 @@ pub struct Outcomes {
 /// What one shard counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ShardFacts {
+    /// Tasks it has now.
+    pub tasks: u64,
     /// Turns of its loop.
     pub turns: u64,
     /// Turns that ended in a wait.
@@ -168,6 +176,7 @@ impl ShardFacts {
     /// From the counters of the shard's runtime.
     pub fn of(counters: &Counters) -> Self {
         Self {
+            tasks: counters.tasks,
             turns: counters.turns,
             waits: counters.waits,
             accepted: counters.accepted,
@@ -245,6 +254,13 @@ fn render_metric(
                 family.sample([reporter.as_str()], closed.map(|(_, one)| one.closed).sum::<u64>());
             }
         }
+        "istio_on_demand_dns" => {
+            let mut resolutions: Vec<_> = facts.resolutions.iter().collect();
+            resolutions.sort_by_key(|(labels, _)| labels);
+            for (ResolutionLabels { source, hostname }, times) in resolutions {
+                family.sample(peer_values(source).into_iter().chain([known(hostname)]), times);
+            }
+        }
         "istio_dns_requests" => by_question(&mut family, facts, |one| one.requests),
         "istio_dns_upstream_requests" => {
             by_question(&mut family, facts, |one| one.upstream_requests);
@@ -272,6 +288,24 @@ fn render_metric(
                 family.sample([url.as_str()], bytes);
             }
         }
+        // Every open tunnel is held against the lists again, so none is untracked.
+        "istio_crl_untracked_connections" => {
+            for reporter in [Reporter::Source, Reporter::Destination] {
+                family.sample([reporter.as_str()], 0);
+            }
+        }
+        // Shards share no queue.
+        "tokio_global_queue_depth" => family.sample([], 0),
+        "tokio_num_alive_tasks" => {
+            family.sample([], facts.shards.iter().map(|shard| shard.tasks).sum::<u64>());
+        }
+        "tokio_worker_total_busy_duration_seconds" => {
+            for (shard, seconds) in facts.shard_seconds.iter().enumerate() {
+                family.sample([shard.to_string().as_str()], seconds);
+            }
+        }
+        // A shard that waits goes on again.
+        "tokio_worker_park_unpark_count" => by_shard(&mut family, facts, |shard| 2 * shard.waits),
         "tokio_num_workers" => family.sample([], facts.shards.len()),
         "tokio_worker_park_count" => by_shard(&mut family, facts, |shard| shard.waits),
         "istio_build" => family.sample([facts.component(), known(&facts.istio_version)], 1),

@@ -36,11 +36,46 @@ pub(super) const REQUEST_METRICS: &[Metric] = &[
         labels: &[],
     },
     Metric {
+        name: "ringway_outside_calls",
+        kind: Kind::Counter,
+        unit: None,
+        help: "Questions about requests to an external authorizer (`authorization`) or a rate limit service (`rate_limit`): `allowed`, `denied`, and without an answer `failed_open` or `failed_closed`.",
+        labels: &["service", "outcome"],
+    },
+    Metric {
         name: "ringway_spans",
         kind: Kind::Counter,
         unit: None,
         help: "Spans of traces: `exported`, `refused` by the collector, or `lost` because it could not be reached or kept up with.",
         labels: &["outcome"],
+    },
+    Metric {
+        name: "ringway_mirrored_requests",
+        kind: Kind::Counter,
+        unit: None,
+        help: "Copies for a mirror: answered `equal` to what the client got, `different`, `unanswered`, with nothing whole to compare with (`incomplete`), or `skipped` and not sent.",
+        labels: &["route", "mirror", "outcome"],
+    },
+    Metric {
+        name: "ringway_mirror_differences",
+        kind: Kind::Counter,
+        unit: None,
+        help: "In what answers of a mirror differed: `status_class`, `status`, `length`, `content_type`, `body`; one answer counts in each.",
+        labels: &["route", "mirror", "in"],
+    },
+    Metric {
+        name: "ringway_mirror_duration_milliseconds",
+        kind: Kind::Histogram,
+        unit: Some("milliseconds"),
+        help: "How long the head of an answer took, of requests that were copied: by who answered, `original` or `copy`.",
+        labels: &["route", "mirror", "answered_by"],
+    },
+    Metric {
+        name: "ringway_mirror_records_lost",
+        kind: Kind::Counter,
+        unit: None,
+        help: "Copies whose outcome was not counted because nobody could keep up.",
+        labels: &[],
     },
 ];
 
@@ -84,11 +119,15 @@ mod rendering {
 
     use std::sync::Arc;
 
-    use ringway_engine::telemetry::http::{BUCKETS, HistogramTotals, RequestLabels, RequestTotals};
+    use ringway_engine::telemetry::http::{
+        BUCKETS, Difference, HistogramTotals, OutsideOutcome, OutsideService, RequestLabels,
+        RequestTotals,
+    };
 
     use super::super::known;
     use super::REQUEST_METRICS;
     use crate::telemetry::exposition::{Exposition, Histogram};
+    use crate::telemetry::mirrors::{Pair, Summary};
     use crate::telemetry::traces::SpanCounts;
 
     /// What a waypoint or gateway tells beside what every process does.
@@ -98,8 +137,14 @@ mod rendering {
         pub requests: Vec<(Arc<RequestLabels>, RequestTotals)>,
         /// Records lost.
         pub records_lost: u64,
+        /// How often services outside were asked, and how that ended.
+        pub outside_calls: Vec<(OutsideService, OutsideOutcome, u64)>,
         /// What became of spans.
         pub spans: SpanCounts,
+        /// What became of copies, by route and mirror.
+        pub mirrors: Vec<(Pair, Summary)>,
+        /// Copies whose outcome was lost.
+        pub mirrors_lost: u64,
     }
 
     /// Writes the families of requests.
@@ -142,11 +187,40 @@ mod rendering {
                     }
                 }
                 "ringway_request_records_lost" => family.sample([], facts.records_lost),
+                "ringway_outside_calls" => {
+                    for (service, outcome, count) in &facts.outside_calls {
+                        family.sample([service.as_str(), outcome.as_str()], *count);
+                    }
+                }
                 "ringway_spans" => {
                     family.sample(["exported"], facts.spans.exported);
                     family.sample(["refused"], facts.spans.refused);
                     family.sample(["lost"], facts.spans.lost);
                 }
+                "ringway_mirrored_requests" => {
+                    for ((route, mirror), summary) in &facts.mirrors {
+                        for (outcome, count) in summary.outcomes() {
+                            family.sample([&**route, &**mirror, outcome], count);
+                        }
+                    }
+                }
+                "ringway_mirror_differences" => {
+                    for ((route, mirror), summary) in &facts.mirrors {
+                        for (difference, count) in Difference::ALL.iter().zip(summary.differences) {
+                            family.sample([&**route, &**mirror, difference.as_str()], count);
+                        }
+                    }
+                }
+                "ringway_mirror_duration_milliseconds" => {
+                    for ((route, mirror), summary) in &facts.mirrors {
+                        let both = [("original", &summary.original), ("copy", &summary.copy)];
+                        for (answered_by, times) in both {
+                            family
+                                .histogram(&[&**route, &**mirror, answered_by], &times.histogram());
+                        }
+                    }
+                }
+                "ringway_mirror_records_lost" => family.sample([], facts.mirrors_lost),
                 other => unreachable!("the row {other} has no value; a test renders every row"),
             }
         }

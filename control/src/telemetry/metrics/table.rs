@@ -76,6 +76,20 @@ pub const METRICS: &[Metric] = &[
         &["reporter"],
         "Connections that ended because a certificate of their peer was revoked.",
     ),
+    row(
+        "istio_crl_untracked_connections",
+        Counter,
+        None,
+        &["reporter"],
+        "0: every open tunnel is held against the lists again.",
+    ),
+    row(
+        "istio_on_demand_dns",
+        Counter,
+        None,
+        HOSTNAME_LABELS,
+        "Connections to workloads that have a hostname and no address.",
+    ),
     row("istio_dns_requests", Counter, None, DNS_LABELS, "Questions to the DNS proxy."),
     row(
         "istio_dns_upstream_requests",
@@ -143,6 +157,28 @@ pub const METRICS: &[Metric] = &[
         &["worker"],
         "Waits of a shard, the same as `ringway_shard_waits_total`.",
     ),
+    row(
+        "tokio_worker_park_unpark_count",
+        Counter,
+        None,
+        &["worker"],
+        "Waits of a shard and their ends: twice the number before.",
+    ),
+    row(
+        "tokio_worker_total_busy_duration_seconds",
+        Counter,
+        Some("seconds"),
+        &["worker"],
+        "Processor time of a shard's thread.",
+    ),
+    row(
+        "tokio_num_alive_tasks",
+        Gauge,
+        None,
+        &[],
+        "Tasks of shards: connections, tunnels, listeners and what they wait for.",
+    ),
+    row("tokio_global_queue_depth", Gauge, None, &[], "0: shards share no queue."),
     row("process_open_fds", Gauge, None, &[], "Descriptors that are open."),
     row("process_max_fds", Gauge, None, &[], "Descriptors that may be open."),
     row("process_resident_memory_bytes", Gauge, Some("bytes"), &[], "Memory in use."),
@@ -286,27 +322,25 @@ pub const METRICS: &[Metric] = &[
     ),
 ];
 
+/// The labels of `istio_on_demand_dns`.
+const HOSTNAME_LABELS: &[&str] = &[
+    "source_workload",
+    "source_canonical_service",
+    "source_canonical_revision",
+    "source_workload_namespace",
+    "source_principal",
+    "source_app",
+    "source_version",
+    "source_cluster",
+    "hostname",
+];
+
 /// The labels of the `istio_dns_*` families.
 const DNS_LABELS: &[&str] = &[
     "request_query_type",
     "request_protocol",
     "source_canonical_service",
     "source_canonical_revision",
-];
-
-/// What ztunnel tells and we do not, and why.
-const ABSENT: &[(&str, &str)] = &[
-    (
-        "istio_crl_untracked_connections_total",
-        "every open tunnel is held against the lists again, so none is untracked",
-    ),
-    ("tokio_global_queue_depth", "shards share no queue"),
-    ("tokio_num_alive_tasks", "a task is a connection here: `istio_tcp_sockets_open`"),
-    (
-        "tokio_worker_total_busy_duration_seconds_total",
-        "`process_cpu_seconds_total`; a shard takes no time to look at the clock",
-    ),
-    ("tokio_worker_park_unpark_count_total", "twice `tokio_worker_park_count_total`"),
 ];
 
 /// The labels of the `istio_tcp_*` family; the last four only where a side's workload is known.
@@ -359,10 +393,6 @@ pub fn documentation() -> String {
     text.push_str("\n## Traffic labels\n\nIn their order; `unknown` where nothing is known. The last four are there only where the workload of\nat least one side is known.\n\n");
     for label in TRAFFIC_LABELS {
         let _ = writeln!(text, "* `{label}`");
-    }
-    text.push_str("\n## Told by ztunnel and not here\n\n| name | why |\n|---|---|\n");
-    for (name, why) in ABSENT {
-        let _ = writeln!(text, "| `{name}` | {why} |");
     }
     text
 }

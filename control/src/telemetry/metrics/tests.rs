@@ -58,6 +58,16 @@ pub(super) fn facts() -> Facts {
             (labels("-"), opened),
         ],
         sockets_open: [2, 1],
+        resolutions: vec![
+            (ResolutionLabels::default(), 1),
+            (
+                ResolutionLabels {
+                    source: labels("-").source.clone(),
+                    hostname: "db.example".into(),
+                },
+                2,
+            ),
+        ],
         discovery: DiscoveryFacts {
             terminations: vec![("ConnectionError", 2), ("Reconnect", 1)],
             messages: vec![("type.googleapis.com/istio.workload.Address".to_owned(), 3, 1200)],
@@ -109,7 +119,14 @@ pub(super) fn facts() -> Facts {
             SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000),
         )],
         issued: Outcomes { ok: 1, failed: 0 },
-        shards: vec![ShardFacts { turns: 9, waits: 8, accepted: 7, ..ShardFacts::default() }],
+        shard_seconds: vec![0.25],
+        shards: vec![ShardFacts {
+            tasks: 3,
+            turns: 9,
+            waits: 8,
+            accepted: 7,
+            ..ShardFacts::default()
+        }],
         ..Facts::default()
     }
 }
@@ -142,6 +159,76 @@ fn every_row_is_rendered_once_and_in_order() {
         .collect();
     let rows: Vec<_> = METRICS.iter().map(|metric| metric.name).collect();
     assert_eq!(told, rows);
+}
+
+/// What ztunnel tells, as Istio's boards and whoever watches node proxies ask for it: name, type, labels.
+#[test]
+fn all_that_ztunnel_tells_is_told() {
+    const SOURCE: &str = "source_workload,source_canonical_service,source_canonical_revision,\
+        source_workload_namespace,source_principal,source_app,source_version,source_cluster";
+    const DESTINATION: &str = "destination_service,destination_service_namespace,\
+        destination_service_name,destination_workload,destination_canonical_service,\
+        destination_canonical_revision,destination_workload_namespace,destination_principal,\
+        destination_app,destination_version,destination_cluster";
+    const LAST: &str = "request_protocol,response_flags,connection_security_policy,source_region,\
+        source_zone,destination_region,destination_zone";
+    const DNS: &str = "request_query_type,request_protocol,source_canonical_service,\
+        source_canonical_revision";
+    let common = format!("reporter,{SOURCE},{DESTINATION},{LAST}");
+    let on_demand = format!("{SOURCE},hostname");
+    let rows = [
+        ("istio_tcp_connections_opened_total", "counter", &*common),
+        ("istio_tcp_connections_closed_total", "counter", &*common),
+        ("istio_tcp_received_bytes_total", "counter", &*common),
+        ("istio_tcp_sent_bytes_total", "counter", &*common),
+        ("istio_tcp_connections_failed_total", "counter", &*common),
+        ("istio_tcp_sockets_open", "gauge", "reporter"),
+        ("istio_on_demand_dns_total", "counter", &*on_demand),
+        ("istio_crl_policy_rejections_total", "counter", "reporter"),
+        ("istio_crl_untracked_connections_total", "counter", "reporter"),
+        ("istio_build", "gauge", "component,tag"),
+        ("istio_dns_requests_total", "counter", DNS),
+        ("istio_dns_upstream_requests_total", "counter", DNS),
+        ("istio_dns_upstream_failures_total", "counter", DNS),
+        ("istio_dns_upstream_request_duration_seconds", "histogram", DNS),
+        ("istio_xds_connection_terminations_total", "counter", "reason"),
+        ("istio_xds_message_total", "counter", "url"),
+        ("istio_xds_message_bytes_total", "counter", "url"),
+        ("workload_manager_active_proxy_count", "gauge", ""),
+        ("workload_manager_pending_proxy_count", "gauge", ""),
+        ("workload_manager_proxies_started_total", "counter", ""),
+        ("workload_manager_proxies_stopped_total", "counter", ""),
+        ("process_open_fds", "gauge", ""),
+        ("process_max_fds", "gauge", ""),
+        ("tokio_num_workers", "gauge", ""),
+        ("tokio_global_queue_depth", "gauge", ""),
+        ("tokio_num_alive_tasks", "gauge", ""),
+        ("tokio_worker_total_busy_duration_seconds_total", "counter", "worker"),
+        ("tokio_worker_park_count_total", "counter", "worker"),
+        ("tokio_worker_park_unpark_count_total", "counter", "worker"),
+    ];
+    let text = render(&facts(), TextFormat::OpenMetrics);
+    for (name, kind, labels) in rows {
+        let family = name.strip_suffix("_total").unwrap_or(name);
+        assert!(text.contains(&format!("# TYPE {family} {kind}\n")), "{family} is a {kind}");
+        let sample = if kind == "histogram" { format!("{name}_count") } else { name.to_owned() };
+        let told: Vec<_> = text.lines().filter_map(|line| names_of(line, &sample)).collect();
+        assert!(!told.is_empty(), "{sample} is told");
+        // The locality labels are left out where nobody is known.
+        let longest = told.iter().max_by_key(|names| names.len()).unwrap();
+        assert_eq!(longest.join(","), labels, "{name}");
+    }
+}
+
+/// The names of the labels of a sample, if the line is one of this name.
+fn names_of<'a>(line: &'a str, name: &str) -> Option<Vec<&'a str>> {
+    let rest = line.strip_prefix(name)?;
+    if rest.starts_with(' ') {
+        return Some(Vec::new());
+    }
+    let labels = rest.strip_prefix('{')?.rsplit_once('}')?.0;
+    // No value of these facts has such a sequence in it.
+    Some(labels.split("\",").filter_map(|label| Some(label.split_once("=\"")?.0)).collect())
 }
 
 #[test]
@@ -183,11 +270,14 @@ mod requests {
     //! What a waypoint tells beside all that.
 
     use ringway_engine::telemetry::http::{
-        BUCKETS, HistogramTotals, RequestLabels, RequestProtocol, RequestTotals, ResponseFlag,
+        BUCKETS, HistogramTotals, OutsideOutcome, OutsideService, RequestLabels, RequestProtocol,
+        RequestTotals, ResponseFlag,
     };
 
     use super::*;
     use crate::telemetry::metrics::RequestFacts;
+    use crate::telemetry::mirrors::Mirrors;
+    use crate::telemetry::mirrors::tests::{compared, record};
     use crate::telemetry::traces::SpanCounts;
 
     fn told(protocol: RequestProtocol, code: u16, grpc_status: Option<u8>) -> RequestLabels {
@@ -212,13 +302,18 @@ mod requests {
             response_messages: 8,
             ..RequestTotals::default()
         };
+        let mirrors = Mirrors::default();
+        mirrors.count(record("shop/web.0", compared(503)));
         let requests = RequestFacts {
             requests: vec![
                 (Arc::new(told(RequestProtocol::Grpc, 200, Some(14))), grpc),
                 (Arc::new(told(RequestProtocol::Http, 504, None)), http),
             ],
             records_lost: 2,
+            outside_calls: vec![(OutsideService::RateLimit, OutsideOutcome::FailedOpen, 4)],
             spans: SpanCounts { exported: 5, refused: 1, lost: 9 },
+            mirrors: mirrors.all(),
+            mirrors_lost: 3,
         };
         Facts { requests: Some(requests), ..super::facts() }
     }
@@ -263,6 +358,18 @@ mod requests {
         assert!(text.contains("grpc_response_status=\"14\""));
         assert!(text.contains("istio_build{component=\"proxy\""));
         assert!(text.contains("ringway_spans_total{outcome=\"lost\"} 9"));
+        let copies = "{route=\"shop/web.0\",mirror=\"web-v2.example:80\",";
+        for told in [
+            format!("ringway_mirrored_requests_total{copies}outcome=\"different\"}} 1"),
+            format!("ringway_mirror_differences_total{copies}in=\"status_class\"}} 1"),
+            format!("ringway_mirror_differences_total{copies}in=\"body\"}} 0"),
+            "ringway_mirror_records_lost_total 3".to_owned(),
+        ] {
+            assert!(text.contains(&told), "{told} in {text}");
+        }
+        let outside =
+            "ringway_outside_calls_total{service=\"rate_limit\",outcome=\"failed_open\"} 4";
+        assert!(text.contains(outside));
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //!
 //! | form | is |
 //! |---|---|
-//! | `text` | Istio's line, and behind it the trace id of the tunnel's stream |
+//! | `text` | Istio's line, and behind it the trace ids of the tunnels' streams, to here and from here on |
 //! | `istio` | Istio's line, exactly |
-//! | `json` | Istio's keys, `trace_id` and `tunnel_trace_id` |
+//! | `json` | Istio's keys, `trace_id`, `tunnel_trace_id` and `upstream_tunnel_trace_id` |
 //! | a template | any text with Envoy's command operators |
 //!
-//! The trace id of the tunnel's stream is the one that the client's node chose for the connection.
+//! The trace id of the stream to here is the one that the client's node chose for the connection. A connection to a backend
+//! has that of the connection whose request had it opened, and is kept for others.
 
 mod operator;
 mod template;
@@ -55,9 +56,9 @@ impl Default for RequestLog {
 }
 
 impl RequestLog {
-    /// Istio's line and the tunnel's trace id.
+    /// Istio's line and the tunnels' trace ids.
     fn text() -> Self {
-        let template = format!("{ISTIO} %TUNNEL_TRACE_ID%");
+        let template = format!("{ISTIO} %TUNNEL_TRACE_ID% %UPSTREAM_TUNNEL_TRACE_ID%");
         Self::Text(template.parse().expect("our own template can be read"))
     }
 
@@ -138,7 +139,10 @@ const KEYS: [(&str, Operator); 25] = [
 fn json(record: &RequestRecord) -> String {
     let mut text = String::with_capacity(768);
     let keys = KEYS.iter().map(|(key, operator)| (*key, operator));
-    let ours = [("tunnel_trace_id", &Operator::TunnelTraceId)];
+    let ours = [
+        ("tunnel_trace_id", &Operator::TunnelTraceId),
+        ("upstream_tunnel_trace_id", &Operator::UpstreamTunnelTraceId),
+    ];
     for (key, operator) in keys.chain(ours) {
         let separator = if text.is_empty() { '{' } else { ',' };
         let _ = write!(text, "{separator}\"{key}\":");

@@ -56,6 +56,7 @@ pub(super) enum Operator {
     GrpcStatus,
     TraceId,
     TunnelTraceId,
+    UpstreamTunnelTraceId,
     /// What Envoy's filters and metadata would know: there are none here.
     Nothing,
     /// Does not depend on the request.
@@ -141,6 +142,7 @@ impl Operator {
             "GRPC_STATUS" | "GRPC_STATUS_NUMBER" => Self::GrpcStatus,
             "TRACE_ID" => Self::TraceId,
             "TUNNEL_TRACE_ID" => Self::TunnelTraceId,
+            "UPSTREAM_TUNNEL_TRACE_ID" => Self::UpstreamTunnelTraceId,
             "DYNAMIC_METADATA" | "FILTER_STATE" | "METADATA" | "CEL" => Self::Nothing,
             "HOSTNAME" => {
                 let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
@@ -219,6 +221,9 @@ impl Operator {
             }
             Self::TraceId => id(record.trace.map(|trace| trace.trace_id)),
             Self::TunnelTraceId => id(record.tunnel_trace_id),
+            Self::UpstreamTunnelTraceId => {
+                id(record.upstream.as_ref().and_then(|upstream| upstream.tunnel_trace_id))
+            }
             Self::Nothing => Value::None,
             Self::Fixed(text) => Value::of(text.as_deref()),
         }

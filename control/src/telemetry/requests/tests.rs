@@ -67,6 +67,7 @@ pub(crate) fn record() -> RequestRecord {
             host: "10.0.0.3:9080".parse().unwrap(),
             cluster: "outbound|9080||reviews.example".into(),
             local: Some("10.0.0.9:51000".parse().unwrap()),
+            tunnel_trace_id: Some([0xcd; 16]),
         }),
         retries: 1,
         downstream_local: "10.96.0.7:9080".parse().unwrap(),
@@ -104,8 +105,9 @@ fn istios_line() {
          outbound|9080||reviews.example 10.0.0.9:51000 10.96.0.7:9080 10.0.0.2:40000 - default/reviews/0"
     );
     let RequestLog::Text(own) = RequestLog::default() else { panic!("it is text") };
-    let tunnel = "ab".repeat(16);
-    assert_eq!(own.render(&record()), format!("{} {tunnel}", template.render(&record())));
+    let (tunnel, upstream) = ("ab".repeat(16), "cd".repeat(16));
+    let want = format!("{} {tunnel} {upstream}", template.render(&record()));
+    assert_eq!(own.render(&record()), want);
 }
 
 #[test]
@@ -147,7 +149,8 @@ fn json_has_istios_keys_in_order_and_ours_behind_them() {
     assert_eq!(parsed["requested_server_name"], serde_json::Value::Null);
     assert_eq!(parsed["trace_id"], "4b".repeat(16));
     assert_eq!(parsed["tunnel_trace_id"], "ab".repeat(16));
-    assert_eq!(parsed.as_object().unwrap().len(), KEYS.len() + 1);
+    assert_eq!(parsed["upstream_tunnel_trace_id"], "cd".repeat(16));
+    assert_eq!(parsed.as_object().unwrap().len(), KEYS.len() + 2);
 }
 
 #[test]

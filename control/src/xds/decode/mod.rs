@@ -18,6 +18,8 @@ use prost::Message;
 use ringway_engine::snapshot::{AuthorizationPolicy, Service, WorkloadDescription};
 
 pub use self::rejection::Rejection;
+#[cfg(feature = "waypoint")]
+pub(super) use self::unknown::in_route;
 use crate::proto::security::Authorization;
 use crate::proto::workload::{Address, address};
 

@@ -29,6 +29,8 @@ pub enum Rejection {
     Port(&'static str, u32),
     /// What should be `namespace/hostname` is not.
     NotNamespacedHostname(String),
+    /// It asks for what is not there; says what.
+    Unsupported(String),
     /// No workload can be made of it.
     Workload(WorkloadError),
 }
@@ -55,6 +57,7 @@ impl fmt::Display for Rejection {
             Rejection::NotNamespacedHostname(text) => {
                 write!(f, "expected namespace/hostname, found {text:?}")
             }
+            Rejection::Unsupported(what) => f.write_str(what),
             Rejection::Workload(error) => error.fmt(f),
         }
     }

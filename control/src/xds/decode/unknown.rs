@@ -1,7 +1,7 @@
-//! Fields of a policy that we have no word for.
+//! Fields of a policy, or of a route's matches, that we have no word for.
 //!
 //! A decoder passes them over, and a policy would then say less than it was meant to: an ALLOW without one of its
-//! conditions lets in more. So they are looked for in the bytes themselves, message by message.
+//! conditions lets in more, and so does a match. So they are looked for in the bytes themselves, message by message.
 
 use super::Rejection;
 
@@ -47,6 +47,12 @@ const SERVICE_ACCOUNT: Message =
 pub(super) fn in_authorization(bytes: &[u8]) -> Result<(), Rejection> {
     look(bytes, &AUTHORIZATION)
 }
+
+#[cfg(feature = "waypoint")]
+mod route;
+
+#[cfg(feature = "waypoint")]
+pub(in crate::xds) use self::route::in_route;
 
 /// As deep as messages nest, which the tables above bound.
 fn look(mut bytes: &[u8], message: &Message) -> Result<(), Rejection> {

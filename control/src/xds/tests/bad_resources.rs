@@ -323,7 +323,7 @@ fn all_are_refused(subject: Subject, kind: Kind, all: Vec<Bad>) {
     let name = name_of(subject);
     let beside = |name: &str| match kind {
         Kind::Address => pod(name, "10.0.0.2").told("1"),
-        Kind::Authorization => policy(name, "ns").told("1"),
+        _ => policy(name, "ns").told("1"),
     };
     for (index, bad) in all.into_iter().enumerate() {
         let Bad { what, resource, reason } = bad;

@@ -4,7 +4,7 @@ use super::mesh::{Story, Told, identity, pod, policy, resource, service, service
 use crate::proto::discovery::DeltaDiscoveryRequest;
 use crate::xds::Refused;
 use crate::xds::reader::Piece;
-use crate::xds::session::Finished;
+use crate::xds::session::{Finished, PART_BYTES_MAX};
 use crate::xds::state::Kind;
 
 fn versions(request: &DeltaDiscoveryRequest) -> Vec<(&str, &str)> {
@@ -175,6 +175,54 @@ fn readers_see_all_of_a_response_or_nothing() {
     story.session.handle(Piece::End(trailer));
     assert_eq!(story.world().workload_count(), 2);
     assert!(story.session.revision() > before);
+}
+
+#[test]
+fn a_very_large_response_is_in_force_part_by_part_once_everything_was_told() {
+    // Four of them are a part.
+    const LARGE: usize = PART_BYTES_MAX / 4;
+    let pods = |revision: &str| -> Vec<_> {
+        let pod = |number| {
+            let mut pod = pod(&format!("p{number}"), &format!("10.0.0.{number}"));
+            pod.canonical_revision = revision.to_owned();
+            pod.told(&revision.repeat(LARGE))
+        };
+        (1..=6).map(pod).collect()
+    };
+    let seen = |story: &Story| -> String {
+        let pods =
+            (1..=6).filter_map(|number| story.world().workload_by_uid(&uid(&format!("p{number}"))));
+        pods.map(|pod| pod.canonical_revision().to_string()).collect()
+    };
+    let mut story = Story::new();
+    story.open();
+    story.tells(Kind::Address, pods("1"));
+    assert_eq!(
+        (story.parts, &*seen(&story)),
+        (0, "111111"),
+        "what is missing would be taken for outside"
+    );
+    // Policies are together, however many they are.
+    let policy = policy("p", "ns").told(&"1".repeat(2 * PART_BYTES_MAX));
+    story.tells(Kind::Authorization, vec![policy.clone()]);
+    story.tells(Kind::Authorization, vec![policy]);
+    assert_eq!((story.parts, story.session.is_synced()), (0, true));
+    // A stream that is lost leaves the parts that were whole.
+    let response = super::mesh::response(Kind::Address, "n", pods("2"), &[&uid("p1")]);
+    let bytes = super::mesh::framed(&response);
+    let revision = story.session.revision();
+    assert!(story.takes(&bytes[..5 * LARGE + LARGE / 2]).is_none());
+    assert_eq!((story.parts, &*seen(&story)), (1, "222211"));
+    assert!(story.session.revision() > revision);
+    story.session.lost();
+    assert_eq!(seen(&story), "222211");
+    story.open();
+    story.hears(&bytes);
+    assert_eq!(
+        (story.parts, &*seen(&story)),
+        (2, "22222"),
+        "and the end of it is what comes of it"
+    );
 }
 
 #[test]

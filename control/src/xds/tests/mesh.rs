@@ -18,6 +18,7 @@ pub(super) const NODE: &str = "node-a";
 
 pub(super) fn identity() -> NodeIdentity {
     NodeIdentity {
+        node_type: Default::default(),
         ip: "10.0.0.9".parse().unwrap(),
         pod_name: "ztunnel-x".to_owned(),
         pod_namespace: "istio-system".to_owned(),
@@ -27,7 +28,7 @@ pub(super) fn identity() -> NodeIdentity {
 }
 
 /// A pod of namespace `shop`, reached through HBONE.
-pub(super) fn pod(name: &str, ip: &str) -> workload::Workload {
+pub(in crate::xds) fn pod(name: &str, ip: &str) -> workload::Workload {
     workload::Workload {
         uid: uid(name),
         name: name.to_owned(),
@@ -112,7 +113,7 @@ pub(super) fn policy(name: &str, from: &str) -> Authorization {
 }
 
 /// Something that is told under its own name.
-pub(super) trait Told {
+pub(in crate::xds) trait Told {
     fn told(self, version: &str) -> Resource;
 }
 
@@ -141,7 +142,7 @@ fn address(name: &str, version: &str, one: address::Type) -> Resource {
     resource(name, version, Kind::Address, Address { r#type: Some(one) }.encode_to_vec())
 }
 
-pub(super) fn resource(name: &str, version: &str, kind: Kind, value: Vec<u8>) -> Resource {
+pub(in crate::xds) fn resource(name: &str, version: &str, kind: Kind, value: Vec<u8>) -> Resource {
     Resource {
         name: name.to_owned(),
         version: version.to_owned(),
@@ -150,7 +151,7 @@ pub(super) fn resource(name: &str, version: &str, kind: Kind, value: Vec<u8>) ->
     }
 }
 
-pub(super) fn response(
+pub(in crate::xds) fn response(
     kind: Kind,
     nonce: &str,
     resources: Vec<Resource>,
@@ -166,7 +167,7 @@ pub(super) fn response(
 }
 
 /// A message as gRPC sends it.
-pub(super) fn framed(message: &impl Message) -> Vec<u8> {
+pub(in crate::xds) fn framed(message: &impl Message) -> Vec<u8> {
     let mut bytes = vec![0];
     bytes.extend((message.encoded_len() as u32).to_be_bytes());
     message.encode(&mut bytes).unwrap();
@@ -178,6 +179,8 @@ pub(super) struct Story {
     pub(super) session: Session,
     reader: Reader,
     nonce: u32,
+    /// How often part of a response was put in force before its end.
+    pub(super) parts: usize,
 }
 
 impl Story {
@@ -191,8 +194,9 @@ impl Story {
 
     pub(super) fn with(is_on_demand: bool, known: Snapshot) -> Story {
         let node = identity();
-        let session = Session::new(node.node(), node.node_name, is_on_demand, known);
-        Story { session, reader: Reader::default(), nonce: 0 }
+        let kinds = node.node_type.kinds();
+        let session = Session::new(node.node(), kinds, node.node_name, is_on_demand, known);
+        Story { session, reader: Reader::default(), nonce: 0, parts: 0 }
     }
 
     /// A stream begins: what is said first.
@@ -200,8 +204,37 @@ impl Story {
         self.reader = Reader::default();
         self.session.open().map(|mut first| {
             while !first.write(3) {}
-            DeltaDiscoveryRequest::decode(&first.finish()[5..]).unwrap()
+            DeltaDiscoveryRequest::decode(&first.finish().bytes[5..]).unwrap()
         })
+    }
+
+    /// A stream begins: all that is said, however many requests that takes.
+    pub(super) fn open_with_room_for(&mut self, bytes: usize) -> Vec<DeltaDiscoveryRequest> {
+        self.reader = Reader::default();
+        self.session.set_request_bytes_max(bytes);
+        let mut said = Vec::new();
+        for (kind, first) in Kind::OF_NODE.into_iter().zip(self.session.open()) {
+            let mut next = Some(first);
+            while let Some(mut request) = next {
+                while !request.write(3) {}
+                let written = request.finish();
+                assert!(written.bytes.len() <= 5 + bytes, "{} of {bytes}", written.bytes.len());
+                said.push(DeltaDiscoveryRequest::decode(&written.bytes[5..]).unwrap());
+                next = self.session.go_on(kind, &written);
+            }
+        }
+        said
+    }
+
+    /// The control plane has had its time to tell again what it was not told that we have. How much is gone.
+    pub(super) fn settles(&mut self) -> usize {
+        let mut gone = 0;
+        while let Some(mut sweep) = self.session.sweep() {
+            while !sweep.step(2) {}
+            gone += sweep.gone;
+            self.session.swept(sweep);
+        }
+        gone
     }
 
     /// The control plane tells this, and the answer is looked at by the caller.
@@ -234,6 +267,7 @@ impl Story {
         let mut finished = None;
         while let Some(piece) = self.reader.next().unwrap() {
             finished = self.session.handle(piece).or(finished);
+            self.parts += usize::from(self.session.put_part().is_some());
         }
         finished
     }

@@ -4,8 +4,9 @@ use tonic::Status;
 
 use super::mesh::{Told, pod, response, uid};
 use super::server::{Server, client, run, until};
+use crate::xds::backoff::End;
 use crate::xds::state::Kind;
-use crate::xds::{Refused, Termination};
+use crate::xds::{Outage, Refused, Termination};
 
 #[test]
 fn what_is_told_is_known_and_answered() {
@@ -157,4 +158,16 @@ fn nobody_waits_for_ever() {
         stream.request().await;
         assert_eq!(asked.await.unwrap(), Err(Refused::TooLate));
     });
+}
+
+#[test]
+fn an_outage_is_told_when_its_reason_changes_and_rarely_otherwise() {
+    let refused = || End::Unreachable("nothing listens".to_owned()).reason();
+    let too_large = || End::Status(Status::out_of_range("too large")).reason();
+    let mut outage = Outage::default();
+    let told: Vec<u64> = (1..=20).filter(|_| outage.is_news(refused())).collect();
+    assert_eq!(told, [1, 2, 4, 8, 16]);
+    assert!(outage.is_news(too_large()), "nobody would look for it behind the other");
+    assert!(!outage.is_news(too_large()));
+    assert!(outage.is_news(refused()));
 }

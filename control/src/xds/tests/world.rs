@@ -248,7 +248,8 @@ fn the_workloads_of_this_host_are_found_as_pods_are_named() {
     assert_eq!(names(&story.session), [""; 0]);
     // A node without a name is every workload's.
     let mut anywhere = Story::new();
-    anywhere.session = Session::new(identity().node(), None, false, Snapshot::new(""));
+    anywhere.session =
+        Session::new(identity().node(), Kind::OF_NODE, None, false, Snapshot::new(""));
     anywhere.open();
     anywhere.knows(vec![pod("a", "10.0.0.1").told(""), elsewhere().told("")]);
     assert_eq!(names(&anywhere.session), ["a", "b"]);

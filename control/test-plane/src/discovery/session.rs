@@ -14,7 +14,7 @@ use super::subscription::{Due, Subscription};
 use crate::controls::{Cut, Service};
 use crate::plane::{Plane, Sequence};
 use crate::resources::ADDRESS;
-use crate::tokens::{Caller, PROXY_NAMESPACE};
+use crate::tokens::{Caller, GatewayCaller, PROXY_NAMESPACE};
 use crate::world::World;
 
 /// Names of versions that are written into the journal; beyond, only their number.
@@ -102,7 +102,8 @@ impl Session {
             self.has_node = true;
         }
         let Some(subscription) = self.subscriptions.get_mut(&request.type_url) else {
-            let (subscription, due) = Subscription::begin(&request, world);
+            let part = World::part(&request.type_url, self.caller.gateway.as_ref());
+            let (subscription, due) = Subscription::begin_part(&request, part, world);
             // A client that wants everything is answered even when there is nothing: it waits for that.
             let answered = subscription.is_wildcard() || !due.is_empty();
             self.subscriptions.insert(request.type_url.clone(), subscription);
@@ -161,7 +162,11 @@ impl Session {
         let [kind, ip, name, domain] = parts[..] else {
             return Err(Status::invalid_argument(format!("invalid node id {:?}", node.id)));
         };
-        if kind != "ztunnel" {
+        let (wanted, own) = match &self.caller.gateway {
+            None => ("ztunnel", PROXY_NAMESPACE),
+            Some(gateway) => ("agentgateway", gateway.namespace.as_str()),
+        };
+        if kind != wanted {
             return Err(Status::invalid_argument(format!("a node of type {kind:?}")));
         }
         if ip.parse::<std::net::IpAddr>().is_err() {
@@ -169,10 +174,13 @@ impl Session {
         }
         let namespace = domain.split('.').next().unwrap_or_default();
         let named = name.rsplit_once('.').map(|(_, namespace)| namespace);
-        if namespace != PROXY_NAMESPACE || named != Some(PROXY_NAMESPACE) {
+        if namespace != own || named != Some(own) {
             return Err(Status::unauthenticated("authorization failed"));
         }
-        Ok(())
+        match &self.caller.gateway {
+            None => Ok(()),
+            Some(gateway) => check_gateway(node, gateway),
+        }
     }
 
     fn told(&self, request: &DeltaDiscoveryRequest) -> Value {
@@ -198,6 +206,24 @@ impl Session {
             })),
         })
     }
+}
+
+/// As istiod finds the Gateway of a process: by the role it says it has.
+fn check_gateway(node: &Node, gateway: &GatewayCaller) -> Result<(), Status> {
+    let fields = node.metadata.as_ref().map(object).unwrap_or_default();
+    let said = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
+    let role = format!("{}~{}", gateway.namespace, gateway.name);
+    if said("role") != role {
+        return Err(Status::invalid_argument(format!(
+            "no Gateway for the role {:?}",
+            said("role")
+        )));
+    }
+    if said("NAMESPACE") != gateway.namespace || said("SERVICE_ACCOUNT") != gateway.service_account
+    {
+        return Err(Status::unauthenticated("authorization failed"));
+    }
+    Ok(())
 }
 
 /// The parts a response is sent in.

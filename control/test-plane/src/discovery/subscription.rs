@@ -13,6 +13,8 @@ use crate::world::World;
 /// One type of one stream.
 pub(super) struct Subscription {
     type_url: String,
+    /// What is told of this type to this client: of a Gateway's resources its own.
+    part: String,
     /// Everything is wanted, not only `names`.
     wildcard: bool,
     names: BTreeSet<String>,
@@ -42,12 +44,22 @@ pub(super) struct Due {
 
 impl Subscription {
     /// Begins with the first request of this type, and answers it.
+    #[cfg(test)]
     pub(super) fn begin(request: &DeltaDiscoveryRequest, world: &World) -> (Subscription, Due) {
+        Subscription::begin_part(request, request.type_url.clone(), world)
+    }
+
+    /// The same of what is told to this client only, see [`World::part`].
+    pub(super) fn begin_part(
+        request: &DeltaDiscoveryRequest,
+        part: String,
+        world: &World,
+    ) -> (Subscription, Due) {
         let known = request.initial_resource_versions.iter();
-        let sent = known
-            .map(|(name, version)| (name.clone(), held(&request.type_url, name, version, world)));
+        let sent = known.map(|(name, version)| (name.clone(), held(&part, name, version, world)));
         let mut subscription = Subscription {
             type_url: request.type_url.clone(),
+            part: part.clone(),
             wildcard: request.resource_names_subscribe.is_empty(),
             names: BTreeSet::new(),
             sent: sent.collect(),
@@ -88,7 +100,7 @@ impl Subscription {
 
     /// What is due because the world has changed, or the client has only begun.
     pub(super) fn update(&mut self, world: &World) -> Due {
-        let all = world.of_type(&self.type_url);
+        let all = world.of_type(&self.part);
         let wanted = |name: &String| self.wildcard || self.sent.contains_key(name);
         let changed = all.iter().filter(|(name, resource)| {
             wanted(name) && self.sent.get(*name) != Some(&Held::Hash(resource.hash))

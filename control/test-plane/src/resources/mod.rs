@@ -1,5 +1,6 @@
 //! Resources as xDS carries them: a name, a version, the other names it answers to, and the message.
 
+pub mod gateway;
 mod policy;
 mod synthetic;
 mod vocabulary;
@@ -19,6 +20,9 @@ pub(crate) use self::workload::{service, workload};
 pub const ADDRESS: &str = "type.googleapis.com/istio.workload.Address";
 /// The type of policies.
 pub const AUTHORIZATION: &str = "type.googleapis.com/istio.security.Authorization";
+
+/// The type of what is told to the processes of a Gateway.
+pub const AGENT: &str = "type.googleapis.com/agentgateway.dev.resource.Resource";
 
 /// One resource.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,9 +57,12 @@ impl Resource {
         Resource { name, aliases, hash, type_url, message }
     }
 
-    /// What stands for its content on the wire. Policies have none, as istiod's do not.
+    /// What stands for its content on the wire. Policies and Gateways' resources have none, as istiod's do not.
     pub(crate) fn version(&self) -> String {
-        if self.type_url == AUTHORIZATION { String::new() } else { format!("{:016x}", self.hash) }
+        match self.type_url.as_str() {
+            AUTHORIZATION | AGENT => String::new(),
+            _ => format!("{:016x}", self.hash),
+        }
     }
 
     /// As it is sent.

@@ -23,6 +23,7 @@ fn start(running: &Running) -> XdsClient {
     XdsClient::start(XdsConfig {
         endpoint: running.endpoint("host-a"),
         node: NodeIdentity {
+            node_type: Default::default(),
             ip: "10.0.0.1".parse().unwrap(),
             pod_name: "ztunnel-x".to_owned(),
             pod_namespace: "istio-system".to_owned(),

@@ -4,4 +4,5 @@ mod agent;
 mod certificates;
 mod client;
 mod discovery;
+mod gateways;
 mod support;

@@ -116,11 +116,11 @@ impl<'a> Facts<'a> {
         self.remote_ip
     }
 
-    pub(super) fn destination(&self) -> SocketAddr {
+    pub(crate) fn destination(&self) -> SocketAddr {
         self.destination
     }
 
-    pub(super) fn server_name(&self) -> Option<&str> {
+    pub(crate) fn server_name(&self) -> Option<&str> {
         self.server_name
     }
 

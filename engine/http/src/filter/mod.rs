@@ -1,9 +1,9 @@
 //! What the filters of a rule do to a request, and to its answer.
 //!
 //! ```text
-//!  apply(rule.filters) ─▶ mirrors(rule.filters) ─▶ choose(rule.backends) ─▶ apply(backend.filters) ─▶ (passed on)
-//!      └▶ Reply                                        └▶ 500                   └▶ Reply
-//!  Backward::apply ◀──────────────── the answer, or the reply ────────────────────────┘
+//!  apply(rule.filters) ─▶ choose(rule.backends) ─▶ apply(backend.filters) ─▶ mirrors(both) ─▶ (passed on)
+//!      └▶ Reply              └▶ 500                   └▶ Reply                └▶ shadow ─▶ (copied)
+//!  Backward::apply ◀─────── the answer, or the reply ────┘
 //! ```
 //!
 //! Rule filters go before those of the backend, each in the order of the document; on the way back the backend's go
@@ -12,6 +12,7 @@
 mod backward;
 mod cors;
 mod headers;
+mod shadow;
 mod share;
 mod target;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use crate::model::Filter;
 pub use self::backward::Backward;
 pub use self::cors::is_preflight;
 pub use self::headers::change;
+pub use self::shadow::shadow;
 pub use self::share::{Dead, choose, mirrors};
 pub use self::target::{replace_prefix, set_host, set_path};
 

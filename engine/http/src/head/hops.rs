@@ -50,6 +50,28 @@ pub fn strip(headers: &mut HeaderMap) {
     }
 }
 
+/// Takes out what `Connection` names, before anybody decides by it or adds to it: a client must not have a header taken
+/// out that is put in here. What is a connection's own stays for [`strip`].
+pub fn drop_named(headers: &mut HeaderMap) {
+    let is_own = |name: &HeaderName| {
+        CONNECTION_OWN.contains(name) || *name == header::TE || *name == header::TRAILER
+    };
+    let gone: Vec<HeaderName> =
+        named(headers).into_iter().filter(|name| !is_own(name) && name != "close").collect();
+    if gone.is_empty() {
+        return;
+    }
+    let is_gone = |token: &&str| gone.iter().any(|name| token.eq_ignore_ascii_case(name.as_str()));
+    let left: Vec<&str> =
+        tokens(headers, &header::CONNECTION).filter(|token| !is_gone(token)).collect();
+    let left = HeaderValue::try_from(left.join(", ")).ok();
+    headers.remove(header::CONNECTION);
+    if let Some(left) = left.filter(|left| !left.is_empty()) {
+        headers.insert(header::CONNECTION, left);
+    }
+    gone.iter().for_each(|name| drop(headers.remove(name)));
+}
+
 /// The names in `Connection` that may be taken out.
 fn named(headers: &HeaderMap) -> Vec<HeaderName> {
     tokens(headers, &header::CONNECTION)

@@ -1,12 +1,14 @@
 //! What of a request's head routing and policies look at; what is refused of it, and what goes no further.
 
 pub mod forwarding;
+pub mod frames;
 pub mod hops;
 mod host;
 mod request;
 #[cfg(test)]
 mod tests;
 pub mod websocket;
+pub mod wire;
 
 use std::borrow::Cow;
 

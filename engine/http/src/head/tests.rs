@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 
-use super::forwarding::{Standing, say_origin};
+use super::forwarding::{Standing, say_client, say_origin};
 use super::hops;
 use super::request::{HeadRules, Refusal, Underscores, check_request, check_response};
 
@@ -202,6 +202,31 @@ fn what_is_a_hops_own_goes_no_further() {
 }
 
 #[test]
+fn what_is_named_goes_before_anything_is_put_in() {
+    type Row =
+        (&'static str, &'static [&'static str], &'static [&'static str], Option<&'static str>);
+    #[rustfmt::skip]
+    let rows: &[Row] = &[
+        ("what is named",            &["connection:X-Mine", "x-mine:1", "x-other:2"],                       &["x-other"],                 None),
+        ("the rest of it stays",     &["connection:close, X-Mine", "connection:upgrade", "x-mine:1", "upgrade:websocket"],
+                                                                                                           &["connection", "upgrade"],   Some("close, upgrade")),
+        ("a connection's own stays", &["connection:te, keep-alive", "te:trailers", "keep-alive:5"],         &["connection", "keep-alive", "te"], Some("te, keep-alive")),
+        ("what is protected stays",  &["connection:authorization", "authorization:a"],                      &["authorization", "connection"], Some("authorization")),
+        ("nothing is named",         &["a:1"],                                                              &["a"],                       None),
+    ];
+    for (name, before, want, connection) in rows {
+        let mut headers = map(before);
+        hops::drop_named(&mut headers);
+        assert_eq!(names(&headers), *want, "{name}");
+        let left = headers.get(header::CONNECTION).map(|left| left.to_str().expect("text"));
+        assert_eq!(left, *connection, "{name}");
+        headers.insert("x-mine", HeaderValue::from_static("ours"));
+        hops::strip(&mut headers);
+        assert_eq!(headers.get("x-mine").expect("it was put in afterwards"), "ours", "{name}");
+    }
+}
+
+#[test]
 fn only_websockets_are_upgrades() {
     let upgrade = |lines: &[&str]| hops::upgrade(&map(lines)).is_some();
     assert!(upgrade(&["connection:keep-alive, Upgrade", "upgrade:WebSocket"]));
@@ -266,6 +291,15 @@ fn who_came_before_us() {
     say_origin(&mut fresh, Standing::Edge, source, "https");
     assert_eq!(fresh["x-forwarded-for"], "10.0.0.7");
     assert_eq!(fresh["x-forwarded-proto"], "https");
+}
+
+#[test]
+fn the_client_is_told_in_istios_form() {
+    let mut headers = map(&["x-forwarded-client-cert:forged"]);
+    say_client(&mut headers, "spiffe://td/ns/a/sa/w", "spiffe://td/ns/a/sa/c");
+    assert_eq!(headers.len(), 1);
+    let want = "By=spiffe://td/ns/a/sa/w;URI=spiffe://td/ns/a/sa/c";
+    assert_eq!(headers["x-forwarded-client-cert"], want);
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub struct HttpConfig {
     pub policies: policy::Policies,
     /// How paths are put into order, of requests and of what is configured alike.
     pub paths: PathMode,
+    /// Gateways whose backends are told which client asks.
+    pub tells_client: Vec<GatewayName>,
 }
 
 /// A service by namespace and hostname, as in the snapshot.

@@ -266,15 +266,33 @@ pub struct JwtRule {
 pub enum Keys {
     /// As it stands in the document.
     Inline(Arc<str>),
-    /// From a URL; control fetches it, and tells it here as it has it. Without text no token of this issuer is believed.
+    /// From elsewhere; control fetches it, and tells it here as it has it. Without text no token of this issuer is believed.
     Fetched {
         /// Where from.
-        url: Arc<str>,
+        from: KeySource,
         /// How long that may take.
         timeout: Duration,
         /// What was there.
         text: Option<Arc<str>>,
     },
+}
+
+/// Where a key set is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeySource {
+    /// `http:`, `https:` or `file:`.
+    Url(Arc<str>),
+    /// Where the configuration of this issuer says (OpenID Connect Discovery 1.0 §4).
+    Issuer(Arc<str>),
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeySource::Url(url) => f.write_str(url),
+            KeySource::Issuer(issuer) => write!(f, "the configuration of {issuer}"),
+        }
+    }
 }
 
 /// A header with a token in it.
@@ -381,21 +399,25 @@ pub struct AuthorizationProvider {
 pub enum AuthorizationProtocol {
     /// `envoy.service.auth.v3.Authorization/Check`.
     Grpc,
-    /// A request like the one that is asked about, without its body.
-    Http {
-        /// Stands before the request's path.
-        path_prefix: Arc<str>,
-        /// Headers of the request that are sent, beside `authorization` and the host.
-        include: Vec<HeaderName>,
-        /// Headers that are sent in any case.
-        add: Vec<(HeaderName, HeaderValue)>,
-        /// Headers of an answer that allows which the request gets.
-        upstream: Vec<HeaderName>,
-        /// Headers of an answer that allows which the client gets.
-        downstream_on_allow: Vec<HeaderName>,
-        /// Headers of an answer that refuses which the client gets; empty: all.
-        downstream_on_deny: Vec<HeaderName>,
-    },
+    /// A request like the one that is asked about.
+    Http(HttpAuthorization),
+}
+
+/// What of a request an external authorizer gets by HTTP, and what of its answer goes where. Names are in lower case.
+#[derive(Clone, Debug, Default)]
+pub struct HttpAuthorization {
+    /// Stands before the request's path.
+    pub path_prefix: Arc<str>,
+    /// Headers of the request that are sent, beside `authorization` and the host.
+    pub include: Vec<TextMatch>,
+    /// Headers that are sent in any case.
+    pub add: Vec<(HeaderName, HeaderValue)>,
+    /// Headers of an answer that allows which the request gets.
+    pub upstream: Vec<TextMatch>,
+    /// Headers of an answer that allows which the client gets.
+    pub downstream_on_allow: Vec<TextMatch>,
+    /// Headers of an answer that refuses which the client gets; empty: all.
+    pub downstream_on_deny: Vec<TextMatch>,
 }
 
 /// How much of a body an external authorizer gets.
@@ -405,6 +427,8 @@ pub struct AuthorizationBody {
     pub bytes_max: u32,
     /// Of a longer body its beginning is sent; else the request is refused.
     pub allow_partial: bool,
+    /// By gRPC, as bytes even where it is text.
+    pub as_bytes: bool,
 }
 
 /// A service that is asked about every request of what it is attached to.

@@ -17,11 +17,12 @@ use http::HeaderMap;
 use crate::authorize::{self, Asked, Authorizations, Facts, PathTemplate, TemplateError, Verdict};
 use crate::descriptor::CompiledDescriptors;
 use crate::model::policy::{
-    Action, Attached, AuthorizationPolicy, GlobalRateLimit, PathPattern, Policies, PolicyName,
-    RateLimitPolicy, Target, TextMatch,
+    Action, Attached, AuthorizationPolicy, AuthorizationProvider, ExternalAuthorization,
+    GlobalRateLimit, PathPattern, Policies, PolicyName, RateLimitPolicy, Target, TextMatch,
 };
 use crate::model::traffic::{FaultPolicy, TrafficPolicy};
 use crate::model::{GatewayName, RouteName, ServiceName};
+use crate::outside::limits::Ask;
 use crate::path::{PathMode, canonical};
 use crate::rate::{Limiter, Ruling};
 use crate::token::{self, Authenticated, Authentications, KeysError, TokenError};
@@ -30,6 +31,8 @@ use crate::token::{self, Authenticated, Authentications, KeysError, TokenError};
 #[derive(Debug, Default)]
 pub struct PolicyTables {
     layers: HashMap<Target, Arc<Layer>>,
+    /// Whom CUSTOM policies name.
+    providers: HashMap<Arc<str>, Arc<AuthorizationProvider>>,
     /// Some are attached to routes, so that what is in force is known only when the route is.
     has_routes: bool,
 }
@@ -42,8 +45,8 @@ struct Layer {
     limits: Vec<RateLimits>,
     fault: Option<FaultPolicy>,
     traffic: Option<TrafficPolicy>,
-    /// Providers by name.
-    external: Vec<Arc<str>>,
+    /// Providers by name, and the policies that want them.
+    external: Vec<(Arc<str>, PolicyName)>,
 }
 
 /// The limits of one policy.
@@ -52,8 +55,15 @@ pub struct RateLimits {
     /// The policy.
     pub name: PolicyName,
     local: Arc<[LocalLimit]>,
-    /// To be asked when the local ones let pass.
-    pub global: Option<Arc<GlobalRateLimit>>,
+    global: Option<Arc<GlobalLimit>>,
+}
+
+/// A limit that is kept elsewhere.
+#[derive(Debug)]
+struct GlobalLimit {
+    said: Arc<GlobalRateLimit>,
+    /// Their entries, ready to be filled in.
+    descriptors: Box<[CompiledDescriptors]>,
 }
 
 #[derive(Debug)]
@@ -153,7 +163,14 @@ impl PolicyTables {
         let layers: HashMap<Target, Arc<Layer>> =
             compiler.layers.into_iter().map(|(target, layer)| (target, Arc::new(layer))).collect();
         let has_routes = layers.keys().any(|target| matches!(target, Target::Route { .. }));
-        Ok(PolicyTables { layers, has_routes })
+        let providers = policies.providers.iter();
+        let providers = providers.map(|one| (one.name.clone(), Arc::new(one.clone()))).collect();
+        Ok(PolicyTables { layers, providers, has_routes })
+    }
+
+    /// An authorizer that policies name.
+    pub fn provider(&self, name: &str) -> Option<&Arc<AuthorizationProvider>> {
+        self.providers.get(name)
     }
 
     /// Whether what is in force may depend on the route.
@@ -210,13 +227,13 @@ impl InForce {
         token::authenticate(&sets, headers, query, now)
     }
 
-    /// Whom CUSTOM policies want to be asked. Whoever is attached to the place itself is told by [`InForce::external`].
+    /// Whom CUSTOM policies want to be asked.
     pub fn asked(&self, facts: &Facts<'_>) -> Asked<'_> {
         authorize::asked(&self.authorizations(), facts)
     }
 
-    /// Authorizers that are asked about every request.
-    pub fn external(&self) -> impl Iterator<Item = &Arc<str>> {
+    /// Authorizers that are asked about every request, and which policy wants each.
+    pub fn external(&self) -> impl Iterator<Item = &(Arc<str>, PolicyName)> {
         self.0.iter().flat_map(|layer| &layer.external)
     }
 
@@ -261,6 +278,29 @@ impl RateLimits {
         }
         Ruling::Passes { remaining }
     }
+
+    /// What the service is asked that keeps the limit for many; none: the limit is not for this request.
+    pub fn ask(&self, facts: &Facts<'_>) -> Option<Ask> {
+        let global = self.global.as_deref()?;
+        let entries = global.said.descriptors.iter().zip(&global.descriptors);
+        let filled = entries.filter_map(|(said, compiled)| {
+            let values = compiled.of_request(facts)?;
+            let values = values.into_iter().map(std::borrow::Cow::into_owned);
+            Some(said.iter().map(|one| one.name.clone()).zip(values).collect())
+        });
+        let descriptors: Vec<Vec<_>> = filled.collect();
+        (!descriptors.is_empty()).then(|| Ask { limit: global.said.clone(), descriptors })
+    }
+}
+
+impl GlobalLimit {
+    fn of(said: &GlobalRateLimit) -> Result<GlobalLimit, (Box<str>, TemplateError)> {
+        let descriptors = said.descriptors.iter().map(|entries| CompiledDescriptors::of(entries));
+        Ok(GlobalLimit {
+            descriptors: descriptors.collect::<Result<_, _>>()?,
+            said: Arc::new(said.clone()),
+        })
+    }
 }
 
 struct Compiler<'p> {
@@ -275,6 +315,9 @@ impl Compiler<'_> {
         let policies = self.policies;
         for policy in &policies.authorizations {
             self.authorization(policy);
+        }
+        for policy in &policies.external {
+            self.external(policy);
         }
         for policy in &policies.authentications {
             self.attach("RequestAuthentication", policy, |layer, policy| {
@@ -298,13 +341,13 @@ impl Compiler<'_> {
                 Ok(())
             });
         }
-        for policy in &policies.external {
-            let provider = &policy.policy.provider;
-            self.provider("ExternalAuthorization", &policy.name, provider);
-            self.attach("ExternalAuthorization", policy, |layer, policy| {
-                layer.external.push(policy.provider.clone());
-                Ok(())
-            });
+    }
+
+    fn external(&mut self, policy: &Attached<ExternalAuthorization>) {
+        self.provider("ExternalAuthorization", &policy.name, &policy.policy.provider);
+        for target in &policy.targets {
+            let layer = self.layers.entry(target.clone()).or_default();
+            layer.external.push((policy.policy.provider.clone(), policy.name.clone()));
         }
     }
 
@@ -328,18 +371,19 @@ impl Compiler<'_> {
     fn rate_limits(&mut self, policy: &Attached<RateLimitPolicy>) {
         const KIND: &str = "RateLimitPolicy";
         let RateLimitPolicy { local, global } = &policy.policy;
-        let compiled: Result<Arc<[LocalLimit]>, _> = local
+        let locals: Result<Arc<[LocalLimit]>, _> = local
             .iter()
             .map(|limit| {
                 let key = CompiledDescriptors::of(&limit.key)?;
                 Ok(LocalLimit { key, limiter: Limiter::new(limit, 0) })
             })
             .collect();
-        match compiled {
+        let global = global.as_ref().map(GlobalLimit::of).transpose();
+        match locals.and_then(|local| Ok((local, global?))) {
             // All targets share the buckets: the limit is the policy's.
-            Ok(local) => {
+            Ok((local, global)) => {
                 let name = policy.name.clone();
-                let limits = RateLimits { name, local, global: global.clone().map(Arc::new) };
+                let limits = RateLimits { name, local, global: global.map(Arc::new) };
                 self.attach(KIND, policy, |layer, _| {
                     layer.limits.push(limits.clone());
                     Ok(())

@@ -29,6 +29,7 @@ impl Tables {
         compiler.listeners(config.listeners);
         compiler.routes(config.routes);
         compiler.tables.waypoints = config.waypoints.into_iter().collect();
+        compiler.tables.tells_client = config.tells_client.into_iter().collect();
         match PolicyTables::compile(&config.policies, config.paths) {
             Ok(policies) => compiler.tables.policies = policies,
             Err(errors) => compiler.errors.extend(errors.into_iter().map(CompileError::Policy)),

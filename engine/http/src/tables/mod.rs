@@ -19,7 +19,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::head::RequestHead;
@@ -44,6 +44,7 @@ pub struct Tables {
     gateways: HashMap<GatewayName, HashMap<u16, PortTable>>,
     rules: Vec<Arc<RouteRule>>,
     waypoints: HashMap<Arc<str>, GatewayName>,
+    tells_client: HashSet<GatewayName>,
     policies: PolicyTables,
 }
 
@@ -71,6 +72,12 @@ impl Tables {
     /// How paths are put into order: of each request, before it is looked for.
     pub fn paths(&self) -> PathMode {
         self.paths
+    }
+
+    /// Whether a workload that is a waypoint tells backends which client asks.
+    pub fn tells_client(&self, workload: &str) -> bool {
+        let gateway = self.waypoints.get(workload);
+        gateway.is_some_and(|gateway| self.tells_client.contains(gateway))
     }
 
     /// What is attached to a port of a service for the requests of clients in a namespace. Their own (consumer) routes

@@ -10,7 +10,7 @@ use aws_lc_rs::{hmac, signature::RsaEncoding};
 use serde_json::json;
 
 use super::*;
-use crate::model::policy::TokenHeader;
+use crate::model::policy::{KeySource, TokenHeader};
 
 /// The moment of all tests.
 const NOW: u64 = 1_800_000_000;
@@ -337,7 +337,7 @@ fn keys_that_cannot_be_had() {
     let issuer = Issuer::new();
     let fetched = |text: Option<String>| JwtRule {
         keys: Keys::Fetched {
-            url: "https://issuer/keys".into(),
+            from: KeySource::Url("https://issuer/keys".into()),
             timeout: std::time::Duration::from_secs(5),
             text: text.map(Into::into),
         },

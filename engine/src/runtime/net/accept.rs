@@ -32,7 +32,8 @@ use super::{ListenOptions, TcpStream};
 
 /// Connections one listener gives out per turn of its shard; then the others have theirs.
 const ACCEPTS_PER_TURN_MAX: u32 = 64;
-/// Assumed of listeners that others have made: the kernel's own upper bound, by default.
+/// Assumed of listeners that others have made: the kernel's own upper bound, by default. At a listener that is stopped
+/// no more are taken, however fast they come.
 const BACKLOG_UNKNOWN: u32 = 4096;
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
@@ -75,7 +76,7 @@ impl KernelListener {
         socket::set_keepalive(&fd, options.keepalive)?;
         socket::set_user_timeout(&fd, options.user_timeout)?;
         sockopt::set_tcp_nodelay(&fd, true)?;
-        let transparent = options.transparent && socket::set_transparent(&fd).is_ok();
+        let transparent = options.transparent && socket::set_transparent(&fd, address.ip()).is_ok();
         rustix::net::bind(&fd, &address)?;
         rustix::net::listen(&fd, i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
         Ok(KernelListener::listening(fd, transparent, options.backlog))
@@ -151,8 +152,12 @@ impl KernelListener {
             }
         })
         .await;
-        let taken = std::iter::from_fn(|| self.take_ready());
-        taken.flatten().map(|accepted| self.admit(accepted)).collect()
+        // The kernel wakes one waiter for a connection. If that was the request which has just ended, nobody else
+        // knows of it: what waits by now is taken here.
+        let ready = std::iter::from_fn(|| self.take_ready());
+        let ready = ready.flatten().map(|accepted| self.admit(accepted));
+        let waiting = std::iter::from_fn(|| self.try_accept().ok());
+        ready.chain(waiting.take(BACKLOG_UNKNOWN as usize)).collect()
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {

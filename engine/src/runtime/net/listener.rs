@@ -152,7 +152,8 @@ impl TcpListener {
     }
 
     /// Stops taking connections out of the kernel's queue, and returns those that were taken and
-    /// not given out. What is left in the queue is for whoever listens on this socket next.
+    /// not given out, with those of which only this listener was told. What comes from now on is for whoever
+    /// else listens on this socket.
     pub async fn stop(&self) -> Vec<(TcpStream, SocketAddr)> {
         match &self.io {
             Listener::Kernel(io) => io.stop().await,

@@ -10,6 +10,7 @@
 
 mod epoll;
 mod ring;
+mod slice;
 
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use self::epoll::Epoll;
 pub use self::ring::RING_OPERATIONS;
 use self::ring::Ring;
+pub(crate) use self::slice::{SHARD_SLICE, ask_for_slice};
 use super::executor::{RuntimeError, RuntimeOptions};
 use super::local::Local;
 #[cfg(feature = "sim")]

@@ -5,6 +5,7 @@ mod model;
 
 use super::fixture::*;
 use super::*;
+use crate::publish::{Published, SnapshotReader};
 
 /// Names of the endpoints, sorted.
 fn endpoints(snapshot: &Snapshot, service: &str) -> Vec<String> {
@@ -328,4 +329,19 @@ fn a_change_of_a_service_copies_nothing_of_its_workloads() {
         snapshot.endpoints_named(&named("shop", "s7")).unwrap().ready().clone()
     };
     assert!(ready(&after).is_same(&ready(&before)), "the endpoints stay as they are");
+}
+
+#[test]
+fn what_every_shard_has_left_is_freed_without_another_publication() {
+    let published = Published::new(Snapshot::new(""));
+    let shards = [published.clone(), published.clone()].map(SnapshotReader::new);
+    let decided_on = shards[1].current();
+    published.publish(Snapshot::new(""));
+    assert_eq!(published.free_left(), 0, "both shards hold it");
+    shards[0].current();
+    assert_eq!(published.free_left(), 0, "one shard holds it");
+    shards[1].current();
+    assert_eq!(published.free_left(), 0, "a decision holds it");
+    drop(decided_on);
+    assert_eq!((published.free_left(), published.free_left()), (1, 0));
 }

@@ -2,6 +2,8 @@
 //! whom, how it went and how long it took.
 
 mod flags;
+mod mirrored;
+mod outside;
 mod record;
 mod series;
 
@@ -13,14 +15,17 @@ use std::sync::{
 use crossbeam_queue::SegQueue;
 use ringway_http::trace::{Tracing, WHOLE};
 
+pub(crate) use self::mirrored::Digest;
 pub(crate) use self::series::{Measured, Outcome, RequestSeries, RequestSeriesTable};
 pub use self::{
     flags::{ResponseFlag, ResponseFlags},
+    mirrored::{Answer, Difference, MirrorOutcome, MirrorRecord},
+    outside::{OutsideOutcome, OutsideService},
     record::{RequestRecord, TraceContext, UpstreamRecord},
     series::{BUCKETS, HistogramTotals, RequestLabels, RequestProtocol, RequestTotals},
 };
 use super::records::Records;
-use crate::limits::REQUEST_RECORDS_MAX;
+use crate::limits::{MIRROR_RECORDS_MAX, REQUEST_RECORDS_MAX};
 
 /// Everything that is told about HTTP, shared between the shards and whoever reads.
 pub struct HttpTelemetry {
@@ -28,7 +33,9 @@ pub struct HttpTelemetry {
     series: SegQueue<Arc<RequestSeries>>,
     known: Mutex<Vec<Arc<RequestSeries>>>,
     records: Records<RequestRecord>,
+    mirrored: Records<MirrorRecord>,
     recording: AtomicBool,
+    outside: outside::Counts,
     /// Of requests whose traces begin here, those that are exported; more than [`WHOLE`]: traces pass.
     traced: AtomicU32,
 }
@@ -39,7 +46,9 @@ impl HttpTelemetry {
             series: SegQueue::new(),
             known: Mutex::default(),
             records: Records::new(REQUEST_RECORDS_MAX),
+            mirrored: Records::new(MIRROR_RECORDS_MAX),
             recording: AtomicBool::new(true),
+            outside: outside::Counts::default(),
             traced: AtomicU32::new(u32::MAX),
         }
     }
@@ -63,6 +72,16 @@ impl HttpTelemetry {
         self.records.lost()
     }
 
+    /// What became of the oldest copy of a request that nobody has taken yet.
+    pub fn next_mirrored(&self) -> Option<MirrorRecord> {
+        self.mirrored.take()
+    }
+
+    /// Copies whose outcome was lost because nobody took it in time.
+    pub fn mirrored_lost(&self) -> u64 {
+        self.mirrored.lost()
+    }
+
     /// Whether records are wanted: they are, unless told otherwise. Counters are kept in any case.
     pub fn set_recording(&self, recording: bool) {
         self.recording.store(recording, Relaxed);
@@ -84,12 +103,25 @@ impl HttpTelemetry {
         }
     }
 
+    /// How often services outside were asked about requests, and how that ended.
+    pub fn outside_calls(&self) -> Vec<(OutsideService, OutsideOutcome, u64)> {
+        self.outside.all()
+    }
+
+    pub(crate) fn asked_outside(&self, service: OutsideService, outcome: OutsideOutcome) {
+        self.outside.add(service, outcome);
+    }
+
     pub(crate) fn is_recording(&self) -> bool {
         self.recording.load(Relaxed)
     }
 
     pub(crate) fn record(&self, record: RequestRecord) {
         self.records.leave(record);
+    }
+
+    pub(crate) fn mirrored(&self, record: MirrorRecord) {
+        self.mirrored.leave(record);
     }
 
     fn announce(&self, series: Arc<RequestSeries>) {

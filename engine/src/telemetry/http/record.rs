@@ -93,7 +93,7 @@ pub struct RequestRecord {
 
     /// The trace that it belongs to.
     pub trace: Option<TraceContext>,
-    /// The trace of the tunnel's stream that it came in: the id that joins the lines of the nodes.
+    /// The trace of the tunnel's stream that it came in: the id that joins the lines of the nodes. A gateway begins one.
     pub tunnel_trace_id: Option<[u8; 16]>,
 }
 
@@ -106,6 +106,8 @@ pub struct UpstreamRecord {
     pub cluster: Box<str>,
     /// Where we sent it from.
     pub local: Option<SocketAddr>,
+    /// The trace of the tunnel's stream that it was sent in: of the connection whose request had it opened.
+    pub tunnel_trace_id: Option<[u8; 16]>,
 }
 
 /// A place in a trace.

@@ -41,6 +41,7 @@ impl Connection {
         let violation = match self.streams.get(head.stream) {
             None => {
                 self.check_late_frame(head.stream)?;
+                self.budget.charge_late_data(head.length, now)?;
                 None
             }
             Some(stream) => match stream.receive {

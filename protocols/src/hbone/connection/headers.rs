@@ -122,10 +122,20 @@ impl Connection {
             Some(receive) => self.handle_trailers(info, receive, block, now),
             None if self.is_idle_stream(info.stream) => self.handle_request(info, block, now),
             None => {
-                self.decoder.decode(block, 0, |_, _| {})?;
+                let list_bytes = self.decoder.decode(block, 0, |_, _| {})?;
+                self.charge_list(list_bytes, now)?;
                 self.budget.charge(Abuse::FramesOnClosedStreams, now)?;
                 Ok(None)
             }
+        }
+    }
+
+    /// A list that is too large has cost what it costs, whatever becomes of its stream: few bytes of references may unfold to
+    /// megabytes.
+    fn charge_list(&mut self, list_bytes: usize, now: Instant) -> Result<(), Error> {
+        match list_bytes > self.settings.header_list_bytes_max as usize {
+            true => self.budget.charge(Abuse::HeaderListTooLarge, now),
+            false => Ok(()),
         }
     }
 
@@ -141,6 +151,7 @@ impl Connection {
         let mut reader = RequestReader::default();
         let list_bytes =
             self.decoder.decode(block, list_bytes_max, |name, value| reader.field(name, value))?;
+        self.charge_list(list_bytes, now)?;
 
         if let Departure::Left { .. } = self.departure {
             // Our GOAWAY has told the client that this stream is not processed (RFC 9113 §6.8).
@@ -160,7 +171,6 @@ impl Connection {
             return Ok(None);
         }
         if list_bytes > list_bytes_max {
-            self.budget.charge(Abuse::HeaderListTooLarge, now)?;
             return self.answer_malformed(info, MalformedRequest::HeaderListTooLarge).map(Some);
         }
         let request = match reader.finish() {
@@ -195,9 +205,9 @@ impl Connection {
         let mut reader = ResponseReader::default();
         let list_bytes =
             self.decoder.decode(block, list_bytes_max, |name, value| reader.field(name, value))?;
+        self.charge_list(list_bytes, now)?;
 
         if list_bytes > list_bytes_max {
-            self.budget.charge(Abuse::HeaderListTooLarge, now)?;
             self.violate(stream, StreamViolation::MalformedHeaders, now)?;
             return Ok(None);
         }
@@ -233,10 +243,8 @@ impl Connection {
         let list_bytes = self.decoder.decode(block, list_bytes_max, |name, value| {
             malformed |= check_trailer(name, value).is_err();
         })?;
-        if list_bytes > list_bytes_max {
-            self.budget.charge(Abuse::HeaderListTooLarge, now)?;
-            malformed = true;
-        }
+        self.charge_list(list_bytes, now)?;
+        malformed |= list_bytes > list_bytes_max;
         if receive == Half::Closed {
             self.violate(info.stream, StreamViolation::HalfClosed, now)?;
         } else if malformed {

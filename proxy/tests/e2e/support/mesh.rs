@@ -15,6 +15,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use ringway_bench::handover::hand_over;
@@ -54,6 +55,7 @@ spec: {mtls: {mode: PERMISSIVE}}
 pub(crate) struct MeshBuilder {
     reactor: String,
     control_plane: bool,
+    own_authority: bool,
     leaf_lifetime: String,
     drain_deadline: String,
     late: bool,
@@ -85,6 +87,8 @@ pub(crate) struct Mesh {
     pub(crate) b: Proxy,
     /// When the mesh has one.
     plane: Option<TestPlane>,
+    /// When it signs apart from the plane.
+    authority: Option<TestPlane>,
     pub(crate) lab: Lab,
     pub(crate) settings: MeshBuilder,
 }
@@ -111,6 +115,7 @@ impl Mesh {
         MeshBuilder {
             reactor: reactor.to_owned(),
             control_plane,
+            own_authority: false,
             leaf_lifetime: "24h".to_owned(),
             drain_deadline: "20s".to_owned(),
             late: false,
@@ -150,6 +155,14 @@ impl Mesh {
         self.plane.as_ref().expect("a mesh under a control plane")
     }
 
+    /// Who signs, when that is not the control plane.
+    ///
+    /// # Panics
+    /// When it is.
+    pub(crate) fn authority(&self) -> &TestPlane {
+        self.authority.as_ref().expect("a mesh with an authority of its own")
+    }
+
     /// The file that both proxies read.
     pub(crate) fn file(&self) -> PathBuf {
         self.lab.directory().join("mesh.yaml")
@@ -169,6 +182,24 @@ impl Mesh {
             "host-a" => self.a = proxy,
             _ => self.b = proxy,
         }
+    }
+
+    /// Starts the second host's proxy again, by this command, after it was stopped. When it ends before it is ready: how, and
+    /// what it said.
+    pub(crate) fn try_restart(&mut self, command: &[&str]) -> Option<(ExitStatus, String)> {
+        let mut proxy = self.settings.clone().wrapper(command).launch(&self.lab, "host-b");
+        let address = SocketAddr::from(([127, 0, 0, 1], 15021));
+        let place = self.lab.namespace("host-b");
+        let ready = || matches!(http_get(place, address, "/healthz/ready"), Ok((200, _)));
+        wait_until("the proxy is ready, or has ended", PATIENCE, || {
+            !proxy.process.is_running() || ready()
+        })
+        .unwrap_or_else(|error| panic!("{error}: {}", proxy.process.log()));
+        if !proxy.process.is_running() {
+            return Some((proxy.process.wait(PATIENCE).unwrap(), proxy.process.log()));
+        }
+        self.b = proxy;
+        None
     }
 
     /// Has what starts when a proxy hands over be `program` from now on.
@@ -280,6 +311,15 @@ impl MeshBuilder {
         self
     }
 
+    /// The name servers of the hosts themselves are those of this `resolv.conf`: the proxies alone see it in place of the real one.
+    pub(crate) fn names_of_hosts(self, resolv_conf: &str) -> MeshBuilder {
+        let script = format!(
+            "mount -t tmpfs tmpfs /mnt && printf '{}' > /mnt/names && mount --bind /mnt/names /etc/resolv.conf && exec \"$@\"",
+            resolv_conf.replace('\n', "\\n")
+        );
+        self.wrapper(&["unshare", "--mount", "sh", "-c", &script, "sh"])
+    }
+
     /// The proxies have this many shards.
     pub(crate) fn cores(mut self, cores: u32) -> MeshBuilder {
         self.cores = Some(cores);
@@ -302,6 +342,12 @@ impl MeshBuilder {
     /// Proxies in ztunnel's place have this variable, too.
     pub(crate) fn environment(mut self, name: &'static str, value: &str) -> MeshBuilder {
         self.environment.push((name, value.to_owned()));
+        self
+    }
+
+    /// The control plane does not sign; a process of its own does.
+    pub(crate) fn own_authority(mut self) -> MeshBuilder {
+        self.own_authority = true;
         self
     }
 
@@ -337,10 +383,12 @@ impl MeshBuilder {
         }
         fs::write(lab.directory().join("mesh.yaml"), self.configuration(&lab)).unwrap();
         let plane = self.control_plane.then(|| TestPlane::start(&mut lab));
+        let authority = plane.as_ref().filter(|_| self.own_authority);
+        let authority = authority.map(|plane| plane.start_authority(&mut lab));
         let (mut a, mut b) = (self.launch(&lab, "host-a"), self.launch(&lab, "host-b"));
         a.wait_until_ready(&lab);
         b.wait_until_ready(&lab);
-        Mesh { a, b, plane, lab, settings: self }
+        Mesh { a, b, plane, authority, lab, settings: self }
     }
 
     /// The configuration of both hosts.
@@ -498,6 +546,9 @@ impl MeshBuilder {
         let state = lab.directory().join(format!("state-{place}"));
         let mut environment = TestPlane::environment(lab, host);
         environment.extend(self.network(host).map(|network| ("NETWORK", network.to_owned())));
+        if self.own_authority {
+            environment.extend(TestPlane::environment_of_authority(lab));
+        }
         // The last word wins.
         environment.extend(self.environment.iter().cloned());
         environment

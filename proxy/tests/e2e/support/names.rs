@@ -12,16 +12,20 @@ use ringway_bench::lab::Namespace;
 
 use super::{Application, PATIENCE, connect};
 
-/// A question for the IPv4 addresses of a name.
+/// Type A: IPv4 addresses.
+const IPV4: u16 = 1;
+
+/// A question for the addresses of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Question {
     pub(crate) id: u16,
     pub(crate) name: String,
+    record_type: u16,
 }
 
 impl Question {
     pub(crate) fn new(id: u16, name: &str) -> Question {
-        Question { id, name: name.to_owned() }
+        Question { id, name: name.to_owned(), record_type: IPV4 }
     }
 
     pub(crate) fn message(&self) -> Vec<u8> {
@@ -31,12 +35,15 @@ impl Question {
             message.push(label.len() as u8);
             message.extend(label.as_bytes());
         }
-        message.extend([0, 0, 1, 0, 1]);
+        message.push(0);
+        message.extend(self.record_type.to_be_bytes());
+        message.extend([0, 1]);
         message
     }
 
-    /// What a server says to it that knows these addresses.
+    /// What a server says to it that knows these addresses, and none of another family.
     pub(crate) fn answer(&self, addresses: &[Ipv4Addr]) -> Vec<u8> {
+        let addresses = if self.record_type == IPV4 { addresses } else { &[] };
         let mut message = self.message();
         message[2..4].copy_from_slice(&[0x81, 0x80]);
         message[6..8].copy_from_slice(&(addresses.len() as u16).to_be_bytes());
@@ -45,6 +52,11 @@ impl Question {
             message.extend(address.octets());
         }
         message
+    }
+
+    /// Whether IPv4 addresses are asked for.
+    pub(crate) fn is_for_ipv4(&self) -> bool {
+        self.record_type == IPV4
     }
 
     /// Reads the question of a message.
@@ -56,7 +68,8 @@ impl Question {
             labels.push(String::from_utf8_lossy(&message[at + 1..end]).into_owned());
             at = end;
         }
-        Question { id: u16::from_be_bytes([message[0], message[1]]), name: labels.join(".") }
+        let number = |at: usize| u16::from_be_bytes([message[at], message[at + 1]]);
+        Question { id: number(0), name: labels.join("."), record_type: number(at + 1) }
     }
 
     /// Asks `server` from inside `from`, in a datagram.

@@ -23,24 +23,53 @@ pub(crate) const CONTROL_PLANE_ON_EPOLL: &str = "control-plane-on-epoll";
 /// The host the plane is on.
 const HOST: &str = "istiod";
 
+/// The host that signs, in a mesh whose authority is no part of its control plane.
+const AUTHORITY_HOST: &str = "authority";
+
 const PORT: u16 = 15012;
 
 /// A plane that runs.
 pub(crate) struct TestPlane {
     /// Killed and started again by tests that hold the mesh shared.
     process: Mutex<Process>,
+    host: &'static str,
     directory: PathBuf,
 }
 
 impl TestPlane {
     /// Starts a plane for the mesh that is in the laboratory's `mesh.yaml`.
     pub(crate) fn start(lab: &mut Lab) -> TestPlane {
-        lab.add_host(HOST).unwrap();
-        let directory = lab.directory().join("ca");
-        let process = Mutex::new(launch(lab, &directory));
-        let plane = TestPlane { process, directory };
+        TestPlane::start_on(HOST, lab, lab.directory().join("ca"))
+    }
+
+    /// Starts another that only signs. It knows whom `self` has given tokens to, and has a root of its own.
+    pub(crate) fn start_authority(&self, lab: &mut Lab) -> TestPlane {
+        let directory = authority_directory(lab);
+        let tokens = directory.join(ringway_test_plane::TOKENS_FOLDER);
+        fs::create_dir_all(&tokens).unwrap();
+        for token in fs::read_dir(self.directory.join(ringway_test_plane::TOKENS_FOLDER)).unwrap() {
+            let token = token.unwrap();
+            fs::copy(token.path(), tokens.join(token.file_name())).unwrap();
+        }
+        TestPlane::start_on(AUTHORITY_HOST, lab, directory)
+    }
+
+    fn start_on(host: &'static str, lab: &mut Lab, directory: PathBuf) -> TestPlane {
+        lab.add_host(host).unwrap();
+        let process = Mutex::new(launch(host, lab, &directory));
+        let plane = TestPlane { process, host, directory };
         plane.wait_until_ready();
         plane
+    }
+
+    /// What a node proxy is told of an authority of its own, over what it is told of the control plane.
+    pub(crate) fn environment_of_authority(lab: &Lab) -> [(&'static str, String); 2] {
+        let address = lab.namespace(AUTHORITY_HOST).address();
+        let root = authority_directory(lab).join(ringway_test_plane::ROOT_FILE);
+        [
+            ("CA_ADDRESS", format!("https://{address}:{PORT}")),
+            ("CA_ROOT_CA", root.display().to_string()),
+        ]
     }
 
     /// What a node proxy on `host` is told by its environment.
@@ -62,6 +91,36 @@ impl TestPlane {
             ("SERVICE_ACCOUNT", "ztunnel".to_owned()),
             ("INSTANCE_IP", lab.namespace(host).address().to_string()),
             ("ISTIO_META_ISTIO_VERSION", "1.31.0".to_owned()),
+        ]
+    }
+
+    /// What istiod gives the container of a process of a Gateway, which runs as the workload `pod` at this address.
+    pub(crate) fn environment_of(
+        lab: &Lab,
+        gateway: &str,
+        pod: &str,
+        address: &str,
+    ) -> Vec<(&'static str, String)> {
+        let directory = lab.directory().join("ca");
+        let file = |name: &str| directory.join(name).display().to_string();
+        let plane = format!("https://{}:{PORT}", lab.namespace(HOST).address());
+        let root = file(ringway_test_plane::ROOT_FILE);
+        let token = file(&format!("{}/default~{gateway}", ringway_test_plane::TOKENS_FOLDER));
+        vec![
+            ("XDS_ADDRESS", plane.clone()),
+            ("CA_ADDRESS", plane),
+            ("XDS_ROOT_CA", root.clone()),
+            ("CA_ROOT_CA", root),
+            ("AUTH_TOKEN", token),
+            ("POD_NAME", pod.to_owned()),
+            ("POD_NAMESPACE", "default".to_owned()),
+            ("NAMESPACE", "default".to_owned()),
+            ("INSTANCE_IP", address.to_owned()),
+            ("SERVICE_ACCOUNT", "web-waypoint".to_owned()),
+            ("CPU_LIMIT", "1".to_owned()),
+            ("GATEWAY", gateway.to_owned()),
+            ("TRUST_DOMAIN", "cluster.local".to_owned()),
+            ("RUST_BACKTRACE", "1".to_owned()),
         ]
     }
 
@@ -100,7 +159,7 @@ impl TestPlane {
 
     /// Starts it again after it was killed.
     pub(crate) fn restart(&self, lab: &Lab) {
-        *self.process() = launch(lab, &self.directory);
+        *self.process() = launch(self.host, lab, &self.directory);
         self.wait_until_ready();
     }
 
@@ -124,7 +183,11 @@ impl TestPlane {
     }
 }
 
-fn launch(lab: &Lab, directory: &Path) -> Process {
+fn authority_directory(lab: &Lab) -> PathBuf {
+    lab.directory().join("authority")
+}
+
+fn launch(place: &str, lab: &Lab, directory: &Path) -> Process {
     let mut program = Program::new(program())
         .arguments(["serve", "--file"])
         .argument(lab.directory().join("mesh.yaml"))
@@ -133,13 +196,19 @@ fn launch(lab: &Lab, directory: &Path) -> Process {
         .argument("--listen")
         .argument(SocketAddr::from(([0, 0, 0, 0], PORT)).to_string())
         .argument("--capture-dns")
+        .arguments(["--gateway", "default/web-waypoint/web-waypoint"])
+        .arguments(["--gateway", "default/edge/web-waypoint"])
         .arguments(["--name", "istiod.istio-system.svc", "--name"])
-        .argument(lab.namespace(HOST).address().to_string());
+        .argument(lab.namespace(place).address().to_string());
+    // An authority's agents are in its folder, where no proxy looks for them, and pods are not theirs.
+    if place != HOST {
+        program = program.argument("--no-redirect");
+    }
     for host in ["host-a", "host-b"] {
         let socket = directory.join(format!("{host}.sock"));
         program = program.argument("--agent").argument(format!("{host}={}", socket.display()));
     }
-    lab.start(HOST, "test-plane", &program).unwrap()
+    lab.start(place, &format!("test-plane-{place}"), &program).unwrap()
 }
 
 /// Built beside the program under test.

@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use ringway_bench::lab::{Namespace, Program, wait_until};
 
-use super::{Application, Mesh, PATIENCE, Proxy, http_get, try_connect};
+use super::{
+    Application, CONTROL_PLANE_ON_EPOLL, Mesh, PATIENCE, Proxy, TestPlane, http_get, try_connect,
+};
 
 /// The service behind the waypoint.
 pub(crate) const WEB: &str = "10.96.1.1:80";
@@ -92,12 +94,19 @@ impl WaypointMesh {
         WaypointMesh::with(reactor, &documents(rules), collector)
     }
 
+    /// Under a control plane, nodes and waypoint; with further documents.
+    pub(crate) fn told(plane: &str, rules: &str, further: &str) -> WaypointMesh {
+        let mesh = Mesh::with(plane).policies(&(documents(rules) + further)).start();
+        let waypoint = start_told(&mesh, plane, "web-waypoint");
+        let applications = applications(&mesh);
+        WaypointMesh { mesh, waypoint, _applications: applications }
+    }
+
     fn with(reactor: &str, documents: &str, collector: &str) -> WaypointMesh {
         let mesh = Mesh::with(reactor).policies(documents).start();
         let waypoint = start(&mesh, collector);
-        let servers = [("server", "v1"), ("server-2", "v1"), ("neighbour", "v2")];
-        let applications = servers.map(|(pod, name)| speak(mesh.at(pod), name));
-        WaypointMesh { mesh, waypoint, _applications: applications.into() }
+        let applications = applications(&mesh);
+        WaypointMesh { mesh, waypoint, _applications: applications }
     }
 
     /// Asks `web` from client for a path, with further header lines.
@@ -111,6 +120,41 @@ impl WaypointMesh {
         let text = self.mesh.settings.configuration(&self.mesh.lab);
         let text = if bound { text } else { text.replace(BOUND, "unbound: now") };
         self.mesh.rewrite(&text);
+    }
+
+    /// Replaces the rules of the route by others.
+    pub(crate) fn route(&self, before: &str, rules: &str) {
+        let text = self.mesh.settings.configuration(&self.mesh.lab);
+        assert!(text.contains(before), "the rules are in the file");
+        self.mesh.rewrite(&text.replace(before, rules));
+    }
+
+    /// Writes the configuration with a part of it replaced.
+    pub(crate) fn rewrite(&self, part: &str, by: &str) {
+        let text = self.mesh.settings.configuration(&self.mesh.lab);
+        assert!(text.contains(part), "{part}");
+        self.mesh.rewrite(&text.replace(part, by));
+    }
+
+    /// Runs `ringway` beside the waypoint: its exit code and what it printed.
+    pub(crate) fn ringway(&self, arguments: &[&str], patience: Duration) -> (i32, String) {
+        let program = Program::new(env!("CARGO_BIN_EXE_ringway")).arguments(arguments.to_vec());
+        let mut process = self.mesh.lab.start(PLACE, arguments[0], &program).unwrap();
+        let status = process.wait(patience).unwrap();
+        (status.code().unwrap_or(-1), process.log())
+    }
+
+    /// The waypoint's line about a path, once it is there.
+    pub(crate) fn record(&self, path: &str) -> serde_json::Value {
+        let mut found = None;
+        wait_until("the waypoint's line", PATIENCE, || {
+            let log = self.waypoint.process.log();
+            let lines = log.lines().filter_map(|line| serde_json::from_str(line).ok());
+            found = lines.into_iter().find(|line: &serde_json::Value| line["path"] == path);
+            found.is_some()
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", self.logs()));
+        found.expect("it was just seen")
     }
 
     /// Replaces the policies by others.
@@ -141,6 +185,11 @@ impl WaypointMesh {
     }
 }
 
+fn applications(mesh: &Mesh) -> Vec<Application> {
+    let servers = [("server", "v1"), ("server-2", "v1"), ("neighbour", "v2")];
+    servers.map(|(pod, name)| speak(mesh.at(pod), name)).into()
+}
+
 fn documents(rules: &str) -> String {
     if rules.is_empty() {
         return DOCUMENTS.to_owned();
@@ -149,6 +198,28 @@ fn documents(rules: &str) -> String {
         "{DOCUMENTS}---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: web}}\nspec:\n  \
          parentRefs:\n  - {{group: '', kind: Service, name: web, port: 80}}\n  rules:\n{rules}\n"
     )
+}
+
+/// Starts a process of a Gateway as istiod does, and waits until it is ready.
+pub(crate) fn start_told(mesh: &Mesh, plane: &str, gateway: &str) -> Proxy {
+    let address = mesh.at(PLACE).address().to_string();
+    let mut program = Program::new(env!("CARGO_BIN_EXE_ringway"))
+        .arguments(["--config", "{}"])
+        .environment("RINGWAY_ACCESS_LOG", "json")
+        .environment(
+            "RINGWAY_REACTOR",
+            match plane {
+                CONTROL_PLANE_ON_EPOLL => "epoll",
+                _ => "auto",
+            },
+        );
+    for (name, value) in TestPlane::environment_of(&mesh.lab, gateway, "web-waypoint", &address) {
+        program = program.environment(name, &value);
+    }
+    let process = mesh.lab.start(PLACE, "ringway-waypoint", &program).unwrap();
+    let mut waypoint = Proxy::new(process, PLACE);
+    waypoint.wait_until_ready(&mesh.lab);
+    waypoint
 }
 
 /// Starts the process and waits until it is ready.
@@ -175,7 +246,7 @@ fn start(mesh: &Mesh, collector: &str) -> Proxy {
 }
 
 /// An HTTP/1.1 server that keeps connections open and tells who it is, and the whole head that it got. Paths that begin
-/// with `/slow` are answered after two seconds.
+/// with `/slow` are answered after two seconds; who is named by `x-fails` answers 500.
 fn speak(pod: &Namespace, name: &'static str) -> Application {
     Application::start(pod, 8080, move |mut stream, _| {
         let mut received = Vec::new();
@@ -192,9 +263,11 @@ fn speak(pod: &Namespace, name: &'static str) -> Application {
             if head.contains(" /slow") {
                 thread::sleep(Duration::from_secs(2));
             }
+            let fails = head.contains(&format!("x-fails: {name}\r\n"));
+            let status = if fails { "500 No" } else { "200 OK" };
             let body = format!("{name}\n{head}");
             let length = body.len();
-            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}");
             let written = stream.write_all(answer.as_bytes());
             if written.is_err() || head.contains("connection: close") {
                 return;

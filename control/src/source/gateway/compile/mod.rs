@@ -10,7 +10,7 @@ mod parents;
 mod registry;
 mod routes;
 
-use ringway_http::model::{HttpConfig, Route};
+use ringway_http::model::{GatewayName, HttpConfig, Route};
 
 use super::status::{Condition, ObjectStatus};
 use crate::source::diagnostics::{Problem, Reporter};
@@ -58,9 +58,16 @@ pub(crate) fn compile(given: &Given<'_>, reporter: &mut Reporter) -> HttpCompile
     status.extend(of_routes);
     let root = given.root_namespace;
     let policies = policy::resolve(given.policies, given.gateway, &registry, root, reporter);
+    let telling = given.gateway.gateways.iter().filter(|gateway| gateway.tells_client);
+    let tells_client = telling
+        .map(|gateway| GatewayName {
+            namespace: gateway.namespace.clone(),
+            name: gateway.name.clone(),
+        })
+        .collect();
     let listeners = gateways.into_listeners();
     HttpCompiled {
-        http: HttpConfig { listeners, routes, policies, ..HttpConfig::default() },
+        http: HttpConfig { listeners, routes, policies, tells_client, ..HttpConfig::default() },
         status,
     }
 }

@@ -27,7 +27,7 @@ pub(crate) struct Registry<'o> {
 /// A service that exists.
 pub(crate) struct KnownService {
     pub(crate) name: ServiceName,
-    pub(super) ports: Vec<u16>,
+    pub(crate) ports: Vec<u16>,
     /// Only its namespace sees it.
     private: bool,
 }
@@ -85,8 +85,24 @@ impl<'o> Registry<'o> {
         self.entries.get(&path(namespace, name)).into_iter().flatten().collect()
     }
 
+    /// The service of a namespace by its name, or by its host as far as that is written.
+    pub(crate) fn of_host(&self, namespace: &str, host: &str) -> Option<&KnownService> {
+        let begins = |known: &KnownService| {
+            let rest = known.name.hostname.strip_prefix(host);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(".svc."))
+        };
+        let own = |known: &&KnownService| {
+            &*known.name.namespace == namespace
+                && (begins(known)
+                    || known.name.hostname.starts_with(&format!("{host}."))
+                        && host.ends_with(".svc"))
+        };
+        self.service(namespace, host)
+            .or_else(|| self.services.values().chain(self.entries.values().flatten()).find(own))
+    }
+
     /// The service of a hostname; of several, that of the client's own namespace, else the first by namespace.
-    pub(super) fn by_hostname(&self, hostname: &str, namespace: &str) -> Option<&KnownService> {
+    pub(crate) fn by_hostname(&self, hostname: &str, namespace: &str) -> Option<&KnownService> {
         let all = self.services.values().chain(self.entries.values().flatten());
         let same = all.filter(|service| {
             &*service.name.hostname == hostname

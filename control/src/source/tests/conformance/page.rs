@@ -18,7 +18,6 @@ use Support::{Decided, No, Rows};
 
 const UNKNOWN_KIND: &str = "the kind is not known: the files are refused";
 const UNKNOWN_KEY: &str = "the key is not known: the files are refused";
-const NO_COPIES: &str = "accepted with a warning: the request goes on, and no copy of it is sent";
 
 /// The standard's features, by the names it gives them.
 const FEATURES: &[(&str, Support)] = &[
@@ -78,9 +77,9 @@ const FEATURES: &[(&str, Support)] = &[
     ("HTTPRoute308RedirectStatusCode", Rows(&["HTTPRoute308Redirect"])),
     ("HTTPRouteHostRewrite", Rows(&["HTTPRouteRewriteHost"])),
     ("HTTPRoutePathRewrite", Rows(&["HTTPRouteRewritePath"])),
-    ("HTTPRouteRequestMirror", No(NO_COPIES)),
-    ("HTTPRouteRequestMultipleMirrors", No(NO_COPIES)),
-    ("HTTPRouteRequestPercentageMirror", No(NO_COPIES)),
+    ("HTTPRouteRequestMirror", Decided(&["HTTPRouteRequestMirror"])),
+    ("HTTPRouteRequestMultipleMirrors", Decided(&["HTTPRouteRequestMultipleMirrors"])),
+    ("HTTPRouteRequestPercentageMirror", Decided(&["HTTPRouteRequestPercentageMirror"])),
     ("HTTPRouteRequestTimeout", Decided(&["HTTPRouteTimeoutRequest"])),
     ("HTTPRouteBackendTimeout", Decided(&["HTTPRouteTimeoutBackendRequest"])),
     ("HTTPRouteRetry", Decided(&["HTTPRouteRetry"])),

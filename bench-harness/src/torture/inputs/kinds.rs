@@ -1,0 +1,74 @@
+//! Kinds of abuse, tried one after the other: what each costs the proxy, what others feel of it, and that it ends every time.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::super::arena::Proxy;
+use super::super::traffic::Told;
+use super::super::trial::Trial;
+
+/// One kind after the other, with nothing else going on. `attack` returns what the abuser tells, and the memory of the
+/// proxy at its most.
+pub(super) fn cost(
+    trial: &mut Trial<'_>,
+    proxy: &Proxy,
+    kinds: &[&str],
+    mut attack: impl FnMut(&Trial<'_>, &str) -> Result<(Value, u64)>,
+) -> Result<()> {
+    let (mut most_time, mut most_kept) = (("none", 0.0), ("none", 0.0));
+    let mut open = Vec::new();
+    for name in kinds.iter().copied() {
+        let (before, memory) = (proxy.processor_time()?, proxy.resident_bytes()?);
+        let (outcome, most) = attack(trial, name)?;
+        let spent = (proxy.processor_time()? - before).as_secs_f64();
+        let kept = most.saturating_sub(memory) as f64 / f64::from(1 << 20);
+        trial.tell(&format!("{name} sent"), outcome["sent"].as_f64().unwrap_or(0.0), "frames");
+        trial.tell(&format!("{name} processor"), spent, "s");
+        trial.tell(&format!("{name} kept"), kept, "MiB");
+        if spent > most_time.1 {
+            most_time = (name, spent);
+        }
+        if kept > most_kept.1 {
+            most_kept = (name, kept);
+        }
+        if outcome["closed"].is_null() {
+            open.push(name);
+        }
+    }
+    trial.quickly(&format!("processor ({})", most_time.0), most_time.1, "s", 0.05);
+    trial.at_most(&format!("kept ({})", most_kept.0), most_kept.1, "MiB", 1.0);
+    trial.exactly("left open", open.len() as u64, "attacks", 0);
+    if !open.is_empty() {
+        trial.remark(format!("left open: {}", open.join(", ")));
+    }
+    Ok(())
+}
+
+/// What honest requests tell of a quiet time and of one beside the abuse.
+pub(super) fn felt(trial: &mut Trial<'_>, quiet: &Told, beside: &Told) {
+    trial.exactly("requests of others lost", quiet.lost() + beside.lost(), "requests", 0);
+    let times = beside.number("p99_us") / quiet.number("p99_us").max(1.0);
+    trial.at_most_times("p99 of others over quiet", times, 1.5);
+}
+
+/// `wanted` frames of each kind, over as many connections as that takes: `unit` that did `again` what they do.
+pub(super) fn again(
+    trial: &mut Trial<'_>,
+    kinds: &[&str],
+    wanted: u64,
+    (unit, again): (&'static str, &str),
+    mut attack: impl FnMut(&Trial<'_>, &str) -> Result<(Value, u64)>,
+) -> Result<()> {
+    let (mut fewest, mut left_open, mut connections) = (u64::MAX, 0, 0);
+    for name in kinds {
+        let (outcome, _) = attack(trial, name)?;
+        let number = |key: &str| outcome[key].as_u64().unwrap_or(0);
+        fewest = fewest.min(number("sent"));
+        left_open += number("left_open");
+        connections += number("connections");
+    }
+    trial.tell(&format!("{unit} that {again}"), connections as f64, unit);
+    trial.at_least("frames of the kind with the fewest", fewest as f64, "frames", wanted as f64);
+    trial.exactly(&format!("left open, of those that {again}"), left_open, unit, 0);
+    Ok(())
+}

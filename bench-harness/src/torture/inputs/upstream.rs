@@ -1,0 +1,143 @@
+//! B3r: the abuse of B3 by a server. Who opens a tunnel to it has the same budgets for what it says as a server has for
+//! its clients.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::super::arena::{Arena, PATIENCE, Plan, SERVED, TUNNEL};
+use super::super::hostile::Hostile;
+use super::super::traffic::Load;
+use super::super::trial::Trial;
+use super::kinds;
+
+/// The kinds, as the server calls them.
+const ATTACKS: [&str; 23] = [
+    "resets",
+    "made-you-reset-window-0",
+    "made-you-reset-overflow",
+    "made-you-reset-data-after-end",
+    "made-you-reset-headers-after-end",
+    "made-you-reset-priority-length",
+    "continuation",
+    "empty-continuation",
+    "settings",
+    "ping",
+    "priority",
+    "unknown-frames",
+    "empty-data-drained",
+    "empty-data-stalled",
+    "padded-data",
+    "interim-answers",
+    "hpack-bomb",
+    "http2-bomb",
+    "http2-bomb-cookie",
+    "push-promises",
+    "window-stall",
+    "trailers",
+    "goaway",
+];
+/// Frames of each kind, unless the connection is closed before.
+const FRAMES: u64 = 100_000;
+/// Frames of each kind beside others' requests, over as many connections as that takes.
+const FRAMES_BESIDE: u64 = 100;
+/// The same when nothing else goes on; each of a thousand connections is a handshake of a server in Python.
+const FRAMES_IN_ALL: u64 = 100_000;
+const AGAIN_PATIENCE: Duration = Duration::from_secs(500);
+/// An application that gets nothing asks anew after this long.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// What applications have to send: more than a window takes byte by byte.
+const REQUEST_BYTES: usize = 256 * 1024;
+
+/// The workload whose tunnels are served by the abuser, in the place of the pod that is in no mesh.
+const TRAP: &str = "---
+apiVersion: v1
+kind: Pod
+metadata: {name: trap, annotations: {ambient.istio.io/redirection: enabled}}
+spec: {serviceAccountName: trap, nodeName: elsewhere}
+status: {podIP: 10.1.0.99}
+";
+
+/// Runs the row.
+pub(in super::super) fn abuse_by_servers(trial: &mut Trial<'_>) -> Result<()> {
+    let mut arena = Arena::start(Plan::new(trial.settings).documents(TRAP))?;
+    // For what is allocated once and kept for everybody.
+    attack(trial, &arena, "settings", FRAMES, false)?;
+    kinds::cost(trial, &arena.a, &ATTACKS, |trial, name| {
+        attack(trial, &arena, name, FRAMES, false)
+    })?;
+    if !trial.settings.short {
+        what_others_feel(trial, &arena)?;
+        what_comes_again(trial, &arena)?;
+    }
+    arena.must_work()
+}
+
+/// All kinds once more, beside honest requests of the same workload to another server.
+fn what_others_feel(trial: &mut Trial<'_>, arena: &Arena) -> Result<()> {
+    let load = |seconds| Load::requests(arena, trial, ("client", "server"), 200, seconds);
+    let quiet = load(15.0)?.finish(trial)?;
+    let beside = load(30.0)?;
+    for name in ATTACKS {
+        attack(trial, arena, name, FRAMES_BESIDE, true)?;
+    }
+    let beside = beside.finish(trial)?;
+    kinds::felt(trial, &quiet, &beside);
+    Ok(())
+}
+
+/// Each kind over tunnels that are opened again as soon as one is cut.
+fn what_comes_again(trial: &mut Trial<'_>, arena: &Arena) -> Result<()> {
+    let tunnels = ("tunnels", "were opened again");
+    kinds::again(trial, &ATTACKS, FRAMES_IN_ALL, tunnels, |trial, name| {
+        attack(trial, arena, name, FRAMES_IN_ALL, true)
+    })
+}
+
+/// Has an application ask a server that answers with `name`; what the server tells, and the proxy's memory at its most.
+fn attack(
+    trial: &Trial<'_>,
+    arena: &Arena,
+    name: &str,
+    frames: u64,
+    again: bool,
+) -> Result<(Value, u64)> {
+    let frames = frames.to_string();
+    let arguments: &[&str] = &["--attack", name, "--frames", &frames, "--again"];
+    let arguments = &arguments[..arguments.len() - usize::from(!again)];
+    let listen = SocketAddr::from(([10, 1, 0, 99], TUNNEL));
+    let script = "abusive_server.py";
+    let mut server = Hostile::serve(arena, trial, ("stranger", "trap"), script, listen, arguments)?;
+    server.wait_for("listening", PATIENCE)?;
+    let reads = name != "empty-data-stalled";
+    let mut most = 0;
+    let mut application = None;
+    let outcome = server.finish_while(trial, AGAIN_PATIENCE, || {
+        most = most.max(arena.a.resident_bytes()?);
+        if application.as_ref().is_none_or(thread::JoinHandle::is_finished) {
+            let to = SocketAddr::from(([10, 1, 0, 99], SERVED));
+            let stream = arena.connect("client", to)?;
+            application = Some(thread::spawn(move || ask(stream, reads)));
+        }
+        Ok(())
+    });
+    Ok((outcome.with_context(|| name.to_owned())?, most))
+}
+
+/// Sends, and reads what comes, until the connection ends or nothing comes.
+fn ask(mut stream: TcpStream, reads: bool) {
+    let _ = stream.set_read_timeout(Some(ASK_AGAIN));
+    let _ = stream.set_write_timeout(Some(ASK_AGAIN));
+    let _ = stream.write_all(&[b'a'; REQUEST_BYTES]);
+    let mut scratch = [0; 16 * 1024];
+    if !reads {
+        // Whoever is reset is told so without reading; for the others this is long enough.
+        thread::sleep(ASK_AGAIN);
+        return;
+    }
+    while stream.read(&mut scratch).is_ok_and(|count| count > 0) {}
+}

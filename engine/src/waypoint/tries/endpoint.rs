@@ -1,0 +1,161 @@
+//! One try: at which endpoint, by which connection, and what it answers.
+
+use std::sync::Arc;
+
+use http::Response;
+use ringway_http::{breaker::Counted, head::check_response};
+use ringway_protocols::hbone::Authority;
+
+use super::{Answered, Tries, failure::Failure};
+use crate::{
+    decide::{self, NextHop, Refusal, Route},
+    reach::Call,
+    runtime,
+    snapshot::{AppProtocol, Workload},
+    waypoint::{
+        exchange,
+        interim::Listening,
+        outside::SpeaksGrpc,
+        plan::Destination,
+        record::{Recorder, Upstream},
+        serve::Downstream,
+        traffic::{Places, Terms},
+        upstream::{Dialect, Unavailable},
+    },
+};
+
+impl Tries<'_> {
+    /// Where to go, now. When only those are left that were tried in vain, they are tried again.
+    pub(super) async fn route(&self, in_vain: &[Arc<Workload>]) -> Result<Route, Refusal> {
+        match self.decide(in_vain) {
+            Err(Refusal::Unresolved { hostname, .. }) => {
+                // Resolved in time or not, the decision says what comes of it.
+                let _known = self.downstream.shard.resolved(&hostname).await;
+                self.decide(in_vain)
+            }
+            Err(_) if !in_vain.is_empty() => self.decide(&[]),
+            outcome => outcome,
+        }
+    }
+
+    fn decide(&self, in_vain: &[Arc<Workload>]) -> Result<Route, Refusal> {
+        let shard = &self.downstream.shard;
+        let snapshot = shard.snapshot();
+        match &self.plan.destination {
+            Destination::Service(service, port) => {
+                let service = snapshot.service(&service.id).unwrap_or(service);
+                let random = shard.random();
+                if let Some(terms) = self.plan.terms.as_ref().filter(|terms| terms.chooses()) {
+                    let (own, everywhere) = (self.source, terms.policy.locality.is_some());
+                    return decide::chosen_behind_waypoint(
+                        &snapshot,
+                        own,
+                        service,
+                        *port,
+                        random,
+                        everywhere,
+                        |endpoints| terms.choose(shard, own, endpoints, in_vain),
+                    );
+                }
+                decide::behind_waypoint(&snapshot, self.source, service, *port, random, in_vain)
+            }
+            Destination::Workload(uid, address) => {
+                decide::workload_behind_waypoint(&snapshot, self.source, uid, *address)
+            }
+        }
+    }
+
+    pub(super) async fn at(
+        &self,
+        route: &Route,
+        recorder: &mut Recorder,
+    ) -> Result<Answered, Failure> {
+        let Downstream { shard, pod, .. } = &**self.downstream;
+        let dialect = self.dialect();
+        recorder.upstream = Some(self.upstream(route));
+        // What is kept for the next request is no single client's.
+        let own = self.source.addresses().first().copied();
+        let client = own.map_or(self.downstream.called, |ip| (ip, 0).into());
+        let destination = self.downstream.called;
+        let trace_id = self.downstream.trace_id;
+        let call = Call { shard, pod, source: self.source, client, destination, trace_id };
+        let upstreams = &pod.l7.kept().upstreams;
+        let terms = self.plan.terms.as_ref();
+        let places = terms.map(|terms| self.enter(terms, route)).transpose()?;
+        let checked_out = upstreams.check_out(&call, route, dialect, terms).await;
+        let mut lease = checked_out.map_err(|unavailable| match unavailable {
+            Unavailable::Unreached(reason) => Failure::Unreached(reason),
+            Unavailable::Overflow => Failure::Overflow("too many requests wait for a connection"),
+        })?;
+        lease.places = places.unwrap_or_default();
+        if let Some(upstream) = &mut recorder.upstream {
+            (upstream.local, upstream.trace_id) = (lease.local(), lease.trace_id());
+        }
+        let mut request = exchange::outgoing(self.parts, dialect).map(|()| self.upload.attempt());
+        let listening = Listening::begin(&mut request, dialect);
+        lease.expected = listening.expected();
+        if self.parts.extensions.get::<exchange::AsksForUpgrade>().is_some() {
+            lease.expect_upgrade();
+        }
+        // Nobody is told what the backend of a copy says.
+        let client = (!recorder.is_copy).then_some(&*self.downstream.interims);
+        let answer = listening.until(lease.send(request), client);
+        let response = answer.await.map_err(Failure::Unanswered)?;
+        recorder.answered = Some(runtime::now());
+        if let (Some(terms), Some(upstream)) = (terms, &recorder.upstream) {
+            recorder.told = terms.told(upstream.host);
+        }
+        let (parts, body) = response.into_parts();
+        check_response(&parts).map_err(Failure::Garbled)?;
+        Ok(Answered { response: Response::from_parts(parts, body), lease })
+    }
+
+    /// The places of a try among what may be under way.
+    fn enter(&self, terms: &Terms, route: &Route) -> Result<Places, Failure> {
+        let request = terms.enter(Counted::Requests);
+        let request = request.ok_or(Failure::Overflow("too many requests are under way"))?;
+        let busy = route.destination_workload.as_ref().map(|endpoint| terms.busy(endpoint));
+        Ok(Places::new(request, busy))
+    }
+
+    /// What the port declares, or what the client speaks.
+    fn dialect(&self) -> Dialect {
+        if self.parts.extensions.get::<SpeaksGrpc>().is_some() {
+            return Dialect::Http2;
+        }
+        let declared = match &self.plan.destination {
+            Destination::Service(service, port) => {
+                service.port(*port).map(|port| port.app_protocol)
+            }
+            Destination::Workload(..) => None,
+        };
+        match declared.unwrap_or_default() {
+            AppProtocol::Http2 | AppProtocol::Grpc => Dialect::Http2,
+            AppProtocol::Http11 => Dialect::Http1,
+            _ if self.was_http2 => Dialect::Http2,
+            _ => Dialect::Http1,
+        }
+    }
+
+    fn upstream(&self, route: &Route) -> Upstream {
+        let (host, mutual_tls) = match &route.next_hop {
+            NextHop::Direct { address } | NextHop::PassThrough { address } => (*address, false),
+            NextHop::Tunnel { authority: Authority::Address(address), .. } => (*address, true),
+            NextHop::Tunnel { peer, .. } => (*peer, true),
+            NextHop::DoubleTunnel { gateway, .. } => (*gateway, true),
+        };
+        let port = match &self.plan.destination {
+            Destination::Service(_, port) => *port,
+            Destination::Workload(_, address) => address.port(),
+        };
+        Upstream {
+            host,
+            local: None,
+            trace_id: None,
+            workload: route.destination_workload.clone(),
+            service: route.destination_service.clone(),
+            port,
+            mutual_tls,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! New connections: to where a route leads, and HTTP on them.
+
+use std::{cell::Cell, net::SocketAddr, rc::Rc};
+
+use bytes::Bytes;
+use hyper::client::conn::{http1, http2};
+
+use super::{
+    lease::{Alone, Shared},
+    pool::Opened,
+};
+use crate::{
+    carry::carry,
+    close::CloseReason,
+    decide::Route,
+    limits::{
+        HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, HTTP2_WINDOW_BYTES, INNER_TUNNEL_BYTES_MAX,
+        LEAVE_TIMEOUT,
+    },
+    reach::{Call, Reached, reach},
+    runtime::{self, TcpStream},
+    waypoint::{
+        handoff::{Giver, handoff},
+        io::{Io, OnShard, Wheel},
+        upload::Attempt,
+    },
+};
+
+/// A connection to where `route` leads, as a socket or as an end of a pair that a stream carries on.
+///
+/// # Errors
+/// Why it cannot be had.
+pub(crate) async fn connect(
+    call: &Call<'_>,
+    route: &Route,
+) -> Result<(Rc<TcpStream>, Option<SocketAddr>), CloseReason> {
+    let (stream, placed) = match reach(call, route).await? {
+        Reached::Plain(socket) => {
+            let local = socket.local_addr().ok();
+            return Ok((Rc::new(socket), local));
+        }
+        Reached::Tunnelled(stream, placed) => (stream, Some(placed)),
+        Reached::DoublyTunnelled(stream, _told) => (stream, None),
+    };
+    let (near, far) = TcpStream::pair(INNER_TUNNEL_BYTES_MAX);
+    runtime::spawn(carry(stream, Rc::new(far), LEAVE_TIMEOUT, placed));
+    Ok((Rc::new(near), None))
+}
+
+pub(super) async fn dial_alone(
+    call: &Call<'_>,
+    route: &Route,
+    opened: Opened,
+) -> Result<Alone, CloseReason> {
+    let (io, local) = dial(call, route).await?;
+    let mut builder = http1::Builder::new();
+    builder.max_headers(HTTP_HEADERS_MAX).max_buf_size(HTTP_HEAD_BYTES_MAX);
+    let (sender, connection) =
+        builder.handshake(io).await.map_err(|_| CloseReason::DestinationReset)?;
+    let wanted = Rc::new(Cell::new(false));
+    let (giver, rest) = handoff();
+    runtime::spawn(drive_alone(connection, wanted.clone(), giver));
+    Ok(Alone { sender, opened, local, trace_id: call.trace_id, wanted, rest })
+}
+
+async fn drive_alone(
+    connection: http1::Connection<Io, Attempt>,
+    wanted: Rc<Cell<bool>>,
+    giver: Giver<(Io, Bytes)>,
+) {
+    // A failure is told to whoever sent the request.
+    if let Ok(parts) = connection.without_shutdown().await
+        && wanted.get()
+    {
+        giver.give((parts.io, parts.read_buf));
+    }
+}
+
+pub(super) async fn dial_shared(
+    call: &Call<'_>,
+    route: &Route,
+    opened: Opened,
+) -> Result<Shared, CloseReason> {
+    let (io, local) = dial(call, route).await?;
+    let mut builder = http2::Builder::new(OnShard);
+    builder
+        .timer(Wheel)
+        .initial_stream_window_size(HTTP2_WINDOW_BYTES)
+        .initial_connection_window_size(4 * HTTP2_WINDOW_BYTES)
+        .max_header_list_size(HTTP_HEAD_BYTES_MAX as u32);
+    let (sender, connection) =
+        builder.handshake(io).await.map_err(|_| CloseReason::DestinationReset)?;
+    runtime::spawn(async move {
+        // A failure is told to whoever sent a request.
+        let _ended = connection.await;
+    });
+    let (streams, failed, idle_since) = (Cell::new(0), Cell::new(false), Cell::new(runtime::now()));
+    let trace_id = call.trace_id;
+    Ok(Shared { sender, opened, local, trace_id, streams, failed, idle_since })
+}
+
+async fn dial(call: &Call<'_>, route: &Route) -> Result<(Io, Option<SocketAddr>), CloseReason> {
+    let (socket, local) = connect(call, route).await?;
+    Ok((Io::new(socket, Bytes::new()), local))
+}

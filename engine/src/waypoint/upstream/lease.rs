@@ -1,0 +1,167 @@
+//! A connection for one request: from when it is checked out until its answer has ended.
+
+use std::{cell::Cell, error::Error as _, net::SocketAddr, rc::Rc, time::Instant};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
+
+use super::{Key, Upstreams, pool::Opened};
+use crate::{
+    limits::UPSTREAM_GIVE_BACK_TIME,
+    runtime::{self, TcpStream},
+    waypoint::{handoff::Getter, interim::Expected, io::Io, traffic::Places, upload::Attempt},
+};
+
+/// A connection for one request.
+pub(crate) struct Lease {
+    pub(super) key: Key,
+    pub(super) upstreams: Rc<Upstreams>,
+    pub(super) held: Held,
+    /// What the request holds until its answer has ended.
+    pub(crate) places: Places,
+    /// A body that the backend has not asked for is not sent behind its answer.
+    pub(crate) expected: Option<Expected>,
+}
+
+pub(super) enum Held {
+    Alone(Option<Alone>),
+    Shared(Rc<Shared>),
+}
+
+/// An HTTP/1 connection.
+pub(super) struct Alone {
+    pub(super) sender: http1::SendRequest<Attempt>,
+    pub(super) opened: Opened,
+    pub(super) local: Option<SocketAddr>,
+    pub(super) trace_id: [u8; 16],
+    /// Whether its bytes are wanted when HTTP on it has ended: for an upgrade.
+    pub(super) wanted: Rc<Cell<bool>>,
+    pub(super) rest: Getter<(Io, Bytes)>,
+}
+
+/// An HTTP/2 connection.
+pub(super) struct Shared {
+    pub(super) sender: http2::SendRequest<Attempt>,
+    pub(super) opened: Opened,
+    pub(super) local: Option<SocketAddr>,
+    pub(super) trace_id: [u8; 16],
+    pub(super) streams: Cell<usize>,
+    /// A request was not answered: the next ones had better go elsewhere.
+    pub(super) failed: Cell<bool>,
+    pub(super) idle_since: Cell<Instant>,
+}
+
+/// Why there was no answer.
+pub(crate) struct Unanswered {
+    /// Not a byte of the request went out.
+    pub(crate) unsent: bool,
+    /// Some went out, and the backend says that it has not looked at it.
+    pub(crate) refused: bool,
+    pub(crate) error: hyper::Error,
+}
+
+impl Lease {
+    /// Sends a request and waits for the head of its answer.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<Attempt>,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let outcome = match &mut self.held {
+            Held::Alone(alone) => {
+                let alone = alone.as_mut().expect("held until it is given back");
+                alone.sender.try_send_request(request).await
+            }
+            Held::Shared(shared) => {
+                let outcome = shared.sender.clone().try_send_request(request).await;
+                let ended = outcome.as_ref().is_err_and(|refused| !refused.error().is_user());
+                shared.failed.set(shared.failed.get() || ended);
+                outcome
+            }
+        };
+        outcome.map_err(|mut failed| {
+            let unsent = failed.take_message().is_some();
+            let error = failed.into_error();
+            Unanswered { unsent, refused: is_refused(&error), error }
+        })
+    }
+
+    /// Where it was dialled from, where that is known.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        match &self.held {
+            Held::Alone(alone) => alone.as_ref().and_then(|alone| alone.local),
+            Held::Shared(shared) => shared.local,
+        }
+    }
+
+    /// What the connection is called in the log of the backend's node.
+    pub(crate) fn trace_id(&self) -> Option<[u8; 16]> {
+        match &self.held {
+            Held::Alone(alone) => alone.as_ref().map(|alone| alone.trace_id),
+            Held::Shared(shared) => Some(shared.trace_id),
+        }
+    }
+
+    /// Says, before a request is sent that asks for another protocol, that the connection will be wanted.
+    pub(crate) fn expect_upgrade(&self) {
+        if let Held::Alone(Some(alone)) = &self.held {
+            alone.wanted.set(true);
+        }
+    }
+
+    /// The connection, once HTTP on it has ended with an upgrade.
+    pub(crate) async fn into_upgraded(mut self) -> Option<(Rc<TcpStream>, Bytes)> {
+        let Held::Alone(alone) = &mut self.held else { return None };
+        let alone = alone.take()?;
+        let (io, rest) = alone.rest.get().await?;
+        Some((io.socket().clone(), rest))
+    }
+
+    /// The answer has ended: the connection is there for the next request, as soon as the request before has ended,
+    /// too.
+    pub(crate) fn give_back(mut self) {
+        let Held::Alone(alone) = &mut self.held else { return };
+        let Some(mut alone) = alone.take() else { return };
+        let (upstreams, key) = (self.upstreams.clone(), self.key.clone());
+        if alone.sender.is_ready() {
+            return upstreams.keep(key, alone);
+        }
+        if alone.sender.is_closed() {
+            return;
+        }
+        runtime::spawn(async move {
+            let ready = runtime::timeout(UPSTREAM_GIVE_BACK_TIME, alone.sender.ready()).await;
+            if let Ok(Ok(())) = ready {
+                upstreams.keep(key, alone);
+            }
+        });
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Held::Shared(shared) = &self.held {
+            shared.streams.set(shared.streams.get() - 1);
+            shared.idle_since.set(runtime::now());
+            shared.opened.room.given_back();
+        }
+    }
+}
+
+/// RFC 9113 §8.7: such a stream has not been worked on.
+fn is_refused(error: &hyper::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        }
+        cause = error.source();
+    }
+    false
+}
