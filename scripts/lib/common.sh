@@ -28,9 +28,9 @@ stage() {
     ("$@") >"$log" 2>&1 </dev/null || status=$?
     local took=$((SECONDS - start))
     if [ "$status" = 0 ]; then
-        # A stage may leave one line to be shown beside its time.
+        # A stage may leave lines to be shown beside its time.
         local note
-        note=$(sed -n 's/^stage-note: //p' "$log" | tail -n 1)
+        note=$(sed -n 's/^stage-note: //p' "$log" | paste -sd ';')
         printf '%sok%s      %4d s%s\n' "$green" "$plain" "$took" "${note:+  $note}"
     else
         failed+=("$name")
