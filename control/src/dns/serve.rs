@@ -2,7 +2,8 @@
 //!
 //! A workload that is withdrawn is asked for nothing new, and what has arrived is answered: a datagram socket is first
 //! connected to nobody, so that the kernel gives what comes from now on to a successor's socket of the same address, and
-//! then read until it is empty; a listener is accepted from until nobody waits.
+//! then read until it is empty; a listener is accepted from until nobody waits. Who connects between that and its end is
+//! reset, and asks again.
 
 use std::cell::RefCell;
 use std::io;
@@ -10,7 +11,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use ringway_protocols::dns::bounds::QUERY_BYTES_MAX;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recvfrom, sendto};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_local};
@@ -42,7 +44,7 @@ pub(super) async fn serve_udp(pod: Rc<Pod>, socket: UdpSocket, mut stop: watch::
                     return;
                 }
                 // An error is one datagram's: an answer could not be delivered. The socket goes on.
-                let _ = receive(&pod, &socket);
+                let _ = socket.try_io(Interest::READABLE, || receive(&pod, &socket));
             }
         }
         // One datagram a turn: the next workload's may be waiting.
@@ -57,9 +59,11 @@ pub(super) async fn serve_udp(pod: Rc<Pod>, socket: UdpSocket, mut stop: watch::
     }
 }
 
+/// Asks the kernel itself, not what the runtime has heard of it so far: who stops would forget what has just come.
 fn receive(pod: &Rc<Pod>, socket: &Rc<UdpSocket>) -> io::Result<()> {
     let (handled, from) = SCRATCH.with_borrow_mut(|scratch| {
-        let (length, from) = socket.try_recv_from(scratch)?;
+        let (_, length, from) = recvfrom(socket, &mut scratch[..], RecvFlags::DONTWAIT)?;
+        let from = from.ok_or(io::ErrorKind::AddrNotAvailable)?.try_into()?;
         io::Result::Ok((pod.handle(&scratch[..length], Transport::Udp), from))
     })?;
     match handled {
@@ -78,7 +82,7 @@ fn receive(pod: &Rc<Pod>, socket: &Rc<UdpSocket>) -> io::Result<()> {
 
 /// An answer that finds no room is lost, as datagrams are; the client asks again.
 fn send(socket: &UdpSocket, answer: &[u8], to: SocketAddr) {
-    if let Err(error) = rustix::net::sendto(socket, answer, rustix::net::SendFlags::empty(), &to) {
+    if let Err(error) = sendto(socket, answer, SendFlags::empty(), &to) {
         tracing::debug!(target: "dns", %to, %error, "an answer is lost");
     }
 }
@@ -109,8 +113,14 @@ pub(super) async fn serve_tcp(
             },
         }
     }
-    while let Ok(Ok((stream, _))) = timeout(std::time::Duration::ZERO, listener.accept()).await {
-        begin(&pod, stream, &stopped);
+    // The kernel itself is asked, as `receive` does.
+    while let Ok(stream) = accept_with(&listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+        match TcpStream::from_std(stream.into()) {
+            Ok(stream) => begin(&pod, stream, &stopped),
+            Err(error) => {
+                tracing::debug!(target: "dns", workload = &*pod.key, %error, "a connection is not served");
+            }
+        }
     }
 }
 

@@ -3,10 +3,11 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A DNS proxy at a port that nobody has.
 fn start(snapshot: Snapshot) -> (Dns, SocketAddr) {
@@ -87,6 +88,26 @@ fn a_successor_answers_when_its_predecessor_is_gone() {
     for _ in 0..50 {
         assert_eq!(addresses("web", ask(at, "web")), ["10.96.0.1"]);
     }
+}
+
+/// What the kernel has and the runtime was not told of yet is easily forgotten by who stops.
+#[test]
+fn new_sockets_for_a_workload_lose_no_query_that_came_to_the_old() {
+    let (dns, at) = start(mesh());
+    enroll(&dns);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                ask(at, "web");
+            }
+        });
+        for _ in 0..1000 {
+            enroll(&dns);
+        }
+        over.store(true, Ordering::Relaxed);
+        asking.join().expect("every query was answered");
+    });
 }
 
 #[test]
