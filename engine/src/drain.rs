@@ -32,12 +32,9 @@ pub(crate) enum Queues {
 /// Stops accepting, within `deadline`.
 pub(crate) async fn stop_accepting(shard: &Rc<Shard>, deadline: Duration, queues: Queues) {
     let stopping = async {
+        // It waits for the kernel; should that be stuck, the deadline holds all the same.
         for pod in shard.pods() {
-            match queues {
-                Queues::Empty => pod.stop(shard),
-                // It waits for the kernel; should that be stuck, the deadline holds all the same.
-                Queues::Leave => pod.leave(shard).await,
-            }
+            pod.retire(shard, queues).await;
         }
     };
     let _in_time = runtime::timeout(deadline, stopping).await;

@@ -13,6 +13,7 @@ use self::accept::{accept, serve};
 use crate::{
     accounts::Account,
     config::OriginalSource,
+    drain::Queues,
     handover::Way,
     handshakes::WorkloadHandshakes,
     rate::Rate,
@@ -214,21 +215,28 @@ impl Pod {
         listeners.iter().map(|one| Ok((one.way, one.listener.try_clone_fd()?))).collect()
     }
 
-    /// Stops accepting without touching what waits in the kernel: that is for the process that has the
-    /// same sockets. Then lets every tunnel end when its streams have.
-    pub(crate) async fn leave(self: &Rc<Self>, shard: &Rc<Shard>) {
+    /// Stops accepting. What waits in the kernel is served, if the `queues` are to be emptied; or else it is left for the
+    /// process that has the same sockets. Then lets every tunnel end when its streams have.
+    pub(crate) async fn retire(self: &Rc<Self>, shard: &Rc<Shard>, queues: Queues) {
         #[cfg(feature = "waypoint")]
-        crate::waypoint::stop_listening(shard, self);
+        crate::waypoint::retire_listeners(shard, self).await;
         for Listening { way, listener, accepting } in self.listeners.take() {
             if let Some(accepting) = accepting {
                 accepting.abort();
             }
-            for (socket, from) in listener.stop().await {
+            let came = match queues {
+                Queues::Empty => listener.close().await,
+                Queues::Leave => {
+                    let came = listener.stop().await;
+                    // The socket lives on: the reactor must be told that it is none of ours any more.
+                    if let Some(listener) = Rc::into_inner(listener) {
+                        drop(listener.into_fd());
+                    }
+                    came
+                }
+            };
+            for (socket, from) in came {
                 serve(shard, self, way, socket, from);
-            }
-            // The socket lives on: the reactor must be told that it is none of ours any more.
-            if let Some(listener) = Rc::into_inner(listener) {
-                drop(listener.into_fd());
             }
         }
         self.end_tunnels();
@@ -243,8 +251,8 @@ impl Pod {
         }
     }
 
-    /// Stops listening: what the kernel has accepted by now is still served, because closing a listener
-    /// resets what waits in it. Then lets every tunnel end when its streams have.
+    /// Stops listening, of a workload that is let go: what the kernel has accepted by now is begun, to be cut with the rest
+    /// of what is open. Then lets every tunnel end when its streams have.
     pub(crate) fn stop(self: &Rc<Self>, shard: &Rc<Shard>) {
         #[cfg(feature = "waypoint")]
         crate::waypoint::stop_listening(shard, self);

@@ -84,6 +84,18 @@ pub(crate) fn stop_listening(shard: &Rc<Shard>, pod: &Rc<Pod>) {
     stop(shard, pod, all);
 }
 
+/// The same when the process ends: others may listen on the same ports, and lose nobody by it.
+pub(crate) async fn retire_listeners(shard: &Rc<Shard>, pod: &Rc<Pod>) {
+    let Role::Gateway(_) = &pod.role else { return };
+    let all = pod.l7.kept().listening.take();
+    for Listening { port, listener, accepting } in all {
+        accepting.abort();
+        for (socket, from) in listener.close().await {
+            serve(shard, pod, port, socket, from);
+        }
+    }
+}
+
 fn stop(shard: &Rc<Shard>, pod: &Rc<Pod>, listening: Vec<Listening>) {
     for Listening { port, listener, accepting } in listening {
         accepting.abort();

@@ -54,7 +54,7 @@ use self::{
     upstream::Upstreams,
 };
 pub(crate) use self::{
-    gateway::{listen, listen_on, stop_listening},
+    gateway::{listen, listen_on, retire_listeners, stop_listening},
     serve::serve_stream,
     traffic::Common as CommonTraffic,
 };

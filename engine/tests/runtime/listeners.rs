@@ -29,6 +29,7 @@ pub(crate) fn cases(choice: ReactorChoice, name: impl Fn(&str) -> String) -> Vec
             "a_stopped_listener_keeps_nobody_from_its_heir",
             a_stopped_listener_keeps_nobody_from_its_heir,
         ),
+        case("a_closed_listener_gets_nobody_any_more", a_closed_listener_gets_nobody_any_more),
         case("a_dropped_listener_leaks_nothing", a_dropped_listener_leaks_nothing),
         case("a_connection_that_comes_too_late_is_closed", a_connection_that_comes_too_late),
         case("an_idle_listener_bounds_what_it_takes", an_idle_listener_bounds_what_it_takes),
@@ -239,6 +240,38 @@ fn a_stopped_listener_keeps_nobody_from_its_heir(choice: ReactorChoice) {
                 let served = timeout(Duration::from_secs(10), heir.accept()).await;
                 served.expect("nobody is left waiting").expect("a working listener");
             }
+        }
+    });
+}
+
+/// Of two that share a port one ends: who came to it is given back, and from then on all come to the other.
+fn a_closed_listener_gets_nobody_any_more(choice: ReactorChoice) {
+    const CLIENTS: usize = 50;
+    run_on(choice, async {
+        let (staying, address) = listen();
+        let ending = TcpListener::bind(&here(), address, &ListenOptions::default());
+        let ending = Rc::new(ending.expect("the port is shared"));
+        // A request of each is with the kernel.
+        for listener in [&staying, &*ending] {
+            assert!(timeout(Duration::ZERO, listener.accept()).await.is_err());
+            sleep(Duration::from_millis(1)).await;
+        }
+        let come = || std::net::TcpStream::connect(address).expect("the queue has room");
+        let before: Vec<_> = (0..CLIENTS).map(|_| come()).collect();
+        let mut served = ending.close().await;
+        let came_to_it = served.len();
+        // Not a turn has passed.
+        let after: Vec<_> = (0..CLIENTS).map(|_| come()).collect();
+        while served.len() < 2 * CLIENTS {
+            let next = timeout(Duration::from_secs(10), staying.accept()).await;
+            served.push(next.expect("nobody went to the other").expect("a working listener"));
+        }
+        assert!(came_to_it > 0, "half of those before, about");
+        for (stream, _) in &served {
+            write_all(stream, b"x").await.expect("room");
+        }
+        for mut client in before.into_iter().chain(after) {
+            client.read_exact(&mut [0]).expect("served by somebody");
         }
     });
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -161,6 +162,15 @@ impl TcpListener {
             #[cfg(feature = "sim")]
             Listener::Simulated(_) => Vec::new(),
         }
+    }
+
+    /// Closes it, and returns what came by then. To drop it is not enough where others listen on the same port: a request
+    /// of ours that is still with the kernel would keep it open for a while, and the kernel would go on giving it
+    /// connections, which nobody serves.
+    pub async fn close(self: Rc<Self>) -> Vec<(TcpStream, SocketAddr)> {
+        let mut came = self.stop().await;
+        came.extend(std::iter::from_fn(|| self.try_accept().ok()));
+        came
     }
 
     /// The address listened on.
