@@ -7,7 +7,10 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use ringway_protocols::{
-    hbone::ConnectRequest, identity::Identity, proxy_protocol, tls::Handshake,
+    hbone::{Authority, ConnectRequest},
+    identity::Identity,
+    proxy_protocol,
+    tls::Handshake,
 };
 
 use crate::{
@@ -172,6 +175,9 @@ async fn accept(
     connection: &Connection,
 ) -> Result<Rc<TcpStream>, CloseReason> {
     connection.unless_cut(known(shard, pod)).await??;
+    if shard.config.on_demand {
+        connection.unless_cut(asked_about(shard, pod, peer, &request.authority)).await??;
+    }
     let (local, target) = decide_stream(shard, pod, peer, &request, connection)?;
     let dialling =
         pod.dial_application(shard, target.as_client.then(|| peer.address.ip()), target.address);
@@ -195,6 +201,20 @@ async fn known(shard: &Shard, pod: &Pod) -> Result<(), CloseReason> {
     shard.workload(&pod.workload).await?;
     shard.policies(&pod.workload).await;
     Ok(())
+}
+
+/// Where only what was asked for is told: waits a while for what tells whether a CONNECT for `authority` may end here.
+async fn asked_about(
+    shard: &Shard,
+    pod: &Pod,
+    peer: &Peer,
+    authority: &Authority,
+) -> Result<(), CloseReason> {
+    let missing = |snapshot: &Snapshot| {
+        let local = snapshot.workload_of(&pod.workload)?;
+        decide::missing_inbound(snapshot, local, peer.local.ip(), authority)
+    };
+    shard.asked_about(missing).await
 }
 
 /// Decides on one snapshot what the stream is connected to, and whether it is let in.

@@ -12,14 +12,14 @@ use crate::{
     close::CloseReason,
     connect,
     connection::{Carrier, Connection, Decided, OpenSocket, relay_connection},
-    decide::{NextHop, Refusal, Route},
+    decide::{self, NextHop, Refusal, Route},
     handover,
     limits::{ENDPOINT_PATIENCE, HBONE_REFUSED_PAUSE},
     reach::{Call, Reached, Unreached, reach},
     relay::{ApplicationIs, Relayed, relay_tunnelled},
     runtime::{self, TcpStream},
     shard::Shard,
-    snapshot::Workload,
+    snapshot::{Snapshot, Workload},
     socks5,
     telemetry::{Direction, FarEnd, Parties, Reporter, SecurityPolicy},
     tries::Tries,
@@ -85,7 +85,8 @@ async fn connect(
     let source = connection.unless_cut(shard.workload(&pod.workload)).await??;
     let client = connection.source();
     if shard.config.on_demand {
-        connection.unless_cut(Box::pin(shard.asked_about(&source, destination))).await??;
+        let missing = |snapshot: &Snapshot| decide::missing(snapshot, &source, destination);
+        connection.unless_cut(Box::pin(shard.asked_about(missing))).await??;
     }
     let trace_id = connect::fresh_trace_id(shard);
     let call = Call { shard, pod, source: &source, client, destination, trace_id };

@@ -23,7 +23,6 @@ use crate::{
     close::CloseReason,
     config::EngineConfig,
     connection::{ConnectionTable, MovedConnection, OpenConnection},
-    decide,
     drain::{self, DrainReport, Queues},
     handover::{self, ListeningWorkload, Way},
     handshakes::Handshakes,
@@ -339,21 +338,18 @@ impl Shard {
         self.wait_for(is_known).await.is_some()
     }
 
-    /// Where only what was asked for is told: asks control for what the snapshot lacks to decide about a connection, one
+    /// Where only what was asked for is told: asks control for what a snapshot lacks to decide about a connection, one
     /// thing after the other, and waits a while for each. What is not known might be in the mesh, so nothing goes on without
     /// an answer.
     pub(crate) async fn asked_about(
         &self,
-        source: &Workload,
-        destination: SocketAddr,
+        missing: impl Fn(&Snapshot) -> Option<String>,
     ) -> Result<(), CloseReason> {
         for _ in 0..LOOKUPS_MAX {
-            let Some(name) = decide::missing(&self.snapshot(), source, destination) else { break };
+            let Some(name) = missing(&self.snapshot()) else { break };
             self.wanted_names.ask(&name);
-            let is_told = |snapshot: &Snapshot| {
-                (decide::missing(snapshot, source, destination).as_ref() != Some(&name))
-                    .then_some(())
-            };
+            let is_told =
+                |snapshot: &Snapshot| (missing(snapshot).as_ref() != Some(&name)).then_some(());
             if self.wait_for(is_told).await.is_none() {
                 return Err(CloseReason::NotTold(name));
             }

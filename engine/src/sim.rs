@@ -38,6 +38,7 @@ pub struct SimHost {
     published: Arc<Published>,
     telemetry: Arc<Telemetry>,
     wanted: Arc<Wanted>,
+    wanted_names: Arc<Wanted>,
     commands: MailSender<Command>,
     shard: RefCell<Option<Task>>,
 }
@@ -53,6 +54,7 @@ impl SimHost {
         let published = Published::new(snapshot);
         let common = Common::new(config);
         let (telemetry, wanted) = (common.telemetry.clone(), common.wanted.clone());
+        let wanted_names = common.wanted_names.clone();
         let (commands, mailbox) = mailbox(MAILBOX_MAX);
         let placement = Placement::new(ShardId(0), PlacementTable::new(1), runtime::now());
         let shard = Shard::new(
@@ -64,7 +66,14 @@ impl SimHost {
             seed,
         );
         let shard = runtime::spawn(shard.run(mailbox));
-        Self { published, telemetry, wanted, commands, shard: RefCell::new(Some(shard)) }
+        Self {
+            published,
+            telemetry,
+            wanted,
+            wanted_names,
+            commands,
+            shard: RefCell::new(Some(shard)),
+        }
     }
 
     /// Makes `snapshot` the one that every decision from now on is made on.
@@ -153,6 +162,11 @@ impl SimHost {
     /// As [`Engine::next_wanted_hostname`](crate::Engine::next_wanted_hostname).
     pub fn next_wanted_hostname(&self) -> Option<Box<str>> {
         self.wanted.next()
+    }
+
+    /// As [`Engine::next_wanted_name`](crate::Engine::next_wanted_name).
+    pub fn next_wanted_name(&self) -> Option<Box<str>> {
+        self.wanted_names.next()
     }
 
     /// What the host tells.

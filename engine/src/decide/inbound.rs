@@ -146,17 +146,26 @@ pub(super) fn is_part_of(
     gateway: &GatewayAddress,
     workload: &Workload,
 ) -> bool {
-    let (service, other) = match &gateway.destination {
-        GatewayDestination::Address(address) => (
-            snapshot.service_by_vip(&address.network, address.ip, workload.namespace()),
-            snapshot.workload_by_address(&address.network, address.ip),
+    let (service, other) = named_by(snapshot, gateway, workload.namespace());
+    service.is_some_and(|service| workload.membership(&service.id).is_some())
+        || other.is_some_and(|other| other.uid() == workload.uid())
+}
+
+/// The service and the workload that `gateway` names, as far as anybody has told us.
+pub(super) fn named_by<'a>(
+    snapshot: &'a Snapshot,
+    gateway: &GatewayAddress,
+    client_namespace: &str,
+) -> (Option<&'a Arc<Service>>, Option<&'a Arc<Workload>>) {
+    match &gateway.destination {
+        GatewayDestination::Address(at) => (
+            snapshot.service_by_vip(&at.network, at.ip, client_namespace),
+            snapshot.workload_by_address(&at.network, at.ip),
         ),
         GatewayDestination::Hostname(name) => {
             (snapshot.service(name), snapshot.workload_by_hostname(name))
         }
-    };
-    service.is_some_and(|service| workload.membership(&service.id).is_some())
-        || other.is_some_and(|other| other.uid() == workload.uid())
+    }
 }
 
 /// Whether a CONNECT for this address may end here: it is ours, or our application tells for itself, or

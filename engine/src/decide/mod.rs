@@ -7,6 +7,7 @@
 //! * [`outbound_except`]: the same, after some of the answers could not be dialled.
 //! * [`missing()`]: what must be asked about before that can be said?
 //! * [`inbound_tunnel`]: a peer asks through HBONE to be connected; to what?
+//! * [`missing_inbound`]: and what must be asked about before that?
 //! * [`inbound_plaintext`]: somebody connects to a workload without a tunnel.
 //! * `fronted`: what a waypoint is asked for; `behind_waypoint`: where it sends that.
 //! * [`authorize()`]: do policies let an inbound connection in?
@@ -31,7 +32,7 @@ mod upstream;
 
 pub use self::authorize::{DryRun, Matched, Verdict, authorize};
 pub use self::inbound::{InboundTarget, inbound_plaintext, inbound_service, inbound_tunnel};
-pub use self::missing::missing;
+pub use self::missing::{missing, missing_inbound};
 pub use self::outbound::{NextHop, Route, outbound, outbound_except};
 pub use self::refusal::Refusal;
 #[cfg(feature = "waypoint")]

@@ -265,8 +265,9 @@ ringway_protocols::bounds! {
     pub const WANTED_NAMES_MAX: usize = 1024;
     Count per Process: "the connection waits in vain; the next one asks again"
 
-    /// Things one connection asks the control plane about, one after the other: the destination, its waypoint or gateway.
-    pub const LOOKUPS_MAX: usize = 4;
+    /// Things one connection asks the control plane about, one after the other: the destination, each of its waypoints, the
+    /// gateways to them.
+    pub const LOOKUPS_MAX: usize = 8;
     Count per Stream: "the decision is made on what is known then"
 
     /// How long a client of the SOCKS5 port may take to say what it wants.

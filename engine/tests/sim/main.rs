@@ -17,6 +17,7 @@
 //! The other modules are about one thing each, and draw its circumstances from seeds, too:
 //!
 //! * `asked`: SOCKS5, and hostnames that control resolves;
+//! * `demanded`: what the control plane tells only when it is asked;
 //! * `endpoints`: endpoints of a service go, and no connection to it is lost for that;
 //! * `networks`: a service on another network, through its gateway;
 //! * `tunnels`: peers refuse streams, leave and break tunnels.
@@ -28,6 +29,7 @@ mod applications;
 mod asked;
 mod authority;
 mod coverage;
+mod demanded;
 mod endpoints;
 mod hostile;
 mod mesh;

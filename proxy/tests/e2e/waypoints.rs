@@ -19,11 +19,13 @@ use std::thread;
 
 use ringway_bench::lab::Namespace;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde_json::Value;
 
 use crate::support::{
-    Application, CLIENT, Mesh, PATIENCE, SERVER, dies_without_data, echo_once, prepare, try_connect,
+    Application, CLIENT, Mesh, MeshBuilder, PATIENCE, SERVER, dies_without_data, echo_once,
+    prepare, try_connect,
 };
-use crate::{on_both_reactors, under_a_control_plane};
+use crate::{on_both_reactors, under_a_control_plane, under_a_control_plane_on_epoll};
 
 on_both_reactors! {
     a_waypoint_by_whatever_name_is_between_client_and_server,
@@ -33,6 +35,13 @@ on_both_reactors! {
 under_a_control_plane! {
     a_waypoint_by_whatever_name_is_between_client_and_server,
     a_service_on_another_network_is_reached_through_its_gateway,
+    a_waypoint_asks_on_demand_whose_it_is,
+    a_waypoint_on_another_network_is_reached_on_demand,
+}
+
+under_a_control_plane_on_epoll! {
+    a_waypoint_asks_on_demand_whose_it_is,
+    a_waypoint_on_another_network_is_reached_on_demand,
 }
 
 const WAYPOINT: &str = "spiffe://cluster.local/ns/default/sa/waypoint";
@@ -215,6 +224,118 @@ fn a_service_on_another_network_is_reached_through_its_gateway(way: &str) {
         });
         assert_eq!(record.get("src.identity"), CLIENT, "not the gateway's: {record:?}");
     }
+}
+
+/// A service and a workload behind a waypoint that has no application tunnel: it is told of neither before it is called.
+fn world_of_a_plain_waypoint() -> String {
+    let waypoint = "default/waypoint.default.svc.cluster.local";
+    let by = format!("  waypoint: {{destination: {waypoint}, hboneMtlsPort: 15008}}\n");
+    let mut text = "workloads:\n".to_owned();
+    for (name, address) in [("client", "10.1.0.10"), ("neighbour", "10.1.0.11")] {
+        text += &workload(name, "host-a", address, "  services: {}\n");
+    }
+    text += &workload("server", "host-b", "10.2.0.10", &format!("{by}  services: {{}}\n"));
+    let member = format!("  services:\n    {waypoint}: {{15008: 15008}}\n");
+    text += &workload("server-2", "host-b", "10.2.0.11", &member);
+    text += "services:\n";
+    text += &service("server", "/10.96.0.1", &format!("  ports: {{80: 8080}}\n{by}"));
+    text += &service("waypoint", "/10.96.0.9", "  ports: {15008: 15008}\n");
+    text + "policies: []\n"
+}
+
+fn a_waypoint_asks_on_demand_whose_it_is(way: &str) {
+    let mesh = on_demand(Mesh::with(way).world(&world_of_a_plain_waypoint())).start();
+    let _ports = [80, 8080].map(|port| Application::echo(mesh.at("server-2"), port));
+    for asked in [vip(1), mesh.address("server", 8080)] {
+        echo_once(mesh.at("client"), asked).unwrap_or_else(|error| {
+            panic!("{asked}: {error}\n{}\n{}", mesh.a.process.log(), mesh.b.process.log())
+        });
+        let record = mesh.b.record("the waypoint's connection", |record| {
+            record.get("direction") == "inbound"
+                && record.get("dst.hbone_addr") == asked.to_string()
+        });
+        assert_eq!(record.get("dst.workload"), "server-2", "{record:?}");
+        assert_eq!(record.get("src.identity"), CLIENT, "{record:?}");
+    }
+    // Each host asked for itself, once.
+    let asked = asked_for(&mesh, "/10.96.0.1");
+    assert_eq!(asked.len(), 2, "{asked:?}");
+}
+
+/// The service's waypoint is on the other network; what joins the two is named by a service that nobody has told of.
+fn world_of_a_far_waypoint() -> String {
+    let name = |name: &str| format!("default/{name}.default.svc.cluster.local");
+    let by = |kind: &str, to: &str, port: u16| {
+        format!("  {kind}: {{destination: {}, hboneMtlsPort: {port}}}\n", name(to))
+    };
+    let mut text = "workloads:\n".to_owned();
+    text += &workload("client", "host-a", "10.1.0.10", "  network: n1\n  services: {}\n");
+    let gateway = format!(
+        "  network: n1\n  applicationTunnel: {{protocol: PROXY, port: {GATEWAY_PORT}}}\n  services:\n    \
+         {}: {{15018: 15008}}\n",
+        name("gateway")
+    );
+    text += &workload("neighbour", "host-a", "10.1.0.11", &gateway);
+    text += &workload("server", "host-b", "10.2.0.10", "  network: n2\n  services: {}\n");
+    let waypoint = format!(
+        "  network: n2\n{}  services:\n    {}: {{15008: 15008}}\n    {}: {{80: 8080}}\n",
+        by("networkGateway", "gateway", 15018),
+        name("waypoint"),
+        name("server")
+    );
+    text += &workload("server-2", "host-b", "10.2.0.11", &waypoint);
+    text += "services:\n";
+    let behind = format!("  ports: {{80: 8080}}\n{}", by("waypoint", "waypoint", 15008));
+    text += &service("server", "n1/10.96.0.1", &behind);
+    let named = format!("  ports: {{15008: 15008}}\n  subjectAltNames: [\"{WAYPOINT}\"]\n");
+    text += &service("waypoint", "n1/10.96.0.8", &named);
+    text += &service("gateway", "n1/10.96.0.9", "  ports: {15018: 15008}\n");
+    text + "policies: []\n"
+}
+
+fn a_waypoint_on_another_network_is_reached_on_demand(way: &str) {
+    let mesh = Mesh::with(way).world(&world_of_a_far_waypoint()).networks("n1", "n2");
+    let mesh = on_demand(mesh).start();
+    let _echo = Application::echo(mesh.at("server-2"), 8080);
+    let (told, heard) = channel();
+    let waypoint = mesh.address("server-2", 15008);
+    let passes_on = move |_: &Call| waypoint;
+    // The inner tunnel goes on from where nothing is captured.
+    let (gateway, outside) = (mesh.at("neighbour"), mesh.at("host-b"));
+    let _gateway = relay(gateway, outside, GATEWAY_PORT, told, passes_on);
+
+    echo_once(mesh.at("client"), vip(1)).unwrap_or_else(|error| {
+        panic!("{error}\n{}\n{}", mesh.a.process.log(), mesh.b.process.log())
+    });
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap().identity.as_deref(), Some(CLIENT));
+    let hostname = "server.default.svc.cluster.local";
+    for (proxy, direction) in [(&mesh.a, "outbound"), (&mesh.b, "inbound")] {
+        let record = proxy.record("the connection", |record| {
+            record.get("direction") == direction
+                && record.get("dst.hbone_addr") == format!("{hostname}:80")
+        });
+        assert_eq!(record.get("dst.identity"), WAYPOINT, "not the gateway's: {record:?}");
+    }
+    // On the way there, and by who was named as the way's end.
+    for name in ["n1/10.96.0.1", "waypoint", "gateway", "server"] {
+        let name = match name.contains('/') {
+            true => name.to_owned(),
+            false => format!("default/{name}.default.svc.cluster.local"),
+        };
+        assert_eq!(asked_for(&mesh, &name).len(), 1, "{name}");
+    }
+}
+
+fn on_demand(mesh: MeshBuilder) -> MeshBuilder {
+    mesh.environment("XDS_ON_DEMAND", "true").environment("ISTIO_META_DNS_CAPTURE", "false")
+}
+
+/// Requests that subscribe to `name`.
+fn asked_for(mesh: &Mesh, name: &str) -> Vec<Value> {
+    let names_it = |request: &Value| {
+        request["subscribe"].as_array().is_some_and(|names| names.iter().any(|one| one == name))
+    };
+    mesh.plane().journal("xds-request").into_iter().filter(names_it).collect()
 }
 
 /// What a PROXY header said.

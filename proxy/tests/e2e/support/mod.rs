@@ -15,7 +15,7 @@ use ringway_bench::lab::Namespace;
 pub(crate) use ringway_bench::observe::{Metrics, Record};
 
 pub(crate) use self::application::Application;
-pub(crate) use self::mesh::{Mesh, Proxy, SERVICE, notify_socket};
+pub(crate) use self::mesh::{Mesh, MeshBuilder, Proxy, SERVICE, notify_socket};
 pub(crate) use self::names::{Answered, NameServer, Question};
 pub(crate) use self::plane::{CONTROL_PLANE, CONTROL_PLANE_ON_EPOLL, TestPlane};
 
