@@ -222,8 +222,10 @@ fn a_rolling_update_loses_no_connection(way: &str) {
     let second = |line: &serde_json::Value| line["session"] == "host-a-2";
     mesh.plane().wait_for("ack", |line| second(line) && line["told"] == "snapshot");
     let acks = mesh.plane().journal("ack");
-    let told: Vec<_> = acks.iter().filter(|line| second(line)).map(|line| &line["pod"]).collect();
-    assert_eq!(told.len(), 3, "client and neighbour, and that these are all: {told:?}");
+    // A pod may be told twice: an agent that has just given a snapshot tries again what was not acknowledged yet.
+    let told = acks.iter().filter(|line| second(line)).filter_map(|line| line["pod"].as_str());
+    let told: BTreeSet<_> = told.collect();
+    assert_eq!(told, ["", "client", "neighbour"].into(), "both, and that these are all");
     under_load(&mesh, || old.process.signal(rustix::process::Signal::TERM).unwrap());
     let status = old.process.wait(PATIENCE).unwrap();
     assert!(status.success(), "{status}:\n{}", old.process.log());
