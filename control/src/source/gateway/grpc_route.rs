@@ -3,15 +3,13 @@
 use http::Method;
 use ringway_http::model::{Match, PathMatch, RouteKind, whole};
 
-use super::filters::filters;
-use super::http_route::{RouteSpec, backend, hostnames, route};
 use super::matches::headers;
 use super::objects::routed::{RouteObject, RuleObject};
-use super::references::parent_references;
+use super::route::{of_requests, route, spec};
 use crate::source::diagnostics::{Problem, Reporter};
 use crate::source::kubernetes::Context;
 use crate::source::yaml::fields::{list, mapping};
-use crate::source::yaml::scalars::{name, nonempty, word};
+use crate::source::yaml::scalars::{nonempty, word};
 use crate::source::yaml::value::{Value, shortened};
 
 pub(super) fn grpc_route(
@@ -19,24 +17,14 @@ pub(super) fn grpc_route(
     context: &mut Context,
     reporter: &mut Reporter,
 ) -> Option<RouteObject> {
-    route("GRPCRoute", RouteKind::Grpc, value, context, reporter, spec)
-}
-
-fn spec(
-    value: &Value,
-    namespace: &str,
-    context: &mut Context,
-    reporter: &mut Reporter,
-) -> Option<RouteSpec> {
-    mapping("spec", value, reporter, |fields| {
-        let parents = parent_references(fields, namespace, context);
-        let hostnames = hostnames(fields);
-        let rules = fields.optional("rules", |value, reporter| {
-            list(value, reporter, |value, reporter| rule(value, namespace, context, reporter))
-        });
-        let rules = rules.unwrap_or_else(|| vec![RuleObject::new(value.place)]);
-        RouteSpec { parents, hostnames, rules }
-    })
+    route(
+        "GRPCRoute",
+        RouteKind::Grpc,
+        value,
+        context,
+        reporter,
+        |value, namespace, context, reporter| spec(value, namespace, context, reporter, rule),
+    )
 }
 
 fn rule(
@@ -46,21 +34,9 @@ fn rule(
     reporter: &mut Reporter,
 ) -> Option<RuleObject> {
     mapping("rules[]", value, reporter, |fields| {
-        let own = fields.optional("name", name);
-        let matches =
-            fields.optional("matches", |value, reporter| list(value, reporter, one_match));
-        let filters = fields
-            .optional("filters", |value, reporter| filters(value, namespace, context, reporter));
-        let backends = fields.optional("backendRefs", |value, reporter| {
-            list(value, reporter, |value, reporter| backend(value, namespace, context, reporter))
-        });
-        RuleObject {
-            name: own.map(|name| context.names.share_ref(name)),
-            matches: matches.unwrap_or_default(),
-            filters: filters.unwrap_or_default(),
-            backends: backends.unwrap_or_default(),
-            ..RuleObject::new(value.place)
-        }
+        of_requests(value.place, fields, namespace, context, |value, reporter| {
+            list(value, reporter, one_match)
+        })
     })
 }
 

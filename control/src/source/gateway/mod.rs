@@ -37,6 +37,8 @@ mod matches;
 #[cfg(feature = "waypoint")]
 mod references;
 #[cfg(feature = "waypoint")]
+mod route;
+#[cfg(feature = "waypoint")]
 mod secrets;
 #[cfg(feature = "waypoint")]
 mod status;

@@ -2,13 +2,13 @@
 
 use ringway_http::model::RouteKind;
 
-use super::http_route::{RouteSpec, WEIGHT_MAX, hostnames, route};
-use super::objects::routed::{BackendObject, RouteObject, RuleObject};
-use super::references::{backend_reference, parent_references};
+use super::objects::routed::{RouteObject, RuleObject};
+use super::references::parent_references;
+use super::route::{RouteSpec, hostnames, route, weighted};
 use crate::source::diagnostics::{Problem, Reporter};
 use crate::source::kubernetes::Context;
 use crate::source::yaml::fields::{Fields, list, mapping};
-use crate::source::yaml::scalars::{integer, name};
+use crate::source::yaml::scalars::name;
 use crate::source::yaml::value::Value;
 
 pub(super) fn tls_route(
@@ -73,13 +73,7 @@ fn rule(
         let backends = fields.required("backendRefs", |value, reporter| {
             list(value, reporter, |value, reporter| {
                 mapping("backendRefs[]", value, reporter, |fields| {
-                    let reference = backend_reference(fields, namespace, context);
-                    let weight = fields.optional("weight", integer(0..=WEIGHT_MAX));
-                    Some(BackendObject {
-                        reference: reference?,
-                        weight: weight.unwrap_or(1) as u32,
-                        filters: Vec::new(),
-                    })
+                    weighted(fields, namespace, context)
                 })?
             })
         });

@@ -6,7 +6,7 @@ use ringway_http::model::{
     HostPattern, Listener, ListenerKey, ListenerProtocol, ListenerTls, RouteKind,
 };
 
-use super::super::http_route::host_pattern;
+use super::super::route::host_pattern;
 use super::super::status::{Condition, ListenerStatus, ObjectStatus};
 use super::super::values::GATEWAY_GROUP;
 use super::certificates::{NoCertificate, listener_tls};
