@@ -147,6 +147,10 @@ ringway_protocols::bounds! {
     pub const OUTSIDE_RATE_LIMIT_TIMEOUT: Duration = Duration::from_millis(100);
     Time per Stream: "the request passes, or is answered 500 without `failOpen`"
 
+    /// What a document may say of either: all that while a client waits, and the call takes one of the thread's places.
+    pub const OUTSIDE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+    Time per Process: "the configuration is refused"
+
     /// Of a key set that is fetched, or of the configuration of an issuer: a few hundred keys with their certificates.
     pub const TOKEN_KEYS_BYTES_MAX: usize = 1 << 20;
     Bytes per Process: "the fetch has failed: keys that were there stay, and without any the issuer's tokens are refused"

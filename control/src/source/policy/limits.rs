@@ -8,7 +8,7 @@ use ringway_http::model::policy::{
     Descriptor, DescriptorValue, GlobalRateLimit, LocalRateLimit, RateLimitPolicy,
 };
 
-use super::providers::some_time;
+use super::providers::outside_timeout;
 use super::rules::path;
 use super::service::{ServiceReference, unresolved};
 use super::tokens::header;
@@ -66,7 +66,8 @@ fn global(value: &Value, reporter: &mut Reporter) -> Option<(ServiceReference, G
     mapping("global", value, reporter, |fields| {
         let service = ServiceReference::read(fields);
         let domain = fields.required("domain", nonempty);
-        let timeout = fields.optional("timeout", some_time).unwrap_or(OUTSIDE_RATE_LIMIT_TIMEOUT);
+        let timeout =
+            fields.optional("timeout", outside_timeout).unwrap_or(OUTSIDE_RATE_LIMIT_TIMEOUT);
         let fail_open = fields.optional("failOpen", boolean).unwrap_or(true);
         let place = fields.value_place("descriptors");
         let descriptors = fields.required("descriptors", |value, reporter| {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
-use ringway_engine::limits::{OUTSIDE_AUTHORIZATION_TIMEOUT, REPLAY_BYTES_MAX};
+use ringway_engine::limits::{
+    OUTSIDE_AUTHORIZATION_TIMEOUT, OUTSIDE_TIMEOUT_MAX, REPLAY_BYTES_MAX,
+};
 use ringway_http::model::policy::{
     AuthorizationBody, AuthorizationProtocol, AuthorizationProvider, HttpAuthorization, TextMatch,
 };
@@ -122,7 +124,8 @@ fn by_http(value: &Value, reporter: &mut Reporter) -> Option<Read> {
 fn common(protocol: AuthorizationProtocol, fields: &mut Fields<'_, '_>) -> Option<Read> {
     let is_http = matches!(protocol, AuthorizationProtocol::Http(_));
     let service = ServiceReference::read(fields);
-    let timeout = fields.optional("timeout", some_time).unwrap_or(OUTSIDE_AUTHORIZATION_TIMEOUT);
+    let timeout =
+        fields.optional("timeout", outside_timeout).unwrap_or(OUTSIDE_AUTHORIZATION_TIMEOUT);
     let fail_open = fields.optional("failOpen", boolean).unwrap_or(false);
     let status_on_error = fields.optional("statusOnError", status);
     let body = fields
@@ -231,6 +234,17 @@ fn headers(value: &Value, reporter: &mut Reporter) -> Option<Vec<(HeaderName, He
         }
     }
     Some(all)
+}
+
+/// Of a call that a request waits for.
+pub(super) fn outside_timeout(value: &Value, reporter: &mut Reporter) -> Option<Duration> {
+    let timeout = some_time(value, reporter)?;
+    if timeout > OUTSIDE_TIMEOUT_MAX {
+        let message = "expected one minute at most: a request waits for it";
+        reporter.report(Problem::error(value.place, message));
+        return None;
+    }
+    Some(timeout)
 }
 
 /// Longer than nothing.
