@@ -38,6 +38,8 @@ pub struct Seen {
     pub captures: (u64, u64),
     /// Reloads that were taken and refused.
     pub reloads: Outcomes,
+    /// Policies that nobody enforces.
+    pub unenforced: usize,
     /// Tells what came from a control plane.
     pub discovery: Option<Teller<DiscoveryFacts>>,
     /// Tells what the DNS proxy was asked.
@@ -149,6 +151,7 @@ impl Captured {
             workloads: snapshot.workload_count(),
             services: snapshot.service_count(),
             reloads: seen.reloads,
+            unenforced: seen.unenforced,
             certificates: expiries.collect(),
             authorities: seen.authorities,
             issued: seen.issued,

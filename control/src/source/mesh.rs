@@ -27,6 +27,9 @@ pub struct MeshConfig {
     /// What became of the objects of the Gateway API.
     #[cfg(feature = "waypoint")]
     pub status: Vec<super::ObjectStatus>,
+    /// How many policies that say who may come in are attached to what has no waypoint.
+    #[cfg(feature = "waypoint")]
+    pub unenforced: usize,
 }
 
 /// A workload this node captures.

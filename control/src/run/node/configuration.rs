@@ -91,6 +91,8 @@ impl Node {
     /// workloads.
     pub(in crate::run) async fn take(&mut self, mesh: MeshConfig) {
         #[cfg(feature = "waypoint")]
+        self.view.update(|seen| seen.unenforced = mesh.unenforced);
+        #[cfg(feature = "waypoint")]
         if self.options.l7.is_some() {
             let status = crate::run::waypoint::status(&mesh, self.generation + 1);
             self.view.update(|seen| seen.status = status);

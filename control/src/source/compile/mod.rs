@@ -27,6 +27,8 @@ use super::gateway::{Placed, Waypoints};
 use super::mesh::MeshConfig;
 use super::node::NodeDocument;
 use super::node::config::NodeConfig;
+#[cfg(feature = "waypoint")]
+use super::policy::report_unenforced;
 use super::world::World;
 use nodes::Nodes;
 use policies::Policies;
@@ -107,6 +109,9 @@ pub(crate) fn compile(
         }
     };
     local::add(local, &mut world, reporter);
+    #[cfg(feature = "waypoint")]
+    let unenforced =
+        report_unenforced(&objects.policies, &compiled.http.policies, world.snapshot(), reporter);
     nodes.report_dangling(world.snapshot(), &objects.unreadable, reporter);
     // Until here the addresses of templates were keys.
     drop(context);
@@ -121,6 +126,8 @@ pub(crate) fn compile(
         http: compiled.http,
         #[cfg(feature = "waypoint")]
         status: compiled.status,
+        #[cfg(feature = "waypoint")]
+        unenforced,
     }
 }
 

@@ -15,6 +15,7 @@ mod service;
 mod targets;
 mod tokens;
 mod traffic;
+mod unenforced;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ pub(crate) use rules::rules;
 pub(crate) use targets::resolve;
 pub(crate) use tokens::request_authentication;
 pub(crate) use traffic::destination_rule;
+pub(crate) use unenforced::report_unenforced;
 
 use super::diagnostics::{Place, Reporter};
 use super::kubernetes::{Context, metadata};

@@ -16,7 +16,7 @@ use crate::source::{MeshConfig, Source, load};
 const MESH: &str = "
 apiVersion: v1
 kind: Service
-metadata: {name: reviews, namespace: shop}
+metadata: {name: reviews, namespace: shop, labels: {istio.io/use-waypoint: waypoint}}
 spec: {clusterIP: 10.0.0.1, ports: [{port: 80}]}
 ---
 apiVersion: gateway.networking.k8s.io/v1
@@ -72,6 +72,43 @@ fn what_policies_are_attached_to() {
         "{{apiVersion: {AUTHORIZATION}, metadata: {{name: p, namespace: istio-system}}, spec: {{targetRefs: [{{group: gateway.networking.k8s.io, kind: GatewayClass, name: istio-waypoint}}]}}}}"
     ));
     assert_eq!(class.http.policies.authorizations[0].targets, [Target::Class]);
+}
+
+#[test]
+fn what_nobody_enforces_is_told_and_counted() {
+    let services = "---
+apiVersion: v1
+kind: Service
+metadata: {name: open, namespace: shop}
+spec: {clusterIP: 10.0.0.2, ports: [{port: 80}]}
+---
+";
+    let authorization = |targets: &str| {
+        format!(
+            "{{apiVersion: {AUTHORIZATION}, metadata: {{name: p, namespace: shop}}, spec: {{targetRefs: [{targets}]}}}}"
+        )
+    };
+    let authentication = "{apiVersion: security.istio.io/v1, kind: RequestAuthentication, metadata: {name: t, namespace: shop}, \
+                          spec: {targetRefs: [{kind: Service, name: open}]}}";
+    let gateway = "{group: gateway.networking.k8s.io, kind: Gateway, name: waypoint}";
+    let (fronted, open) = ("{kind: Service, name: reviews}", "{kind: Service, name: open}");
+    #[rustfmt::skip]
+    let rows = [
+        ("of a service that has one",  authorization(fronted),                    0),
+        ("of a waypoint",              authorization(gateway),                    0),
+        ("of one that has none",       authorization(open),                       1),
+        ("of both",                    authorization(&format!("{fronted}, {open}")), 1),
+        ("of tokens",                  authentication.to_owned(),                 1),
+    ];
+    for (name, document, want) in rows {
+        let mesh = read(&format!("{services}{document}"));
+        let told = mesh.warnings.to_string();
+        assert_eq!(
+            (mesh.unenforced, told.matches("nobody enforces").count()),
+            (want, want),
+            "{name}: {told}"
+        );
+    }
 }
 
 fn rule(action: &str, rule: &str) -> (Action, AuthorizationRule) {

@@ -67,6 +67,8 @@ pub struct Facts {
     pub services: usize,
     /// Reloads that were taken and refused.
     pub reloads: Outcomes,
+    /// Policies that nobody enforces; 0 in a program without the L7 roles, which does not read them.
+    pub unenforced: usize,
     /// When each identity's certificate expires.
     pub certificates: Vec<(String, SystemTime)>,
     /// When each authority expires, by its role.
@@ -354,6 +356,7 @@ fn render_metric(
             family.sample(["denied"], facts.dry_runs.0);
             family.sample(["allowed"], facts.dry_runs.1);
         }
+        "ringway_policies_unenforced" => family.sample([], facts.unenforced),
         "ringway_shard_turns" => by_shard(&mut family, facts, |shard| shard.turns),
         "ringway_shard_waits" => by_shard(&mut family, facts, |shard| shard.waits),
         "ringway_shard_connections_accepted" => {

@@ -256,6 +256,13 @@ pub const METRICS: &[Metric] = &[
         &["outcome"],
         "What policies on dry run would have done to connections: `denied` or `allowed`.",
     ),
+    row(
+        "ringway_policies_unenforced",
+        Gauge,
+        None,
+        &[],
+        "AuthorizationPolicies and RequestAuthentications of the files that are attached to a service without a waypoint: nobody enforces them there. `ringway validate` names them.",
+    ),
     row("ringway_shard_turns", Counter, None, &["shard"], "Turns of a shard's loop."),
     row(
         "ringway_shard_waits",

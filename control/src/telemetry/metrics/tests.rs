@@ -110,6 +110,7 @@ pub(super) fn facts() -> Facts {
         workloads: 2,
         services: 1,
         reloads: Outcomes { ok: 4, failed: 1 },
+        unenforced: 3,
         certificates: vec![(
             "spiffe://cluster.local/ns/shop/sa/web".to_owned(),
             SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
