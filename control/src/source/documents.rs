@@ -305,6 +305,11 @@ impl Document<'_, '_> {
                 objects.policies.traffic.push(object);
             }
             #[cfg(feature = "waypoint")]
+            Kind::Policy(PolicyKind::BackendTraffic) => {
+                let object = policy::backend_traffic_policy(value, context, reporter)?;
+                objects.policies.backend_traffic.push(object);
+            }
+            #[cfg(feature = "waypoint")]
             Kind::Policy(PolicyKind::MeshConfig) => {
                 let providers = policy::mesh_config(value, context, reporter)?;
                 objects.policies.providers.extend(providers);

@@ -48,6 +48,7 @@ pub(crate) enum PolicyKind {
     RateLimit,
     Fault,
     DestinationRule,
+    BackendTraffic,
     MeshConfig,
 }
 
@@ -76,6 +77,7 @@ const KINDS: &[(&str, &str, Kind)] = &[
     ("networking.istio.io/v1", "DestinationRule", DESTINATION_RULE),
     ("networking.istio.io/v1beta1", "DestinationRule", DESTINATION_RULE),
     ("networking.istio.io/v1alpha3", "DestinationRule", DESTINATION_RULE),
+    ("gateway.networking.x-k8s.io/v1alpha1", "XBackendTrafficPolicy", BACKEND_TRAFFIC),
     (GATEWAY_V1, "Gateway", Kind::Gateway(GatewayKind::Gateway)),
     (GATEWAY_V1BETA1, "Gateway", Kind::Gateway(GatewayKind::Gateway)),
     (GATEWAY_V1, "GatewayClass", Kind::Gateway(GatewayKind::GatewayClass)),
@@ -96,6 +98,7 @@ const KINDS: &[(&str, &str, Kind)] = &[
 ];
 
 const DESTINATION_RULE: Kind = Kind::Policy(PolicyKind::DestinationRule);
+const BACKEND_TRAFFIC: Kind = Kind::Policy(PolicyKind::BackendTraffic);
 const AUTHENTICATION: Kind = Kind::Policy(PolicyKind::RequestAuthentication);
 const GATEWAY_V1: &str = "gateway.networking.k8s.io/v1";
 const GATEWAY_V1ALPHA2: &str = "gateway.networking.k8s.io/v1alpha2";

@@ -82,7 +82,12 @@ impl Sift {
         // An object that says little to a proxy says nothing to a replay; and keys are not copied.
         if matches!(
             kind,
-            "ServiceAccount" | "Secret" | "ConfigMap" | "DestinationRule" | "MeshConfig"
+            "ServiceAccount"
+                | "Secret"
+                | "ConfigMap"
+                | "DestinationRule"
+                | "XBackendTrafficPolicy"
+                | "MeshConfig"
         ) || !(is_known(version, kind) || is_of_known_group(version, kind))
         {
             let (kind, version) = (kind.to_owned(), version.to_owned());

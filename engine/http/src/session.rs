@@ -1,16 +1,19 @@
 //! A client comes back to its endpoint: a cookie or header that names it.
 //!
 //! What it names is only a wish: an endpoint that the service does not have, or that gets nothing, is not used, so who
-//! forges one gets no further than who has none.
+//! forges one gets no further than who has none. Nor is one of another scope a session: rules never share theirs, whatever
+//! they call them.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::model::PathMatch;
 use crate::model::traffic::{SessionCarrier, SessionPersistence};
 use crate::token::{cookies, remove_cookie};
 
@@ -23,19 +26,22 @@ pub struct Session {
     began: u64,
     /// When it was last told to the client.
     told: u64,
+    /// Whose it is.
+    scope: u64,
 }
 
 impl Session {
     /// The session that a request names, unless it is over.
     pub fn of(policy: &SessionPersistence, headers: &HeaderMap, now: u64) -> Option<Session> {
+        let parse = |text: &str| Session::parse(text).filter(|own| own.scope == policy.scope);
         let session = match &policy.by {
             SessionCarrier::Cookie { name, .. } => {
                 let values = headers.get_all(header::COOKIE).iter();
                 let texts = values.filter_map(|value| value.to_str().ok());
                 let mut own = texts.flat_map(cookies).filter(|(own, _)| **own == **name);
-                Session::parse(own.next()?.1)?
+                own.find_map(|(_, text)| parse(text))?
             }
-            SessionCarrier::Header(name) => Session::parse(headers.get(name)?.to_str().ok()?)?,
+            SessionCarrier::Header(name) => parse(headers.get(name)?.to_str().ok()?)?,
         };
         let lasts = |limit: Option<Duration>, since: u64| {
             limit.is_none_or(|limit| now.saturating_sub(since) < limit.as_secs().max(1))
@@ -54,23 +60,28 @@ impl Session {
         }
     }
 
-    /// What the answer of an endpoint tells the client. None: the client knows it already.
+    /// What the answer of an endpoint tells the client, who came over TLS if `is_secure`. None: the client knows it already.
+    ///
+    /// A cookie is `SameSite=Lax`: with `Strict`, who follows a link from elsewhere would lose the session by it.
     pub fn told(
         policy: &SessionPersistence,
         known: Option<Session>,
         endpoint: SocketAddr,
         now: u64,
+        is_secure: bool,
     ) -> Option<(HeaderName, HeaderValue)> {
         let same = known.filter(|known| known.endpoint == endpoint);
         if same.is_some() && policy.idle.is_none() {
             return None;
         }
         let began = same.map_or(now, |known| known.began);
-        let value = Session { endpoint, began, told: now }.text();
+        let value = Session { endpoint, began, told: now, scope: policy.scope }.text();
         let (name, value) = match &policy.by {
             SessionCarrier::Header(name) => (name.clone(), value),
             SessionCarrier::Cookie { name, path, permanent } => {
-                let mut cookie = format!("{name}={value}; Path={path}; HttpOnly");
+                let path = path.as_ref().map_or(String::new(), |path| format!("; Path={path}"));
+                let secure = if is_secure { "; Secure" } else { "" };
+                let mut cookie = format!("{name}={value}{path}; HttpOnly; SameSite=Lax{secure}");
                 if let (true, Some(absolute)) = (permanent, policy.absolute) {
                     let left = absolute.as_secs().saturating_sub(now.saturating_sub(began));
                     write!(cookie, "; Max-Age={left}").expect("a string takes all");
@@ -82,8 +93,8 @@ impl Session {
     }
 
     fn text(self) -> String {
-        let Session { endpoint, began, told } = self;
-        URL_SAFE_NO_PAD.encode(format!("{endpoint};{began};{told}"))
+        let Session { endpoint, began, told, scope } = self;
+        URL_SAFE_NO_PAD.encode(format!("{endpoint};{began};{told};{scope:x}"))
     }
 
     fn parse(text: &str) -> Option<Session> {
@@ -94,9 +105,34 @@ impl Session {
             endpoint: parts.next()?.parse().ok()?,
             began: parts.next()?.parse().ok()?,
             told: parts.next()?.parse().ok()?,
+            scope: u64::from_str_radix(parts.next()?, 16).ok()?,
         };
         parts.next().is_none().then_some(session)
     }
+}
+
+/// The path of a cookie for the requests that a match fits: its own, of an expression the part that every path begins
+/// with. None: every path fits.
+pub(crate) fn cookie_path(path: Option<&PathMatch>) -> Arc<str> {
+    /// What stands for something else in an expression.
+    const SPECIAL: [char; 14] =
+        ['\\', '.', '+', '*', '?', '(', ')', '|', '[', ']', '{', '}', '^', '$'];
+    let path = match path {
+        None => "/",
+        Some(PathMatch::Exact(path) | PathMatch::Prefix(path)) => path,
+        Some(PathMatch::Regex(expression)) => {
+            let pattern = expression.as_str().trim_start_matches("\\A(?:");
+            // With alternatives there may be nothing that all begin with.
+            let plain = if pattern.contains('|') { 0 } else { pattern.find(SPECIAL).unwrap_or(0) };
+            pattern[..plain].rsplit_once('/').map_or("/", |(elements, _)| elements)
+        }
+    };
+    // A semicolon ends the attribute (RFC 6265 §4.1.1).
+    let path = match path.split_once(';') {
+        Some((before, _)) => before.rsplit_once('/').map_or("/", |(elements, _)| elements),
+        None => path,
+    };
+    if path.is_empty() { "/".into() } else { path.into() }
 }
 
 #[cfg(test)]
@@ -109,9 +145,10 @@ mod tests {
 
     fn by_cookie(absolute: Option<u64>, idle: Option<u64>, permanent: bool) -> SessionPersistence {
         SessionPersistence {
-            by: SessionCarrier::Cookie { name: "s".into(), path: "/".into(), permanent },
+            by: SessionCarrier::Cookie { name: "s".into(), path: Some("/".into()), permanent },
             absolute: absolute.map(Duration::from_secs),
             idle: idle.map(Duration::from_secs),
+            scope: 7,
         }
     }
 
@@ -128,11 +165,12 @@ mod tests {
     #[test]
     fn a_cookie_comes_back() {
         let policy = by_cookie(Some(3600), None, true);
-        let (name, value) = Session::told(&policy, None, endpoint(), NOW).unwrap();
+        let (name, value) = Session::told(&policy, None, endpoint(), NOW, false).unwrap();
         assert_eq!(name, header::SET_COOKIE);
         let told = value.to_str().unwrap();
         assert!(
-            told.starts_with("s=") && told.ends_with("; Path=/; HttpOnly; Max-Age=3600"),
+            told.starts_with("s=")
+                && told.ends_with("; Path=/; HttpOnly; SameSite=Lax; Max-Age=3600"),
             "{told}"
         );
 
@@ -144,15 +182,15 @@ mod tests {
         assert_eq!(headers["cookie"], "a=b; c=d");
 
         // The client knows it; another endpoint must be told.
-        assert_eq!(Session::told(&policy, Some(session), endpoint(), NOW + 10), None);
+        assert_eq!(Session::told(&policy, Some(session), endpoint(), NOW + 10, false), None);
         let other = "10.0.0.2:8080".parse().unwrap();
-        assert!(Session::told(&policy, Some(session), other, NOW + 10).is_some());
+        assert!(Session::told(&policy, Some(session), other, NOW + 10, false).is_some());
     }
 
     #[test]
     fn sessions_end() {
         let cookie = |began, told| {
-            let value = Session { endpoint: endpoint(), began, told }.text();
+            let value = Session { endpoint: endpoint(), began, told, scope: 7 }.text();
             request("cookie", &format!("s={value}"))
         };
         #[rustfmt::skip]
@@ -169,7 +207,7 @@ mod tests {
         // A session that ends when it is not used is told again, and began when it began.
         let policy = by_cookie(Some(600), Some(60), true);
         let known = Session::of(&policy, &cookie(NOW - 100, NOW - 10), NOW);
-        let (_, value) = Session::told(&policy, known, endpoint(), NOW).unwrap();
+        let (_, value) = Session::told(&policy, known, endpoint(), NOW, false).unwrap();
         assert!(value.to_str().unwrap().ends_with("Max-Age=500"), "{value:?}");
     }
 
@@ -180,13 +218,62 @@ mod tests {
             by: SessionCarrier::Header(name.clone()),
             absolute: None,
             idle: None,
+            scope: 0,
         };
-        let (told, value) = Session::told(&policy, None, endpoint(), NOW).unwrap();
+        let (told, value) = Session::told(&policy, None, endpoint(), NOW, false).unwrap();
         assert_eq!(told, name);
         let mut headers = request("x-session", value.to_str().unwrap());
         assert_eq!(Session::of(&policy, &headers, NOW).unwrap().endpoint, endpoint());
         Session::remove(&policy, &mut headers);
         assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn a_session_of_another_scope_is_none() {
+        let (own, other) = (by_cookie(None, None, false), by_cookie(None, None, false));
+        let other = SessionPersistence { scope: 8, ..other };
+        let value = |policy| {
+            let (_, cookie) = Session::told(policy, None, endpoint(), NOW, false).unwrap();
+            cookie.to_str().unwrap().split(';').next().unwrap().to_owned()
+        };
+        assert_eq!(Session::of(&own, &request("cookie", &value(&other)), NOW), None);
+        // A browser sends that of the longer path first, whoever's it is.
+        let both = request("cookie", &format!("{}; {}", value(&other), value(&own)));
+        assert!(Session::of(&own, &both, NOW).is_some());
+        assert!(Session::of(&other, &both, NOW).is_some());
+    }
+
+    #[test]
+    fn attributes_of_a_cookie() {
+        let policy = by_cookie(Some(60), None, true);
+        let told = |policy, is_secure| {
+            let (_, cookie) = Session::told(policy, None, endpoint(), NOW, is_secure).unwrap();
+            cookie.to_str().unwrap().split_once("; ").unwrap().1.to_owned()
+        };
+        assert_eq!(told(&policy, true), "Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=60");
+        let by = SessionCarrier::Cookie { name: "s".into(), path: None, permanent: false };
+        let unsaid = SessionPersistence { by, ..policy };
+        assert_eq!(told(&unsaid, false), "HttpOnly; SameSite=Lax");
+    }
+
+    #[test]
+    fn paths_of_cookies() {
+        let expression = |text| PathMatch::Regex(crate::model::whole(text).unwrap());
+        #[rustfmt::skip]
+        let rows = [
+            ("every path",          None,                                             "/"),
+            ("the path",            Some(PathMatch::Exact("/a/b".into())),            "/a/b"),
+            ("the prefix",          Some(PathMatch::Prefix("/a".into())),             "/a"),
+            ("all of an element",   Some(expression("/p1/p2/[^/]*/p3")),              "/p1/p2"),
+            ("half an element",     Some(expression("/p1/p[0-9]+")),                  "/p1"),
+            ("nothing is plain",    Some(expression("(/a|/b)/c")),                    "/"),
+            ("one of several",      Some(expression("/a/b|/a/c")),                    "/"),
+            ("it may be repeated",  Some(expression("/a/b?")),                        "/a"),
+            ("a semicolon",         Some(PathMatch::Exact("/a/b;c/d".into())),        "/a"),
+        ];
+        for (name, path, want) in rows {
+            assert_eq!(&*cookie_path(path.as_ref()), want, "{name}");
+        }
     }
 
     proptest! {

@@ -16,7 +16,7 @@ use super::{
     record::Recorder,
     reply::Reply,
     serve::{Downstream, Target},
-    traffic::Terms,
+    traffic::{self, Terms},
 };
 use crate::snapshot::{NamespacedHostname, Service, Snapshot};
 
@@ -73,17 +73,15 @@ pub(crate) async fn plan(
     if path != parts.uri.path() {
         filter::set_path(parts, &path);
     }
-    let (rule, prefix) = match met {
-        Met::Rule(rule, matched) => {
-            let prefix = Found { rule: &rule, matched }.prefix().map(str::to_owned);
-            (rule, prefix)
-        }
+    let (rule, matched) = match met {
+        Met::Rule(rule, matched) => (rule, matched),
         Met::Nothing(destination) => {
             let fault = policy::pass(downstream, snapshot, None, parts, recorder).await?;
-            let terms = policy::own_terms(downstream, snapshot, None, parts, &destination);
+            let terms = traffic::own_terms(downstream, snapshot, None, parts, &destination);
             return Ok((Plan::plain(destination, terms), fault));
         }
     };
+    let found = Found { rule: &rule, matched };
     recorder.route = Some(route_name(&rule));
     // Before filters change what policies are about.
     let fault = policy::pass(downstream, snapshot, Some(&rule), parts, recorder).await?;
@@ -92,7 +90,7 @@ pub(crate) async fn plan(
         port: downstream.called.port(),
         host: &host,
         path: &path,
-        prefix: prefix.as_deref(),
+        prefix: found.prefix(),
     };
     let mut backward = Backward::new(&rule, parts);
     let is_preflight = filter::is_preflight(parts);
@@ -102,7 +100,11 @@ pub(crate) async fn plan(
         }
         return Err(reply.into());
     }
-    let chosen = filter::choose(&rule.rule, downstream.shard.random());
+    let kept = traffic::kept(downstream, snapshot, found, parts);
+    let chosen = match kept {
+        Some(at) => Ok((at, &rule.rule.backends[at])),
+        None => filter::choose(&rule.rule, downstream.shard.random()),
+    };
     let (at, backend) = match chosen {
         Ok(chosen) => chosen,
         Err(dead) => {
@@ -116,7 +118,7 @@ pub(crate) async fn plan(
     if let Some(reply) = filter::apply(&backend.filters, parts, &entrance) {
         return Err(reply.into());
     }
-    let terms = policy::own_terms(downstream, snapshot, Some(&rule), parts, &destination);
+    let terms = traffic::own_terms(downstream, snapshot, Some(found), parts, &destination);
     let filters = [&rule.rule.filters, &backend.filters];
     let mirrors = mirrors(downstream, snapshot, parts, filters);
     Ok((Plan { rule: Some(rule), destination, terms, mirrors }, fault))
@@ -134,7 +136,7 @@ fn mirrors(
         .flat_map(|filters| filter::mirrors(filters, || downstream.shard.random()));
     let found = drawn.filter_map(|mirror| destination_of(snapshot, &mirror.backend.target).ok());
     let plans = found.map(|destination| {
-        let terms = policy::terms(downstream, snapshot, None, parts, &destination);
+        let terms = traffic::terms(downstream, snapshot, None, parts, &destination);
         Rc::new(Plan::plain(destination, terms))
     });
     plans.collect()

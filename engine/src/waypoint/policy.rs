@@ -33,11 +33,9 @@ use ringway_http::{
 
 use super::{
     outside::{self, Asker},
-    plan::Destination,
     record::Recorder,
     reply::Reply,
     serve::{Downstream, Target},
-    traffic::Terms,
 };
 use crate::{
     decide::Refusal,
@@ -129,46 +127,6 @@ fn count(
     let asks =
         in_force.limits().filter_map(|limits| Some((limits.name.clone(), limits.ask(&facts)?)));
     Ok(asks.collect())
-}
-
-/// As [`terms`], with what the request itself says of who is to get it; that is for us, and goes no further.
-pub(crate) fn own_terms(
-    downstream: &Downstream,
-    snapshot: &Snapshot,
-    rule: Option<&Arc<RouteRule>>,
-    parts: &mut Parts,
-    destination: &Destination,
-) -> Option<Terms> {
-    let mut terms = terms(downstream, snapshot, rule, parts, destination)?;
-    let paths = snapshot.http()?.paths();
-    if let Ok(head) = read(parts, paths) {
-        terms.read(&head, downstream.source.ip(), downstream.shard.random());
-    }
-    terms.strip(&mut parts.headers);
-    Some(terms)
-}
-
-/// What is said of how a request is passed on to a service.
-pub(crate) fn terms(
-    downstream: &Downstream,
-    snapshot: &Snapshot,
-    rule: Option<&Arc<RouteRule>>,
-    parts: &Parts,
-    destination: &Destination,
-) -> Option<Terms> {
-    let Destination::Service(service, port) = destination else { return None };
-    let tables = snapshot.http()?;
-    let name =
-        ServiceName { namespace: service.namespace().into(), hostname: service.hostname().into() };
-    let place = Some((&name, *port));
-    let in_force =
-        tables.policies().in_force(&place_of(tables, downstream, rule, Some(parts), place));
-    if in_force.is_empty() {
-        return None;
-    }
-    let services = &downstream.pod.l7.kept().services;
-    let place = (&downstream.pod.uid, &service.id, *port);
-    services.terms(&downstream.shard, snapshot, place, in_force.traffic())
 }
 
 /// Decides whether a connection that carries no requests may pass.
@@ -295,7 +253,7 @@ fn in_force(
     tables.policies().in_force(&place_of(tables, downstream, rule, parts, service))
 }
 
-fn place_of<'p>(
+pub(super) fn place_of<'p>(
     tables: &'p Tables,
     downstream: &'p Downstream,
     rule: Option<&'p Arc<RouteRule>>,

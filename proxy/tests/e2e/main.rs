@@ -27,6 +27,7 @@ mod modes;
 mod neighbours;
 mod outside;
 mod policy;
+mod sessions;
 mod succession;
 mod traffic;
 mod trust;

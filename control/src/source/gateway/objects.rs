@@ -172,6 +172,7 @@ pub(crate) mod routed {
     use ringway_http::model::{Filter, HostPattern, Match, Retry, RouteKind, Timeouts};
 
     use crate::source::diagnostics::Place;
+    use crate::source::policy::SessionObject;
 
     /// A route of any kind.
     pub(crate) struct RouteObject {
@@ -216,6 +217,7 @@ pub(crate) mod routed {
         pub(crate) backends: Vec<BackendObject>,
         pub(crate) timeouts: Timeouts,
         pub(crate) retry: Option<Retry>,
+        pub(crate) session: Option<SessionObject>,
     }
 
     impl RuleObject {
@@ -229,6 +231,7 @@ pub(crate) mod routed {
                 backends: Vec::new(),
                 timeouts: Timeouts::default(),
                 retry: None,
+                session: None,
             }
         }
     }

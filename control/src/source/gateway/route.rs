@@ -8,6 +8,7 @@ use super::references::{backend_reference, parent_references};
 use super::values::hostname;
 use crate::source::diagnostics::{Place, Reporter};
 use crate::source::kubernetes::{Context, created, generation, metadata};
+use crate::source::policy::session_persistence;
 use crate::source::yaml::fields::{Fields, list, mapping};
 use crate::source::yaml::scalars::{integer, name};
 use crate::source::yaml::value::Value;
@@ -102,7 +103,9 @@ pub(super) fn of_requests(
     let backends = fields.optional("backendRefs", |value, reporter| {
         list(value, reporter, |value, reporter| backend(value, namespace, context, reporter))
     });
+    let session = fields.optional("sessionPersistence", session_persistence);
     RuleObject {
+        session,
         name: own.map(|name| context.names.share_ref(name)),
         matches: matches.unwrap_or_default(),
         filters: filters.unwrap_or_default(),

@@ -67,7 +67,7 @@ pub struct ObjectStatus {
     pub conditions: Vec<Condition>,
     /// Of a Gateway.
     pub listeners: Vec<ListenerStatus>,
-    /// Of a route, in the order of its references.
+    /// Of a route its parents, of a policy its targets, in the order of its references.
     pub parents: Vec<ParentStatus>,
 }
 
@@ -84,7 +84,7 @@ pub struct ListenerStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// What became of a route at one of its parents.
+/// What became of a route at one of its parents, of a policy at one of its targets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParentStatus {
     /// The group of the parent's kind.
@@ -111,7 +111,7 @@ impl ParentStatus {
         format!("{} {}/{}{section}{port}", self.kind, self.namespace, self.name)
     }
 
-    fn as_json(&self, generation: Option<u64>) -> Value {
+    fn as_json(&self, named: &str, generation: Option<u64>) -> Value {
         let mut reference = json!({
             "group": &*self.group,
             "kind": &*self.kind,
@@ -125,7 +125,7 @@ impl ParentStatus {
             reference["port"] = port.into();
         }
         json!({
-            "parentRef": reference,
+            named: reference,
             "controllerName": CONTROLLER,
             "conditions": conditions(&self.conditions, generation),
         })
@@ -169,8 +169,12 @@ impl ObjectStatus {
             status["listeners"] = listeners.collect();
         }
         if !self.parents.is_empty() {
-            let parents = self.parents.iter().map(|each| each.as_json(self.generation));
-            status["parents"] = parents.collect();
+            let (all, each_as) = match self.kind.ends_with("Policy") {
+                true => ("ancestors", "ancestorRef"),
+                false => ("parents", "parentRef"),
+            };
+            let parents = self.parents.iter().map(|each| each.as_json(each_as, self.generation));
+            status[all] = parents.collect();
         }
         json!({"kind": self.kind, "metadata": metadata, "status": status})
     }

@@ -1,17 +1,20 @@
 //! Policies of waypoints: what they say, and what they are attached to.
 //!
 //! ```text
-//! AuthorizationPolicy, RequestAuthentication, RateLimitPolicy, FaultPolicy, DestinationRule ─┐
-//! MeshConfig (who is asked outside) ─▶ PolicyObjects ─ targets, services ─▶ Policies ◀──────┘
+//! AuthorizationPolicy, RequestAuthentication, RateLimitPolicy, FaultPolicy, DestinationRule, XBackendTrafficPolicy ─┐
+//! MeshConfig (who is asked outside) ─▶ PolicyObjects ─ targets, services ─▶ Policies ◀─────────────────────────────┘
 //! ```
 //!
-//! What stands in a policy is honoured or refused by name; a policy that is attached to what is not there is a mistake.
+//! What stands in a policy is honoured or refused by name; a policy that is attached to what is not there is a mistake, or
+//! if it is one of the Gateway API's, has a condition that says so.
 
+mod backend_traffic;
 mod faults;
 mod limits;
 mod providers;
 mod rules;
 mod service;
+mod session;
 mod targets;
 mod tokens;
 mod traffic;
@@ -22,10 +25,12 @@ use std::sync::Arc;
 use ringway_http::model::policy::{AuthorizationPolicy, RequestAuthentication, TextMatch};
 use ringway_http::model::traffic::{FaultPolicy, TrafficPolicy};
 
+pub(crate) use backend_traffic::{BackendTraffic, backend_traffic_policy};
 pub(crate) use faults::fault_policy;
 pub(crate) use limits::{RateLimits, rate_limit_policy};
 pub(crate) use providers::{ProviderObject, mesh_config};
 pub(crate) use rules::rules;
+pub(crate) use session::{SessionObject, session_persistence};
 pub(crate) use targets::resolve;
 pub(crate) use tokens::request_authentication;
 pub(crate) use traffic::destination_rule;
@@ -45,6 +50,7 @@ pub(crate) struct PolicyObjects {
     pub(crate) rate_limits: Vec<PolicyObject<RateLimits>>,
     pub(crate) faults: Vec<PolicyObject<FaultPolicy>>,
     pub(crate) traffic: Vec<PolicyObject<TrafficPolicy>>,
+    pub(crate) backend_traffic: Vec<PolicyObject<BackendTraffic>>,
     /// External authorizers.
     pub(crate) providers: Vec<ProviderObject>,
 }

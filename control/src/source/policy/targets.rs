@@ -8,23 +8,24 @@ use ringway_http::path::PathMode;
 use ringway_http::policies::{PolicyError, PolicyMistake, PolicyTables};
 
 use super::traffic::HOST;
-use super::{PolicyObject, PolicyObjects, ProviderObject, RateLimits};
+use super::{PolicyObject, PolicyObjects, ProviderObject, RateLimits, backend_traffic};
 use crate::source::diagnostics::suggest::did_you_mean;
 use crate::source::diagnostics::{Place, Problem, Reporter};
-use crate::source::gateway::{GATEWAY_GROUP, GatewayObjects, Registry};
+use crate::source::gateway::{GATEWAY_GROUP, GatewayObjects, ObjectStatus, Registry};
 use crate::source::security::TargetReference;
 
 /// Classes of waypoints, which policies of the root namespace may be attached to.
 const CLASSES: [&str; 3] = ["ringway-waypoint", "istio-waypoint", "istio-agentgateway-waypoint"];
 
-/// Finds what all policies are attached to.
+/// Finds what all policies are attached to; tells what became of those that have conditions.
 pub(crate) fn resolve(
     objects: &PolicyObjects,
     gateway: &GatewayObjects,
     registry: &Registry<'_>,
     root_namespace: &str,
     reporter: &mut Reporter,
-) -> Policies {
+) -> (Policies, Vec<ObjectStatus>) {
+    let (backends, status) = backend_traffic::attach(&objects.backend_traffic, registry, reporter);
     let mut resolver = Resolver { gateway, registry, root_namespace, reporter };
     let rate_limits = resolver.rate_limits(&objects.rate_limits);
     let policies = Policies {
@@ -33,11 +34,11 @@ pub(crate) fn resolve(
         authorizations: resolver.all(&objects.authorizations, false),
         authentications: resolver.all(&objects.authentications, false),
         faults: resolver.all(&objects.faults, true),
-        traffic: resolver.all(&objects.traffic, true),
+        traffic: resolver.all(&objects.traffic, true).into_iter().chain(backends).collect(),
         external: Vec::new(),
     };
     report_mistakes(objects, &policies, reporter);
-    policies
+    (policies, status)
 }
 
 /// What waypoints would refuse is told with its place.
@@ -250,6 +251,6 @@ impl Resolver<'_, '_> {
     }
 }
 
-fn services(names: Vec<ringway_http::model::ServiceName>) -> Vec<Target> {
+pub(super) fn services(names: Vec<ringway_http::model::ServiceName>) -> Vec<Target> {
     names.into_iter().map(|service| Target::Service { service, port: None }).collect()
 }

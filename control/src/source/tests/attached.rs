@@ -6,7 +6,8 @@ use ringway_http::model::policy::{
     PathPattern, Target, TextMatch,
 };
 use ringway_http::model::traffic::{
-    Balancing, ConnectionLimits, ConsistentHash, HashKey, HashSpread, Share, TrafficPolicy,
+    Balancing, ConnectionLimits, ConsistentHash, HashKey, HashSpread, RetryBudget, SessionCarrier,
+    SessionPersistence, Share, TrafficPolicy,
 };
 use ringway_http::model::{Backend, BackendTarget};
 use std::time::Duration;
@@ -240,6 +241,149 @@ fn destination_rules() {
     let locality = locality.unwrap();
     assert_eq!(locality.failover, [("eu".into(), "us".into())]);
     assert_eq!(locality.distribute[0].to, [("eu/a".into(), 80), ("us".into(), 20)]);
+}
+
+const ROUTE: &str = "gateway.networking.k8s.io/v1, kind: HTTPRoute";
+
+/// The sessions of the only rule of a route of this kind.
+fn session(kind: &str, persistence: &str) -> SessionPersistence {
+    let spec = format!(
+        "{{parentRefs: [{{group: '', kind: Service, name: reviews}}], rules: [{{backendRefs: [{{name: reviews, port: 80}}], \
+          sessionPersistence: {persistence}}}]}}"
+    );
+    let mesh = policy(kind, &spec);
+    mesh.http.routes[0].rules[0].session.clone().expect("there is one")
+}
+
+#[test]
+fn sessions_of_rules() {
+    let cookie =
+        |name: &str, permanent| SessionCarrier::Cookie { name: name.into(), path: None, permanent };
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    #[rustfmt::skip]
+    let rows = [
+        ("a cookie of the browser's session", "{sessionName: Cart}", cookie("Cart", false), None, None),
+        ("the same in full", "{type: Cookie, sessionName: c, cookieConfig: {lifetimeType: Session}}", cookie("c", false), None, None),
+        ("one that stays", "{sessionName: c, absoluteTimeout: 1h, cookieConfig: {lifetimeType: Permanent}}", cookie("c", true), seconds(3600), None),
+        ("its times", "{sessionName: c, absoluteTimeout: 2m, idleTimeout: 30s}", cookie("c", false), seconds(120), seconds(30)),
+        ("nothing is no limit", "{sessionName: c, absoluteTimeout: 0s, idleTimeout: 0s}", cookie("c", false), None, None),
+        ("a header", "{type: Header, sessionName: X-Cart}", SessionCarrier::Header(HeaderName::from_static("x-cart")), None, None),
+    ];
+    for (name, persistence, by, absolute, idle) in rows {
+        for kind in [ROUTE, "gateway.networking.k8s.io/v1, kind: GRPCRoute"] {
+            let read = session(kind, persistence);
+            assert_eq!((read.by, read.absolute, read.idle), (by.clone(), absolute, idle), "{name}");
+        }
+    }
+}
+
+/// GEP-1619: rules never share their sessions; without a name a unique one is made.
+#[test]
+fn every_rule_has_sessions_of_its_own() {
+    let rule = "{backendRefs: [{name: reviews, port: 80}], sessionPersistence: {}}";
+    let named = "{name: one, backendRefs: [{name: reviews, port: 80}], sessionPersistence: {}}";
+    let spec = |rules: &str| {
+        format!("{{parentRefs: [{{group: '', kind: Service, name: reviews}}], rules: [{rules}]}}")
+    };
+    let sessions = |rules: &str| {
+        let mesh = policy(ROUTE, &spec(rules));
+        let rules = mesh.http.routes[0].rules.iter();
+        rules.map(|rule| rule.session.clone().expect("one")).collect::<Vec<_>>()
+    };
+    let two = sessions(&format!("{rule}, {rule}"));
+    assert_ne!(two[0].scope, two[1].scope);
+    let SessionCarrier::Cookie { name, .. } = &two[0].by else { panic!("{:?}", two[0].by) };
+    assert_eq!(**name, *format!("ringway-session-{:016x}", two[0].scope));
+    // A rule with a name keeps them wherever it stands.
+    assert_eq!(sessions(&format!("{named}, {rule}"))[0], sessions(&format!("{rule}, {named}"))[1]);
+}
+
+const BACKEND_TRAFFIC: &str = "gateway.networking.x-k8s.io/v1alpha1, kind: XBackendTrafficPolicy";
+
+#[test]
+fn what_goes_to_a_backend() {
+    let budget = |percent, interval, floor, floor_interval| RetryBudget {
+        percent,
+        interval: Duration::from_secs(interval),
+        floor,
+        floor_interval: Duration::from_secs(floor_interval),
+    };
+    #[rustfmt::skip]
+    let rows = [
+        ("nothing is said",    "",                                                                    None),
+        ("the standard's",     "retryConstraint: {}",                                                 Some(budget(20.0, 10, 10, 1))),
+        ("all of it",          "retryConstraint: {budget: {percent: 5, interval: 1h}, minRetryRate: {count: 3, interval: 1m}}", Some(budget(5.0, 3600, 3, 60))),
+        ("a part of it",       "retryConstraint: {budget: {percent: 0}, minRetryRate: {count: 1}}",   Some(budget(0.0, 10, 1, 1))),
+    ];
+    for (name, said, want) in rows {
+        let spec = format!("{{targetRefs: [{{group: '', kind: Service, name: reviews}}], {said}}}");
+        let mesh = policy(BACKEND_TRAFFIC, &spec);
+        let read = &mesh.http.policies.traffic[0];
+        assert_eq!(read.targets, [reviews()], "{name}");
+        assert_eq!((&read.policy.retry_budget, &read.policy.session), (&want, &None), "{name}");
+    }
+    let mesh = policy(
+        BACKEND_TRAFFIC,
+        "{targetRefs: [{group: '', kind: Service, name: reviews}], sessionPersistence: {sessionName: s}}",
+    );
+    let session = mesh.http.policies.traffic[0].policy.session.as_ref().expect("there is one");
+    let by = SessionCarrier::Cookie { name: "s".into(), path: None, permanent: false };
+    assert_eq!((&session.by, session.scope == 0), (&by, false));
+}
+
+#[test]
+fn conditions_of_what_goes_to_a_backend() {
+    let document = |name: &str, created: &str, targets: &str| {
+        format!(
+            "---\n{{apiVersion: {BACKEND_TRAFFIC}, metadata: {{name: {name}, namespace: shop{created}}}, \
+             spec: {{targetRefs: [{targets}], retryConstraint: {{}}}}}}\n"
+        )
+    };
+    let reviews_of = "{group: '', kind: Service, name: reviews}";
+    let mesh = read(
+        &[
+            document("younger", ", creationTimestamp: '2026-02-02T00:00:00Z'", reviews_of),
+            document("older", ", creationTimestamp: '2026-01-01T00:00:00Z'", reviews_of),
+            document("nowhere", "", "{group: '', kind: Service, name: review}"),
+            document(
+                "gateway",
+                "",
+                "{group: gateway.networking.k8s.io, kind: Gateway, name: waypoint}",
+            ),
+        ]
+        .concat(),
+    );
+    let told: Vec<String> = mesh
+        .status
+        .iter()
+        .filter(|status| status.kind == "XBackendTrafficPolicy")
+        .flat_map(|status| {
+            let all = status.all_conditions();
+            all.map(|(_, one)| format!("{} {}/{}", status.name, one.status(), one.reason))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let want = [
+        "older True/Accepted",
+        "younger False/Conflicted",
+        "nowhere False/TargetNotFound",
+        "gateway False/Invalid",
+    ];
+    assert_eq!(told, want);
+    let in_force: Vec<&str> = mesh
+        .http
+        .policies
+        .traffic
+        .iter()
+        .filter(|one| !one.targets.is_empty())
+        .map(|one| &*one.name.name)
+        .collect();
+    assert_eq!(in_force, ["older"]);
+    assert_eq!(mesh.warnings.to_string().matches("warning: ").count(), 3, "{}", mesh.warnings);
+    let older = mesh.status.iter().find(|status| &*status.name == "older").expect("it is told of");
+    let json = older.as_json();
+    assert_eq!(json["status"]["ancestors"][0]["ancestorRef"]["name"], "reviews", "{json}");
+    assert_eq!(json["status"]["ancestors"][0]["conditions"][0]["type"], "Accepted", "{json}");
 }
 
 /// Who is asked, at a port of a service of the mesh.

@@ -10,6 +10,7 @@ use regex::Regex;
 use super::ServiceName;
 use super::filter::Filter;
 use super::listener::{HostPattern, ListenerKey};
+use super::traffic::SessionPersistence;
 
 /// A route: rules for the requests that come by its parents.
 #[derive(Clone, Debug)]
@@ -96,6 +97,8 @@ pub struct Rule {
     pub timeouts: Timeouts,
     /// What is tried again; none: only what is safe without asking.
     pub retry: Option<Retry>,
+    /// A client comes back to its backend, and to its endpoint there. Goes before what policies say.
+    pub session: Option<SessionPersistence>,
 }
 
 /// All of it must fit.

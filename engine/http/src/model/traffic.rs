@@ -229,6 +229,8 @@ pub struct SessionPersistence {
     pub absolute: Option<Duration>,
     /// How long a session lasts without a request; none: for ever.
     pub idle: Option<Duration>,
+    /// Whose sessions they are: one of another scope is none here, though its name be the same.
+    pub scope: u64,
 }
 
 /// What carries a session.
@@ -238,8 +240,8 @@ pub enum SessionCarrier {
     Cookie {
         /// Its name.
         name: Arc<str>,
-        /// Of the cookie.
-        path: Arc<str>,
+        /// Of the cookie; none: that of the match that a request met, or if a service's policy says it, unsaid.
+        path: Option<Arc<str>>,
         /// It outlives the browser; it ends with [`SessionPersistence::absolute`].
         permanent: bool,
     },

@@ -35,6 +35,8 @@ pub struct PolicyTables {
     providers: HashMap<Arc<str>, Arc<AuthorizationProvider>>,
     /// Some are attached to routes, so that what is in force is known only when the route is.
     has_routes: bool,
+    /// Some say that clients come back to their endpoints.
+    has_sessions: bool,
 }
 
 /// What is attached to one target.
@@ -163,9 +165,10 @@ impl PolicyTables {
         let layers: HashMap<Target, Arc<Layer>> =
             compiler.layers.into_iter().map(|(target, layer)| (target, Arc::new(layer))).collect();
         let has_routes = layers.keys().any(|target| matches!(target, Target::Route { .. }));
+        let has_sessions = policies.traffic.iter().any(|one| one.policy.session.is_some());
         let providers = policies.providers.iter();
         let providers = providers.map(|one| (one.name.clone(), Arc::new(one.clone()))).collect();
-        Ok(PolicyTables { layers, providers, has_routes })
+        Ok(PolicyTables { layers, providers, has_routes, has_sessions })
     }
 
     /// An authorizer that policies name.
@@ -176,6 +179,11 @@ impl PolicyTables {
     /// Whether what is in force may depend on the route.
     pub fn has_routes(&self) -> bool {
         self.has_routes
+    }
+
+    /// Whether any policy says that clients come back to their endpoints.
+    pub fn has_sessions(&self) -> bool {
+        self.has_sessions
     }
 
     /// What is in force at a place.

@@ -4,7 +4,9 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use crate::head::RequestHead;
+use crate::model::traffic::{SessionCarrier, SessionPersistence};
 use crate::model::{Match, PathMatch, RouteName, Rule, ValueMatch};
+use crate::session::cookie_path;
 
 /// A rule of a route.
 #[derive(Debug)]
@@ -37,6 +39,16 @@ impl<'t> Found<'t> {
             Some(PathMatch::Prefix(prefix)) => Some(prefix),
             Some(PathMatch::Exact(_) | PathMatch::Regex(_)) => None,
         }
+    }
+
+    /// The sessions that the rule says, with the path of the match for their cookie (GEP-1619, "Path").
+    pub fn session(&self) -> Option<SessionPersistence> {
+        let mut session = self.rule.rule.session.clone()?;
+        if let SessionCarrier::Cookie { path: path @ None, .. } = &mut session.by {
+            let of_match = self.rule.rule.matches.get(self.matched);
+            *path = Some(cookie_path(of_match.and_then(|it| it.path.as_ref())));
+        }
+        Some(session)
     }
 }
 

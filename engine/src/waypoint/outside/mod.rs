@@ -26,9 +26,9 @@ use ringway_http::{
 use super::{
     places::Place,
     plan::{Plan, destination_of},
-    policy,
     record::Recorder,
     serve::Downstream,
+    traffic,
     tries::{Answered, Tries},
     upload::Upload,
 };
@@ -128,7 +128,7 @@ impl Asker<'_> {
         let downstream = self.downstream;
         let destination = destination_of(self.snapshot, &service.target)
             .map_err(|_reply| "there is no such service".to_owned())?;
-        let terms = policy::terms(downstream, self.snapshot, None, parts, &destination);
+        let terms = traffic::terms(downstream, self.snapshot, None, parts, &destination);
         let own = downstream.shard.workload(&downstream.pod.workload).await;
         let tries = Tries {
             downstream,

@@ -6,6 +6,7 @@
 
 mod choice;
 mod places;
+mod said;
 
 use std::{
     cell::{Cell, RefCell},
@@ -29,6 +30,7 @@ use ringway_http::{
 
 use self::choice::Hashed;
 pub(crate) use self::places::{Busy, Keeping, Places};
+pub(crate) use self::said::{kept, own_terms, terms};
 use super::policy::since_epoch;
 use crate::{
     shard::Shard,
@@ -87,7 +89,15 @@ impl Services {
             known.insert(key.clone(), Rc::new(Local::new(shard.traffic.counts(&key))));
         }
         let local = known.get(&key)?.clone();
-        Some(Terms { key, policy, local, alike: None, given: None, session: None })
+        Some(Terms {
+            key,
+            policy,
+            local,
+            alike: None,
+            given: None,
+            session: None,
+            is_secure: false,
+        })
     }
 }
 
@@ -130,6 +140,8 @@ pub(crate) struct Terms {
     /// What its client is given to have it in common.
     given: Option<(HeaderName, HeaderValue)>,
     session: Option<Session>,
+    /// The client came over TLS.
+    is_secure: bool,
 }
 
 impl Terms {
@@ -167,11 +179,9 @@ impl Terms {
 
     /// What the answer of `endpoint` tells the client.
     pub(crate) fn told(&self, endpoint: SocketAddr) -> Vec<(HeaderName, HeaderValue)> {
-        let session = self
-            .policy
-            .session
-            .as_ref()
-            .and_then(|policy| Session::told(policy, self.session, endpoint, unix_seconds()));
+        let session = self.policy.session.as_ref().and_then(|policy| {
+            Session::told(policy, self.session, endpoint, unix_seconds(), self.is_secure)
+        });
         self.given.iter().cloned().chain(session).collect()
     }
 

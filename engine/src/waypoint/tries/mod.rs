@@ -125,7 +125,11 @@ impl Tries<'_> {
             };
             if let Some(terms) = terms {
                 drop(retrying.take());
-                retrying = terms.may_retry().then(|| terms.enter(Counted::Retries)).flatten();
+                if !terms.may_retry() {
+                    // XBackendTrafficPolicy, `retryConstraint`: "additional retries to the backend MUST return a 503".
+                    return Err(Reply::overflow("the retry budget is spent"));
+                }
+                retrying = terms.enter(Counted::Retries);
                 if retrying.is_none() {
                     recorder.flags.add(ResponseFlag::UpstreamOverflow);
                     return self.give_up(failure);

@@ -75,7 +75,8 @@ spec: {clusterIP: 10.96.1.3, selector: {app: neighbour}, ports: [{name: http, po
 pub(crate) struct WaypointMesh {
     pub(crate) mesh: Mesh,
     pub(crate) waypoint: Proxy,
-    _applications: Vec<Application>,
+    /// Of server, server-2 and neighbour.
+    pub(crate) applications: Vec<Application>,
 }
 
 impl WaypointMesh {
@@ -99,19 +100,26 @@ impl WaypointMesh {
         let mesh = Mesh::with(plane).policies(&(documents(rules) + further)).start();
         let waypoint = start_told(&mesh, plane, "web-waypoint");
         let applications = applications(&mesh);
-        WaypointMesh { mesh, waypoint, _applications: applications }
+        WaypointMesh { mesh, waypoint, applications }
     }
 
     fn with(reactor: &str, documents: &str, collector: &str) -> WaypointMesh {
         let mesh = Mesh::with(reactor).policies(documents).start();
         let waypoint = start(&mesh, collector);
         let applications = applications(&mesh);
-        WaypointMesh { mesh, waypoint, _applications: applications }
+        WaypointMesh { mesh, waypoint, applications }
     }
 
     /// Asks `web` from client for a path, with further header lines.
     pub(crate) fn ask(&self, path: &str, headers: &str) -> (u16, String) {
         ask(self.mesh.at("client"), WEB.parse().unwrap(), path, headers)
+            .unwrap_or_else(|error| panic!("{path}: {error}\n{}", self.logs()))
+    }
+
+    /// The same; all of the answer.
+    pub(crate) fn ask_whole(&self, path: &str, headers: &str) -> String {
+        try_connect(self.mesh.at("client"), WEB.parse().unwrap())
+            .and_then(|stream| whole_over(stream, path, headers))
             .unwrap_or_else(|error| panic!("{path}: {error}\n{}", self.logs()))
     }
 
@@ -187,7 +195,7 @@ impl WaypointMesh {
 
 fn applications(mesh: &Mesh) -> Vec<Application> {
     let servers = [("server", "v1"), ("server-2", "v1"), ("neighbour", "v2")];
-    servers.map(|(pod, name)| speak(mesh.at(pod), name)).into()
+    servers.map(|(pod, name)| speak(mesh.at(pod), pod, name)).into()
 }
 
 fn documents(rules: &str) -> String {
@@ -245,10 +253,12 @@ fn start(mesh: &Mesh, collector: &str) -> Proxy {
     waypoint
 }
 
-/// An HTTP/1.1 server that keeps connections open and tells who it is, and the whole head that it got. Paths that begin
-/// with `/slow` are answered after two seconds; who is named by `x-fails` answers 500.
-fn speak(pod: &Namespace, name: &'static str) -> Application {
-    Application::start(pod, 8080, move |mut stream, _| {
+/// An HTTP/1.1 server that keeps connections open and tells who it is, and the whole head that it got; in headers, which pod
+/// it is and how many requests it has had. Paths that begin with `/slow` are answered after two seconds, and `/last` ends the
+/// connection; who is named by `x-fails` answers 500.
+fn speak(place: &Namespace, pod: &'static str, name: &'static str) -> Application {
+    let seen = AtomicUsize::new(0);
+    Application::start(place, 8080, move |mut stream, _| {
         let mut received = Vec::new();
         let mut piece = [0; 4096];
         loop {
@@ -267,9 +277,13 @@ fn speak(pod: &Namespace, name: &'static str) -> Application {
             let status = if fails { "500 No" } else { "200 OK" };
             let body = format!("{name}\n{head}");
             let length = body.len();
-            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}");
+            let seen = seen.fetch_add(1, Ordering::Relaxed) + 1;
+            let answer = format!(
+                "HTTP/1.1 {status}\r\nx-pod: {pod}\r\nx-seen: {seen}\r\ncontent-length: {length}\r\n\r\n{body}"
+            );
             let written = stream.write_all(answer.as_bytes());
-            if written.is_err() || head.contains("connection: close") {
+            let is_last = head.contains("connection: close") || head.contains(" /last");
+            if written.is_err() || is_last {
                 return;
             }
         }
@@ -286,15 +300,20 @@ pub(crate) fn ask(
     ask_over(try_connect(from, to)?, path, headers)
 }
 
-fn ask_over(mut stream: TcpStream, path: &str, headers: &str) -> std::io::Result<(u16, String)> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: web\r\n{headers}connection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
+fn ask_over(stream: TcpStream, path: &str, headers: &str) -> std::io::Result<(u16, String)> {
+    let answer = whole_over(stream, path, headers)?;
     let status = answer.get(9..12).and_then(|code| code.parse().ok());
     let status = status.ok_or_else(|| std::io::Error::other(format!("no answer: {answer:?}")))?;
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
     Ok((status, body.unwrap_or_default()))
+}
+
+fn whole_over(mut stream: TcpStream, path: &str, headers: &str) -> std::io::Result<String> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: web\r\n{headers}connection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// Asks and asks from other threads until it is told to end.

@@ -57,7 +57,9 @@ pub(crate) fn compile(given: &Given<'_>, reporter: &mut Reporter) -> HttpCompile
     status.extend(gateways.status());
     status.extend(of_routes);
     let root = given.root_namespace;
-    let policies = policy::resolve(given.policies, given.gateway, &registry, root, reporter);
+    let (policies, of_policies) =
+        policy::resolve(given.policies, given.gateway, &registry, root, reporter);
+    status.extend(of_policies);
     let telling = given.gateway.gateways.iter().filter(|gateway| gateway.tells_client);
     let tells_client = telling
         .map(|gateway| GatewayName {

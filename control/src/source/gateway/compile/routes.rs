@@ -54,8 +54,8 @@ impl RouteCompiler<'_, '_> {
     /// `None`: it attaches to nothing.
     pub(super) fn route(&mut self, object: &RouteObject) -> (Option<Route>, ObjectStatus) {
         let mut findings = Findings::default();
-        let rules: Vec<Rule> =
-            object.rules.iter().map(|rule| self.rule(object, rule, &mut findings)).collect();
+        let rules = object.rules.iter().enumerate();
+        let rules: Vec<Rule> = rules.map(|rule| self.rule(object, rule, &mut findings)).collect();
         let mut parents: Vec<Parent> = Vec::new();
         let mut statuses = Vec::new();
         for reference in &object.parents {
@@ -118,8 +118,14 @@ impl RouteCompiler<'_, '_> {
         }
     }
 
-    fn rule(&mut self, route: &RouteObject, rule: &RuleObject, findings: &mut Findings) -> Rule {
+    fn rule(
+        &mut self,
+        route: &RouteObject,
+        (place, rule): (usize, &RuleObject),
+        findings: &mut Findings,
+    ) -> Rule {
         let compiled = Rule {
+            session: rule.session.as_ref().map(|session| session.of(&owner(route, place, rule))),
             name: rule.name.clone(),
             matches: rule.matches.clone(),
             timeouts: rule.timeouts,
@@ -210,6 +216,12 @@ impl RouteCompiler<'_, '_> {
         }
         resolved
     }
+}
+
+/// Whose the sessions of a rule are.
+fn owner(route: &RouteObject, place: usize, rule: &RuleObject) -> String {
+    let named = rule.name.as_ref().map_or_else(|| place.to_string(), ToString::to_string);
+    format!("{}/{}/{}/{named}", route.kind, route.namespace, route.name)
 }
 
 impl Findings {

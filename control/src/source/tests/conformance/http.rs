@@ -3,8 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ringway_http::RequestHead;
 use ringway_http::filter::mirrors;
-use ringway_http::model::Rule;
+use ringway_http::model::traffic::SessionCarrier;
+use ringway_http::model::{GatewayName, Rule, ServiceName};
+use ringway_http::path::PathMode;
+use ringway_http::policies::Place;
+use ringway_http::session::Session;
 
 use super::world::{BROKEN, NOT_FOUND, World, at_same, get, request, route, route_in, to};
 use super::{Row, row};
@@ -55,6 +60,9 @@ pub(super) const ROWS: &[Row] = &[
     row("HTTPRouteTimeoutBackendRequest", timeout_backend_request),
     row("HTTPRouteRetry", retry),
     row("HTTPRouteRetryConnectionError", retry_connection_error),
+    row("HTTPRouteSessionPersistence", session_persistence),
+    row("HTTPRouteSessionPersistenceCookieLifetimeTypePermanent", permanent_cookie),
+    row("BackendTrafficPolicyRetryConstraint", retry_constraint),
     row("HTTPRouteCORS", cors),
     row("HTTPRouteNamedRule", named_rule),
     row("HTTPRouteHTTPSListener", https_listener),
@@ -718,6 +726,53 @@ fn retry_connection_error() {
     let world = at_same(&format!("[{{retry: {{attempts: 3}}, {V1}}}]"));
     let retry = only_rule(&world).retry.clone().unwrap();
     assert_eq!((retry.attempts, retry.codes.len()), (3, 0));
+}
+
+/// The rule's before the backend's; of each rule its own.
+fn session_persistence() {
+    let rule = |path: &str| {
+        format!("{{matches: [{{path: {{value: {path}}}}}], sessionPersistence: {{}}, {V1}}}")
+    };
+    let world = at_same(&format!("[{}, {}]", rule("/a"), rule("/b")));
+    assert_eq!(world.conditions("HTTPRoute", "r")[0], "Accepted=True/Accepted");
+    let of = |path: &str| {
+        let parts = get(&format!("http://any{path}"), &[]);
+        let head = RequestHead::read(&parts, PathMode::default()).unwrap();
+        let gateway = GatewayName { namespace: "infra".into(), name: "same".into() };
+        let listener = world.tables.for_listener(&gateway, 80, head.host()).unwrap();
+        listener.routes().find(&head).unwrap().session().unwrap()
+    };
+    let [a, b] = ["/a/x", "/b"].map(of);
+    let SessionCarrier::Cookie { name, path, permanent } = &a.by else { panic!("{a:?}") };
+    assert_eq!((path.as_deref(), *permanent), (Some("/a"), false));
+    let SessionCarrier::Cookie { name: other, path, .. } = &b.by else { panic!("{b:?}") };
+    assert_eq!(path.as_deref(), Some("/b"));
+    assert!(name != other && a.scope != b.scope, "{a:?} {b:?}");
+}
+
+fn permanent_cookie() {
+    let world = at_same(&format!(
+        "[{{sessionPersistence: {{absoluteTimeout: 5m, cookieConfig: {{lifetimeType: Permanent}}}}, {V1}}}]"
+    ));
+    let session = only_rule(&world).session.as_ref().unwrap();
+    let endpoint = "10.0.0.7:8080".parse().unwrap();
+    let (_, cookie) = Session::told(session, None, endpoint, 0, false).unwrap();
+    assert!(cookie.to_str().unwrap().ends_with("; Max-Age=300"), "{cookie:?}");
+}
+
+fn retry_constraint() {
+    let policy = "apiVersion: gateway.networking.x-k8s.io/v1alpha1\nkind: XBackendTrafficPolicy\nmetadata: {name: p, namespace: infra}
+spec: {targetRefs: [{group: '', kind: Service, name: v1}], retryConstraint: {budget: {percent: 10, interval: 2s}}}\n---\n";
+    let rules = format!("[{{retry: {{attempts: 3}}, {V1}}}]");
+    let routes =
+        route("HTTPRoute", "r", &format!("{{parentRefs: [{{name: same}}], rules: {rules}}}"));
+    let world = World::new(&(policy.to_owned() + &routes));
+    assert_eq!(world.conditions("XBackendTrafficPolicy", "p"), ["Accepted=True/Accepted"]);
+    let service =
+        ServiceName { namespace: "infra".into(), hostname: "v1.infra.svc.cluster.local".into() };
+    let place = Place { service: Some((&service, 8080)), ..Place::default() };
+    let budget = world.tables.policies().in_force(&place).traffic().retry_budget.unwrap();
+    assert_eq!((budget.percent, budget.interval), (10.0, Duration::from_secs(2)));
 }
 
 fn cors() {

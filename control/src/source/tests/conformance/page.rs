@@ -87,7 +87,12 @@ const FEATURES: &[(&str, Support)] = &[
     ("HTTPRouteParentRefPort", Rows(&["HTTPRouteListenerPortMatching", "MeshPorts"])),
     ("HTTPRouteCORS", Rows(&["HTTPRouteCORS"])),
     ("HTTPRouteNamedRouteRule", Rows(&["HTTPRouteNamedRule"])),
-    ("HTTPRoute sessionPersistence", No(UNKNOWN_KEY)),
+    ("HTTPRouteSessionPersistence", Decided(&["HTTPRouteSessionPersistence"])),
+    ("HTTPRouteSessionPersistenceCookie", Decided(&["HTTPRouteSessionPersistence"])),
+    (
+        "HTTPRouteSessionPersistenceCookieLifetimeTypePermanent",
+        Decided(&["HTTPRouteSessionPersistenceCookieLifetimeTypePermanent"]),
+    ),
     (
         "HTTPRoute ExtensionRef, ExternalAuth",
         No("the rule's requests get 500; the condition PartiallyInvalid says so"),
@@ -115,7 +120,7 @@ const FEATURES: &[(&str, Support)] = &[
     ),
     ("UDPRoute", No(UNKNOWN_KIND)),
     ("BackendTLSPolicy", No(UNKNOWN_KIND)),
-    ("XBackendTrafficPolicy", No(UNKNOWN_KIND)),
+    ("XBackendTrafficPolicy", Decided(&["BackendTrafficPolicyRetryConstraint"])),
     (
         "Mesh",
         Rows(&[
@@ -195,6 +200,7 @@ of `kubectl get -o json`. What is not as it should be with a route or a listener
 | route, by parent | Accepted | Accepted, NoMatchingParent, NotAllowedByListeners, NoMatchingListenerHostname, UnsupportedValue |
 | route, by parent | ResolvedRefs | ResolvedRefs, BackendNotFound, RefNotPermitted, InvalidKind |
 | route, by parent | PartiallyInvalid | UnsupportedValue |
+| XBackendTrafficPolicy, by target | Accepted | Accepted, TargetNotFound, Invalid, Conflicted |
 
 Gateways of classes that nobody here serves have none. `Programmed` says that a listener was compiled; whether a process listens is that process' to tell.
 
@@ -206,6 +212,9 @@ Gateways of classes that nobody here serves have none. `Programmed` says that a 
 * A regular expression is RE2's, must fit the whole value, and comes after exact paths and prefixes, the longest first.
 * A Service may be named by its hostname, too: `{group: networking.istio.io, kind: Hostname, name: HOST, port: N}`.
 * A listener has one certificate.
+* A session that an XBackendTrafficPolicy says is the service's: all rules that lead there share it. One that a rule says is that rule's
+  alone, whatever its name, and goes before the service's. Its cookie is `HttpOnly` and `SameSite=Lax`, and `Secure` where the client came over
+  TLS; `Strict` would end a session when somebody follows a link from elsewhere.
 * A `sectionName` of a Service or ServiceEntry is refused (UnsupportedValue): ports are named by number.
 ";
 
