@@ -1,4 +1,4 @@
-//! Mutual TLS 1.3 between the hosts of a mesh, without I/O.
+//! Mutual TLS 1.3 between the hosts of a mesh, without I/O; and whom clients of other servers believe ([`Origination`]).
 //!
 //! ```text
 //!  Credentials ─▶ Handshake ──advance()…──▶ Complete ──finish()──▶ Records ──seal() / open()
@@ -16,6 +16,7 @@ mod connection;
 mod credentials;
 mod error;
 mod handshake;
+mod origination;
 mod records;
 mod revocation;
 mod tickets;
@@ -27,6 +28,7 @@ pub use self::{
     credentials::{Credentials, Material, Options},
     error::{Error, Misbehaviour},
     handshake::{Handshake, Progress},
+    origination::{AlternativeName, Belief, Origination},
     records::{
         Opened, RECORD_HEADER_BYTES, RECORD_PLAINTEXT_BYTES_MAX, RECORD_TRAILER_BYTES, RecordLayer,
         Records,
