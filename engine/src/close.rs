@@ -34,6 +34,8 @@ pub enum CloseReason {
     HandshakeTimedOut,
     /// The peer ended the TCP connection before the TLS handshake was complete.
     HandshakeCut,
+    /// TLS to a backend, which policies ask for, did not come about; nothing is sent in the clear instead.
+    BackendTls(BackendTls),
     /// The peer answered the CONNECT request with this status instead of 200.
     ConnectRefused(u16),
     /// The CONNECT request was malformed and was answered with 400.
@@ -65,7 +67,7 @@ impl CloseReason {
     pub fn response_flag(&self) -> &'static str {
         match self {
             Self::Finished | Self::ClientReset | Self::DestinationReset => "-",
-            Self::Handshake(_) | Self::HandshakeCut => "TLS_FAILURE",
+            Self::Handshake(_) | Self::HandshakeCut | Self::BackendTls(_) => "TLS_FAILURE",
             Self::Http2(_) => "H2_HANDSHAKE_FAILURE",
             Self::TunnelDialTimedOut => "NETWORK_POLICY",
             Self::IdentityUnavailable(_) => "IDENTITY_ERROR",
@@ -145,6 +147,7 @@ impl fmt::Display for CloseReason {
                 f.write_str("the peer did not complete the handshake within its deadline")
             }
             Self::HandshakeCut => f.write_str("the peer closed during the tls handshake"),
+            Self::BackendTls(why) => write!(f, "backend tls error: {why}"),
             Self::ConnectRefused(status) => write!(f, "http status: {}", StatusText(*status)),
             Self::MalformedConnect(why) => write!(f, "malformed CONNECT request: {why}"),
             Self::Socks5(why) => write!(f, "malformed SOCKS5 request: {why}"),
@@ -161,6 +164,46 @@ impl fmt::Display for CloseReason {
             Self::Drained => f.write_str("connection closed due to connection drain"),
             Self::Withdrawn => f.write_str("connection closed because its workload was withdrawn"),
             Self::Broken => f.write_str("internal error: the connection's task broke"),
+        }
+    }
+}
+
+/// Why there is no TLS to a backend.
+#[derive(Clone, Debug)]
+pub enum BackendTls {
+    /// What the policy names cannot be used: no authority, no certificate, or no name.
+    Unusable(String),
+    /// The handshake failed: mostly the backend's certificate is not one that the policy accepts.
+    Handshake(tls::Error),
+    /// The backend did not complete the handshake within its deadline.
+    TimedOut,
+    /// The backend ended the TCP connection before the handshake was complete: mostly it speaks no TLS there.
+    Cut,
+}
+
+impl BackendTls {
+    /// Every value of the `reason` label.
+    pub const NAMES: [&str; 5] = ["unusable", "untrusted", "handshake", "timed_out", "cut"];
+
+    /// The `reason` label.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unusable(_) => "unusable",
+            Self::Handshake(tls::Error::PeerUntrusted(_)) => "untrusted",
+            Self::Handshake(_) => "handshake",
+            Self::TimedOut => "timed_out",
+            Self::Cut => "cut",
+        }
+    }
+}
+
+impl fmt::Display for BackendTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unusable(why) => write!(f, "{why}"),
+            Self::Handshake(error) => write!(f, "{error}"),
+            Self::TimedOut => f.write_str("no complete handshake within its deadline"),
+            Self::Cut => f.write_str("the backend closed during the handshake"),
         }
     }
 }

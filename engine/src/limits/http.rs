@@ -101,6 +101,10 @@ ringway_protocols::bounds! {
     pub const TERMINATORS_MAX: usize = 1024;
     Count per Shard: "all are made anew as they are needed"
 
+    /// Settings of TLS to backends that a shard keeps ready.
+    pub const ORIGINATORS_MAX: usize = 1024;
+    Count per Shard: "all are made anew as they are needed"
+
     /// Copies of requests that are under way, of one pod on one shard.
     pub const MIRRORED_MAX: usize = 256;
     Count per Workload: "further requests are not copied"

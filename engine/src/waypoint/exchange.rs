@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
+    uri::Scheme,
 };
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use ringway_http::{
@@ -33,7 +34,7 @@ use super::{
     serve::{Downstream, Target, UnderWay},
     tries::{Answered, Tries},
     upload::Upload,
-    upstream::{Dialect, Lease},
+    upstream::{Dialect, Lease, Spoken},
     websocket,
 };
 use crate::{
@@ -178,13 +179,13 @@ fn strip(headers: &mut HeaderMap) {
 }
 
 /// A request for one try, in the form of the connection it is sent on.
-pub(crate) fn outgoing(parts: &Parts, dialect: Dialect) -> Request<()> {
+pub(crate) fn outgoing(parts: &Parts, spoken: Spoken<'_>) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = parts.method.clone();
     *request.headers_mut() = parts.headers.clone();
     let mut uri = http::uri::Parts::default();
     uri.path_and_query = parts.uri.path_and_query().cloned();
-    match dialect {
+    match spoken.dialect {
         Dialect::Http1 => {
             *request.version_mut() = Version::HTTP_11;
         }
@@ -192,7 +193,11 @@ pub(crate) fn outgoing(parts: &Parts, dialect: Dialect) -> Request<()> {
             *request.version_mut() = Version::HTTP_2;
             let host = request.headers_mut().remove(header::HOST);
             uri.authority = host.and_then(|host| host.as_bytes().try_into().ok());
-            uri.scheme = uri.authority.is_some().then_some(http::uri::Scheme::HTTP);
+            let scheme = match spoken.originator {
+                Some(_) => Scheme::HTTPS,
+                None => Scheme::HTTP,
+            };
+            uri.scheme = uri.authority.is_some().then_some(scheme);
             request.headers_mut().remove(header::CONNECTION);
             request.headers_mut().remove(header::UPGRADE);
         }

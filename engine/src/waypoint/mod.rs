@@ -50,7 +50,11 @@ use std::{
 };
 
 use self::{
-    draining::Draining, gateway::Listening, tcp::ServerFirst, tls::Terminators, traffic::Services,
+    draining::Draining,
+    gateway::Listening,
+    tcp::ServerFirst,
+    tls::{Originators, Terminators},
+    traffic::Services,
     upstream::Upstreams,
 };
 pub(crate) use self::{
@@ -74,6 +78,7 @@ pub(crate) struct Kept {
     server_first: RefCell<ServerFirst>,
     listening: RefCell<Vec<Listening>>,
     terminators: RefCell<Terminators>,
+    originators: RefCell<Originators>,
     /// Of bodies that may have to be sent once more, or to somebody else.
     replay_bytes: Rc<Cell<usize>>,
     services: Services,

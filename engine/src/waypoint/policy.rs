@@ -20,8 +20,9 @@ use ringway_http::{
     fault::Fault,
     head::hops,
     model::{
-        ServiceName,
+        ListenerTls, ServiceName,
         policy::{AuthorizationProvider, PolicyName},
+        traffic::TlsOrigination,
     },
     outside::limits::Ask,
     path::PathMode,
@@ -40,7 +41,7 @@ use super::{
 use crate::{
     decide::Refusal,
     runtime,
-    snapshot::Snapshot,
+    snapshot::{AppProtocol, Snapshot},
     telemetry::{DryRunRecord, Telemetry},
 };
 
@@ -127,6 +128,43 @@ fn count(
     let asks =
         in_force.limits().filter_map(|limits| Some((limits.name.clone(), limits.ask(&facts)?)));
     Ok(asks.collect())
+}
+
+/// The TLS that is asked for towards the backend of a connection that carries no requests. What is TLS already, from its client
+/// to its backend, goes as it is.
+pub(crate) fn backend_tls(
+    downstream: &Downstream,
+    destination: &Destination,
+) -> Option<TlsOrigination> {
+    let Destination::Service(service, port) = destination else { return None };
+    let snapshot = downstream.shard.snapshot();
+    let tables = snapshot.http()?;
+    if is_tls_throughout(downstream, &snapshot, tables) {
+        return None;
+    }
+    let name =
+        ServiceName { namespace: service.namespace().into(), hostname: service.hostname().into() };
+    let place = Some((&name, *port));
+    let in_force = tables.policies().in_force(&place_of(tables, downstream, None, None, place));
+    in_force.traffic().tls
+}
+
+/// Whether client and backend speak TLS with each other, and the listener, or the port that is called, says so.
+fn is_tls_throughout(downstream: &Downstream, snapshot: &Snapshot, tables: &Tables) -> bool {
+    match &downstream.target {
+        Target::Service { id, port, .. } => {
+            let port = snapshot.service(id).and_then(|service| service.port(*port));
+            port.is_some_and(|port| port.app_protocol == AppProtocol::Tls)
+        }
+        Target::Listener { gateway, port, ended_for: Some(key) } => {
+            let port = tables.for_port(gateway, *port);
+            let mut listeners = port.into_iter().flat_map(|port| port.listeners());
+            let listener = listeners.find(|table| table.listener.key == *key);
+            let tls = listener.and_then(|table| table.listener.tls.as_ref());
+            matches!(tls, Some(ListenerTls::Passthrough))
+        }
+        Target::Listener { .. } | Target::Workload(..) => false,
+    }
 }
 
 /// Decides whether a connection that carries no requests may pass.

@@ -93,7 +93,11 @@ impl Reply {
         if matches!(reason, CloseReason::LimitReached(_)) {
             return Self::overflow(reason.to_string());
         }
-        Self::before_response(BeforeResponse::RemoteConnectionFailure, reason.to_string())
+        let what = match reason {
+            CloseReason::BackendTls(_) => BeforeResponse::TlsFailure,
+            _ => BeforeResponse::RemoteConnectionFailure,
+        };
+        Self::before_response(what, reason.to_string())
     }
 
     /// As much as may be is under way.
@@ -254,6 +258,7 @@ impl From<filter::Reply> for Reply {
 #[derive(Clone, Copy)]
 enum BeforeResponse {
     RemoteConnectionFailure,
+    TlsFailure,
     Overflow,
     ConnectionTermination,
     ProtocolError,
@@ -281,6 +286,12 @@ impl BeforeResponse {
                 UpstreamConnectionFailure,
                 "remote_connection_failure",
                 "remote connection failure"
+            ),
+            Self::TlsFailure => told!(
+                SERVICE_UNAVAILABLE,
+                UpstreamConnectionFailure,
+                "remote_connection_failure|TLS_error",
+                "remote connection failure, transport failure reason: TLS_error"
             ),
             Self::Overflow => {
                 told!(SERVICE_UNAVAILABLE, UpstreamOverflow, "overflow", "overflow")

@@ -21,6 +21,7 @@ use super::{
     plan::{Destination, destination_of},
     policy,
     serve::{Downstream, Target},
+    tls::{Through, originator},
     upstream,
 };
 use crate::{
@@ -72,6 +73,9 @@ async fn connect(
     let own = connection.unless_cut(shard.workload(&pod.workload)).await??;
     policy::admit_connection(downstream).map_err(CloseReason::Refused)?;
     let destination = destination(downstream)?;
+    let tls = policy::backend_tls(downstream, &destination);
+    let originator = tls.map(|tls| originator(downstream, &tls)).transpose()?;
+    let through = originator.as_deref().map(|originator| Through { originator, protocol: None });
     let mut in_vain: Vec<Arc<Workload>> = Vec::new();
     loop {
         let route =
@@ -80,7 +84,7 @@ async fn connect(
         let trace_id = downstream.trace_id;
         let (client, called) = (*source, *called);
         let call = Call { shard, pod, source: &own, client, destination: called, trace_id };
-        let reaching = Box::pin(upstream::connect(&call, &route));
+        let reaching = Box::pin(upstream::connect(&call, &route, through));
         match connection.unless_cut(reaching).await? {
             Ok((server, _local)) => {
                 connection.decided(decided(downstream, route, authority));

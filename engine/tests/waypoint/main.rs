@@ -2,6 +2,7 @@
 //! comes by SOCKS5, and services behind the waypoint.
 
 mod application;
+mod backend_tls;
 mod bodies;
 mod gateway;
 mod http1;

@@ -151,6 +151,12 @@ impl Mesh {
         }
     }
 
+    /// Has the waypoint go by the routes and policies of another plan.
+    pub(crate) fn replan(&self, plan: &Plan) {
+        let snapshot = Snapshot::clone(&self.waypoint.snapshot());
+        self.waypoint.publish(snapshot.with_http(Some(Arc::new(tables(plan)))));
+    }
+
     /// A connection of the client's to a port of the service.
     pub(crate) fn connect(&self, port: u16) -> TcpStream {
         let (stream, reply) = ask(self.socks5, (VIP, port).into());
@@ -184,7 +190,7 @@ pub(crate) fn connection_record(engine: &Engine) -> AccessRecord {
     wait_for(|| engine.telemetry().next_record())
 }
 
-pub(crate) fn wait_for<T>(look: impl Fn() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
     let patience = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look() {

@@ -251,19 +251,55 @@ pub enum SessionCarrier {
 
 /// TLS to the endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsOrigination {
-    /// Sent, and checked unless there are [`TlsOrigination::names`].
-    pub server_name: Option<Arc<str>>,
-    /// PEM; none: the system's.
-    pub authorities: Option<Arc<[u8]>>,
-    /// Of which the certificate must have one: host names, or URIs.
-    pub names: Vec<Arc<str>>,
+pub enum TlsOrigination {
+    /// By these settings.
+    By(Arc<TlsSettings>),
+    /// It cannot be had, so that every connection fails. Says why.
+    Broken(Arc<str>),
+}
+
+/// What a server is told, shown and believed by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// Sent, and what [`Belief::ServerName`] is about.
+    pub server_name: Arc<str>,
+    /// Who may sign for it, in PEM.
+    pub authorities: Arc<[u8]>,
+    /// By what it is known.
+    pub belief: Belief,
     /// PEM of a certificate chain and its key, where the server asks for them.
     pub client: Option<ClientCertificate>,
+}
+
+/// By what a server is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Belief {
+    /// Its certificate is for the name that is sent.
+    ServerName,
+    /// It is for one of these instead.
+    OneOf(Vec<AlternativeName>),
+    /// It is for whatever it is for, but an authority has signed it.
+    AnyName,
     /// Whoever answers is believed.
-    pub insecure: bool,
-    /// It cannot be had, so that every connection fails. Says why.
-    pub broken: Option<Arc<str>>,
+    Anybody,
+}
+
+/// A name in a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AlternativeName {
+    /// `example.com`, `*.example.com`, or an address.
+    Host(Arc<str>),
+    /// `spiffe://…`
+    Uri(Arc<str>),
+}
+
+impl AlternativeName {
+    /// Reads a name that does not say which of the two it is: of hosts only addresses have a colon.
+    pub fn read(text: &str) -> AlternativeName {
+        let is_uri = text.contains(':') && text.parse::<std::net::IpAddr>().is_err();
+        let kind = if is_uri { AlternativeName::Uri } else { AlternativeName::Host };
+        kind(text.into())
+    }
 }
 
 /// Who we are to a server.

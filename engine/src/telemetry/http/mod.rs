@@ -9,7 +9,7 @@ mod series;
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
 use crossbeam_queue::SegQueue;
@@ -25,6 +25,7 @@ pub use self::{
     series::{BUCKETS, HistogramTotals, RequestLabels, RequestProtocol, RequestTotals},
 };
 use super::records::Records;
+use crate::close::BackendTls;
 use crate::limits::{MIRROR_RECORDS_MAX, REQUEST_RECORDS_MAX};
 
 /// Everything that is told about HTTP, shared between the shards and whoever reads.
@@ -36,6 +37,8 @@ pub struct HttpTelemetry {
     mirrored: Records<MirrorRecord>,
     recording: AtomicBool,
     outside: outside::Counts,
+    /// TLS to backends that did not come about, by reason.
+    backend_tls: [AtomicU64; BackendTls::NAMES.len()],
     /// Of requests whose traces begin here, those that are exported; more than [`WHOLE`]: traces pass.
     traced: AtomicU32,
 }
@@ -49,6 +52,7 @@ impl HttpTelemetry {
             mirrored: Records::new(MIRROR_RECORDS_MAX),
             recording: AtomicBool::new(true),
             outside: outside::Counts::default(),
+            backend_tls: Default::default(),
             traced: AtomicU32::new(u32::MAX),
         }
     }
@@ -110,6 +114,17 @@ impl HttpTelemetry {
 
     pub(crate) fn asked_outside(&self, service: OutsideService, outcome: OutsideOutcome) {
         self.outside.add(service, outcome);
+    }
+
+    /// How often TLS to a backend did not come about, by reason.
+    pub fn backend_tls_failures(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.backend_tls.iter().map(|count| count.load(Relaxed));
+        BackendTls::NAMES.into_iter().zip(counts).collect()
+    }
+
+    pub(crate) fn backend_tls_failed(&self, why: &BackendTls) {
+        let at = BackendTls::NAMES.iter().position(|name| *name == why.name());
+        self.backend_tls[at.expect("every reason has a name")].fetch_add(1, Relaxed);
     }
 
     pub(crate) fn is_recording(&self) -> bool {

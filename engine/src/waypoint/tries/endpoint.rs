@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::Response;
-use ringway_http::{breaker::Counted, head::check_response};
+use ringway_http::{breaker::Counted, grpc::is_grpc, head::check_response};
 use ringway_protocols::hbone::Authority;
 
 use super::{Answered, Tries, failure::Failure};
@@ -19,8 +19,9 @@ use crate::{
         plan::Destination,
         record::{Recorder, Upstream},
         serve::Downstream,
+        tls::originator,
         traffic::{Places, Terms},
-        upstream::{Dialect, Unavailable},
+        upstream::{Dialect, Spoken, Unavailable},
     },
 };
 
@@ -71,8 +72,12 @@ impl Tries<'_> {
         recorder: &mut Recorder,
     ) -> Result<Answered, Failure> {
         let Downstream { shard, pod, .. } = &**self.downstream;
-        let dialect = self.dialect();
         recorder.upstream = Some(self.upstream(route));
+        let terms = self.plan.terms.as_ref();
+        let tls = terms.and_then(|terms| terms.policy.tls.as_ref());
+        let dialect = self.dialect(tls.is_some());
+        let originator = tls.map(|tls| originator(self.downstream, tls)).transpose();
+        let originator = originator.map_err(Failure::Unreached)?;
         // What is kept for the next request is no single client's.
         let own = self.source.addresses().first().copied();
         let client = own.map_or(self.downstream.called, |ip| (ip, 0).into());
@@ -80,9 +85,9 @@ impl Tries<'_> {
         let trace_id = self.downstream.trace_id;
         let call = Call { shard, pod, source: self.source, client, destination, trace_id };
         let upstreams = &pod.l7.kept().upstreams;
-        let terms = self.plan.terms.as_ref();
         let places = terms.map(|terms| self.enter(terms, route)).transpose()?;
-        let checked_out = upstreams.check_out(&call, route, dialect, terms).await;
+        let spoken = Spoken { dialect, originator: originator.as_deref() };
+        let checked_out = upstreams.check_out(&call, route, spoken, terms).await;
         let mut lease = checked_out.map_err(|unavailable| match unavailable {
             Unavailable::Unreached(reason) => Failure::Unreached(reason),
             Unavailable::Overflow => Failure::Overflow("too many requests wait for a connection"),
@@ -91,7 +96,7 @@ impl Tries<'_> {
         if let Some(upstream) = &mut recorder.upstream {
             (upstream.local, upstream.trace_id) = (lease.local(), lease.trace_id());
         }
-        let mut request = exchange::outgoing(self.parts, dialect).map(|()| self.upload.attempt());
+        let mut request = exchange::outgoing(self.parts, spoken).map(|()| self.upload.attempt());
         let listening = Listening::begin(&mut request, dialect);
         lease.expected = listening.expected();
         if self.parts.extensions.get::<exchange::AsksForUpgrade>().is_some() {
@@ -119,7 +124,7 @@ impl Tries<'_> {
     }
 
     /// What the port declares, or what the client speaks.
-    fn dialect(&self) -> Dialect {
+    fn dialect(&self, is_tls: bool) -> Dialect {
         if self.parts.extensions.get::<SpeaksGrpc>().is_some() {
             return Dialect::Http2;
         }
@@ -132,7 +137,8 @@ impl Tries<'_> {
         match declared.unwrap_or_default() {
             AppProtocol::Http2 | AppProtocol::Grpc => Dialect::Http2,
             AppProtocol::Http11 => Dialect::Http1,
-            _ if self.was_http2 => Dialect::Http2,
+            // Inside TLS one of the two is offered, and HTTP/1.1 is what every server of undeclared ports has.
+            _ if self.was_http2 && (!is_tls || is_grpc(&self.parts.headers)) => Dialect::Http2,
             _ => Dialect::Http1,
         }
     }

@@ -10,7 +10,7 @@ use ringway_http::{
 
 use super::{Answered, Tries};
 use crate::{
-    close::CloseReason,
+    close::{BackendTls, CloseReason},
     decide::Refusal,
     limits::RETRIES_MAX,
     runtime,
@@ -37,7 +37,10 @@ impl Failure {
         match self {
             Self::Unreached(reason) => !matches!(
                 reason,
-                CloseReason::LimitReached(_) | CloseReason::ConnectRefused(400..=499)
+                CloseReason::LimitReached(_)
+                    | CloseReason::ConnectRefused(400..=499)
+                    // It is the same at every endpoint.
+                    | CloseReason::BackendTls(BackendTls::Unusable(_))
             ),
             Self::Unanswered(unanswered) => unanswered.unsent,
             _ => false,

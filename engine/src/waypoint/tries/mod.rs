@@ -33,7 +33,11 @@ use super::{
     upstream::{Lease, Unanswered},
 };
 use crate::{
-    close::CloseReason, decide::Route, limits::ENDPOINT_TRIES_MAX, runtime, snapshot::Workload,
+    close::{BackendTls, CloseReason},
+    decide::Route,
+    limits::ENDPOINT_TRIES_MAX,
+    runtime,
+    snapshot::Workload,
     telemetry::http::ResponseFlag,
 };
 
@@ -180,7 +184,9 @@ impl Tries<'_> {
         let seen = match outcome {
             Ok(answered) => Seen::Status(answered.response.status().as_u16()),
             Err(Failure::Garbled(_)) => Seen::Status(StatusCode::BAD_GATEWAY.as_u16()),
-            Err(Failure::Unreached(CloseReason::LimitReached(_))) => return,
+            Err(Failure::Unreached(
+                CloseReason::LimitReached(_) | CloseReason::BackendTls(BackendTls::Unusable(_)),
+            )) => return,
             Err(Failure::Unreached(_) | Failure::TooSlow) => Seen::Local,
             Err(Failure::Unanswered(unanswered))
                 if !unanswered.unsent && !self.upload.has_failed() =>

@@ -22,15 +22,28 @@ use crate::{
     waypoint::{
         handoff::{Giver, handoff},
         io::{Io, OnShard, Wheel},
+        tls::{Originator, Through, originate},
         upload::Attempt,
     },
 };
 
-/// A connection to where `route` leads, as a socket or as an end of a pair that a stream carries on.
+/// A connection to where `route` leads, as a socket or as an end of a pair that a stream, TLS or both carry on.
 ///
 /// # Errors
 /// Why it cannot be had.
 pub(crate) async fn connect(
+    call: &Call<'_>,
+    route: &Route,
+    through: Option<Through<'_>>,
+) -> Result<(Rc<TcpStream>, Option<SocketAddr>), CloseReason> {
+    let (socket, local) = carried(call, route).await?;
+    Ok(match through {
+        Some(through) => (originate(call, socket, through).await?, local),
+        None => (socket, local),
+    })
+}
+
+async fn carried(
     call: &Call<'_>,
     route: &Route,
 ) -> Result<(Rc<TcpStream>, Option<SocketAddr>), CloseReason> {
@@ -50,9 +63,10 @@ pub(crate) async fn connect(
 pub(super) async fn dial_alone(
     call: &Call<'_>,
     route: &Route,
+    originator: Option<&Originator>,
     opened: Opened,
 ) -> Result<Alone, CloseReason> {
-    let (io, local) = dial(call, route).await?;
+    let (io, local) = dial(call, route, originator, b"http/1.1").await?;
     let mut builder = http1::Builder::new();
     builder.max_headers(HTTP_HEADERS_MAX).max_buf_size(HTTP_HEAD_BYTES_MAX);
     let (sender, connection) =
@@ -79,9 +93,10 @@ async fn drive_alone(
 pub(super) async fn dial_shared(
     call: &Call<'_>,
     route: &Route,
+    originator: Option<&Originator>,
     opened: Opened,
 ) -> Result<Shared, CloseReason> {
-    let (io, local) = dial(call, route).await?;
+    let (io, local) = dial(call, route, originator, b"h2").await?;
     let mut builder = http2::Builder::new(OnShard);
     builder
         .timer(Wheel)
@@ -99,7 +114,13 @@ pub(super) async fn dial_shared(
     Ok(Shared { sender, opened, local, trace_id, streams, failed, idle_since })
 }
 
-async fn dial(call: &Call<'_>, route: &Route) -> Result<(Io, Option<SocketAddr>), CloseReason> {
-    let (socket, local) = connect(call, route).await?;
+async fn dial(
+    call: &Call<'_>,
+    route: &Route,
+    originator: Option<&Originator>,
+    protocol: &'static [u8],
+) -> Result<(Io, Option<SocketAddr>), CloseReason> {
+    let through = originator.map(|originator| Through { originator, protocol: Some(protocol) });
+    let (socket, local) = connect(call, route, through).await?;
     Ok((Io::new(socket, Bytes::new()), local))
 }

@@ -8,7 +8,8 @@
 //! Where policies bound what is open to a service, its requests wait for room, and its connections are its own.
 //!
 //! A connection runs in a stream of a tunnel to the endpoint's node proxy, under the identity of the pod itself, or in a
-//! plain socket where the endpoint has no proxy.
+//! plain socket where the endpoint has no proxy. Where policies ask for TLS to the backend, that runs on top of either, and no
+//! connection is shared with requests that are to go by other settings.
 
 mod dial;
 mod lease;
@@ -36,6 +37,7 @@ use self::{
 };
 use super::{
     draining::Awaited,
+    tls::Originator,
     traffic::{Places, ServiceKey, Terms},
 };
 use crate::{
@@ -53,12 +55,22 @@ pub(crate) enum Dialect {
     Http2,
 }
 
+/// How a backend is spoken to.
+#[derive(Clone, Copy)]
+pub(crate) struct Spoken<'o> {
+    pub(crate) dialect: Dialect,
+    /// What begins TLS, where policies ask for it.
+    pub(crate) originator: Option<&'o Originator>,
+}
+
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
     next_hop: NextHop,
     dialect: Dialect,
     /// Whose policies say how connections are kept.
     service: Option<ServiceKey>,
+    /// With which settings TLS runs on them; none: without TLS.
+    originator: Option<u64>,
 }
 
 /// The connections of one pod.
@@ -94,11 +106,16 @@ impl Upstreams {
         self: &Rc<Self>,
         call: &Call<'_>,
         route: &Route,
-        dialect: Dialect,
+        spoken: Spoken<'_>,
         terms: Option<&Terms>,
     ) -> Result<Lease, Unavailable> {
-        let service = terms.map(|terms| terms.key().clone());
-        let key = Key { next_hop: route.next_hop.clone(), dialect, service };
+        let Spoken { dialect, originator } = spoken;
+        let key = Key {
+            next_hop: route.next_hop.clone(),
+            dialect,
+            service: terms.map(|terms| terms.key().clone()),
+            originator: originator.map(|originator| originator.id),
+        };
         if let Some(held) = self.held(&key) {
             return Ok(self.lease(key, held));
         }
@@ -120,10 +137,10 @@ impl Upstreams {
         let _dialling = Dialling::begin(self, &key);
         let held = match terms.and_then(|terms| terms.policy.limits.connect) {
             Some(limit) => {
-                let dialling = Box::pin(self.dial(call, route, &key, opened));
+                let dialling = Box::pin(self.dial(call, route, originator, &key, opened));
                 runtime::timeout(limit, dialling).await.map_err(|_| CloseReason::DialTimedOut)??
             }
-            None => self.dial(call, route, &key, opened).await?,
+            None => self.dial(call, route, originator, &key, opened).await?,
         };
         self.sweep();
         Ok(self.lease(key, held))
@@ -141,13 +158,14 @@ impl Upstreams {
         &self,
         call: &Call<'_>,
         route: &Route,
+        originator: Option<&Originator>,
         key: &Key,
         opened: Opened,
     ) -> Result<Held, CloseReason> {
         Ok(match key.dialect {
-            Dialect::Http1 => Held::Alone(Some(dial_alone(call, route, opened).await?)),
+            Dialect::Http1 => Held::Alone(Some(dial_alone(call, route, originator, opened).await?)),
             Dialect::Http2 => {
-                let shared = Rc::new(dial_shared(call, route, opened).await?);
+                let shared = Rc::new(dial_shared(call, route, originator, opened).await?);
                 if !self.ending.get() {
                     let mut endpoints = self.endpoints.borrow_mut();
                     endpoints.entry(key.clone()).or_default().shared.push(shared.clone());
