@@ -171,6 +171,7 @@ impl Captured {
                 requests: telemetry.http().requests(),
                 records_lost: telemetry.http().records_lost(),
                 outside_calls: telemetry.http().outside_calls(),
+                backend_tls_failures: telemetry.http().backend_tls_failures(),
                 spans: teller(),
                 mirrors: seen.mirrors.map(|mirrors| mirrors.all()).unwrap_or_default(),
                 mirrors_lost: telemetry.http().mirrored_lost(),

@@ -31,6 +31,8 @@ pub(crate) use self::connect::connect_http1;
 pub use self::connect::{connect, connect_unix};
 pub use self::error::GrpcError;
 pub use self::roots::Roots;
+#[cfg(feature = "waypoint")]
+pub(crate) use self::roots::system_roots;
 pub use self::token::TokenSource;
 
 use hyper::header::{HeaderName, HeaderValue};

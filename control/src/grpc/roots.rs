@@ -94,6 +94,18 @@ impl fmt::Display for Roots {
     }
 }
 
+/// The certificates, in PEM, of those that the operating system trusts.
+///
+/// # Errors
+/// They cannot be read; in a sentence.
+#[cfg(feature = "waypoint")]
+pub(crate) fn system_roots() -> Result<Vec<u8>, String> {
+    let file = system_file();
+    fs::read(&file).map_err(|error| {
+        format!("the roots of the system in {} cannot be read: {error}", file.display())
+    })
+}
+
 fn system_file() -> PathBuf {
     if let Some(path) = std::env::var_os("SSL_CERT_FILE") {
         return path.into();

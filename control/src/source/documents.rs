@@ -301,7 +301,8 @@ impl Document<'_, '_> {
             }
             #[cfg(feature = "waypoint")]
             Kind::Policy(PolicyKind::DestinationRule) => {
-                let object = policy::destination_rule(value, context, reporter)?;
+                let directory = self.files.directory(self.file);
+                let object = policy::destination_rule(value, directory, context, reporter)?;
                 objects.policies.traffic.push(object);
             }
             #[cfg(feature = "waypoint")]

@@ -91,6 +91,8 @@ const KINDS: &[(&str, &str, Kind)] = &[
     (GATEWAY_V1ALPHA2, "TLSRoute", Kind::Gateway(GatewayKind::TlsRoute)),
     (GATEWAY_V1, "TCPRoute", Kind::Gateway(GatewayKind::TcpRoute)),
     (GATEWAY_V1ALPHA2, "TCPRoute", Kind::Gateway(GatewayKind::TcpRoute)),
+    (GATEWAY_V1, "BackendTLSPolicy", Kind::Gateway(GatewayKind::BackendTlsPolicy)),
+    (GATEWAY_V1ALPHA3, "BackendTLSPolicy", Kind::Gateway(GatewayKind::BackendTlsPolicy)),
     ("v1", "Secret", Kind::Gateway(GatewayKind::Secret)),
     ("v1", "ConfigMap", Kind::Gateway(GatewayKind::ConfigMap)),
     (GATEWAY_V1, "ReferenceGrant", Kind::Gateway(GatewayKind::ReferenceGrant)),

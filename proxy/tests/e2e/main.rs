@@ -7,6 +7,7 @@ mod support;
 
 mod abused;
 mod agent;
+mod backend_tls;
 mod canary;
 mod clients;
 mod closing;

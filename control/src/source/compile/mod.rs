@@ -17,6 +17,8 @@ mod workloads;
 use std::collections::BTreeSet;
 
 use ringway_engine::snapshot::{Settings, TunnelProtocol};
+#[cfg(feature = "waypoint")]
+use ringway_http::model::GatewayName;
 
 use super::Diagnostics;
 use super::diagnostics::{Problem, Reporter};
@@ -85,8 +87,16 @@ pub(crate) fn compile(
     });
     selectors.report(reporter);
     policies.report(reporter);
+    #[cfg(feature = "waypoint")]
+    let mut fronted = Vec::new();
     for object in &objects.services {
         let before = waypoints.of_service(object, reporter);
+        #[cfg(feature = "waypoint")]
+        fronted.extend(before.gateway.clone().map(|(namespace, name)| gateway::Fronted {
+            namespace: object.namespace.clone(),
+            name: object.name.clone(),
+            waypoint: GatewayName { namespace, name },
+        }));
         world.add_service(service(object, &own, before), object.place, reporter);
     }
     policies.report_unreached(&world, reporter);
@@ -101,6 +111,7 @@ pub(crate) fn compile(
             root_namespace: &own.root_namespace,
             local: &local,
             cluster_domain: &own.cluster_domain,
+            fronted: &fronted,
         };
         // What dangles may be in what could not be read.
         match reporter.has_errors() {

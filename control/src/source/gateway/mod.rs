@@ -23,6 +23,8 @@ mod values;
 mod waypoints;
 
 #[cfg(feature = "waypoint")]
+mod backend_tls;
+#[cfg(feature = "waypoint")]
 mod compile;
 #[cfg(feature = "waypoint")]
 mod filters;
@@ -46,9 +48,11 @@ mod status;
 mod stream_route;
 
 #[cfg(feature = "waypoint")]
-pub(crate) use compile::{Given, HttpCompiled, Registry, compile};
+pub(crate) use compile::{Fronted, Given, HttpCompiled, Registry, compile};
 pub(crate) use gateways::TELLS_CLIENT;
 pub(crate) use objects::GatewayObjects;
+#[cfg(feature = "waypoint")]
+pub(crate) use secrets::read as read_file;
 #[cfg(feature = "waypoint")]
 pub use status::{Condition, ListenerStatus, ObjectStatus, ParentStatus, status_as_json};
 #[cfg(feature = "waypoint")]
@@ -73,6 +77,7 @@ pub(crate) enum GatewayKind {
     ReferenceGrant,
     Secret,
     ConfigMap,
+    BackendTlsPolicy,
 }
 
 /// `None`: it could not be read, which was reported.
@@ -126,6 +131,11 @@ fn read_l7(
             objects.secrets.push(secrets::config_map(value, directory, context, reporter)?);
             return Some(());
         }
+        GatewayKind::BackendTlsPolicy => {
+            let policy = backend_tls::backend_tls_policy(value, context, reporter)?;
+            objects.backend_tls.push(policy);
+            return Some(());
+        }
         GatewayKind::Gateway | GatewayKind::GatewayClass => return Some(()),
     };
     objects.routes.push(route);
@@ -148,6 +158,9 @@ pub(crate) fn paths<'o>(objects: &'o GatewayObjects, mut each: impl FnMut(&str, 
             let routes = objects.routes.iter().filter(|route| route.kind == kind);
             each(what, routes.map(|one| ((&*one.namespace, &*one.name), one.place)).collect());
         }
+        let policies = objects.backend_tls.iter();
+        let policies = policies.map(|one| ((&*one.namespace, &*one.name), one.place));
+        each("BackendTLSPolicies", policies.collect());
         for (kind, what) in [("Secret", "Secrets"), ("ConfigMap", "ConfigMaps")] {
             let secrets = objects.secrets.iter().filter(|secret| secret.kind == kind);
             each(what, secrets.map(|one| ((&*one.namespace, &*one.name), one.place)).collect());

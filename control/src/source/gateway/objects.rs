@@ -17,6 +17,8 @@ pub(crate) struct GatewayObjects {
     pub(crate) grants: Vec<routed::GrantObject>,
     #[cfg(feature = "waypoint")]
     pub(crate) secrets: Vec<super::secrets::SecretObject>,
+    #[cfg(feature = "waypoint")]
+    pub(crate) backend_tls: Vec<super::backend_tls::BackendTlsObject>,
 }
 
 /// A GatewayClass: who looks after the Gateways of this class.

@@ -147,7 +147,11 @@ fn files(object: &Value, directory: &Path, data: &mut Data, reporter: &mut Repor
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+/// What a file holds that a document names.
+///
+/// # Errors
+/// Why it cannot be read, as what follows its name.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let size = fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?.len();
     if size > FILE_BYTES_MAX {
         return Err(format!(

@@ -67,7 +67,7 @@ pub struct ObjectStatus {
     pub conditions: Vec<Condition>,
     /// Of a Gateway.
     pub listeners: Vec<ListenerStatus>,
-    /// Of a route its parents, of a policy its targets, in the order of its references.
+    /// Of a route its parents, of a policy its targets or ancestors, in the order of its references.
     pub parents: Vec<ParentStatus>,
 }
 

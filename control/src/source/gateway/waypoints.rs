@@ -92,6 +92,8 @@ pub(crate) struct BeforeService {
     pub(crate) waypoint: Option<GatewayAddress>,
     pub(crate) weighted: Box<[WeightedWaypoint]>,
     pub(crate) ingress: bool,
+    /// Namespace and name of the Gateway.
+    pub(crate) gateway: Option<(Arc<str>, Arc<str>)>,
 }
 
 /// What a waypoint is asked for.
@@ -188,7 +190,8 @@ impl<'o> Waypoints<'o> {
             let canary = self.known.get(path).filter(|waypoint| waypoint.for_services)?;
             Some((canary, *weight))
         });
-        primary.before(canary, ingress)
+        let gateway = Some((primary.object.namespace.clone(), primary.object.name.clone()));
+        BeforeService { gateway, ..primary.before(canary, ingress) }
     }
 
     /// The waypoint of a workload for connections to its own address.
@@ -443,7 +446,7 @@ impl Waypoint<'_> {
         let waypoint = self.at.first().cloned();
         let rest = canary.map_or(100, |(_, weight)| 100 - weight);
         if canary.is_none() && self.at.len() == 1 {
-            return BeforeService { waypoint, weighted: Box::default(), ingress };
+            return BeforeService { waypoint, ingress, ..BeforeService::default() };
         }
         let mut weighted = self.share(rest);
         if let Some((canary, weight)) = canary {
@@ -454,7 +457,7 @@ impl Waypoint<'_> {
             weighted
                 .extend(shares.map(|each| WeightedWaypoint { weight: each.weight * own, ..each }));
         }
-        BeforeService { waypoint, weighted: weighted.into(), ingress }
+        BeforeService { waypoint, weighted: weighted.into(), ingress, gateway: None }
     }
 
     fn share(&self, weight: u32) -> Vec<WeightedWaypoint> {

@@ -9,6 +9,7 @@
 //! if it is one of the Gateway API's, has a condition that says so.
 
 mod backend_traffic;
+mod client_tls;
 mod faults;
 mod limits;
 mod providers;

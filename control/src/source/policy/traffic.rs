@@ -3,6 +3,7 @@
 //! What of a `trafficPolicy` is honoured is read here. The rest is refused by name: a limit that is left out in silence is
 //! none.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use ringway_http::model::traffic::{
@@ -11,6 +12,7 @@ use ringway_http::model::traffic::{
 };
 
 use super::PolicyObject;
+use super::client_tls::client_tls;
 use super::providers::some_time;
 use super::tokens::header;
 use crate::source::diagnostics::{Problem, Reporter};
@@ -31,6 +33,7 @@ const POINTS_MAX: u64 = 8 * 1024 * 1024;
 
 pub(crate) fn destination_rule(
     value: &Value,
+    directory: &Path,
     context: &mut Context,
     reporter: &mut Reporter,
 ) -> Option<PolicyObject<TrafficPolicy>> {
@@ -38,7 +41,7 @@ pub(crate) fn destination_rule(
         fields.ignore(&["apiVersion", "kind", "status"]);
         let metadata =
             fields.required("metadata", |value, reporter| metadata(value, context, reporter));
-        let read = fields.required("spec", spec);
+        let read = fields.required("spec", |value, reporter| spec(value, directory, reporter));
         let (metadata, (target, policy)) = (metadata?, read?);
         let (place, name, namespace) = (metadata.place, metadata.name, metadata.namespace);
         Some(PolicyObject { place, name, namespace, targets: vec![target], policy })
@@ -46,7 +49,7 @@ pub(crate) fn destination_rule(
 }
 
 /// Tells of keys that are known to Istio and mean nothing here.
-fn refuse(fields: &mut Fields<'_, '_>, keys: &[&'static str]) {
+pub(super) fn refuse(fields: &mut Fields<'_, '_>, keys: &[&'static str]) {
     for key in keys {
         if fields.value(key).is_some() {
             let place = fields.place(key);
@@ -56,11 +59,18 @@ fn refuse(fields: &mut Fields<'_, '_>, keys: &[&'static str]) {
     }
 }
 
-fn spec(value: &Value, reporter: &mut Reporter) -> Option<(TargetReference, TrafficPolicy)> {
+fn spec(
+    value: &Value,
+    directory: &Path,
+    reporter: &mut Reporter,
+) -> Option<(TargetReference, TrafficPolicy)> {
     mapping("spec", value, reporter, |fields| {
         let host = fields.required("host", nonempty);
         let place = fields.value_place("host");
-        let policy = fields.optional("trafficPolicy", policy).unwrap_or_default();
+        let policy = fields.optional("trafficPolicy", |value, reporter| {
+            policy(value, host.unwrap_or_default(), directory, reporter)
+        });
+        let policy = policy.unwrap_or_default();
         refuse(fields, &["subsets", "workloadSelector"]);
         // Who may use it is the same everywhere: it is read where the service's waypoint is.
         fields.ignore(&["exportTo"]);
@@ -69,14 +79,22 @@ fn spec(value: &Value, reporter: &mut Reporter) -> Option<(TargetReference, Traf
     })?
 }
 
-fn policy(value: &Value, reporter: &mut Reporter) -> Option<TrafficPolicy> {
+fn policy(
+    value: &Value,
+    host: &str,
+    directory: &Path,
+    reporter: &mut Reporter,
+) -> Option<TrafficPolicy> {
     mapping("trafficPolicy", value, reporter, |fields| {
         let limits = fields.optional("connectionPool", connection_pool).unwrap_or_default();
         let outliers = fields.optional("outlierDetection", outliers);
         let (balancing, locality) =
             fields.optional("loadBalancer", load_balancer).unwrap_or_default();
-        refuse(fields, &["portLevelSettings", "tls", "tunnel", "proxyProtocol", "retryBudget"]);
-        TrafficPolicy { limits, outliers, balancing, locality, ..TrafficPolicy::default() }
+        let tls =
+            fields.optional("tls", |value, reporter| client_tls(value, host, directory, reporter));
+        refuse(fields, &["portLevelSettings", "tunnel", "proxyProtocol", "retryBudget"]);
+        let tls = tls.flatten();
+        TrafficPolicy { limits, outliers, balancing, locality, tls, ..TrafficPolicy::default() }
     })
 }
 

@@ -499,3 +499,93 @@ fn keys_that_are_fetched() {
     ];
     assert_eq!(keys, want.iter().collect::<Vec<_>>());
 }
+
+#[test]
+fn destination_rules_begin_tls() {
+    use ringway_http::model::traffic::{AlternativeName, Belief, TlsOrigination};
+    let home = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+    let files = [
+        ("ca.pem", params.self_signed(&key).unwrap().pem()),
+        ("own.key", key.serialize_pem()),
+        ("empty", String::new()),
+    ];
+    for (name, text) in &files {
+        std::fs::write(home.path().join(name), text).unwrap();
+    }
+    let at = |name: &str| home.path().join(name).display().to_string();
+    let (ca, own, empty) = (at("ca.pem"), at("own.key"), at("empty"));
+    let read = |host: &str, tls: &str| {
+        let text = format!(
+            "{MESH}{{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {{name: p, namespace: shop}}, \
+             spec: {{host: {host}, trafficPolicy: {{tls: {{{tls}}}}}}}}}"
+        );
+        let source = Source::Text { name: "mesh.yaml".to_owned(), text };
+        load(&[source], None).map_err(|diagnostics| diagnostics.to_string())
+    };
+    let origination = |host: &str, tls: &str| {
+        let mesh = read(host, tls).unwrap_or_else(|told| panic!("{tls}: {told}"));
+        mesh.http.policies.traffic[0].policy.tls.clone()
+    };
+    for none in ["mode: DISABLE", "mode: ISTIO_MUTUAL"] {
+        assert_eq!(origination("reviews", none), None, "{none}");
+    }
+    let host = |name: &str| AlternativeName::Host(name.into());
+    let uri = AlternativeName::Uri("spiffe://a/b".into());
+    //  tls, beside authorities                          called                 believed by                          shows a certificate
+    let rows = [
+        ("mode: SIMPLE, sni: a.example".to_owned(), "a.example", Belief::ServerName, false),
+        ("mode: SIMPLE".to_owned(), "reviews.shop.svc", Belief::ServerName, false),
+        (
+            "mode: SIMPLE, subjectAltNames: [b.example, 'spiffe://a/b']".to_owned(),
+            "reviews.shop.svc",
+            Belief::OneOf(vec![host("b.example"), uri]),
+            false,
+        ),
+        (
+            "mode: SIMPLE, insecureSkipVerify: true".to_owned(),
+            "reviews.shop.svc",
+            Belief::Anybody,
+            false,
+        ),
+        (
+            format!("mode: MUTUAL, clientCertificate: '{ca}', privateKey: '{own}'"),
+            "reviews.shop.svc",
+            Belief::ServerName,
+            true,
+        ),
+    ];
+    for (tls, called, belief, shows) in rows {
+        let tls = format!("{tls}, caCertificates: '{ca}'");
+        let Some(TlsOrigination::By(settings)) = origination("reviews.shop.svc", &tls) else {
+            panic!("{tls}")
+        };
+        assert_eq!((&*settings.server_name, &settings.belief), (called, &belief), "{tls}");
+        assert_eq!(settings.client.is_some(), shows, "{tls}");
+        assert_eq!(&*settings.authorities, files[0].1.as_bytes(), "{tls}");
+    }
+    //  tls                                                        told
+    let mistakes = [
+        ("mode: MUTUAL".to_owned(), "goes with `clientCertificate`"),
+        (
+            format!("mode: SIMPLE, clientCertificate: '{ca}', privateKey: '{own}'"),
+            "goes with `clientCertificate`",
+        ),
+        ("mode: SIMPLE".to_owned(), "as `sni`"),
+        (
+            "mode: SIMPLE, sni: a.example, credentialName: c".to_owned(),
+            "`credentialName` is not supported",
+        ),
+        (
+            format!("mode: SIMPLE, sni: a.example, caCertificates: '{empty}'"),
+            "holds nothing in PEM",
+        ),
+        ("mode: SIMPLE, sni: a.example, caCertificates: /gone".to_owned(), "cannot be read"),
+        ("mode: TLS".to_owned(), "SIMPLE"),
+    ];
+    for (tls, want) in mistakes {
+        let told = read("reviews", &tls).err().unwrap_or_else(|| panic!("{tls} passes"));
+        assert!(told.contains(want), "{tls}: {told}");
+    }
+}

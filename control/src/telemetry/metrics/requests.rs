@@ -43,6 +43,13 @@ pub(super) const REQUEST_METRICS: &[Metric] = &[
         labels: &["service", "outcome"],
     },
     Metric {
+        name: "ringway_backend_tls_failures",
+        kind: Kind::Counter,
+        unit: None,
+        help: "TLS to a backend that did not come about: its certificate is not believed (`untrusted`), the `handshake` failed otherwise, was not complete in time (`timed_out`), was `cut`, or the policy is `unusable`.",
+        labels: &["reason"],
+    },
+    Metric {
         name: "ringway_spans",
         kind: Kind::Counter,
         unit: None,
@@ -139,6 +146,8 @@ mod rendering {
         pub records_lost: u64,
         /// How often services outside were asked, and how that ended.
         pub outside_calls: Vec<(OutsideService, OutsideOutcome, u64)>,
+        /// How often TLS to a backend did not come about, by reason.
+        pub backend_tls_failures: Vec<(&'static str, u64)>,
         /// What became of spans.
         pub spans: SpanCounts,
         /// What became of copies, by route and mirror.
@@ -190,6 +199,11 @@ mod rendering {
                 "ringway_outside_calls" => {
                     for (service, outcome, count) in &facts.outside_calls {
                         family.sample([service.as_str(), outcome.as_str()], *count);
+                    }
+                }
+                "ringway_backend_tls_failures" => {
+                    for (reason, count) in &facts.backend_tls_failures {
+                        family.sample([*reason], *count);
                     }
                 }
                 "ringway_spans" => {

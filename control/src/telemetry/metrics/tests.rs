@@ -312,6 +312,7 @@ mod requests {
             ],
             records_lost: 2,
             outside_calls: vec![(OutsideService::RateLimit, OutsideOutcome::FailedOpen, 4)],
+            backend_tls_failures: vec![("untrusted", 3)],
             spans: SpanCounts { exported: 5, refused: 1, lost: 9 },
             mirrors: mirrors.all(),
             mirrors_lost: 3,

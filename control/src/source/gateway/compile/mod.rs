@@ -3,6 +3,7 @@
 //! Nothing here is an error. Where an object asks for what is not there, the standard says what happens to its requests,
 //! and its conditions say why.
 
+mod backend_tls;
 mod backends;
 mod certificates;
 mod listeners;
@@ -18,6 +19,7 @@ use crate::source::gateway::objects::{GatewayClassObject, GatewayObjects};
 use crate::source::local::LocalObjects;
 use crate::source::objects::{NamespaceObject, ServiceObject};
 use crate::source::policy::{self, PolicyObjects};
+use backend_tls::BackendTlsCompiler;
 use listeners::{Gateways, Served};
 pub(crate) use registry::Registry;
 use routes::RouteCompiler;
@@ -38,6 +40,14 @@ pub(crate) struct Given<'o> {
     pub(crate) root_namespace: &'o str,
     pub(crate) local: &'o LocalObjects,
     pub(crate) cluster_domain: &'o str,
+    pub(crate) fronted: &'o [Fronted],
+}
+
+/// A Service that a waypoint stands before.
+pub(crate) struct Fronted {
+    pub(crate) namespace: std::sync::Arc<str>,
+    pub(crate) name: std::sync::Arc<str>,
+    pub(crate) waypoint: GatewayName,
 }
 
 /// Compiles all objects.
@@ -54,12 +64,24 @@ pub(crate) fn compile(given: &Given<'_>, reporter: &mut Reporter) -> HttpCompile
         routes.extend(route);
         of_routes.push(status);
     }
+    let mut compiler = BackendTlsCompiler {
+        registry: &registry,
+        gateways: &mut gateways,
+        routes: &routes,
+        fronted: given.fronted,
+        reporter,
+    };
+    let (mut traffic, of_backend_tls) = compiler.compile(&given.gateway.backend_tls);
     status.extend(gateways.status());
     status.extend(of_routes);
+    status.extend(of_backend_tls);
     let root = given.root_namespace;
-    let (policies, of_policies) =
+    let (mut policies, of_policies) =
         policy::resolve(given.policies, given.gateway, &registry, root, reporter);
     status.extend(of_policies);
+    // Of what two policies say for one target, the first counts: a DestinationRule says no more of TLS there.
+    traffic.append(&mut policies.traffic);
+    policies.traffic = traffic;
     let telling = given.gateway.gateways.iter().filter(|gateway| gateway.tells_client);
     let tells_client = telling
         .map(|gateway| GatewayName {

@@ -1,6 +1,7 @@
 //! What there is for routes to refer to.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use ringway_engine::snapshot::Visibility;
 use ringway_http::model::ServiceName;
@@ -28,6 +29,8 @@ pub(crate) struct Registry<'o> {
 pub(crate) struct KnownService {
     pub(crate) name: ServiceName,
     pub(crate) ports: Vec<u16>,
+    /// Those that have a name.
+    pub(crate) named: Vec<(Arc<str>, u16)>,
     /// Only its namespace sees it.
     private: bool,
 }
@@ -41,13 +44,15 @@ impl<'o> Registry<'o> {
             let ports = service.ports.iter().map(|port| port.service_port).collect();
             let key = path(service.namespace(), &service.name);
             let private = service.visibility != Visibility::Public;
-            services.insert(key, KnownService { name, ports, private });
+            services.insert(key, KnownService { name, ports, named: Vec::new(), private });
         }
         for service in given.services {
             let id = host_name(service, given.cluster_domain);
             let name = service_name(id.namespace(), id.hostname());
             let ports = service.ports.iter().map(|port| port.number).collect();
-            let known = KnownService { name, ports, private: service.private };
+            let named = service.ports.iter().filter(|port| !port.name.is_empty());
+            let named = named.map(|port| (port.name.clone(), port.number)).collect();
+            let known = KnownService { name, ports, named, private: service.private };
             let path = path(&service.namespace, &service.name);
             match &service.hostname {
                 None => _ = services.insert(path, known),

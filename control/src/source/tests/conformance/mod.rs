@@ -4,6 +4,7 @@
 //!
 //! `docs/gateway-api.md` is made from the rows here, so that it cannot claim what nothing tries.
 
+mod backend_tls;
 mod http;
 mod mesh;
 mod page;
@@ -27,6 +28,7 @@ const PARTS: &[(&str, &[Row])] = &[
     ("HTTP at a gateway", http::ROWS),
     ("gRPC, TLS and TCP", streams::ROWS),
     ("Services (mesh)", mesh::ROWS),
+    ("TLS to backends", backend_tls::ROWS),
     ("Status", status::ROWS),
 ];
 

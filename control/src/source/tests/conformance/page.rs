@@ -119,7 +119,16 @@ const FEATURES: &[(&str, Support)] = &[
         ]),
     ),
     ("UDPRoute", No(UNKNOWN_KIND)),
-    ("BackendTLSPolicy", No(UNKNOWN_KIND)),
+    (
+        "BackendTLSPolicy",
+        Decided(&[
+            "BackendTLSPolicy",
+            "BackendTLSPolicyConflictResolution",
+            "BackendTLSPolicyInvalidCACertificateRef",
+            "BackendTLSPolicyInvalidKind",
+        ]),
+    ),
+    ("BackendTLSPolicySANValidation", Decided(&["BackendTLSPolicySANValidation"])),
     ("XBackendTrafficPolicy", Decided(&["BackendTrafficPolicyRetryConstraint"])),
     (
         "Mesh",
@@ -185,7 +194,7 @@ Those of the standard's conformance suite that are told again here, with documen
 const TAIL: &str = "
 ## Conditions
 
-`ringway validate --status` shows for each GatewayClass, Gateway and route what a cluster would show as its conditions; `-o json` shows them in the form
+`ringway validate --status` shows for each GatewayClass, Gateway, route and BackendTLSPolicy what a cluster would show as its conditions; `-o json` shows them in the form
 of `kubectl get -o json`. What is not as it should be with a route or a listener is a warning, too, with its place in the files.
 
 | object | condition | reasons |
@@ -200,6 +209,8 @@ of `kubectl get -o json`. What is not as it should be with a route or a listener
 | route, by parent | Accepted | Accepted, NoMatchingParent, NotAllowedByListeners, NoMatchingListenerHostname, UnsupportedValue |
 | route, by parent | ResolvedRefs | ResolvedRefs, BackendNotFound, RefNotPermitted, InvalidKind |
 | route, by parent | PartiallyInvalid | UnsupportedValue |
+| BackendTLSPolicy, by Gateway | Accepted | Accepted, Conflicted, NoValidCACertificate |
+| BackendTLSPolicy, by Gateway | ResolvedRefs | ResolvedRefs, InvalidCACertificateRef, InvalidKind |
 | XBackendTrafficPolicy, by target | Accepted | Accepted, TargetNotFound, Invalid, Conflicted |
 
 Gateways of classes that nobody here serves have none. `Programmed` says that a listener was compiled; whether a process listens is that process' to tell.
@@ -215,6 +226,10 @@ Gateways of classes that nobody here serves have none. `Programmed` says that a 
 * A session that an XBackendTrafficPolicy says is the service's: all rules that lead there share it. One that a rule says is that rule's
   alone, whatever its name, and goes before the service's. Its cookie is `HttpOnly` and `SameSite=Lax`, and `Secure` where the client came over
   TLS; `Strict` would end a session when somebody follows a link from elsewhere.
+* A BackendTLSPolicy is for a Service or one of its named ports, and goes by authorities in ConfigMaps (`ca.crt`) or by those of the system. It is in
+  force at every Gateway of ours, waypoints among them; its conditions stand at those by whose routes the Service is a backend, and at the waypoint
+  before it. While no authority of it can be read, requests for its backends are answered with 503, and none is sent in the clear. TLS that a
+  listener passes through, or that a port is declared to speak, stays its client's.
 * A `sectionName` of a Service or ServiceEntry is refused (UnsupportedValue): ports are named by number.
 ";
 

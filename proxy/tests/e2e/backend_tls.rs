@@ -1,0 +1,168 @@
+//! A waypoint before Python's own HTTPS servers, which are in the pod `neighbour`, behind its node.
+//!
+//! | port | its server                                    |
+//! |------|-----------------------------------------------|
+//! | 9000 | has a certificate for `secure.example`        |
+//! | 9001 | has one for `other.example`                   |
+//! | 9002 | has one that another authority has signed     |
+//! | 9003 | has one that has ended                        |
+//! | 9004 | never answers a handshake                     |
+//! | 9005 | closes when it has heard the first of it      |
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use ringway_bench::lab::{Process, Program, wait_until};
+
+use crate::clients::tool;
+use crate::on_both_reactors;
+use crate::support::waypoint::{PLACE, WaypointMesh};
+use crate::support::{Metrics, PATIENCE, http_get};
+
+on_both_reactors! {
+    only_servers_that_the_policy_believes_get_requests,
+}
+
+const RULES: &str = "  - matches: [{path: {type: PathPrefix, value: /right}}]
+    backendRefs: [{name: secure, port: 9000}]
+  - matches: [{path: {type: PathPrefix, value: /name}}]
+    backendRefs: [{name: secure, port: 9001}]
+  - matches: [{path: {type: PathPrefix, value: /authority}}]
+    backendRefs: [{name: secure, port: 9002}]
+  - matches: [{path: {type: PathPrefix, value: /ended}}]
+    backendRefs: [{name: secure, port: 9003}]
+  - matches: [{path: {type: PathPrefix, value: /silent}}]
+    timeouts: {request: 1s}
+    backendRefs: [{name: secure, port: 9004}]
+  - matches: [{path: {type: PathPrefix, value: /cut}}]
+    backendRefs: [{name: secure, port: 9005}]";
+
+const POLICY: &str = "---
+apiVersion: v1
+kind: Service
+metadata: {name: secure}
+spec:
+  clusterIP: 10.96.1.9
+  selector: {app: neighbour}
+  ports:
+  - {name: right, port: 9000}
+  - {name: name, port: 9001}
+  - {name: authority, port: 9002}
+  - {name: ended, port: 9003}
+  - {name: silent, port: 9004}
+  - {name: cut, port: 9005}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: secure}
+spec:
+  targetRefs: [{group: '', kind: Service, name: secure}]
+  validation:
+    caCertificateRefs: [{group: '', kind: ConfigMap, name: roots}]
+    hostname: secure.example
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: roots}
+data:
+  ca.crt: |
+";
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Authority(CertifiedIssuer::self_signed(params, key).unwrap())
+    }
+
+    /// A certificate for a name and its key, in one file.
+    fn sign(&self, name: &str, until: i32, file: &Path) {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(until, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        fs::write(file, certificate.pem() + &key.serialize_pem()).unwrap();
+    }
+}
+
+fn only_servers_that_the_policy_believes_get_requests(reactor: &str) {
+    let (ours, stranger) = (Authority::new(), Authority::new());
+    let roots: String = ours.0.pem().lines().map(|line| format!("    {line}\n")).collect();
+    let story = WaypointMesh::policed(reactor, RULES, &format!("{POLICY}{roots}"));
+    let _servers = serve(&story, &ours, &stranger);
+
+    //  path          status  flags
+    let rows = [
+        ("/right/1", 200, "-"),
+        ("/right/2", 200, "-"),
+        ("/name", 503, "UF"),
+        ("/authority", 503, "UF"),
+        ("/ended", 503, "UF"),
+        ("/silent", 504, "UT"),
+        ("/cut", 503, "UF"),
+        ("/right/3", 200, "-"),
+    ];
+    for (path, want, flags) in rows {
+        let (status, body) = story.ask(path, "");
+        assert_eq!(status, want, "{path}: {body}\n{}", story.logs());
+        let record = story.record(path);
+        assert_eq!(record["response_flags"], flags, "{record}");
+        if want == 200 {
+            assert_eq!(body, format!("9000 {path} TLSv1.3"));
+        }
+        if want == 503 {
+            let why = record["upstream_transport_failure_reason"].as_str().unwrap_or_default();
+            assert!(why.starts_with("backend tls error: "), "{record}");
+        }
+    }
+    let at = SocketAddr::from(([127, 0, 0, 1], 15020));
+    let told = http_get(story.mesh.at(PLACE), at, "/stats/prometheus").unwrap().1;
+    let metrics = Metrics::parse(&told);
+    let failures =
+        |reason| metrics.sum("ringway_backend_tls_failures_total", &[("reason", reason)]);
+    assert!(failures("untrusted") >= 3.0 && failures("cut") >= 1.0, "{told}");
+
+    // Another name is wanted: nothing that was connected for the one before is used for it.
+    story.rewrite("hostname: secure.example", "hostname: other.example");
+    let becomes = |path: &str, status| {
+        let is_so = || story.ask(path, "").0 == status;
+        wait_until("the policy is in force", PATIENCE, is_so)
+            .unwrap_or_else(|error| panic!("{path}: {error}\n{}", story.logs()));
+    };
+    becomes("/right", 503);
+    assert_eq!(story.ask("/name", "").1, "9001 /name TLSv1.3");
+
+    // A policy that cannot be used closes what it is for.
+    story.rewrite("name: roots}]", "name: gone}]");
+    becomes("/name/closed", 503);
+    assert_eq!(story.ask("/right/told", "").0, 503);
+    let why = &story.record("/right/told")["upstream_transport_failure_reason"];
+    let want = "the BackendTLSPolicy `default/secure` cannot be used: there is no ConfigMap `gone`";
+    assert!(why.as_str().unwrap_or_default().contains(want), "{why}");
+}
+
+fn serve(story: &WaypointMesh, ours: &Authority, stranger: &Authority) -> Process {
+    let home = story.mesh.lab.directory();
+    let file = |name: &str| home.join(format!("{name}.pem"));
+    ours.sign("secure.example", 2040, &file("right"));
+    ours.sign("other.example", 2040, &file("name"));
+    stranger.sign("secure.example", 2040, &file("authority"));
+    ours.sign("secure.example", 2021, &file("ended"));
+    let certified = ["right", "name", "authority", "ended"];
+    let arguments =
+        (9000..).zip(certified).map(|(port, name)| format!("{port}={}", file(name).display()));
+    let arguments: Vec<String> =
+        arguments.chain(["9004=silent".to_owned(), "9005=cut".to_owned()]).collect();
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/backends/https.py");
+    let program =
+        Program::new(tool("clients-python/bin/python")).argument(program).arguments(arguments);
+    let mut process = story.mesh.lab.start("neighbour", "https", &program).unwrap();
+    process.wait_for_log("\"ready\"", PATIENCE).unwrap();
+    process
+}
