@@ -17,6 +17,7 @@ use ringway_engine::snapshot::{Snapshot, Workload};
 use ringway_http::model::policy::{
     Attached, ExternalAuthorization, Policies, PolicyName, RateLimitPolicy, Target,
 };
+use ringway_http::model::traffic::TrafficPolicy;
 use ringway_http::model::{
     Filter, GatewayName, HostPattern, HttpConfig, Listener, ListenerProtocol, Parent, Route,
     RouteKind, RouteName, Rule, ServiceName,
@@ -249,6 +250,11 @@ impl<'r, 'p> Compiler<'r, 'p> {
                     let policy = ExternalAuthorization { provider: provider.name.clone() };
                     policies.external.push(Attached { name, targets, policy });
                     policies.providers.push(provider.clone());
+                }
+                PolicyKind::BackendTls(tls) => {
+                    let tls = Some(tls.clone());
+                    let policy = TrafficPolicy { tls, ..TrafficPolicy::default() };
+                    policies.traffic.push(Attached { name, targets, policy });
                 }
             }
         }

@@ -15,6 +15,7 @@
 //! a policy about who may do what is closed.
 
 mod backend;
+mod backend_tls;
 mod compile;
 mod expression;
 mod filter;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 
 use prost::Message;
 use ringway_http::model::policy::{AuthorizationProvider, LocalRateLimit, PolicyName, Target};
+use ringway_http::model::traffic::TlsOrigination;
 use ringway_http::model::{HostPattern, Listener, RouteName, Rule, ServiceName};
 
 pub use self::compile::{Compiled, Place, ToldRole, compile, fronted};
@@ -143,6 +145,8 @@ pub enum PolicyKind {
     Limit(Vec<LocalRateLimit>),
     /// Who else is asked.
     External(AuthorizationProvider),
+    /// TLS to a service's endpoints.
+    BackendTls(TlsOrigination),
 }
 
 /// What is closed, and why.

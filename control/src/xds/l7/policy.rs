@@ -8,10 +8,12 @@ use super::rule::{external, limits, nothing_asked};
 use super::values::{Wrong, route_kind};
 use super::{Closed, L7Resource, PolicyKind, Read, Refused, ToldPolicy, protocol};
 use crate::proto::agent as told;
+use crate::proto::agent::backend_policy_spec::Kind as Backend;
 use crate::proto::agent::policy::Kind;
 use crate::proto::agent::policy_target::Kind as TargetKind;
 use crate::proto::agent::traffic_policy_spec::Kind as Traffic;
 use crate::xds::decode::Rejection;
+use crate::xds::l7::backend_tls::backend_tls;
 
 pub(super) fn policy(told: told::Policy) -> Result<Read, Box<Refused>> {
     if told.key.is_empty() {
@@ -58,6 +60,9 @@ fn what(told: &told::Policy, warnings: &mut Vec<String>) -> Result<PolicyKind, W
                 Err(format!("{name} is not supported here"))
             }
         },
+        Some(Kind::Backend(told::BackendPolicySpec { kind: Some(Backend::BackendTls(tls)) })) => {
+            backend_tls(tls, told.target.as_ref()).map(PolicyKind::BackendTls)
+        }
         Some(Kind::Backend(backend)) => {
             Err(format!("{} is not supported", protocol::backend_policy(backend.kind.as_ref())))
         }

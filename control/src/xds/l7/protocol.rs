@@ -108,8 +108,8 @@ pub(super) const ROWS: &[Row] = &[
     row(
         BACKEND,
         "backend_tls",
-        Closes,
-        "there is no TLS to backends: requests for that service get 500, or 403 where they are addressed to it",
+        Obeyed,
+        "for a Service, TLS 1.3; `alpn`, `key_exchange_groups` and the mesh's own certificate close it: requests for that service get 500, or 403 where they are addressed to it",
     ),
     row(BACKEND, "auth", Closes, ""),
     row(BACKEND, "mcp_authorization", Closes, ""),
@@ -146,6 +146,10 @@ pub(super) fn closes(kind: Option<&Kind>) -> bool {
             Some(Traffic::ExtAuthz(_)) => return true,
             kind => (TRAFFIC, traffic_policy(kind.as_ref())),
         },
+        // Refused, it would be a backend that is reached in the clear.
+        Some(Kind::Backend(backend)) if matches!(backend.kind, Some(Backend::BackendTls(_))) => {
+            return true;
+        }
         Some(Kind::Backend(backend)) => (BACKEND, backend_policy(backend.kind.as_ref())),
         Some(Kind::Frontend(frontend)) => (FRONTEND, frontend_policy(frontend.kind.as_ref())),
         Some(Kind::Conditional(_)) | None => return true,

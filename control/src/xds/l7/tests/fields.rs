@@ -721,3 +721,59 @@ fn routes_of_connections_have_age_names_and_backends() {
     assert!(take(Kind::Route(of_connections)).is_err());
     assert!(take(Kind::Route(told::Route { name: None, ..route(0, 0) })).is_err());
 }
+
+#[test]
+fn tls_to_backends() {
+    use ringway_http::model::traffic::{AlternativeName, Belief, TlsOrigination};
+    use told::backend_tls::Verification::{InsecureAll, InsecureHost};
+    let with = |tls: told::BackendTls| {
+        let kind = told::backend_policy_spec::Kind::BackendTls(tls);
+        let kind = told::policy::Kind::Backend(told::BackendPolicySpec { kind: Some(kind) });
+        Kind::Policy(told::Policy { kind: Some(kind), ..for_service() })
+    };
+    let strict = || told::BackendTls {
+        root: Some(b"roots".to_vec()),
+        hostname: Some("in.example".to_owned()),
+        ..told::BackendTls::default()
+    };
+    let read = |tls| {
+        let L7Resource::Policy(read) = understood(with(tls)) else { panic!() };
+        let PolicyKind::BackendTls(tls) = read.policy else { panic!() };
+        tls
+    };
+    let names = ["a.example", "spiffe://b"];
+    let wanted = names.map(AlternativeName::read).to_vec();
+    let with_names = || told::BackendTls {
+        verify_subject_alt_names: names.map(str::to_owned).to_vec(),
+        ..strict()
+    };
+    let verifying =
+        |verification| told::BackendTls { verification: verification as i32, ..with_names() };
+    let nameless = told::BackendTls { hostname: None, ..strict() };
+    //  name              told                       called                by
+    let rows = [
+        ("its name", strict(), "in.example", Belief::ServerName),
+        ("other names", with_names(), "in.example", Belief::OneOf(wanted)),
+        ("any name", verifying(InsecureHost), "in.example", Belief::AnyName),
+        ("anybody", verifying(InsecureAll), "in.example", Belief::Anybody),
+        ("the service's own name", nameless, "", Belief::ServerName),
+    ];
+    for (name, tls, called, belief) in rows {
+        let TlsOrigination::By(settings) = read(tls) else { panic!("{name}") };
+        assert!(settings.server_name.starts_with(called), "{name}");
+        assert_eq!((&settings.belief, &*settings.authorities), (&belief, &b"roots"[..]), "{name}");
+    }
+    let gone = told::BackendTls { root: Some(b"invalid".to_vec()), ..strict() };
+    assert!(matches!(read(gone), TlsOrigination::Broken(_)));
+    let refused = [
+        told::BackendTls { certificate_source: 1, ..strict() },
+        told::BackendTls { alpn: Some(told::backend_tls::Alpn::default()), ..strict() },
+        told::BackendTls { key_exchange_groups: vec![1], ..strict() },
+        told::BackendTls { cert: Some(b"chain".to_vec()), ..strict() },
+        told::BackendTls { verification: 9, ..strict() },
+    ];
+    for tls in refused {
+        let refused = take(with(tls.clone())).unwrap_err();
+        assert!(matches!(refused.instead, Some(L7Resource::Closed(_))), "{tls:?}");
+    }
+}

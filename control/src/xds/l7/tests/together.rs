@@ -181,7 +181,7 @@ fn what_a_refused_policy_is_for_is_closed() {
     // A service: nobody may ask for it, nobody is led to it, nobody copies to it.
     let mut of_service = for_service();
     of_service.kind = Some(told::policy::Kind::Backend(told::BackendPolicySpec {
-        kind: Some(told::backend_policy_spec::Kind::BackendTls(told::BackendTls::default())),
+        kind: Some(told::backend_policy_spec::Kind::Auth(Vec::new())),
     }));
     let Some(told::policy_target::Kind::Service(service)) =
         &mut of_service.target.as_mut().unwrap().kind
