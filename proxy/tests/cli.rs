@@ -303,22 +303,33 @@ fn authorize_tells_who_may_connect() {
     }
 }
 
-/// What the README shows is what is said: every `$ ringway authorize …` in it, with the line below.
+/// What the pages show is what is said: every `$ ringway authorize …` and `$ ringway validate …` in them, with the lines
+/// below.
 #[test]
-fn the_readme_says_what_authorize_says() {
+fn the_pages_show_what_the_program_says() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let readme = fs::read_to_string(root.join("README.md")).unwrap();
-    let mut lines = readme.lines();
-    let mut shown = 0;
-    while let Some(line) = lines.next() {
-        let Some(arguments) = line.strip_prefix("$ ringway authorize ") else { continue };
-        let arguments: Vec<&str> = arguments.split(' ').collect();
-        let mut command = ringway(&["authorize"]);
-        let ran = ran(command.args(arguments).current_dir(&root).output().unwrap());
-        assert_eq!(ran.stdout.trim_end(), lines.next().unwrap(), "{line}: {}", ran.stderr);
-        shown += 1;
+    //  page             commands in it
+    for (page, want) in [("README.md", 2), ("docs/policy.md", 2)] {
+        let text = fs::read_to_string(root.join(page)).unwrap();
+        let mut lines = text.lines().peekable();
+        let mut shown = 0;
+        while let Some(line) = lines.next() {
+            let Some(arguments) = line.strip_prefix("$ ringway ") else { continue };
+            let arguments: Vec<&str> = arguments.split(' ').collect();
+            let ran = ran(ringway(&arguments).current_dir(&root).output().unwrap());
+            let below = std::iter::from_fn(|| {
+                lines.next_if(|line| !line.starts_with("```") && !line.starts_with("$ "))
+            });
+            // Where it writes to a terminal there are headings, and columns that are aligned.
+            let below = below.filter(|line| !line.starts_with("POLICY "));
+            let said = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+            let below: Vec<String> = below.map(said).collect();
+            let told: Vec<String> = ran.stdout.lines().map(said).collect();
+            assert_eq!(told, below, "{page}: {line}: {}", ran.stderr);
+            shown += 1;
+        }
+        assert_eq!(shown, want, "{page}");
     }
-    assert_eq!(shown, 2);
 }
 
 #[test]
