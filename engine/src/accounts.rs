@@ -16,7 +16,7 @@ use std::{
     },
 };
 
-use crate::limits::{Bounds, Limits};
+use crate::limits::{ACCESS_RECORDS_MAX, Bounds, Limits};
 
 /// A bound whose being reached is counted and told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,10 +43,12 @@ pub enum Limit {
     BufferBytesPerProcess,
     /// `bufferBytesPerWorkload`
     BufferBytesPerWorkload,
+    /// `ACCESS_RECORDS_MAX`, or a workload's share of it.
+    AccessRecords,
 }
 
 impl Limit {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::ConnectionsPerProcess,
         Self::ConnectionsPerWorkload,
         Self::ConnectionRate,
@@ -58,6 +60,7 @@ impl Limit {
         Self::HandshakeRate,
         Self::BufferBytesPerProcess,
         Self::BufferBytesPerWorkload,
+        Self::AccessRecords,
     ];
 
     /// The `limit` label, and the word in the access log.
@@ -74,6 +77,7 @@ impl Limit {
             Self::HandshakeRate => "handshakeRatePerWorkload",
             Self::BufferBytesPerProcess => "bufferBytesPerProcess",
             Self::BufferBytesPerWorkload => "bufferBytesPerWorkload",
+            Self::AccessRecords => "accessRecords",
         }
     }
 }
@@ -94,6 +98,7 @@ pub(crate) struct Accounts {
     bounds: Bounds,
     connections: AtomicU64,
     buffered_bytes: AtomicUsize,
+    records_waiting: AtomicU64,
     workloads: Mutex<BTreeMap<Arc<str>, Weak<Account>>>,
     /// How many of them there are: the lock is not for the path of a byte.
     enrolled: AtomicUsize,
@@ -105,6 +110,7 @@ pub(crate) struct Account {
     connections: AtomicU64,
     tunnels: AtomicU64,
     buffered_bytes: AtomicUsize,
+    records_waiting: AtomicU64,
     reached: [AtomicU64; Limit::ALL.len()],
     /// Counted by the listeners themselves.
     pub(crate) descriptors_refused: Arc<AtomicU64>,
@@ -116,6 +122,7 @@ impl Accounts {
             bounds: limits.resolve(),
             connections: AtomicU64::new(0),
             buffered_bytes: AtomicUsize::new(0),
+            records_waiting: AtomicU64::new(0),
             workloads: Mutex::default(),
             enrolled: AtomicUsize::new(1),
         })
@@ -137,12 +144,25 @@ impl Accounts {
             connections: AtomicU64::new(0),
             tunnels: AtomicU64::new(0),
             buffered_bytes: AtomicUsize::new(0),
+            records_waiting: AtomicU64::new(0),
             reached: array::from_fn(|_| AtomicU64::new(0)),
             descriptors_refused: Arc::default(),
         });
         workloads.insert(uid.clone(), Arc::downgrade(&account));
         self.enrolled.store(workloads.len(), Relaxed);
         account
+    }
+
+    /// Access records that may wait of one workload. While it is alone it deprives nobody.
+    fn most_records(&self) -> u64 {
+        const MOST: u64 = ACCESS_RECORDS_MAX as u64;
+        const HALF: u64 = MOST / 2;
+        let enrolled = self.enrolled.load(Relaxed) as u64;
+        if enrolled <= 1 || self.records_waiting.load(Relaxed) < HALF {
+            MOST
+        } else {
+            (HALF / enrolled).max(1)
+        }
     }
 
     /// Every limit that a workload of this host has reached since it was enrolled.
@@ -200,6 +220,20 @@ impl Account {
             return Err(self.refused(Limit::TunnelsPerWorkload));
         }
         Ok(AdmittedTunnel(self.clone()))
+    }
+
+    /// Admits one more access record that waits to be written. When half of their places are taken, each workload may
+    /// have its even share of the other half: what one of them does costs the others no line.
+    ///
+    /// # Errors
+    /// The limit that was reached; it is counted.
+    pub(crate) fn admit_record(self: &Arc<Self>) -> Result<AdmittedRecord, Limit> {
+        let most = self.process.most_records();
+        if !take(&self.records_waiting, most) {
+            return Err(self.refused(Limit::AccessRecords));
+        }
+        self.process.records_waiting.fetch_add(1, Relaxed);
+        Ok(AdmittedRecord(self.clone()))
     }
 
     /// Counts that a limit was reached.
@@ -271,6 +305,16 @@ impl AdmittedTunnel {
 impl Drop for AdmittedTunnel {
     fn drop(&mut self) {
         self.0.tunnels.fetch_sub(1, Relaxed);
+    }
+}
+
+/// An access record that counts for its workload until it is taken.
+pub(crate) struct AdmittedRecord(Arc<Account>);
+
+impl Drop for AdmittedRecord {
+    fn drop(&mut self) {
+        self.0.records_waiting.fetch_sub(1, Relaxed);
+        self.0.process.records_waiting.fetch_sub(1, Relaxed);
     }
 }
 
@@ -353,6 +397,32 @@ mod tests {
         assert_eq!(before, Arc::as_ptr(&accounts.of(&"one".into())));
         drop((first, _tunnels));
         assert!(accounts.reached().is_empty(), "a workload that has gone takes its rows with it");
+    }
+
+    #[test]
+    fn records_of_a_busy_workload_leave_the_others_their_places() {
+        let accounts = accounts();
+        let of = |name: &str| accounts.of(&name.into());
+        let busy = of("busy");
+        let admitted = |account: &Arc<Account>| -> Vec<AdmittedRecord> {
+            std::iter::from_fn(|| account.admit_record().ok()).collect()
+        };
+        let alone = admitted(&busy);
+        assert_eq!(alone.len(), ACCESS_RECORDS_MAX, "alone it has them all");
+        drop(alone);
+
+        let (other, third) = (of("other"), of("third"));
+        let mut waiting = admitted(&busy);
+        assert_eq!(waiting.len(), ACCESS_RECORDS_MAX / 2);
+        let share = ACCESS_RECORDS_MAX / 2 / 3;
+        let others = [admitted(&other), admitted(&third)];
+        assert_eq!(others.each_ref().map(Vec::len), [share, share]);
+        waiting.truncate(2 * share);
+        assert_eq!(busy.admit_record().err(), Some(Limit::AccessRecords));
+        drop((waiting, others));
+        assert_eq!(accounts.records_waiting.load(Relaxed), 0);
+        let refused: Vec<_> = accounts.reached().into_iter().map(|row| row.limit).collect();
+        assert_eq!(refused, [Limit::AccessRecords; 3], "each of them is told");
     }
 
     #[test]

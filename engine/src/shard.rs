@@ -40,7 +40,7 @@ use crate::{
     spike::Spike,
     telemetry::{ResolutionTable, SeriesTable, Telemetry},
     tunnel::Recheck,
-    wanted::Wanted,
+    wanted::{Recent, Wanted},
 };
 
 #[cfg(feature = "waypoint")]
@@ -117,6 +117,7 @@ pub(crate) struct Shard {
     pub(crate) accounts: Arc<Accounts>,
     wanted: Arc<Wanted>,
     wanted_names: Arc<Wanted>,
+    wanted_identities: Recent<Identity>,
     pub(crate) handshakes: Handshakes,
     pub(crate) placement: Placement,
     pub(crate) spike: Spike,
@@ -199,6 +200,7 @@ impl Shard {
             accounts,
             wanted,
             wanted_names,
+            wanted_identities: Recent::default(),
             placement,
             recheck: Recheck::default(),
             pipes: PipePool::new(PIPES_MAX),
@@ -316,7 +318,9 @@ impl Shard {
         &self,
         identity: &Identity,
     ) -> Result<Arc<Credentials>, CloseReason> {
-        if self.snapshot().credentials(identity).is_none() {
+        if self.snapshot().credentials(identity).is_none()
+            && self.wanted_identities.is_due(identity, runtime::now())
+        {
             // Control asks for it before all that can wait.
             self.telemetry.want_identity(identity);
         }
@@ -404,7 +408,8 @@ impl Shard {
         role: Role,
     ) -> Result<(), EnrollError> {
         let pod = capture::enroll(self, uid.clone(), workload, namespace, role)?;
-        if let Some(old) = self.pods.borrow_mut().insert(uid, pod) {
+        let old = self.pods.borrow_mut().insert(uid, pod);
+        if let Some(old) = old {
             old.stop(self);
         }
         Ok(())

@@ -105,9 +105,14 @@ pub(super) async fn end_at_once(engine: &Arc<Engine>, log: &Log, who: &str) -> E
     Ending::Forced
 }
 
-/// Writes every record there is.
+/// Writes every record there is, unless nobody takes the lines.
 pub(super) fn write_records(engine: &Engine, log: &Log) {
-    while records::write_batch(engine, log) > 0 {}
+    loop {
+        while records::write_batch(engine, log) > 0 {}
+        if log.has_room() || !log.flush() {
+            return;
+        }
+    }
 }
 
 pub(super) fn tell(report: &DrainReport) {

@@ -1,4 +1,7 @@
 //! From the engine's queues of records to the log.
+//!
+//! A log whose reader is slow gets no more of them while half of its own queue is taken. They wait in the engine then,
+//! where each workload has its places, and the process's own lines have the other half.
 
 use std::time::Duration;
 
@@ -38,12 +41,18 @@ pub(super) fn write_batch(engine: &Engine, log: &Log) -> usize {
     // Levels change while we run.
     let (opened, judged) = (access_log::wants_opened(log), decisions::are_wanted(log));
     telemetry.listen(Listening { opened, judged });
-    let opened = std::iter::from_fn(|| telemetry.next_opened()).take(BATCH_MAX);
+    let opened = batch(log, || telemetry.next_opened());
     let mut written = opened.map(|record| access_log::write_opened(log, &record)).count();
-    let judged = std::iter::from_fn(|| telemetry.next_judged()).take(BATCH_MAX);
+    let judged = batch(log, || telemetry.next_judged());
     written += judged.map(|record| decisions::write(log, &record)).count();
-    let dry_runs = std::iter::from_fn(|| telemetry.next_dry_run()).take(BATCH_MAX);
+    let dry_runs = batch(log, || telemetry.next_dry_run());
     written += dry_runs.map(|record| decisions::write_dry_run(log, &record)).count();
-    let records = std::iter::from_fn(|| telemetry.next_record()).take(BATCH_MAX);
+    let records = batch(log, || telemetry.next_record());
     written + records.map(|record| access_log::write(log, &record)).count()
+}
+
+/// As many as there are, as the log has room for, and as make a batch.
+fn batch<T>(log: &Log, mut next: impl FnMut() -> Option<T>) -> impl Iterator<Item = T> {
+    let next = move || if log.has_room() { next() } else { None };
+    std::iter::from_fn(next).take(BATCH_MAX)
 }

@@ -217,7 +217,8 @@ impl Connection {
             }
             None => self.early_record(duration, reason),
         };
-        self.shard.telemetry.record(record);
+        let pod = self.shard.pod(&self.entry.pod);
+        self.shard.telemetry.record(record, pod.as_ref().map(|pod| &pod.account));
     }
 
     /// Whether it is to go on in another process.

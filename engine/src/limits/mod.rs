@@ -248,9 +248,10 @@ ringway_protocols::bounds! {
     pub const PIPES_MAX: usize = 32;
     Count per Shard: "a direction that finds none goes on copying"
 
-    /// More than a second of the busiest host.
+    /// Access records waiting to be written: more than a second of the busiest host. When half of the places are taken,
+    /// each workload may have its even share of the others, so that one of them cannot cost the others their lines.
     pub const ACCESS_RECORDS_MAX: usize = 16_384;
-    Count per Process: "records are lost, and counted"
+    Count per Process: "records are lost, and counted; `ringway_limit_reached_total` calls it `accessRecords`"
 
     /// Requests of waypoints and gateways, more than a tenth of a second of the busiest.
     pub const REQUEST_RECORDS_MAX: usize = 16_384;
@@ -312,6 +313,11 @@ ringway_protocols::bounds! {
     /// Identities that connections wait for and control has not looked at yet.
     pub const WANTED_IDENTITIES_MAX: usize = 1024;
     Count per Process: "the connection waits on, but its certificate is asked for no sooner than others"
+
+    /// A shard tells control once in this time that connections wait for an identity, however many do: those of one
+    /// workload must not keep control from hearing of another's. Control looks as often.
+    pub const WANTED_AGAIN_PAUSE: Duration = Duration::from_millis(50);
+    Time per Shard: "the connection waits with the others"
 
     /// A turn of a shard's loop lasts microseconds. One that lasts this long does not end by itself.
     pub const SHARD_TURN_MAX: Duration = Duration::from_secs(5);

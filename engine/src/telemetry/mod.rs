@@ -39,7 +39,10 @@ pub(crate) use self::{
     resolutions::ResolutionTable,
     series::{ByteCounters, Series, SeriesTable},
 };
-use crate::limits::{ACCESS_RECORDS_MAX, DRY_RUN_RECORDS_MAX, WANTED_IDENTITIES_MAX};
+use crate::{
+    accounts::{Account, AdmittedRecord},
+    limits::{ACCESS_RECORDS_MAX, DRY_RUN_RECORDS_MAX, WANTED_IDENTITIES_MAX},
+};
 
 /// Everything the engine tells, shared between the shards and whoever reads.
 pub struct Telemetry {
@@ -48,7 +51,8 @@ pub struct Telemetry {
     known: std::sync::Mutex<Vec<Arc<Series>>>,
     resolutions: AllResolutions,
     early: Early,
-    records: Records<AccessRecord>,
+    /// With what counts each of them for its workload.
+    records: Records<(AccessRecord, Option<AdmittedRecord>)>,
     #[cfg(feature = "waypoint")]
     http: http::HttpTelemetry,
     sockets_open: [AtomicI64; 3],
@@ -106,7 +110,7 @@ impl Telemetry {
 
     /// The oldest record nobody has taken yet.
     pub fn next_record(&self) -> Option<AccessRecord> {
-        self.records.take()
+        self.records.take().map(|(record, _counted)| record)
     }
 
     /// An identity whose certificate a connection waits for; the same may come more than once.
@@ -155,8 +159,12 @@ impl Telemetry {
         self.series.push(series);
     }
 
-    pub(crate) fn record(&self, record: AccessRecord) {
-        self.records.leave(record);
+    /// Leaves the record of a connection of `account`; there is none for a workload that was withdrawn.
+    pub(crate) fn record(&self, record: AccessRecord, account: Option<&Arc<Account>>) {
+        match account.map(Account::admit_record).transpose() {
+            Ok(admitted) => self.records.leave((record, admitted)),
+            Err(_counted) => self.records.lose(),
+        }
     }
 
     pub(crate) fn socket_opened(&self, reporter: Reporter) {

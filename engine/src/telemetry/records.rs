@@ -20,8 +20,13 @@ impl<T> Records<T> {
     /// Leaves a record to be taken. Above the bound it is lost, and counted.
     pub(crate) fn leave(&self, record: T) {
         if self.waiting.push(Box::new(record)).is_err() {
-            self.lost.fetch_add(1, Relaxed);
+            self.lose();
         }
+    }
+
+    /// Counts a record that was not left.
+    pub(crate) fn lose(&self) {
+        self.lost.fetch_add(1, Relaxed);
     }
 
     /// The oldest that nobody has taken yet.

@@ -4,11 +4,13 @@ use std::{io::ErrorKind, time::Duration};
 
 use ringway_engine::{
     runtime::sleep,
-    snapshot::{PolicyAction, PolicyMatch, TextMatch},
+    snapshot::{
+        ApplicationTunnel, ApplicationTunnelProtocol, PolicyAction, PolicyMatch, TextMatch,
+    },
     telemetry::{Direction, SecurityPolicy},
 };
 
-use crate::mesh::{PORT, everything, namespace_policy, play, policy, when};
+use crate::mesh::{PORT, everything, namespace_policy, play, policy, uid, when};
 
 const REFUSED: Result<(), ErrorKind> = Err(ErrorKind::ConnectionReset);
 
@@ -64,6 +66,48 @@ fn each_stream_of_a_tunnel_is_decided_anew() {
         let port = PolicyMatch { destination_ports: vec![PORT], ..Default::default() };
         mesh.change(|far| far.upsert_policy(allow(port)));
         assert_eq!(mesh.call("alice").await, Ok(()), "and again");
+    });
+}
+
+/// An application that tells for itself is dialled at its tunnel's port, whatever was asked for.
+#[test]
+fn policies_see_the_port_that_is_dialled() {
+    const ASKED: u16 = PORT + 1;
+    play(async |mesh| {
+        mesh.change_web(|web| {
+            let protocol = ApplicationTunnelProtocol::None;
+            web.application_tunnel = Some(ApplicationTunnel { protocol, port: Some(PORT) });
+        });
+        //  denied port  what a call to ASKED gets
+        for (port, want) in [(ASKED, Ok(())), (PORT, REFUSED)] {
+            let denied = PolicyMatch { destination_ports: vec![port], ..Default::default() };
+            let no = namespace_policy("no", PolicyAction::Deny, vec![when(denied)]);
+            mesh.change(|far| far.upsert_policy(no));
+            assert_eq!(mesh.connect_at("alice", ASKED).await.echo().await, want, "{port}");
+        }
+    });
+}
+
+#[test]
+fn a_workload_that_nobody_knows_is_awaited_and_lets_nobody_in() {
+    play(async |mesh| {
+        assert_eq!(mesh.call("alice").await, Ok(()), "there is a tunnel");
+        let known = mesh.application_saw();
+        mesh.records(1).await;
+        mesh.change(|far| {
+            far.remove_workload(&uid("web"));
+        });
+        assert_eq!(mesh.call("alice").await, REFUSED);
+        assert_eq!(mesh.call("outside").await, REFUSED);
+        assert_eq!(mesh.application_saw(), known, "not a byte");
+        for record in mesh.records(2).await {
+            assert!(record.early, "{record:?}");
+            assert!(record.duration >= Duration::from_secs(5), "{:?}", record.duration);
+        }
+        let early = mesh.connect("alice").await;
+        sleep(Duration::from_secs(2)).await;
+        mesh.change_web(|_| {});
+        assert_eq!(early.echo().await, Ok(()), "it was told of in time");
     });
 }
 

@@ -32,10 +32,11 @@ use authority::Authority;
 pub(crate) const PORT: u16 = 8080;
 const WEB: &str = "10.2.0.1";
 const OUTSIDE: &str = "192.0.2.1";
-const CLIENTS: [(&str, &str); 2] = [("alice", "10.1.0.1"), ("bob", "10.1.0.2")];
+/// Name and address of each.
+pub(crate) const CLIENTS: [(&str, &str); 2] = [("alice", "10.1.0.1"), ("bob", "10.1.0.2")];
 
 pub(crate) struct Mesh {
-    near: SimHost,
+    pub(crate) near: SimHost,
     pub(crate) far: SimHost,
     /// What the far host knows, to be changed and published.
     pub(crate) snapshot: RefCell<Snapshot>,
@@ -116,9 +117,21 @@ impl Mesh {
         self.dial(from, WEB).await
     }
 
+    /// A connection from there to another port of `web`.
+    pub(crate) async fn connect_at(&self, from: &str, port: u16) -> Call {
+        self.dial_at(from, SocketAddr::new(WEB.parse().unwrap(), port)).await
+    }
+
     /// A connection from `web` to an application outside the mesh.
     pub(crate) async fn connect_out(&self) -> Call {
         self.dial("web", OUTSIDE).await
+    }
+
+    /// A connection from there to a port on which nobody listens, until it has ended.
+    pub(crate) async fn knock(&self, from: &str) {
+        let nobody = SocketAddr::new(OUTSIDE.parse().unwrap(), PORT + 1);
+        let call = self.dial_at(from, nobody).await;
+        call.end_within(Duration::from_secs(20)).await.expect("it is reset");
     }
 
     /// Whether dials are answered from now on.
@@ -128,7 +141,10 @@ impl Mesh {
     }
 
     async fn dial(&self, from: &str, to: &str) -> Call {
-        let to = SocketAddr::new(to.parse().unwrap(), PORT);
+        self.dial_at(from, SocketAddr::new(to.parse().unwrap(), PORT)).await
+    }
+
+    async fn dial_at(&self, from: &str, to: SocketAddr) -> Call {
         let (namespace, options) = (self.namespace(from), ConnectOptions::default());
         let dialled = TcpStream::connect(&namespace, &options, to).await;
         Call(dialled.expect("captured, so accepted"))

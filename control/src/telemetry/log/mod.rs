@@ -128,9 +128,14 @@ impl Log {
         self.shared.writer.lost()
     }
 
-    /// Waits a moment for the last lines to be written.
-    pub fn flush(&self) {
-        self.shared.writer.flush(FLUSH_PATIENCE);
+    /// Whether lines of which there may be very many should be handed in: the others need some room, too.
+    pub fn has_room(&self) -> bool {
+        self.shared.writer.has_room()
+    }
+
+    /// Waits a moment for the last lines to be written. Returns whether they are.
+    pub fn flush(&self) -> bool {
+        self.shared.writer.flush(FLUSH_PATIENCE)
     }
 }
 

@@ -103,6 +103,13 @@ impl LogWriter {
         shared.wake();
     }
 
+    /// Whether less than half of what may wait does. Who can wait leaves the other half to who cannot.
+    pub fn has_room(&self) -> bool {
+        let shared = &self.shared;
+        shared.queue.len() < LINES_MAX / 2
+            && shared.waiting_bytes.load(Ordering::Relaxed) < BYTES_MAX / 2
+    }
+
     /// Lines that were dropped.
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
@@ -261,6 +268,30 @@ mod tests {
         open.send(()).unwrap();
         assert!(writer.flush(PATIENCE));
         assert_eq!(taken.lock().unwrap().len() as u64, 2 * (count as u64 - lost));
+    }
+
+    #[test]
+    fn who_can_wait_sees_when_half_of_the_places_are_taken() {
+        //  bytes of a line            lines until there is no room
+        let rows = [(2, LINES_MAX / 2), (TEXT_BYTES_MAX, BYTES_MAX / 2 / TEXT_BYTES_MAX)];
+        for (bytes, lines) in rows {
+            let (sink, _taken, open) = pipe();
+            let writer = LogWriter::new(sink).unwrap();
+            // The thread takes a batch out of the queue and is stuck with it.
+            let most = lines + BATCH_LINES_MAX;
+            let line = vec![b'x'; bytes];
+            let until = (0..most).find(|_| {
+                let is_full = !writer.has_room();
+                writer.write(line.clone());
+                is_full
+            });
+            assert!(until.is_none_or(|until| until >= lines), "{bytes}: {until:?}");
+            assert!(!writer.has_room(), "{bytes}");
+            assert_eq!(writer.lost(), 0, "{bytes}: what cannot wait still has the other half");
+            open.send(()).unwrap();
+            assert!(writer.flush(PATIENCE));
+            assert!(writer.has_room(), "{bytes}");
+        }
     }
 
     #[test]
