@@ -34,6 +34,7 @@ use ringway_http::{
 
 use super::{
     outside::{self, Asker},
+    plan::Destination,
     record::Recorder,
     reply::Reply,
     serve::{Downstream, Target},
