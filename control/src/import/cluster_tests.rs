@@ -234,6 +234,39 @@ fn where_istio_says_nothing_clients_without_an_identity_are_let_in() {
     assert_eq!(mesh_wide(node), (None, 0), "these files were written for Ringway");
 }
 
+/// An operator of Istio's is told what to write instead, or what is not done.
+#[test]
+fn istios_kinds_that_are_not_read_are_told_with_a_reason() {
+    //  kind              apiVersion                        reason
+    let rows = [
+        ("VirtualService", "networking.istio.io/v1", "its routing is not read; an HTTPRoute is"),
+        ("Sidecar", "networking.istio.io/v1", "it configures sidecars, and there are none"),
+        (
+            "EnvoyFilter",
+            "networking.istio.io/v1alpha3",
+            "there is no Envoy: what it does is not done",
+        ),
+        ("WasmPlugin", "extensions.istio.io/v1alpha1", "it runs in Envoy, and there is none"),
+        ("Telemetry", "telemetry.istio.io/v1", "flags and variables say what is logged"),
+        ("Ingress", "networking.k8s.io/v1", "a Gateway and its HTTPRoutes are"),
+        ("Colour", "example.org/v1", "Ringway has no use for this kind"),
+    ];
+    for (kind, version, reason) in rows {
+        let home = TempDir::new().unwrap();
+        let object = format!(
+            "---\n{{apiVersion: {version}, kind: {kind}, metadata: {{name: x}}, spec: {{}}}}\n"
+        );
+        let file = home.path().join("mesh.yaml");
+        fs::write(&file, format!("{POD}\n{object}")).unwrap();
+        let notes = import(&[file], &ImportOptions::default()).unwrap().notes;
+        let start = format!("left out: {kind} ({version}), once: ");
+        assert!(
+            notes.iter().any(|note| note.starts_with(&start) && note.contains(reason)),
+            "{kind}: {notes:?}"
+        );
+    }
+}
+
 #[test]
 fn mistakes_are_told_with_their_place() {
     let policy = |spec: &str| {

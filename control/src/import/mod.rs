@@ -62,6 +62,8 @@ pub enum ImportError {
     NotADump(String),
     /// No workload is on this host; these are the hosts there are.
     NoSuchNode(String, Vec<String>),
+    /// The pattern of network namespaces cannot be used; this is why, and what to give.
+    Pattern(String),
     /// What came out would be refused.
     Refused(Diagnostics),
     /// A file or directory cannot be read.
@@ -87,6 +89,7 @@ impl fmt::Display for ImportError {
                     nodes.join(", ")
                 )
             }
+            ImportError::Pattern(why) => f.write_str(why),
             ImportError::Refused(mistakes) => {
                 write!(f, "what the dump says would be refused:\n{mistakes}")
             }

@@ -1,6 +1,6 @@
 //! A `Node` that captures here what one host captures there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ringway_engine::snapshot::{NetworkMode, TunnelProtocol, Workload};
 use serde_json::{Value, json};
@@ -51,11 +51,12 @@ pub(super) fn node(
         return Err(ImportError::NoSuchNode(name.to_owned(), nodes.into_iter().collect()));
     };
     let pattern = options.network_namespace.as_deref().unwrap_or(NETWORK_NAMESPACE);
-    let entries: Vec<Value> = captured
-        .iter()
-        .map(|workload| {
-            let (name, namespace) = (text(workload, "name"), text(workload, "namespace"));
-            let path = pattern.replace("{name}", &name).replace("{namespace}", &namespace);
+    let names =
+        captured.iter().map(|workload| (text(workload, "name"), text(workload, "namespace")));
+    let paths = paths(pattern, names).map_err(ImportError::Pattern)?;
+    let entries: Vec<Value> = paths
+        .into_iter()
+        .map(|(path, (name, namespace))| {
             json!({"name": name, "namespace": namespace, "networkNamespace": path})
         })
         .collect();
@@ -73,4 +74,29 @@ pub(super) fn node(
     });
     let document = serde_json::to_string_pretty(&document).expect("plain data serializes") + "\n";
     Ok(Node { document, captured: captured.len() })
+}
+
+/// Where the network namespace of each workload of one host is, by its name and namespace; or why that cannot be told.
+fn paths(
+    pattern: &str,
+    workloads: impl Iterator<Item = (String, String)>,
+) -> Result<BTreeMap<String, (String, String)>, String> {
+    let other = pattern.replace("{name}", "").replace("{namespace}", "");
+    if other.contains(['{', '}']) {
+        return Err(format!(
+            "`--network-namespace {pattern}`: in braces stand `{{name}}` or `{{namespace}}`, and nothing else"
+        ));
+    }
+    let mut paths: BTreeMap<String, (String, String)> = BTreeMap::new();
+    for (name, namespace) in workloads {
+        let path = pattern.replace("{name}", &name).replace("{namespace}", &namespace);
+        if let Some((other, others)) = paths.get(&path) {
+            return Err(format!(
+                "`--network-namespace {pattern}` leads to `{path}` for {others}/{other} and for {namespace}/{name}, and each \
+                 has one of its own: give a pattern with both names, such as '{{namespace}}-{{name}}'"
+            ));
+        }
+        paths.insert(path, (name, namespace));
+    }
+    Ok(paths)
 }

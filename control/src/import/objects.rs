@@ -92,6 +92,15 @@ const KINDS: &[(&str, &str)] = &[
     ("ReplicaSet", MAKES_PODS),
     ("StatefulSet", MAKES_PODS),
     ("Endpoints", "EndpointSlices say the same"),
+    ("VirtualService", "its routing is not read; an HTTPRoute is, a TLSRoute and a TCPRoute"),
+    ("Ingress", "its routing is not read; a Gateway and its HTTPRoutes are"),
+    ("Sidecar", "it configures sidecars, and there are none"),
+    (
+        "EnvoyFilter",
+        "it changes Envoy's configuration, and there is no Envoy: what it does is not done",
+    ),
+    ("WasmPlugin", "it runs in Envoy, and there is none: what it does is not done"),
+    ("Telemetry", "it is not read; flags and variables say what is logged and traced"),
     ("NetworkPolicy", "the cluster's network enforces it, before a connection comes to the mesh"),
 ];
 

@@ -223,6 +223,43 @@ fn a_host_is_captured_here() {
 }
 
 #[test]
+fn each_captured_workload_has_a_namespace_of_its_own() {
+    let mut dump = ztunnels();
+    for (name, namespace) in [("web-0", "bank"), ("api", "shop")] {
+        let mut another = dump["workloads"]["c1//Pod/shop/web-0"].clone();
+        let uid = format!("c1//Pod/{namespace}/{name}");
+        another["uid"] = json!(uid);
+        another["workloadIPs"] = json!([]);
+        (another["name"], another["namespace"]) = (json!(name), json!(namespace));
+        dump["workloads"][uid] = another;
+    }
+    let dump = dump.to_string();
+    let capture = |pattern: Option<&str>| {
+        let network_namespace = pattern.map(str::to_owned);
+        let options = ImportOptions { nodes: vec!["node-a".to_owned()], network_namespace };
+        let imported = config_dump(dump.as_bytes(), &options);
+        imported.map(|one| one.captured).map_err(|error| error.to_string())
+    };
+    assert_eq!(capture(Some("{namespace}-{name}")), Ok(3));
+    //  name                    pattern                  want
+    let rows = [
+        ("one for all", Some("x"), "leads to `x` for"),
+        ("one for a namespace", Some("{namespace}"), "leads to `shop` for shop/"),
+        ("the default", None, "leads to `web-0` for bank/web-0 and for shop/web-0"),
+        ("another placeholder", Some("{name}-{foo}"), "and nothing else"),
+        ("half a placeholder", Some("{namespace}-{name"), "and nothing else"),
+    ];
+    for (name, pattern, want) in rows {
+        let why = capture(pattern).expect_err(name);
+        assert!(why.contains(want), "{name}: {why}");
+        assert!(
+            why.starts_with("`--network-namespace ") && why.contains("{name}"),
+            "{name}: {why}"
+        );
+    }
+}
+
+#[test]
 fn what_is_no_dump_is_explained() {
     let error = |text: &str| {
         config_dump(text.as_bytes(), &ImportOptions::default()).unwrap_err().to_string()

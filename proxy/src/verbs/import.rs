@@ -25,7 +25,9 @@ pub(crate) fn run(arguments: &ImportArguments) -> Result<Exit, Failure> {
 
 fn failure(error: ImportError) -> Failure {
     match &error {
-        ImportError::NoSuchNode(..) => Failure::new(Exit::Usage, error.to_string()),
+        ImportError::NoSuchNode(..) | ImportError::Pattern(_) => {
+            Failure::new(Exit::Usage, error.to_string())
+        }
         ImportError::Refused(mistakes) => Failure::configuration(mistakes),
         ImportError::Unreadable(..) => Failure::new(Exit::Unavailable, error.to_string()),
         ImportError::NoFiles(_) => Failure::new(Exit::Data, error.to_string()),
