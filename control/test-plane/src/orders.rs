@@ -224,11 +224,21 @@ async fn obey(plane: &Arc<Plane>, line: &str) -> Result<Value> {
         }
         Order::Sequence { how } => plane.set_sequence(how),
         Order::AddPod { pod } => {
-            let pod = pod.with_uid();
+            let (pod, path) = (pod.clone().with_uid(), pod.network_namespace);
+            std::fs::File::open(&path).with_context(|| {
+                format!("the network_namespace {} cannot be opened", path.display())
+            })?;
             agent(plane, &pod.node)?.change(|pods| drop(pods.insert(pod.uid.clone(), pod)));
         }
         Order::RemovePod { node, name } => {
-            agent(plane, &node)?.change(|pods| pods.retain(|_, pod| pod.name != name));
+            let mut known = false;
+            agent(plane, &node)?.change(|pods| {
+                pods.retain(|_, pod| {
+                    known |= pod.name == name;
+                    pod.name != name
+                });
+            });
+            ensure!(known, "{node} has no pod {name}");
         }
         Order::RemoveAllPods {} => {
             plane.agents.iter().for_each(|agent| agent.change(std::collections::BTreeMap::clear));

@@ -89,6 +89,29 @@ fn a_proxy_hears_the_snapshot_with_namespaces_and_then_changes() {
 }
 
 #[test]
+fn an_order_about_a_pod_that_cannot_be_is_refused() {
+    let running = Running::start();
+    let add = |namespace: &str| {
+        json!({"order": "add-pod", "pod": {
+            "name": "late", "namespace": "default", "service_account": "late-account",
+            "node": "host-a", "network_namespace": namespace,
+        }})
+    };
+    //  order                                                               want
+    let rows = [
+        (add("/run/netns/nowhere"), "the network_namespace /run/netns/nowhere cannot be opened: "),
+        (json!({"order": "remove-pod", "node": "host-a", "name": "wep"}), "host-a has no pod wep"),
+        (json!({"order": "remove-pod", "node": "host-c", "name": "web"}), "no agent on host-c"),
+    ];
+    for (order, want) in rows {
+        let why = running.try_tell(&order).expect_err(want).to_string();
+        assert!(why.starts_with(want), "{order}: {why}");
+    }
+    running.tell(add("/proc/self/ns/net"));
+    running.tell(json!({"order": "remove-pod", "node": "host-a", "name": "late"}));
+}
+
+#[test]
 fn the_newest_proxy_hears_of_new_pods_and_all_hear_of_those_that_go() {
     run(async {
         let running = Running::start();

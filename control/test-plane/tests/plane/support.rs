@@ -99,8 +99,13 @@ impl Running {
     }
 
     pub(crate) fn tell(&self, order: Value) -> Value {
+        self.try_tell(&order).unwrap()
+    }
+
+    /// The same of an order that may be refused.
+    pub(crate) fn try_tell(&self, order: &Value) -> anyhow::Result<Value> {
         let socket = self.path().join(ringway_test_plane::ORDERS_SOCKET);
-        ringway_test_plane::tell(&socket, &order.to_string()).unwrap()
+        ringway_test_plane::tell(&socket, &order.to_string())
     }
 
     /// The lines of the journal that tell of `what`.
