@@ -138,6 +138,9 @@ fn logging(request: &Request, log: &Log) -> Response {
     if request.method != Method::POST {
         return Response::method_not_allowed("POST");
     }
+    if let Some(unknown) = request.other_parameter(&["level", "reset"]) {
+        return logging_usage(&format!("Unknown parameter: {unknown:?}"));
+    }
     let levels = request.parameters("level").join(",");
     let reset = !request.parameters("reset").is_empty();
     if levels.is_empty() && !reset {
@@ -145,15 +148,19 @@ fn logging(request: &Request, log: &Log) -> Response {
     }
     match log.change_filter(reset, &levels) {
         Ok(filter) => Response::text(StatusCode::OK, format!("current log level is {filter}\n")),
-        Err(error) => Response::text(
-            StatusCode::BAD_REQUEST,
-            format!(
-                "Invalid level provided: {error}\nusage: POST /logging\t\t(show the level)\n\
-                     usage: POST /logging?level=<level>\t\t(change it: info,access=debug)\n\
-                     usage: POST /logging?level=<level>&reset\t\t(change it, starting from the default)\n"
-            ),
-        ),
+        Err(error) => logging_usage(&format!("Invalid level provided: {error}")),
     }
+}
+
+fn logging_usage(why: &str) -> Response {
+    Response::text(
+        StatusCode::BAD_REQUEST,
+        format!(
+            "{why}\nusage: POST /logging\t\t(show the level)\n\
+             usage: POST /logging?level=<level>\t\t(change it: info,access=debug)\n\
+             usage: POST /logging?level=<level>&reset\t\t(change it, starting from the default)\n"
+        ),
+    )
 }
 
 fn broken() -> Response {

@@ -86,15 +86,24 @@ impl Response {
         Self::text(StatusCode::NOT_FOUND, "not found\n")
     }
 
-    /// 405.
+    /// 405, and what is allowed.
     pub fn method_not_allowed(allow: &'static str) -> Self {
-        let mut response = Self::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
+        let body = format!("method not allowed: use {allow}\n");
+        let mut response = Self::text(StatusCode::METHOD_NOT_ALLOWED, body);
         response.allow = Some(allow);
         response
     }
 }
 
 impl Request {
+    /// The first key in the query that is none of `known`, percent-decoded.
+    pub fn other_parameter(&self, known: &[&str]) -> Option<String> {
+        let keys =
+            self.query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(key, _)| key));
+        let mut keys = keys.filter(|key| !key.is_empty()).map(percent_decode);
+        keys.find(|key| !known.contains(&&**key))
+    }
+
     /// The values of `key` in the query, percent-decoded; a key without a value has an empty one.
     pub fn parameters(&self, key: &str) -> Vec<String> {
         self.query
