@@ -357,8 +357,16 @@ pub(crate) struct MirrorsArguments {
         by `--config {}` alone, too; istiod\ntells which of the two it is. SIGTERM drains and ends, twice ends at once."
 )]
 pub(crate) struct ProxyArguments {
-    /// ztunnel; or waypoint, gateway or agentgateway, which are one
-    #[arg(value_name = "ROLE")]
+    /// Whose place it takes
+    #[arg(
+        value_enum,
+        value_name = "ztunnel|waypoint|gateway",
+        required_unless_present_any = ["config", "print_config"]
+    )]
+    pub(crate) role: Option<ProxyRole>,
+
+    /// Further words, which ztunnel does not look at either
+    #[arg(value_name = "WORD", hide = true)]
     pub(crate) words: Vec<String>,
 
     /// What istiod says to a waypoint or gateway; nothing else is understood
@@ -377,6 +385,19 @@ pub(crate) struct ProxyArguments {
     /// Form of --print-config
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
+}
+
+/// Whose place `ringway proxy` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProxyRole {
+    /// Istio's node proxy
+    Ztunnel,
+    /// A waypoint or gateway: istiod tells which of the two it is
+    Waypoint,
+    /// The same
+    Gateway,
+    /// The same
+    Agentgateway,
 }
 
 #[derive(Debug, Args)]

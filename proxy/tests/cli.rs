@@ -134,6 +134,42 @@ fn mistakes_in_the_command_line_are_usage_errors_with_a_hint() {
     }
 }
 
+/// Whoever misspells a role does not get another one, least of all the one that captures pods.
+#[test]
+fn a_role_that_is_none_starts_nothing() {
+    //  words                                     want on stderr
+    let rows: [(&[&str], &str); 6] = [
+        (&["proxy"], "<ztunnel|waypoint|gateway>"),
+        (&["proxy", "ztunel"], "'ztunnel'"),
+        (&["proxy", "waypont"], "'waypoint'"),
+        (&["proxy", "nonsense"], "possible values: ztunnel, waypoint, gateway, agentgateway"),
+        (&["proxy", "nonsense", "--print-config"], "'nonsense'"),
+        (&["proxy", "ztunnel", "--config", "{}"], "a waypoint or gateway"),
+    ];
+    for (words, want) in rows {
+        let ran = run(words);
+        assert_eq!((ran.code, &*ran.stdout), (64, ""), "{words:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(want), "{words:?}: {}", ran.stderr);
+    }
+    //  words that charts, istiod and people start it with
+    let node: [&[&str]; 3] = [
+        &["proxy", "ztunnel", "--print-config"],
+        &["proxy", "--print-config"],
+        &["proxy", "ztunnel", "whatever", "--print-config"],
+    ];
+    for words in node {
+        let ran = run(words);
+        assert_eq!(ran.code, 0, "{words:?}: {}", ran.stderr);
+        assert!(ran.stdout.contains("PROXY_MODE\tshared"), "{words:?}: {}", ran.stdout);
+    }
+    #[cfg(feature = "waypoint")]
+    for words in [&["proxy", "waypoint"][..], &["--config", "{}"], &["proxy", "--config", "{}"]] {
+        let ran = run(words);
+        assert_eq!(ran.code, 64, "{words:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains("GATEWAY: is not set"), "{words:?}: {}", ran.stderr);
+    }
+}
+
 #[cfg(feature = "waypoint")]
 #[test]
 fn mistakes_about_a_waypoint_are_told_with_what_there_is() {

@@ -6,18 +6,19 @@ use serde_json::{Value, json};
 
 use super::version;
 use crate::allocator;
-use crate::cli::ProxyArguments;
+use crate::cli::{ProxyArguments, ProxyRole};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
 
-/// What the control plane's deployments, and people, call the other role.
-const L7_ROLES: [&str; 3] = ["waypoint", "gateway", "agentgateway"];
-
 /// Runs the node, waypoint or gateway, or prints what it would run with.
 pub(crate) fn run(arguments: &ProxyArguments) -> Result<Exit, Failure> {
-    let is_l7 = arguments.words.first().is_some_and(|role| L7_ROLES.contains(&role.as_str()));
-    if is_l7 || arguments.config.is_some() {
-        return run_l7(arguments);
+    match (arguments.role, arguments.config) {
+        (Some(ProxyRole::Ztunnel), Some(())) => {
+            let why = "`--config` is what istiod says to a waypoint or gateway, not to a node proxy: leave it out";
+            return Err(Failure::new(Exit::Usage, why));
+        }
+        (Some(ProxyRole::Ztunnel), None) | (None, None) => {}
+        _ => return run_l7(arguments),
     }
     let config = Environment::of_process().read()?;
     if arguments.print_config {
