@@ -665,6 +665,17 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// Else a variable that is read would be told as one that is not.
+    #[test]
+    fn the_twins_of_proxy_are_known_as_variables() {
+        let command = Cli::command();
+        let proxy = command.find_subcommand("proxy").unwrap();
+        let twins = proxy.get_arguments().filter_map(clap::Arg::get_env);
+        for twin in twins.map(|twin| twin.to_str().unwrap()) {
+            assert!(ringway_control::environment::TWINS.contains(&twin), "{twin}");
+        }
+    }
+
     #[test]
     fn every_flag_of_run_has_its_twin() {
         let command = Cli::command();

@@ -134,6 +134,24 @@ fn mistakes_in_the_command_line_are_usage_errors_with_a_hint() {
     }
 }
 
+#[test]
+fn a_misspelt_variable_is_told_and_stops_nothing() {
+    let home = TempDir::new().unwrap();
+    let mesh = file(&home, "mesh.yaml", MESH);
+    for words in
+        [&["proxy", "ztunnel", "--print-config"][..], &["run", "-f", &mesh, "--print-config"]]
+    {
+        let mut command = ringway(words);
+        // The others are a flag's twin, and what Kubernetes says of a Service.
+        command.env("RINGWAY_REACTR", "epoll").env("RINGWAY_SERVICE_HOST", "10.96.0.7");
+        let ran = ran(command.env("RINGWAY_ACCESS_LOG", "json").output().unwrap());
+        let want =
+            "warning: RINGWAY_REACTR: this variable is not read; did you mean `RINGWAY_REACTOR`?\n";
+        assert_eq!((ran.code, &*ran.stderr), (0, want), "{words:?}");
+        assert!(!ran.stdout.contains("warning"), "{words:?}");
+    }
+}
+
 /// Whoever misspells a role does not get another one, least of all the one that captures pods.
 #[test]
 fn a_role_that_is_none_starts_nothing() {

@@ -23,6 +23,7 @@ mod servers;
 pub mod table;
 mod threads;
 mod traffic;
+mod unread;
 mod values;
 
 #[cfg(test)]
@@ -50,6 +51,7 @@ pub use self::page::documentation;
 pub use self::read::{Environment, MESH_FILE};
 pub use self::reader::{Mistake, Origin, Setting};
 pub use self::threads::WorkerThreads;
+pub use self::unread::{TWINS, unread};
 
 /// Everything a process in ztunnel's place is told.
 #[derive(Clone, Debug)]

@@ -12,7 +12,9 @@ it so, and another that no other variable is read.
 
 `ringway proxy ztunnel --print-config` prints every setting with its value and where it came from, and starts nothing.
 
-* A value that is not understood stops the start; every such value is told at once.
+* A value that is not understood stops the start, except of `LOG_FORMAT`; every such value is told at once.
+* A variable that begins with `RINGWAY_` or `ZTUNNEL_` and is not read here is told as a warning, because it may be misspelt; not those that Kubernetes sets
+  for Services of such names. Others that are not named here are not looked at.
 * Booleans are `true` and `false`. Durations have units: `90s`, `1m30s`, `500ms`, `24h`.
 * An empty variable is the same as one that is not set, except `XDS_ADDRESS`.
 

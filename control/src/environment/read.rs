@@ -10,11 +10,11 @@ use serde_json::{Map, Value};
 use super::layers::{Layers, metadata};
 use super::reader::{Origin, Reader};
 use super::servers::{self, Caller};
-use super::traffic;
+use super::unread::{PREFIXES, TWINS, unread};
 use super::values::{Form, PostQuantum};
-use super::{DnsAddress, EnvironmentError, NodeDescription, ZtunnelConfig};
+use super::{DnsAddress, EnvironmentError, NodeDescription, ZtunnelConfig, table, traffic};
 use crate::run::STATE_DIRECTORY;
-use crate::source::{Hardening, Mode, Reactor, Source};
+use crate::source::{Hardening, LogFormat, Mode, Reactor, Source};
 
 /// Where Istio's charts mount the settings of the mesh, from the working directory.
 pub const MESH_FILE: &str = "./etc/istio/config/mesh";
@@ -124,7 +124,7 @@ impl Environment {
             warnings: Vec::new(),
         };
         let older_tls = reader.or("TLS12_ENABLED", false);
-        let warnings = warnings(&config, older_tls);
+        let warnings = warnings(reader, &config, older_tls);
         let config = ZtunnelConfig { warnings, ..config };
         check_together(reader, &config);
         // Somebody else's way to say what is always so.
@@ -219,7 +219,7 @@ fn preferred_namespace(reader: &mut Reader) -> Option<String> {
 }
 
 /// What is asked for and not done as it was asked for.
-fn warnings(config: &ZtunnelConfig, older_tls: bool) -> Vec<String> {
+fn warnings(reader: &mut Reader, config: &ZtunnelConfig, older_tls: bool) -> Vec<String> {
     let elsewhere = config.dns.is_some_and(
         |dns| matches!(dns, DnsAddress::Address(address) if !address.ip().is_loopback()),
     );
@@ -230,7 +230,18 @@ fn warnings(config: &ZtunnelConfig, older_tls: bool) -> Vec<String> {
         ),
         (older_tls, "TLS12_ENABLED=true: Ringway speaks TLS 1.3 only"),
     ];
-    rows.into_iter().filter(|(is, _)| *is).map(|(_, text)| text.to_owned()).collect()
+    let mut warnings: Vec<String> =
+        rows.into_iter().filter(|(is, _)| *is).map(|(_, text)| text.to_owned()).collect();
+    let format = reader.text("LOG_FORMAT").filter(|word| LogFormat::parse(word).is_none());
+    warnings.extend(format.map(|word| {
+        format!(
+            "LOG_FORMAT={word:?}: expected {}; it is `plain`, as in ztunnel",
+            LogFormat::EXPECTED
+        )
+    }));
+    let known: Vec<&str> = table::all().map(|variable| variable.name).chain(TWINS).collect();
+    warnings.extend(unread(&reader.names(), &PREFIXES, &known));
+    warnings
 }
 
 /// What is right by itself and does not go together.

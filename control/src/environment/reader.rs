@@ -132,6 +132,11 @@ impl Reader {
         members.filter(|(rest, _)| !rest.is_empty()).collect()
     }
 
+    /// The names of all variables that are set, ours or not.
+    pub(super) fn names(&self) -> Vec<&str> {
+        self.variables.keys().map(String::as_str).collect()
+    }
+
     /// A value that there need not be.
     pub(super) fn optional<T: Form>(&mut self, name: &'static str) -> Option<T> {
         let value = self.unnoted(name);

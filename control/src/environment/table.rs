@@ -220,7 +220,11 @@ const THREADS: &[Variable] = &[
 
 const LOG: &[Variable] = &[
     row("RUST_LOG", "info", "What is logged: a level, or levels by scope, `info,access=debug`"),
-    row("LOG_FORMAT", "plain", "`json`: one object a line"),
+    row(
+        "LOG_FORMAT",
+        "plain",
+        "`json`: one object a line. Every other word is `plain`, as in ztunnel; one that is neither is told as a warning",
+    ),
 ];
 
 const OWN: &[Variable] = &[
@@ -259,7 +263,8 @@ pub(super) fn family(prefix: &str) -> Option<&'static Variable> {
     all().find(|variable| variable.name.strip_suffix('*') == Some(prefix))
 }
 
-fn all() -> impl Iterator<Item = &'static Variable> {
+/// All of them.
+pub(super) fn all() -> impl Iterator<Item = &'static Variable> {
     GROUPS.iter().flat_map(|(_, variables)| variables.iter())
 }
 

@@ -326,6 +326,50 @@ fn what_is_not_done_as_it_was_asked_for_is_said() {
 }
 
 #[test]
+fn a_word_that_is_no_log_format_stops_nothing_and_is_told() {
+    //  word     format               warning
+    let rows = [
+        ("json", LogFormat::Json, None),
+        ("plain", LogFormat::Plain, None),
+        ("", LogFormat::Plain, None),
+        (
+            "xml",
+            LogFormat::Plain,
+            Some("LOG_FORMAT=\"xml\": expected `plain` or `json`; it is `plain`"),
+        ),
+        (
+            "JSON",
+            LogFormat::Plain,
+            Some("LOG_FORMAT=\"JSON\": expected `plain` or `json`; it is `plain`"),
+        ),
+    ];
+    for (word, format, want) in rows {
+        let config = read(&[("LOG_FORMAT", word)]);
+        assert_eq!(config.log.format, format, "{word:?}");
+        assert_eq!(config.warnings.len(), usize::from(want.is_some()), "{word:?}");
+        assert!(config.warnings.iter().all(|told| told.starts_with(want.unwrap())), "{word:?}");
+    }
+}
+
+#[test]
+fn a_misspelt_variable_is_told() {
+    let misspelt = read(&[("RINGWAY_REACTR", "epoll"), ("ZTUNNEL_CPU_LIMITS", "2")]).warnings;
+    assert_eq!(
+        misspelt,
+        [
+            "RINGWAY_REACTR: this variable is not read; did you mean `RINGWAY_REACTOR`?",
+            "ZTUNNEL_CPU_LIMITS: this variable is not read; did you mean `ZTUNNEL_CPU_LIMIT`?",
+        ]
+    );
+    let fine = [
+        ("RINGWAY_ACCESS_LOG", "json"),
+        ("ZTUNNEL_SERVICE_HOST", "10.96.0.9"),
+        ("ZTUNNEL_PORT_15020_TCP", "tcp://10.96.0.9:15020"),
+    ];
+    assert_eq!(read(&fine).warnings, [""; 0]);
+}
+
+#[test]
 fn without_ipv6_servers_listen_on_ipv4() {
     let config = read(&[("IPV6_ENABLED", "false")]);
     assert_eq!(config.listen.metrics, "0.0.0.0:15020".parse().ok());

@@ -152,5 +152,14 @@ pub(super) fn listen(reader: &mut Reader, files: &Layers, ipv6: bool) -> Listen 
 
 pub(super) fn log(reader: &mut Reader) -> LogConfig {
     let Levels(level) = reader.or("RUST_LOG", Levels("info".to_owned()));
-    LogConfig { level, format: reader.or("LOG_FORMAT", LogFormat::Plain) }
+    LogConfig { level, format: log_format(reader) }
+}
+
+/// No word stops a start, for none stops ztunnel's; one that is neither form is among the warnings.
+fn log_format(reader: &mut Reader) -> LogFormat {
+    let said = reader.text("LOG_FORMAT").and_then(|word| LogFormat::parse(&word));
+    let origin = said.map_or(Origin::Default, |_| Origin::Variable("LOG_FORMAT".to_owned()));
+    let format = said.unwrap_or(LogFormat::Plain);
+    reader.note("LOG_FORMAT", format.show(), origin);
+    format
 }

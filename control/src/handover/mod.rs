@@ -39,4 +39,4 @@ pub(crate) mod successor;
 pub const PROTOCOL: u32 = 2;
 
 /// Set for the successor: its standard input is the channel. The value is the predecessor's [`PROTOCOL`].
-pub(crate) const VARIABLE: &str = "RINGWAY_HANDOVER";
+pub const VARIABLE: &str = "RINGWAY_HANDOVER";

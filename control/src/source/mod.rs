@@ -43,7 +43,7 @@ pub use node::config::{
 };
 pub use watch::{Glimpse, POLL_INTERVAL, QUIET, QUIET_DEADLINE, Watcher};
 
-pub(crate) use diagnostics::suggest::did_you_mean;
+pub(crate) use diagnostics::suggest::{did_you_mean, nearest};
 pub(crate) use local::VirtualAddress;
 pub(crate) use sift::{Count, Kept, LeftOut, Sifted};
 pub(crate) use world::is_same as is_same_workload;

@@ -53,6 +53,13 @@ pub(crate) fn node(arguments: &SourceArguments) -> Option<String> {
     arguments.node.clone().or_else(istio)
 }
 
+/// What is not as was asked for, a sentence each: beside the answer, too.
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
+}
+
 /// Warnings go beside the answer, not into it.
 fn tell(warnings: &Diagnostics) {
     if warnings.is_empty() {

@@ -4,7 +4,7 @@ use ringway_control::environment::{Environment, EnvironmentError, Setting};
 use ringway_control::run::{Ending, ztunnel};
 use serde_json::{Value, json};
 
-use super::version;
+use super::{version, warn};
 use crate::allocator;
 use crate::cli::{ProxyArguments, ProxyRole};
 use crate::exit::{Exit, Failure};
@@ -22,6 +22,7 @@ pub(crate) fn run(arguments: &ProxyArguments) -> Result<Exit, Failure> {
     }
     let config = Environment::of_process().read()?;
     if arguments.print_config {
+        warn(&config.warnings);
         print_config(&config.settings, arguments.output)?;
         return Ok(Exit::Ok);
     }
@@ -37,6 +38,7 @@ fn run_l7(arguments: &ProxyArguments) -> Result<Exit, Failure> {
     use ringway_control::telemetry::traces::{TraceFlags, TraceOptions};
     let config = Environment::of_process().read_l7()?;
     if arguments.print_config {
+        warn(&config.process.warnings);
         print_config(&config.process.settings, arguments.output)?;
         return Ok(Exit::Ok);
     }

@@ -1,16 +1,20 @@
 //! `ringway run`: settings from flags, environment and files, then the control thread.
 
-use clap::ArgMatches;
+use std::ffi::OsStr;
+
 use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, CommandFactory};
+use ringway_control::environment::unread;
+use ringway_control::handover::VARIABLE as HANDOVER_VARIABLE;
 use ringway_control::identity::workload_api::socket_path;
 use ringway_control::run::settings::{Setting, settings};
 use ringway_control::run::{self, Ending, Overrides, RunOptions};
 use ringway_control::source::{self, Mode, NodeConfig};
 use serde_json::{Value, json};
 
-use super::{node, sources, version};
+use super::{node, sources, version, warn};
 use crate::allocator;
-use crate::cli::{LogFormat, ProcessArguments, Reactor, Redirect, RunArguments};
+use crate::cli::{Cli, LogFormat, ProcessArguments, Reactor, Redirect, RunArguments};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
 
@@ -38,6 +42,7 @@ pub(super) fn go(
     istio: &IstioEnvironment,
     more: Vec<[String; 3]>,
 ) -> Result<Exit, Failure> {
+    warn(&unread_variables());
     if process.print_config {
         print_config(&options, process.output, given, istio, more)?;
         return Ok(Exit::Ok);
@@ -46,6 +51,18 @@ pub(super) fn go(
         Ending::Drained => Ok(Exit::Ok),
         Ending::Forced => Ok(Exit::Interrupted),
     }
+}
+
+/// Variables of ours that are misspelt: those of other verbs are none, as one file may hold the variables of several.
+fn unread_variables() -> Vec<String> {
+    let command = Cli::command();
+    let arguments =
+        command.get_subcommands().flat_map(|verb| verb.get_arguments().filter_map(Arg::get_env));
+    let twins: Vec<&str> = arguments.filter_map(OsStr::to_str).chain([HANDOVER_VARIABLE]).collect();
+    let set: Vec<String> =
+        std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    let set: Vec<&str> = set.iter().map(String::as_str).collect();
+    unread(&set, &["RINGWAY_"], &twins)
 }
 
 /// Where clients of the SPIFFE Workload API find the agent.

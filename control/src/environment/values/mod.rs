@@ -155,12 +155,15 @@ impl Form for Hardening {
     }
 }
 
-/// Every word but `json` means the plain form, as it always did.
 impl Form for LogFormat {
     const EXPECTED: &'static str = "`plain` or `json`";
 
     fn parse(text: &str) -> Option<Self> {
-        Some(if text == "json" { Self::Json } else { Self::Plain })
+        match text {
+            "plain" => Some(Self::Plain),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
     }
 
     fn show(&self) -> String {

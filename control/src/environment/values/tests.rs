@@ -93,6 +93,17 @@ fn the_dns_proxy_listens_on_loopback_or_where_it_is_told() {
 }
 
 #[test]
+fn logs_have_two_forms() {
+    let rows = [
+        ("plain", Some(LogFormat::Plain)),
+        ("json", Some(LogFormat::Json)),
+        ("JSON", None),
+        ("xml", None),
+    ];
+    forms(&rows);
+}
+
+#[test]
 fn a_workload_has_three_parts() {
     assert!(WorkloadName::parse("shop/web-0").is_none());
     let full = WorkloadName::parse("shop/web-0/web").unwrap();
