@@ -52,13 +52,18 @@ impl Failure {
         Self { exit, message: message.into(), is_report: false, next: None }
     }
 
-    /// Every mistake of a configuration.
+    /// Every mistake of a configuration, and how it is checked.
     pub(crate) fn configuration(mistakes: &Diagnostics) -> Self {
-        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let message = if colour { mistakes.coloured().to_string() } else { mistakes.to_string() };
-        Self { exit: Exit::Data, message, is_report: true, next: None }.next(
+        Self::mistakes(mistakes).next(
             "correct the places above; `ringway validate` checks them without starting anything",
         )
+    }
+
+    /// Every mistake of a configuration.
+    pub(crate) fn mistakes(mistakes: &Diagnostics) -> Self {
+        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let message = if colour { mistakes.coloured().to_string() } else { mistakes.to_string() };
+        Self { exit: Exit::Data, message, is_report: true, next: None }
     }
 
     /// Says what to do next.

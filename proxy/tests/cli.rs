@@ -394,17 +394,11 @@ fn every_mistake_of_a_bad_configuration_is_shown_at_once() {
     let mesh = file(&home, "mesh.yaml", &bad);
     let ran = run(&["validate", "-f", &mesh]);
     assert_eq!((ran.code, ran.stdout.as_str()), (65, ""));
-    for want in [
-        "mesh.yaml:6:3",
-        "drainDedline",
-        "`drainDeadline`",
-        "10.0.0.999",
-        "^",
-        "2 errors",
-        "next: ",
-    ] {
+    for want in ["mesh.yaml:6:3", "drainDedline", "`drainDeadline`", "10.0.0.999", "^", "2 errors"]
+    {
         assert!(ran.stderr.contains(want), "{want} is not in\n{}", ran.stderr);
     }
+    assert!(!ran.stderr.contains("next: "), "it tells to do what was just done: {}", ran.stderr);
     let parsed = json(&run(&["validate", "-f", &mesh, "-o", "json"]).stdout);
     assert_eq!(parsed["valid"], false);
     assert_eq!(parsed["errors"].as_array().unwrap().len(), 2);
@@ -412,6 +406,34 @@ fn every_mistake_of_a_bad_configuration_is_shown_at_once() {
 
     let started = run(&["run", "-f", &mesh, "--ca-directory", "/nowhere"]);
     assert_eq!(started.code, 65, "run refuses it the same way");
+    assert!(started.stderr.contains("`ringway validate` checks them"), "{}", started.stderr);
+}
+
+#[test]
+fn what_a_variable_names_is_refused_by_the_name_of_the_variable() {
+    let home = TempDir::new().unwrap();
+    let ca = home.path().join("ca");
+    //  variable and value                         verb                      want on stderr
+    let path = "next: correct what LOCAL_XDS_PATH names, or the variable";
+    let rows = [
+        ("LOCAL_XDS_PATH", "/nowhere/mesh.yaml", &["proxy", "ztunnel"][..], path),
+        ("LOCAL_XDS_PATH", "/nowhere/mesh.yaml", &["validate"], path),
+        (
+            "LOCAL_XDS",
+            "workloads: [1]",
+            &["proxy", "ztunnel"],
+            "next: correct the YAML in LOCAL_XDS\n",
+        ),
+    ];
+    for (variable, value, words, want) in rows {
+        let mut command = ringway(words);
+        command.env(variable, value).env("XDS_ADDRESS", "").env("FAKE_CA", "true");
+        // Dedicated and without a mark, so that no capability is missed first.
+        command.env("PROXY_MODE", "dedicated").env("PROXY_WORKLOAD_INFO", "shop/web/web");
+        let ran = ran(command.env("RINGWAY_CA_DIRECTORY", &ca).output().unwrap());
+        assert_eq!(ran.code, 65, "{variable} {words:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(want), "{variable} {words:?}: {}", ran.stderr);
+    }
 }
 
 #[test]

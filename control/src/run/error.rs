@@ -12,6 +12,28 @@ use crate::identity::{CaError, RevocationError};
 use crate::source::Diagnostics;
 use crate::telemetry::log::FilterError;
 
+/// What a run is told where to listen by: there it is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToldBy {
+    /// Flags, their twins and files.
+    Flags,
+    /// The variables of a process in ztunnel's place.
+    Environment,
+}
+
+impl ToldBy {
+    /// How another place is said for this server; `None` where it cannot be.
+    fn elsewhere(self, server: &str) -> Option<String> {
+        match (self, server) {
+            (Self::Flags, _) => Some(format!("give `--{server}-address`, or `none` for it")),
+            (Self::Environment, "admin") => Some("set `proxyAdminPort` in PROXY_CONFIG".to_owned()),
+            (Self::Environment, "metrics") => Some("set `statsPort` in PROXY_CONFIG".to_owned()),
+            // Probes of charts name its port.
+            (Self::Environment, _) => None,
+        }
+    }
+}
+
 /// Why a run did not start.
 #[derive(Debug)]
 pub enum RunError {
@@ -44,6 +66,8 @@ pub enum RunError {
         address: SocketAddr,
         /// What the system said.
         error: io::Error,
+        /// What it was told by.
+        told_by: ToldBy,
     },
     /// The process this one was to take over from does not hand over.
     HandOver(io::Error),
@@ -80,16 +104,18 @@ impl std::fmt::Display for RunError {
             ),
             Self::Memory(shortage) => shortage.fmt(f),
             Self::Engine(error) => error.fmt(f),
-            Self::Listen { server, address, error } => {
+            Self::Listen { server, address, error, told_by } => {
                 write!(f, "the {server} server cannot listen on {address}: {error}")?;
-                match error.kind() {
-                    io::ErrorKind::AddrInUse => write!(
+                let elsewhere = told_by.elsewhere(server);
+                if error.kind() == io::ErrorKind::AddrInUse {
+                    let port = address.port();
+                    write!(
                         f,
-                        "; another process has the port (`ss -ltnp 'sport = :{}'`): end it, or give `--{server}-address`",
-                        address.port()
-                    ),
-                    _ => write!(f, "; give another `--{server}-address`, or `none`"),
+                        "; another process has the port (`ss -ltnp 'sport = :{port}'`): end it"
+                    )?;
+                    return elsewhere.map_or(Ok(()), |elsewhere| write!(f, ", or {elsewhere}"));
                 }
+                elsewhere.map_or(Ok(()), |elsewhere| write!(f, "; {elsewhere}"))
             }
             Self::HandOver(error) => write!(f, "nothing was taken over: {error}"),
             Self::System(error) => write!(f, "the system refused: {error}"),
@@ -98,3 +124,46 @@ impl std::fmt::Display for RunError {
 }
 
 impl std::error::Error for RunError {}
+
+impl RunError {
+    /// The same of a run that is told by variables, which has no flags.
+    #[must_use]
+    pub fn told_by_environment(mut self) -> Self {
+        if let Self::Listen { told_by, .. } = &mut self {
+            *told_by = ToldBy::Environment;
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_do_about_a_port_is_what_this_run_can_be_told() {
+        use io::ErrorKind::{AddrInUse, AddrNotAvailable};
+        let flags = |server, kind: io::ErrorKind| RunError::Listen {
+            server,
+            address: "127.0.0.1:15000".parse().unwrap(),
+            error: kind.into(),
+            told_by: ToldBy::Flags,
+        };
+        let environment = |server, kind| flags(server, kind).told_by_environment();
+        //  error                                         how it ends
+        let rows = [
+            (flags("admin", AddrInUse), "end it, or give `--admin-address`, or `none` for it"),
+            (
+                flags("readiness", AddrNotAvailable),
+                "; give `--readiness-address`, or `none` for it",
+            ),
+            (environment("admin", AddrInUse), "end it, or set `proxyAdminPort` in PROXY_CONFIG"),
+            (environment("metrics", AddrInUse), "end it, or set `statsPort` in PROXY_CONFIG"),
+            (environment("metrics", AddrNotAvailable), "; set `statsPort` in PROXY_CONFIG"),
+            (environment("readiness", AddrInUse), "(`ss -ltnp 'sport = :15000'`): end it"),
+        ];
+        for (error, want) in rows {
+            assert!(error.to_string().ends_with(want), "{want}: {error}");
+        }
+    }
+}

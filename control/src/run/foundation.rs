@@ -10,7 +10,7 @@ use ringway_engine::snapshot::Snapshot;
 use ringway_engine::{Engine, EngineConfig, OriginalSource, PACKET_MARK, Ports, ShardHook};
 
 use super::cores::cores_of;
-use super::error::RunError;
+use super::error::{RunError, ToldBy};
 use super::hardening::Hardened;
 use super::privileges::{self, NET_ADMIN, SYS_ADMIN};
 use super::records;
@@ -202,7 +202,8 @@ async fn listen(
     ];
     for (name, address, handler) in wanted {
         let Some(address) = address else { continue };
-        let refused = |error| RunError::Listen { server: name, address, error };
+        let refused =
+            |error| RunError::Listen { server: name, address, error, told_by: ToldBy::Flags };
         let inherited =
             handed.remove(name).and_then(|socket| server::inherit(socket, address).ok());
         let listener = match inherited {

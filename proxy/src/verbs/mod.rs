@@ -27,9 +27,7 @@ use crate::exit::{Exit, Failure};
 /// Where the configuration is: what was said, else what Istio's node proxy is told, else the usual place.
 pub(crate) fn sources(arguments: &SourceArguments) -> Result<Vec<Source>, Failure> {
     let mut files = arguments.files.clone();
-    if files.is_empty() {
-        files.extend(std::env::var_os("LOCAL_XDS_PATH").map(PathBuf::from));
-    }
+    files.extend(istios_file(arguments));
     if files.is_empty() {
         let usual = Path::new(CONFIGURATION);
         if !usual.exists() {
@@ -45,6 +43,12 @@ pub(crate) fn sources(arguments: &SourceArguments) -> Result<Vec<Source>, Failur
         );
     }
     Ok(files.into_iter().map(Source::from_argument).collect())
+}
+
+/// The file that Istio's node proxy is told, where nothing else was said.
+fn istios_file(arguments: &SourceArguments) -> Option<PathBuf> {
+    let file = || std::env::var_os("LOCAL_XDS_PATH").map(PathBuf::from);
+    arguments.files.is_empty().then(file).flatten()
 }
 
 /// Which node this is, if that was said.

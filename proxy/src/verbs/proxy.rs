@@ -1,7 +1,8 @@
 //! `ringway proxy`: in the place of Istio's node proxy, or of a waypoint or gateway of its, told by the environment.
 
 use ringway_control::environment::{Environment, EnvironmentError, Setting};
-use ringway_control::run::{Ending, ztunnel};
+use ringway_control::run::{Ending, RunError, ztunnel};
+use ringway_control::source::Source;
 use serde_json::{Value, json};
 
 use super::{version, warn};
@@ -26,7 +27,9 @@ pub(crate) fn run(arguments: &ProxyArguments) -> Result<Exit, Failure> {
         print_config(&config.settings, arguments.output)?;
         return Ok(Exit::Ok);
     }
-    match ztunnel::run(config, version::info(), Some(allocator::collect))? {
+    let is_local_file = matches!(config.local, Some(Source::Path(_)));
+    let ended = ztunnel::run(config, version::info(), Some(allocator::collect));
+    match ended.map_err(|error| failure(error, is_local_file))? {
         Ending::Drained => Ok(Exit::Ok),
         Ending::Forced => Ok(Exit::Interrupted),
     }
@@ -45,7 +48,8 @@ fn run_l7(arguments: &ProxyArguments) -> Result<Exit, Failure> {
     let flags = TraceFlags { endpoint: None, protocol: None, share: None };
     let traces = TraceOptions::read(&flags, |name| std::env::var(name).ok())?;
     let options = AgentOptions { config, request_log: arguments.access_log.clone(), traces };
-    match agent::run(options, version::info(), Some(allocator::collect))? {
+    let ended = agent::run(options, version::info(), Some(allocator::collect));
+    match ended.map_err(|error| failure(error, false))? {
         Ending::Drained => Ok(Exit::Ok),
         Ending::Forced => Ok(Exit::Interrupted),
     }
@@ -54,6 +58,18 @@ fn run_l7(arguments: &ProxyArguments) -> Result<Exit, Failure> {
 #[cfg(not(feature = "waypoint"))]
 fn run_l7(_arguments: &ProxyArguments) -> Result<Exit, Failure> {
     Err(Failure::new(Exit::Usage, "this program was built without waypoints and gateways"))
+}
+
+/// The only configuration with places in it is the local one, and a variable names that.
+fn failure(error: RunError, is_local_file: bool) -> Failure {
+    match (error, is_local_file) {
+        (RunError::Configuration(mistakes), true) => Failure::mistakes(&mistakes)
+            .next("correct what LOCAL_XDS_PATH names, or the variable; `ringway validate -f FILE` checks it"),
+        (RunError::Configuration(mistakes), false) => {
+            Failure::mistakes(&mistakes).next("correct the YAML in LOCAL_XDS")
+        }
+        (error, _) => error.told_by_environment().into(),
+    }
 }
 
 impl From<EnvironmentError> for Failure {

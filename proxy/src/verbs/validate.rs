@@ -4,8 +4,8 @@ use ringway_control::policy::{PolicySummary, summaries};
 use ringway_control::source::{self, Diagnostics, MeshConfig, Severity};
 use serde_json::{Value, json};
 
-use super::{node, sources, tell};
-use crate::cli::ValidateArguments;
+use super::{istios_file, node, sources, tell};
+use crate::cli::{SourceArguments, ValidateArguments};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
 
@@ -28,9 +28,20 @@ pub(crate) fn run(arguments: &ValidateArguments) -> Result<Exit, Failure> {
                 }
             }
         }
-        (Format::Table, Err(mistakes)) => return Err(Failure::configuration(mistakes)),
+        (Format::Table, Err(mistakes)) => return Err(refused(mistakes, &arguments.source)),
     }
     Ok(if valid { Exit::Ok } else { Exit::Data })
+}
+
+/// It need not be said how to check it; only where it was to be read, if a variable said that.
+fn refused(mistakes: &Diagnostics, source: &SourceArguments) -> Failure {
+    let failure = Failure::mistakes(mistakes);
+    match istios_file(source) {
+        Some(_) => {
+            failure.next("correct what LOCAL_XDS_PATH names, or the variable, or give `-f PATH`")
+        }
+        None => failure,
+    }
 }
 
 fn summary(mesh: &MeshConfig) -> String {
