@@ -174,7 +174,7 @@ impl Engine {
     }
 
     /// The next hostname that a connection needs and the snapshot does not resolve. Control looks often, resolves it,
-    /// and publishes a snapshot that does ([`Snapshot::set_resolution`]); the same name may come more than once.
+    /// and publishes a snapshot that does ([`Snapshot::set_resolutions`]); the same name may come more than once.
     pub fn next_wanted_hostname(&self) -> Option<Box<str>> {
         self.common.wanted.next()
     }

@@ -67,11 +67,42 @@ ringway_protocols::bounds! {
     pub const DNS_RESOLUTION_TTL_MAX: Duration = Duration::from_secs(300);
     Time per Process: "it is asked for again when it is needed"
 
+    /// How often the control thread looks which hostnames connections wait for: part of what the first of them waits, and
+    /// little beside the name server's answer.
+    pub const HOSTNAMES_WANTED_INTERVAL: Duration = Duration::from_millis(100);
+    Time per Process: "it looks again"
+
+    /// Hostnames that are being asked for, of workloads without an address and of clients of the SOCKS5 port, who may name
+    /// what they like. A query for each family, and each has a socket.
+    pub const HOSTNAMES_ASKED_MAX: usize = 512;
+    Count per Process: "others wait until one is answered, as do their connections"
+
+    /// Of these, hostnames that are known and asked for again: connections wait for the others.
+    pub const HOSTNAMES_ASKED_AGAIN_MAX: usize = 256;
+    Count per Process: "the rest keep their addresses until their turn"
+
+    /// How long a hostname's addresses are used before it is asked for again: as long as clients keep what is answered here.
+    pub const HOSTNAME_AGE_MAX: Duration = Duration::from_secs(30);
+    Time per Process: "it is asked for again; without an answer it keeps its addresses"
+
+    /// How long a hostname that no connection goes by is asked for again: its workload may be gone.
+    pub const HOSTNAME_UNUSED_MAX: Duration = Duration::from_secs(600);
+    Time per Process: "it is forgotten, and asked for again when it is needed"
+
+    /// Hostnames that are kept resolved; a mesh names a few dozen.
+    pub const HOSTNAMES_MAX: usize = 4096;
+    Count per Process: "those that no connection has gone by for longest, a sixteenth of all, are forgotten, and asked for again when they are needed"
+
     /// Distinct sets of labels that queries are counted under.
     pub const DNS_SERIES_MAX: usize = 4096;
     Count per Process: "queries are counted under the set in which workloads are `unknown`"
 }
 
+const _: () = assert!(HOSTNAMES_ASKED_AGAIN_MAX < HOSTNAMES_ASKED_MAX);
+const _: () = assert!(HOSTNAMES_ASKED_MAX * 2 < DNS_RESOLUTIONS_MAX, "a query for each family");
+const _: () =
+    assert!(HOSTNAMES_ASKED_MAX < HOSTNAMES_MAX / 2, "what was just answered is not forgotten");
+const _: () = assert!(HOSTNAME_AGE_MAX.as_secs() < HOSTNAME_UNUSED_MAX.as_secs());
 const _: () = assert!(DNS_SERVER_TIMEOUT.as_secs() * 2 < DNS_SERVER_TIMEOUT_MAX.as_secs());
 const _: () = assert!(DNS_SERVER_TIMEOUT_MAX.as_secs() <= DNS_FORWARD_TIMEOUT.as_secs());
 const _: () = assert!(DNS_WAITING_PER_WORKLOAD_MAX * 4 < DNS_WAITING_PER_PROCESS_MAX);

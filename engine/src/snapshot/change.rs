@@ -12,7 +12,7 @@ use super::policy::AuthorizationPolicy;
 use super::service::Service;
 use super::vocabulary::NetworkMode;
 use super::workload::Workload;
-use super::{AnsweredNames, Resolution, Snapshot};
+use super::{AnsweredNames, Resolutions, Snapshot};
 
 impl Snapshot {
     /// Adds a workload, or replaces the one with its uid.
@@ -120,15 +120,9 @@ impl Snapshot {
         self.credentials.remove(key_of(identity), |other| other.identity() == identity)
     }
 
-    /// Tells what the hostname of workloads without address resolves to; nothing, to forget it.
-    pub fn set_resolution(&mut self, hostname: &str, addresses: &[IpAddr]) {
-        let key = key_of(hostname);
-        self.resolutions.remove(key, |other| *other.hostname == *hostname);
-        if !addresses.is_empty() {
-            let addresses = addresses.iter().map(IpAddr::to_canonical).collect();
-            let hostname = hostname.into();
-            self.resolutions.insert(key, &Arc::new(Resolution { hostname, addresses }));
-        }
+    /// Tells what hostnames resolve to; others do not any more.
+    pub fn set_resolutions(&mut self, resolutions: Resolutions) {
+        self.resolutions = resolutions;
     }
 
     /// Tells which names were asked about, where only what was asked for is told.

@@ -1,6 +1,7 @@
 //! A small mesh in few words, for tests.
 
 use super::*;
+use std::net::IpAddr;
 
 /// Changes something in passing: `pod("web-1", "10.1.0.1").with(|pod| pod.capacity = 2)`.
 pub(crate) trait With: Sized {

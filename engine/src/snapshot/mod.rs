@@ -23,6 +23,7 @@ mod interner;
 mod local;
 mod policy;
 mod question;
+mod resolutions;
 mod service;
 mod settings;
 mod tree;
@@ -30,7 +31,6 @@ mod vocabulary;
 mod workload;
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use self::address::{
@@ -62,6 +62,7 @@ pub use self::vocabulary::{
 pub use self::workload::{Placement, Workload, WorkloadKind};
 
 pub use self::answered::AnsweredNames;
+pub use self::resolutions::Resolutions;
 
 use self::authorization::Policies;
 use self::index::{Index, RangeLengths};
@@ -78,7 +79,7 @@ pub struct Snapshot {
     workloads_by_hostname: Index<Workload>,
     /// Those of this host, by what a node agent calls them.
     locals: Index<Workload>,
-    resolutions: Index<Resolution>,
+    resolutions: Resolutions,
     /// Where only what was asked for is told.
     answered: AnsweredNames,
 
@@ -99,13 +100,6 @@ pub struct Snapshot {
 #[cfg(feature = "waypoint")]
 pub type Http = ringway_http::Tables;
 
-/// What a hostname resolves to at present.
-#[derive(Debug)]
-struct Resolution {
-    hostname: Box<str>,
-    addresses: Box<[IpAddr]>,
-}
-
 impl Snapshot {
     /// An empty world, seen from this network.
     pub fn new(network: &str) -> Snapshot {
@@ -117,7 +111,7 @@ impl Snapshot {
             workloads_by_address: Index::default(),
             workloads_by_hostname: Index::default(),
             locals: Index::default(),
-            resolutions: Index::default(),
+            resolutions: Resolutions::default(),
             answered: AnsweredNames::default(),
             services: Index::default(),
             services_by_vip: Index::default(),

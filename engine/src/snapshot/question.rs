@@ -1,4 +1,5 @@
-//! Asks a snapshot. Nothing here changes or allocates anything, so shards ask while control builds the next.
+//! Asks a snapshot. Nothing here allocates anything, or changes more than the mark that a hostname is used, so shards ask while
+//! control builds the next.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -155,11 +156,10 @@ impl Snapshot {
         self.answered.contains(name)
     }
 
-    /// What this hostname is known to resolve to.
+    /// What this hostname is known to resolve to, for a connection that goes by it: control hears that it is used
+    /// ([`Resolutions::take_use`](super::Resolutions::take_use)).
     pub fn resolution(&self, hostname: &str) -> &[IpAddr] {
-        self.resolutions
-            .find(key_of(hostname), |other| *other.hostname == *hostname)
-            .map_or(&[], |resolution| &resolution.addresses)
+        self.resolutions.look_up(hostname)
     }
 
     /// Every workload, in no particular order.

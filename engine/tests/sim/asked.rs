@@ -11,8 +11,8 @@ use ringway_engine::{
     },
     sim::{SimHost, alive},
     snapshot::{
-        Interner, Membership, NamespacedHostname, NetworkAddress, Service, ServicePort, Snapshot,
-        TunnelProtocol, WorkloadDescription,
+        Interner, Membership, NamespacedHostname, NetworkAddress, Resolutions, Service,
+        ServicePort, Snapshot, TunnelProtocol, WorkloadDescription,
     },
 };
 
@@ -68,10 +68,11 @@ impl Host {
     /// What control does: resolves what is wanted, if it can.
     fn resolve(&self) -> Vec<String> {
         let wanted: Vec<_> = std::iter::from_fn(|| self.running.next_wanted_hostname()).collect();
-        let mut snapshot = self.snapshot.clone();
-        for hostname in wanted.iter().filter(|hostname| ***hostname == *"vm.example") {
-            snapshot.set_resolution(hostname, &[ip("10.9.0.1")]);
-            self.running.publish(snapshot.clone());
+        if wanted.iter().any(|hostname| **hostname == *"vm.example") {
+            let (mut snapshot, mut resolutions) = (self.snapshot.clone(), Resolutions::default());
+            resolutions.set("vm.example", &[ip("10.9.0.1")]);
+            snapshot.set_resolutions(resolutions);
+            self.running.publish(snapshot);
         }
         wanted.into_iter().map(String::from).collect()
     }

@@ -10,7 +10,7 @@ use crate::decide::outbound_except;
 use crate::snapshot::fixture::{With, cidr, ips, mesh, named, pod, port, serves, service};
 use crate::snapshot::{
     Health, HealthPolicy, IpFamilies, Membership, NetworkAddress, NetworkCidr, NetworkMode,
-    PortMapping, Service, SubjectAltName, Visibility,
+    PortMapping, Resolutions, Service, SubjectAltName, Visibility,
 };
 
 #[test]
@@ -361,13 +361,18 @@ fn workloads_that_have_only_a_hostname() {
         from_client(&mesh, "10.2.0.1:80"),
         "refused: hostname vm.example of workload web-1 is not resolved"
     );
-    mesh.set_resolution("vm.example", &ips("fd00::9"));
+    let resolves_to = |addresses: &str| {
+        let mut resolutions = Resolutions::default();
+        resolutions.set("vm.example", &ips(addresses));
+        resolutions
+    };
+    mesh.set_resolutions(resolves_to("fd00::9"));
     assert_eq!(
         from_client(&mesh, "10.2.0.1:80"),
         "tunnel [fd00::9]:15008 as shop/web for [fd00::9]:8080 | web-1 | web",
         "another family is better than none"
     );
-    mesh.set_resolution("vm.example", &ips("fd00::9 10.9.0.1 10.9.0.2"));
+    mesh.set_resolutions(resolves_to("fd00::9 10.9.0.1 10.9.0.2"));
     let client = Arc::clone(mesh.workload_by_uid("c1//Pod/shop/client").unwrap());
     let mut seen = std::collections::BTreeSet::new();
     for random in 0..64 {

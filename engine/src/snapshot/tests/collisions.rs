@@ -1,5 +1,7 @@
 //! More names than there are keys (see `key_of`): whatever is looked up is found, and nothing else is.
 
+use std::net::IpAddr;
+
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     SanType,
@@ -18,14 +20,14 @@ const NAMES: std::ops::Range<u8> = 0..12;
 fn resolutions() {
     let name = |n: u8| format!("db-{n}.example");
     let address = |n: u8| IpAddr::from([10, 9, 0, n]);
-    let mut snapshot = Snapshot::new("");
+    let mut resolutions = Resolutions::default();
     for n in NAMES {
-        snapshot.set_resolution(&name(n), &[address(n)]);
+        resolutions.set(&name(n), &[address(n)]);
     }
     for n in NAMES {
-        assert_eq!(snapshot.resolution(&name(n)), [address(n)]);
-        snapshot.set_resolution(&name(n), &[]);
-        assert!(snapshot.resolution(&name(n)).is_empty(), "{n} was removed");
+        assert_eq!(resolutions.look_up(&name(n)), [address(n)]);
+        resolutions.set(&name(n), &[]);
+        assert!(resolutions.look_up(&name(n)).is_empty(), "{n} was removed");
     }
 }
 

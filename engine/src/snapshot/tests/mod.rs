@@ -3,6 +3,8 @@
 mod collisions;
 mod model;
 
+use std::net::IpAddr;
+
 use super::fixture::*;
 use super::*;
 use crate::publish::{Published, SnapshotReader};
@@ -250,17 +252,6 @@ fn ranges_are_ranked_by_namespace_then_length_then_canonical() {
         }
         assert!(snapshot.service_by_vip("", ips(ip)[0], "shop").is_none(), "{name}, removed");
     }
-}
-
-#[test]
-fn a_hostname_resolves_to_what_was_told_last() {
-    let mut snapshot = Snapshot::new("");
-    assert!(snapshot.resolution("db.example").is_empty());
-    snapshot.set_resolution("db.example", &ips("10.9.0.1"));
-    snapshot.set_resolution("db.example", &ips("10.9.0.2 ::ffff:10.9.0.3"));
-    assert_eq!(snapshot.resolution("db.example"), ips("10.9.0.2 10.9.0.3"));
-    snapshot.set_resolution("db.example", &[]);
-    assert!(snapshot.resolution("db.example").is_empty());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A snapshot against a naive model, through random changes.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use proptest::prelude::*;
 
