@@ -27,6 +27,7 @@ under_a_control_plane! {
     ports_that_are_not_shared_are_nobody_elses,
     what_happens_to_connections_is_told_as_it_happens,
     sockets_in_a_pod_are_marked_and_kept_alive,
+    pods_that_nobody_tells_of_are_warned_about_once,
 }
 
 under_a_control_plane_on_epoll! {
@@ -36,6 +37,19 @@ under_a_control_plane_on_epoll! {
     clients_of_socks_reach_the_mesh_by_name_and_by_address,
     ports_that_are_not_shared_are_nobody_elses,
     sockets_in_a_pod_are_marked_and_kept_alive,
+}
+
+fn pods_that_nobody_tells_of_are_warned_about_once(way: &str) {
+    let mesh = Mesh::with(way).environment("NODE_NAME", "host-z").start();
+    let warnings = || {
+        let log = mesh.a.process.log();
+        let cause = "default/client on node host-a, and this is node host-z: is NODE_NAME right?";
+        log.lines().filter(|line| line.contains(cause)).count()
+    };
+    wait_until("the warning", PATIENCE, || warnings() > 0)
+        .unwrap_or_else(|error| panic!("{error}\n{}", mesh.a.process.log()));
+    assert!(dies_without_data(try_connect(mesh.at("client"), SERVICE.parse().unwrap())));
+    assert_eq!(warnings(), 1, "{}", mesh.a.process.log());
 }
 
 /// The pod that the process on host-b runs in, as istiod knows it.

@@ -21,6 +21,7 @@ mod node;
 mod pods;
 pub(super) mod start;
 pub(super) mod told;
+mod untold;
 
 use tokio::task::LocalSet;
 

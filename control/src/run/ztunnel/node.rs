@@ -8,7 +8,7 @@ use ringway_engine::limits::SHARD_TURN_MAX;
 use ringway_engine::snapshot::{Snapshot, TunnelProtocol};
 use ringway_protocols::identity::Identity;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::super::foundation::Foundation;
 use super::super::hostnames::Hostnames;
@@ -20,8 +20,9 @@ use super::demanded::Demanded;
 use super::names::NameServer;
 use super::pods::key_of;
 use super::told::Told;
+use super::untold::{self, Untold};
 use crate::admin::config_dump::{Connections, WorkloadInfo, WorkloadState};
-use crate::cni::Seen;
+use crate::cni::{PodSeen, Seen};
 use crate::environment::ZtunnelConfig;
 use crate::handover::control_socket::{Answer, Ask};
 use crate::identity::{Certifier, CredentialChange};
@@ -50,6 +51,7 @@ pub(super) struct Node {
     pub(super) pods: watch::Receiver<Seen>,
     /// Who each served pod is, as long as it is served, whatever the control plane says of it by now.
     pub(super) enrolled: BTreeMap<Arc<str>, Identity>,
+    pub(super) untold: Untold,
     pub(super) certifier: Certifier,
     pub(super) revocation: Revocation,
     pub(super) service_manager: ServiceManager,
@@ -72,6 +74,7 @@ impl Node {
         self.follow();
         loop {
             self.renew();
+            self.warn_of_untold();
             self.show();
             if !told_ready && self.foundation.readiness.is_ready() {
                 told_ready = true;
@@ -145,6 +148,26 @@ impl Node {
         self.tell(changes);
     }
 
+    /// Says of which pods, though they are served, no connection can be carried: nobody tells who they are.
+    fn warn_of_untold(&mut self) {
+        // Until everything was told once, readiness says so.
+        if !self.config.proxy || !self.told.is_synced() {
+            return;
+        }
+        let seen = self.pods.borrow();
+        let is_untold = |(uid, pod): &(&Arc<str>, &PodSeen)| {
+            pod.error.is_none() && !self.enrolled.contains_key(*uid)
+        };
+        let untold = seen.pods.iter().filter(is_untold).map(|(uid, _)| Arc::clone(uid)).collect();
+        let node = &self.config.node;
+        for uid in self.untold.overdue(&untold, Instant::now()) {
+            let info = &seen.pods[&uid].info;
+            let world = self.told.snapshot();
+            let why = untold::why(world, node.node_name.as_deref(), &node.cluster, info);
+            tracing::warn!(pod = &*uid, why, "pod served, but its connections are refused");
+        }
+    }
+
     /// Asks for what is due and tells the engine what came.
     fn renew(&mut self) {
         let failures = self.certifier.counts().failed;
@@ -209,7 +232,7 @@ impl Node {
     fn show(&self) {
         let pods = self.pods.borrow();
         self.foundation.readiness.set_step(PODS, !pods.is_ready());
-        let state = |uid: &Arc<str>, pod: &crate::cni::PodSeen| WorkloadState {
+        let state = |uid: &Arc<str>, pod: &PodSeen| WorkloadState {
             state: if pod.error.is_none() { "Up" } else { "Pending" },
             error: pod.error.clone(),
             connections: Connections::default(),

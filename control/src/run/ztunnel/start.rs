@@ -20,6 +20,7 @@ use super::names::NameServer;
 use super::node::Node;
 use super::pods::PodHost;
 use super::told::Told;
+use super::untold::Untold;
 use crate::admin::config_dump::{VersionInfo, static_config};
 use crate::cni::{self, PodInfo, PodSeen, Seen};
 use crate::environment::ZtunnelConfig;
@@ -118,6 +119,7 @@ pub(super) async fn start(prepared: Prepared, collect: Option<fn()>) -> Result<N
         demanded,
         pods,
         enrolled: BTreeMap::new(),
+        untold: Untold::default(),
         certifier,
         revocation,
         service_manager: ServiceManager::from_environment(),
