@@ -13,13 +13,13 @@ use super::servers::{self, Caller};
 use super::unread::{PREFIXES, TWINS, unread};
 use super::values::{Form, PostQuantum};
 use super::{DnsAddress, EnvironmentError, NodeDescription, ZtunnelConfig, table, traffic};
+use crate::grpc::TOKEN_FILE;
 use crate::run::STATE_DIRECTORY;
 use crate::source::{Hardening, LogFormat, Mode, Reactor, Source};
 
 /// Where Istio's charts mount the settings of the mesh, from the working directory.
 pub const MESH_FILE: &str = "./etc/istio/config/mesh";
 
-const TOKEN_FILE: &str = "./var/run/secrets/tokens/istio-token";
 const DNS_PORT: u16 = 15053;
 const CA_DIRECTORY: &str = "/var/lib/ringway/ca";
 

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use hyper::body::Incoming;
@@ -14,7 +15,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 
-use super::error::GrpcError;
+use super::error::{GrpcError, lost};
 use super::token::TokenSource;
 
 /// Tells a control plane whose token it is.
@@ -39,6 +40,8 @@ pub(super) struct CallHead {
     pub(super) token: Option<TokenSource>,
     pub(super) cluster_id: HeaderValue,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    /// There is no TLS, and nobody has answered yet: it may be TLS that is wanted.
+    pub(super) may_want_tls: AtomicBool,
 }
 
 impl Channel {
@@ -63,15 +66,19 @@ impl Service<Request<Body>> for Channel {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Status>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.sender.poll_ready(context).map_err(lost)
+        self.sender.poll_ready(context).map_err(|error| self.call.lost(&error))
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         if let Err(error) = self.call.complete(&mut request) {
             return Box::pin(std::future::ready(Err(error.into())));
         }
-        let answer = self.sender.send_request(request);
-        Box::pin(async move { answer.await.map_err(lost) })
+        let (answer, call) = (self.sender.send_request(request), Arc::clone(&self.call));
+        Box::pin(async move {
+            let answer = answer.await.map_err(|error| call.lost(&error))?;
+            call.may_want_tls.store(false, Ordering::Relaxed);
+            Ok(answer)
+        })
     }
 }
 
@@ -96,13 +103,14 @@ impl CallHead {
     }
 }
 
-/// Whatever the connection died of: the call may be made again on another.
-fn lost(error: hyper::Error) -> Status {
-    let mut why = format!("the connection to the control plane was lost: {error}");
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        why = format!("{why}: {cause}");
-        source = cause.source();
+impl CallHead {
+    /// Whatever the connection died of: the call may be made again on another.
+    fn lost(&self, error: &hyper::Error) -> Status {
+        let why = lost(error);
+        let hint = match self.may_want_tls.load(Ordering::Relaxed) {
+            true => "; is that a port that speaks TLS? Then its address begins with https://",
+            false => "",
+        };
+        Status::unavailable(format!("the connection to the control plane was lost: {why}{hint}"))
     }
-    Status::unavailable(why)
 }

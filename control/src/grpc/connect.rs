@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 #[cfg(feature = "waypoint")]
@@ -130,6 +131,7 @@ pub async fn connect_unix(path: &Path, headers: &[(&str, &str)]) -> Result<Chann
         token: None,
         cluster_id: HeaderValue::from_static(""),
         headers: headers?,
+        may_want_tls: AtomicBool::new(false),
     };
     speak_http2(stream, call, &server).await
 }
@@ -150,6 +152,7 @@ fn call_head(endpoint: &Endpoint) -> Result<CallHead, GrpcError> {
         token: endpoint.token.clone(),
         cluster_id,
         headers: endpoint.headers.clone(),
+        may_want_tls: AtomicBool::new(!endpoint.uri.is_encrypted()),
     })
 }
 

@@ -114,6 +114,25 @@ impl From<GrpcError> for Status {
     }
 }
 
+/// How rustls says that a connection ended without an end, and on which page of its own one reads more.
+const CUT: &str = "peer closed connection without sending TLS close_notify";
+
+/// What a connection died of, cause by cause.
+pub(crate) fn lost(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |cause| cause.source());
+    let words = causes.map(|cause| {
+        let text = cause.to_string();
+        match text.find(CUT) {
+            Some(place) => format!(
+                "{}the server is gone without a word (no TLS close_notify): was it ended, or does something in between cut connections?",
+                &text[..place]
+            ),
+            None => text,
+        }
+    });
+    words.collect::<Vec<_>>().join(": ")
+}
+
 fn connect(f: &mut fmt::Formatter<'_>, server: &str, error: &io::Error) -> fmt::Result {
     let hint = match error.kind() {
         io::ErrorKind::ConnectionRefused => {
@@ -165,5 +184,33 @@ fn certificate(
             "{server} shows a certificate that is not valid yet ({error}); is the clock of one of the two hosts wrong?"
         ),
         _ => write!(f, "{server} shows a certificate that cannot be used: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_was_cut_is_told_in_our_words() {
+        let cut = format!(
+            "{CUT}: https://docs.rs/rustls/latest/rustls/manual/_03_howto/index.html#unexpected-eof"
+        );
+        let told = lost(&io::Error::other(io::Error::new(io::ErrorKind::UnexpectedEof, cut)));
+        assert!(told.contains("was it ended") && !told.contains("docs.rs"), "{told}");
+    }
+
+    /// What is looked for is what it says.
+    #[test]
+    fn it_is_rustls_that_says_so() {
+        use std::io::Read;
+        let config = rustls::ClientConfig::builder()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
+        let mut client = rustls::ClientConnection::new(config.into(), name).unwrap();
+        client.read_tls(&mut io::empty()).unwrap();
+        let error = client.reader().read(&mut [0; 1]).unwrap_err();
+        assert!(error.to_string().starts_with(CUT), "{error}");
     }
 }

@@ -30,10 +30,12 @@ pub use self::channel::Channel;
 pub(crate) use self::connect::connect_http1;
 pub use self::connect::{connect, connect_unix};
 pub use self::error::GrpcError;
+pub(crate) use self::error::lost;
 pub use self::roots::Roots;
 #[cfg(feature = "waypoint")]
 pub(crate) use self::roots::system_roots;
 pub use self::token::TokenSource;
+pub(crate) use self::token::{TOKEN_FILE, no_token};
 
 use hyper::header::{HeaderName, HeaderValue};
 

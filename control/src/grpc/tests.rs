@@ -172,6 +172,25 @@ fn a_lost_connection_is_told_and_does_not_come_back() {
 }
 
 #[test]
+fn who_speaks_no_tls_to_a_port_that_does_is_told_so() {
+    run(async {
+        let pki = ServerPki::new(&["localhost"]);
+        let server = Server::start(Some(&pki), 0, |call| double(&call)).await;
+        let channel = connect(&endpoint("http", "127.0.0.1", server.address.port(), "")).await;
+        let refused = ask(&channel.unwrap(), 2).await.unwrap_err();
+        assert!(refused.message().contains("its address begins with https://"), "{refused}");
+        // Where somebody has answered, that is not what is wrong.
+        let plain = Server::start(None, 0, |call| double(&call)).await;
+        let endpoint = endpoint("http", "127.0.0.1", plain.address.port(), "");
+        let channel = connect(&endpoint).await.unwrap();
+        ask(&channel, 2).await.unwrap();
+        plain.stop();
+        let lost = ask(&channel, 2).await.unwrap_err();
+        assert!(!lost.message().contains("https://"), "{lost}");
+    });
+}
+
+#[test]
 fn headers_that_cannot_be_sent_are_refused() {
     //  name                   header            value     want
     let rows = [

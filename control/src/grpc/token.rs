@@ -10,6 +10,9 @@ use zeroize::Zeroizing;
 
 use super::error::GrpcError;
 
+/// Where the token of a process in ztunnel's place is when nothing is said.
+pub(crate) const TOKEN_FILE: &str = "./var/run/secrets/tokens/istio-token";
+
 /// Longer than any token that a server would take in a header.
 const TOKEN_BYTES_MAX: u64 = 64 << 10;
 
@@ -58,6 +61,11 @@ impl TokenSource {
         value.set_sensitive(true);
         Ok(value)
     }
+}
+
+/// What a server that refuses somebody without a token does not say.
+pub(crate) fn no_token() -> String {
+    format!("no token was sent: AUTH_TOKEN names none, and {TOKEN_FILE} was not there at the start")
 }
 
 fn read(path: &Path) -> std::io::Result<Zeroizing<String>> {

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 
 use super::counts::Termination;
+use crate::grpc;
 
 /// The first delay, doubled from there.
 const DELAY_MIN: Duration = Duration::from_millis(10);
@@ -56,6 +57,21 @@ impl End {
             End::Unreachable(_) | End::Lost(_) | End::Misbehaved(_) | End::Complete => None,
         };
         (std::mem::discriminant(self), code)
+    }
+
+    /// The same for somebody who has sent no token.
+    pub(super) fn of_nobody(self) -> Self {
+        let explained = |status: Status| match status.code() {
+            Code::Unauthenticated => {
+                Status::unauthenticated(format!("{}; {}", status.message(), grpc::no_token()))
+            }
+            _ => status,
+        };
+        match self {
+            End::NotEstablished(status) => End::NotEstablished(explained(status)),
+            End::Status(status) => End::Status(explained(status)),
+            other => other,
+        }
     }
 
     /// As it is counted.
@@ -210,6 +226,22 @@ mod tests {
                 }
                 None => assert!(first <= SPREAD && last <= SPREAD, "{name}: {first:?}, {last:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn who_is_refused_without_a_token_hears_that_none_was_sent() {
+        let refused = "authentication failure";
+        let rows = [
+            ("at once", End::NotEstablished(Status::unauthenticated(refused)), true),
+            ("later", status(Code::Unauthenticated, refused), true),
+            ("for something else", status(Code::PermissionDenied, refused), false),
+        ];
+        for (name, end, want) in rows {
+            let told = end.of_nobody().to_string();
+            assert!(told.contains(refused), "{name}: {told}");
+            assert_eq!(told.contains("no token was sent"), want, "{name}: {told}");
+            assert_eq!(told.contains("tokens/istio-token"), want, "{name}: {told}");
         }
     }
 

@@ -183,7 +183,10 @@ async fn run(mut client: Client, endpoint: Endpoint, hurry: Arc<Notify>) {
     let mut outage = Outage::default();
     loop {
         let end = match grpc::connect(&endpoint).await {
-            Ok(channel) => client.converse(channel).await,
+            Ok(channel) => match client.converse(channel).await {
+                end if endpoint.token.is_none() => end.of_nobody(),
+                end => end,
+            },
             Err(error) => End::Unreachable(error.to_string()),
         };
         client.counts.ended(&end);

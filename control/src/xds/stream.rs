@@ -28,7 +28,7 @@ use super::request::{self, FirstRequest};
 use super::session::{Finished, Session};
 use super::state::Kind;
 use super::unnamed::SETTLING;
-use crate::grpc::Channel;
+use crate::grpc::{self, Channel};
 
 const METHOD: &str =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
@@ -139,7 +139,7 @@ impl Client {
             };
             let frame = match frame {
                 Some(Ok(frame)) => frame,
-                Some(Err(error)) => return lost(&error),
+                Some(Err(error)) => return End::Lost(grpc::lost(&error)),
                 None => return End::Lost("the stream ended without a status".to_owned()),
             };
             match frame.into_data() {
@@ -317,16 +317,6 @@ fn closed(trailers: Option<&HeaderMap>) -> End {
         Some(status) => End::Status(status),
         None => End::Lost("the stream ended without a status".to_owned()),
     }
-}
-
-fn lost(error: &hyper::Error) -> End {
-    let mut why = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        why = format!("{why}: {cause}");
-        source = cause.source();
-    }
-    End::Lost(why)
 }
 
 /// How much work a piece is, in bytes.

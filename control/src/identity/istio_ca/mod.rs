@@ -229,6 +229,7 @@ impl IstioCa {
             ));
         }
         let hint = match code {
+            Code::Unauthenticated if self.config.endpoint.token.is_none() => &grpc::no_token(),
             Code::Unauthenticated | Code::PermissionDenied => {
                 "does a workload of this identity run on this node, is our service account among the control plane's trusted node accounts, and is our token for it?"
             }

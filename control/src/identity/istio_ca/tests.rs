@@ -243,6 +243,23 @@ fn an_authority_that_hangs_is_let_go_of() {
 }
 
 #[test]
+fn who_is_refused_and_has_no_token_hears_that_none_was_sent() {
+    run(async {
+        let ca = FakeCa::new();
+        let server = ca.serve(0).await;
+        for (token, want) in [(None, true), (Some(TokenSource::of_setting("ours")), false)] {
+            let mut config = FakeCa::config(&server);
+            config.endpoint.token = token;
+            ca.will([Mood::Refuse(Code::Unauthenticated, "authentication failure")]);
+            let refusal = IstioCa::new(config).issue(&identity("web")).await.err().unwrap();
+            let Refusal::Refused(why) = &refusal else { panic!("{refusal:?}") };
+            assert!(why.contains("authentication failure"), "{why}");
+            assert_eq!(why.contains("no token was sent"), want, "{why}");
+        }
+    });
+}
+
+#[test]
 fn without_a_token_nobody_is_asked() {
     run(async {
         let (ca, home) = (FakeCa::new(), tempfile::tempdir().unwrap());
