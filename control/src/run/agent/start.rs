@@ -8,7 +8,6 @@ use ringway_engine::EngineConfig;
 use ringway_engine::snapshot::{Locals, Settings, Snapshot};
 use ringway_http::model::GatewayName;
 use ringway_protocols::identity::Identity;
-use ringway_protocols::tls;
 
 use super::AgentOptions;
 use super::enrolled::Enrolled;
@@ -16,15 +15,15 @@ use super::node::Node;
 use super::world::World;
 use crate::admin::config_dump::VersionInfo;
 use crate::environment::{L7Config, ZtunnelConfig};
-use crate::identity::{Authority, Certifier, IdentityStore};
+use crate::identity::Authority;
 use crate::run::error::RunError;
-use crate::run::foundation::{Foundation, begin, engine_config, seed};
+use crate::run::foundation::{Foundation, begin};
 use crate::run::hardening::Hardened;
 use crate::run::hostnames::{Hostnames, NameServers};
 use crate::run::revocation::Revocation;
 use crate::run::systemd::ServiceManager;
 use crate::run::ztunnel::names::NameServer;
-use crate::run::ztunnel::start::authority;
+use crate::run::ztunnel::start::{authority, certifier, engine_config_of};
 use crate::run::ztunnel::told::{identity, teller};
 use crate::source::{NodeConfig, OriginalSource};
 use crate::telemetry::log::Log;
@@ -62,9 +61,7 @@ pub(super) fn prepare(
         "istiod tells processes of this kind no AuthorizationPolicy, RequestAuthentication or Telemetry: here nobody's \
          requests are held against them"
     );
-    let (authority, published) = authority(config)?;
-    let lists: Vec<_> = config.revocation_list.iter().cloned().collect();
-    let revocation = Revocation::open_forgiving(published, &lists)?;
+    let (authority, revocation) = authority(config)?;
     Ok(Prepared { log, options, settings, hardened, version, authority, revocation })
 }
 
@@ -72,22 +69,8 @@ pub(super) fn prepare(
 pub(super) async fn start(prepared: Prepared, collect: Option<fn()>) -> Result<Node, RunError> {
     let Prepared { log, options, settings, hardened, version, authority, revocation } = prepared;
     let config = &options.config.process;
-    let lists = Arc::clone(revocation.lists());
-    let tls = tls::Options {
-        revocation: lists,
-        post_quantum_only: config.post_quantum_only,
-        ..tls::Options::default()
-    };
-    let certifier = Certifier::new(IdentityStore::new(tls, seed()), authority);
-    let engine_config = EngineConfig {
-        tunnels: config.tunnels.clone(),
-        keepalive: config.keep_alive,
-        user_timeout: config.user_timeout,
-        response_baggage: config.response_baggage,
-        resolver: true,
-        collect,
-        ..engine_config(&settings)
-    };
+    let certifier = certifier(config, authority, &revocation);
+    let engine_config = EngineConfig { collect, ..engine_config_of(config, &settings) };
     let known = known(config);
     let world = known.clone().with_generation(1);
     let mut none = BTreeMap::new();

@@ -1,6 +1,7 @@
 //! From the environment to a node that serves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -58,9 +59,7 @@ pub(super) fn prepare(
         log.tell_decisions_at_info();
     }
     let known = known(&config)?;
-    let (authority, published) = authority(&config)?;
-    let lists: Vec<_> = config.revocation_list.iter().cloned().collect();
-    let revocation = Revocation::open_forgiving(published, &lists)?;
+    let (authority, revocation) = authority(&config)?;
     Ok(Prepared { log, config, settings, hardened, version, known, authority, revocation })
 }
 
@@ -68,25 +67,13 @@ pub(super) fn prepare(
 pub(super) async fn start(prepared: Prepared, collect: Option<fn()>) -> Result<Node, RunError> {
     let Prepared { log, config, settings, hardened, version, known, authority, revocation } =
         prepared;
-    let lists = Arc::clone(revocation.lists());
-    let tls = tls::Options {
-        revocation: lists,
-        post_quantum_only: config.post_quantum_only,
-        ..tls::Options::default()
-    };
-    let certifier = Certifier::new(IdentityStore::new(tls, seed()), authority);
-
+    let certifier = certifier(&config, authority, &revocation);
     let engine_config = EngineConfig {
-        tunnels: config.tunnels.clone(),
-        keepalive: config.keep_alive,
-        user_timeout: config.user_timeout,
-        response_baggage: config.response_baggage,
         socks5: config.socks5,
         shared_ports: config.port_reuse,
-        resolver: true,
         on_demand: config.on_demand && config.discovery.is_some(),
         collect,
-        ..engine_config(&settings)
+        ..engine_config_of(&config, &settings)
     };
     let world = known.clone().with_generation(1);
     let mut none = BTreeMap::new();
@@ -151,10 +138,46 @@ fn known(config: &ZtunnelConfig) -> Result<Snapshot, RunError> {
     Ok(known)
 }
 
-/// Who signs, and where it publishes what it has revoked, if it does.
+/// How the engine runs by what the environment says, whoever is served.
+pub(in crate::run) fn engine_config_of(
+    config: &ZtunnelConfig,
+    settings: &NodeConfig,
+) -> EngineConfig {
+    EngineConfig {
+        tunnels: config.tunnels.clone(),
+        keepalive: config.keep_alive,
+        user_timeout: config.user_timeout,
+        response_baggage: config.response_baggage,
+        resolver: true,
+        ..engine_config(settings)
+    }
+}
+
+/// Who signs, and the revocation lists: those that the environment names, and what the authority publishes, if it does.
 pub(in crate::run) fn authority(
     config: &ZtunnelConfig,
-) -> Result<(Authority, Option<std::path::PathBuf>), RunError> {
+) -> Result<(Authority, Revocation), RunError> {
+    let (authority, published) = signer(config)?;
+    let lists: Vec<_> = config.revocation_list.iter().cloned().collect();
+    Ok((authority, Revocation::open_forgiving(published, &lists)?))
+}
+
+/// Who asks for certificates, and keeps them.
+pub(in crate::run) fn certifier(
+    config: &ZtunnelConfig,
+    authority: Authority,
+    revocation: &Revocation,
+) -> Certifier {
+    let tls = tls::Options {
+        revocation: Arc::clone(revocation.lists()),
+        post_quantum_only: config.post_quantum_only,
+        ..tls::Options::default()
+    };
+    Certifier::new(IdentityStore::new(tls, seed()), authority)
+}
+
+/// Who signs, and where it publishes what it has revoked.
+fn signer(config: &ZtunnelConfig) -> Result<(Authority, Option<PathBuf>), RunError> {
     let Some(endpoint) = config.certificate_authority.clone() else {
         let options =
             CaOptions { leaf_lifetime: config.certificate_lifetime, ..CaOptions::default() };
