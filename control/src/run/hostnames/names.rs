@@ -269,7 +269,7 @@ mod tests {
     fn above_the_bound_those_are_forgotten_that_nobody_has_used_for_longest() {
         let (mut names, start) = (Names::new(false), Instant::now());
         for n in 0..HOSTNAMES_MAX {
-            names.learn(&name(n), &[address(n)], start + SECOND * (n >= FORGOTTEN + 1).into());
+            names.learn(&name(n), &[address(n)], start + SECOND * (n > FORGOTTEN).into());
         }
         // The first of all is the one that a connection goes by.
         names.find(&name(0));
