@@ -48,7 +48,7 @@ const CASES: &[Case] = &[
 const IPTABLES: &[&str] = &["iptables-restore", "ip6tables-restore", "iptables-save"];
 
 /// With what the other tool wrote beside what is looked at.
-const BESIDE_THE_OTHER: &[(&str, fn(Tool))] = &[
+const BESIDE_THE_OTHER: &[Case] = &[
     ("removal_leaves_everything_as_it_was", removal_leaves_no_trace),
     ("leftovers_of_a_killed_process_are_taken_over", leftovers_are_taken_over),
 ];
