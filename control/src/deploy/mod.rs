@@ -1,6 +1,6 @@
 //! The files of `deploy/` agree with the program: its variables, metrics, ports, paths and capabilities.
 //!
-//! They are read, not run: no image is built and no cluster is asked here.
+//! They are read, not run: no image is built and no cluster is asked here. What Helm makes of the chart, the end-to-end tests see.
 
 mod container;
 mod kubernetes;

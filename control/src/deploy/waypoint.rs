@@ -110,23 +110,6 @@ fn they_fit_the_restricted_pod_security_standard() {
     }
 }
 
-/// The lines of the chart's templates that are no template stand in the plain file, in the same order.
-#[test]
-fn the_chart_and_the_plain_file_say_the_same() {
-    let plain = text(FILE);
-    for name in ["gatewayclasses", "waypoints", "gateways"] {
-        let template = text(&format!("helm/ringway/templates/{name}.yaml"));
-        let mut rest = plain.lines();
-        let fixed = template.lines().filter(|line| !line.contains("{{") && !line.trim().is_empty());
-        for line in fixed {
-            assert!(
-                rest.any(|other| other == line),
-                "{name}: {line:?} is not in {FILE}, or elsewhere"
-            );
-        }
-    }
-}
-
 #[test]
 fn the_classes_are_those_that_are_served() {
     let classes: Vec<String> = text(FILE)

@@ -9,6 +9,7 @@ mod abused;
 mod agent;
 mod backend_tls;
 mod canary;
+mod chart;
 mod clients;
 mod closing;
 mod confined;

@@ -1,41 +1,51 @@
-{{- range .Values.gateways }}
+{{/* The image, by its digest where that is given. */}}
+{{- define "ringway.image" -}}
+{{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ .tag }}{{ end }}
+{{- end }}
+
+{{/* A waypoint or a gateway: `role`, `ports` with a name each, `of` (an entry of the values), `values` (all of them). */}}
+{{- define "ringway.l7" }}
 ---
 apiVersion: v1
 kind: ServiceAccount
 metadata:
-  name: {{ .name }}
-  namespace: {{ .namespace }}
+  name: {{ .of.name }}
+  namespace: {{ .of.namespace }}
   labels:
-    app: {{ .name }}
+    app: {{ .of.name }}
+{{- with .values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 ---
 apiVersion: v1
 kind: Service
 metadata:
-  name: {{ .name }}
-  namespace: {{ .namespace }}
+  name: {{ .of.name }}
+  namespace: {{ .of.namespace }}
   labels:
-    app: {{ .name }}
+    app: {{ .of.name }}
 spec:
   selector:
-    app: {{ .name }}
+    app: {{ .of.name }}
   ports:
     {{- range .ports }}
-    - name: p{{ . }}
-      port: {{ . }}
+    - name: {{ .name }}
+      port: {{ .port }}
     {{- end }}
 ---
 apiVersion: apps/v1
 kind: Deployment
 metadata:
-  name: {{ .name }}
-  namespace: {{ .namespace }}
+  name: {{ .of.name }}
+  namespace: {{ .of.namespace }}
   labels:
-    app: {{ .name }}
+    app: {{ .of.name }}
 spec:
-  replicas: {{ .replicas }}
+  replicas: {{ .of.replicas | default 2 }}
   selector:
     matchLabels:
-      app: {{ .name }}
+      app: {{ .of.name }}
   strategy:
     type: RollingUpdate
     rollingUpdate:
@@ -44,8 +54,8 @@ spec:
   template:
     metadata:
       labels:
-        app: {{ .name }}
-        gateway.networking.k8s.io/gateway-name: {{ .name }}
+        app: {{ .of.name }}
+        gateway.networking.k8s.io/gateway-name: {{ .of.name }}
         istio.io/dataplane-mode: none
         sidecar.istio.io/inject: "false"
       annotations:
@@ -53,22 +63,25 @@ spec:
         prometheus.io/port: "15020"
         prometheus.io/path: /stats/prometheus
     spec:
-      serviceAccountName: {{ .name }}
+      serviceAccountName: {{ .of.name }}
       automountServiceAccountToken: false
       terminationGracePeriodSeconds: 30
+      {{- if eq .role "gateway" }}
       securityContext:
         # Listeners on ports below 1024 without a capability: one of the sysctls that every cluster allows.
         sysctls:
           - name: net.ipv4.ip_unprivileged_port_start
             value: "0"
+      {{- end }}
       containers:
         - name: istio-proxy
-          image: "{{ $.Values.image.repository }}:{{ $.Values.image.tag }}"
-          args: [gateway, --file, /etc/ringway, --name, {{ .namespace }}/{{ .name }}, --state-directory, /tmp, --access-log, istio]
+          image: {{ include "ringway.image" .values.image | quote }}
+          imagePullPolicy: {{ .values.image.pullPolicy }}
+          args: [{{ .role }}, --file, /etc/ringway, --name, {{ .of.namespace }}/{{ .of.name }}, --state-directory, /tmp, --access-log, istio]
           ports:
             {{- range .ports }}
-            - name: p{{ . }}
-              containerPort: {{ . }}
+            - name: {{ .name }}
+              containerPort: {{ .port }}
             {{- end }}
             - name: stats
               containerPort: 15020
@@ -86,7 +99,7 @@ spec:
             runAsUser: 10101
             runAsGroup: 10101
             seccompProfile:
-              type: {{ $.Values.l7.seccompType }}
+              {{- toYaml .values.l7.seccompProfile | nindent 14 }}
           readinessProbe:
             httpGet:
               port: 15021
@@ -103,29 +116,29 @@ spec:
       volumes:
         - name: mesh
           configMap:
-            name: {{ .configMap }}
+            name: {{ .of.configMap }}
         - name: spiffe
           csi:
-            driver: {{ $.Values.l7.spiffeDriver }}
+            driver: {{ .values.l7.spiffeDriver }}
             readOnly: true
         - name: tmp
           emptyDir: {}
-{{- if $.Values.networkPolicy.enabled }}
+{{- if .values.networkPolicy.enabled }}
 ---
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata:
-  name: {{ .name }}
-  namespace: {{ .namespace }}
+  name: {{ .of.name }}
+  namespace: {{ .of.namespace }}
 spec:
   podSelector:
     matchLabels:
-      app: {{ .name }}
+      app: {{ .of.name }}
   policyTypes: [Ingress]
   ingress:
     - ports:
         {{- range .ports }}
-        - port: {{ . }}
+        - port: {{ .port }}
         {{- end }}
         - port: 15020
         - port: 15021
