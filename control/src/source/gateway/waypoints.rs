@@ -93,6 +93,7 @@ pub(crate) struct BeforeService {
     pub(crate) weighted: Box<[WeightedWaypoint]>,
     pub(crate) ingress: bool,
     /// Namespace and name of the Gateway.
+    #[cfg_attr(not(feature = "waypoint"), expect(dead_code, reason = "only L7 is told of it"))]
     pub(crate) gateway: Option<(Arc<str>, Arc<str>)>,
 }
 
