@@ -4,7 +4,7 @@ use std::env;
 use std::error::Error;
 use std::path::PathBuf;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "discovery.proto",
     "workload.proto",
     "security.proto",
@@ -12,6 +12,7 @@ const FILES: [&str; 7] = [
     "ca.proto",
     "trace.proto",
     "agent.proto",
+    "spiffe.proto",
 ];
 
 /// Servers are for tests only: the program has none.

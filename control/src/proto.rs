@@ -1,4 +1,4 @@
-//! The messages of the control plane and of the CNI agent, compiled from `proto/*.proto`.
+//! The messages of the control plane and of the CNI agent, and for tests of a SPIFFE agent, compiled from `proto/*.proto`.
 //!
 //! One module per file, each with its messages; a service has a client beside them and, with the feature `test-plane`
 //! and in this crate's own tests, a server. Everything here is plain data as it was told: what it means, and what is
@@ -31,6 +31,12 @@ pub mod zds {
 /// `istio.v1.auth`: the certificate service.
 pub mod ca {
     tonic::include_proto!("istio.v1.auth");
+}
+
+/// The SPIFFE Workload API, which has no package.
+#[cfg(any(test, feature = "test-plane"))]
+pub mod spiffe {
+    tonic::include_proto!("_");
 }
 
 /// `opentelemetry.proto.collector.trace.v1`: spans of requests, for a collector.

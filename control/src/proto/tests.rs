@@ -23,7 +23,10 @@ fn every_field_has_its_number_and_type() {
 }
 
 fn told_by(file: &FileDescriptorProto) -> Vec<String> {
-    let package = format!(".{}", file.package());
+    let package = match file.package() {
+        "" => String::new(),
+        package => format!(".{package}"),
+    };
     let mut told = Vec::new();
     for message in &file.message_type {
         told.extend(told_by_message(&package, message));

@@ -36,6 +36,8 @@ pub(crate) struct Authority {
     intermediate_certificate: CertificateDer<'static>,
     /// The one that signs, then the ones that are still trusted.
     roots: Vec<String>,
+    /// The one that signs next, with its key; it is trusted already.
+    announced: Option<(String, String)>,
 }
 
 impl Authority {
@@ -61,7 +63,8 @@ impl Authority {
         let first = roots.first().context("root-cert.pem has no certificate")?;
         let (intermediate_certificate, intermediate) = new_intermediate(first, &key)?;
         let directory = directory.to_owned();
-        Ok(Authority { directory, intermediate, intermediate_certificate, roots })
+        let announced = None;
+        Ok(Authority { directory, intermediate, intermediate_certificate, roots, announced })
     }
 
     /// The chain for `identity` over the caller's key: leaf, intermediate, and every root in the last element.
@@ -76,7 +79,7 @@ impl Authority {
     ) -> Result<Vec<String>> {
         let name = SanType::URI(identity.try_into()?);
         let leaf = leaf(vec![name], lifetime, true).signed_by(key, &self.intermediate)?;
-        Ok(vec![leaf.pem(), pem_of(&self.intermediate_certificate), self.roots.concat()])
+        Ok(vec![leaf.pem(), pem_of(&self.intermediate_certificate), self.bundle()])
     }
 
     /// A fresh certificate for the server's own names.
@@ -99,17 +102,35 @@ impl Authority {
         Ok(Arc::new(config))
     }
 
-    /// Signs under a new root from now on. With `keep`, the ones before are trusted as well.
+    /// Has a root that signs later be trusted from now on.
+    ///
+    /// # Errors
+    /// When it cannot be made or written.
+    pub(crate) fn announce(&mut self) -> Result<()> {
+        let (certificate, key) = new_root()?;
+        self.roots.push(certificate.clone());
+        self.announced = Some((certificate, key));
+        replace(&self.directory.join(ROOT_FILE), &self.bundle())
+    }
+
+    /// Signs under a new root from now on, or under the one that was announced. With `keep`, the ones before are trusted
+    /// as well.
     ///
     /// # Errors
     /// When the new root cannot be made or written.
     pub(crate) fn rotate(&mut self, keep: bool) -> Result<()> {
-        let (certificate, key) = new_root()?;
-        let before = if keep { std::mem::take(&mut self.roots) } else { Vec::new() };
+        let (certificate, key) = self.announced.take().map_or_else(new_root, Ok)?;
+        let mut before = if keep { std::mem::take(&mut self.roots) } else { Vec::new() };
+        before.retain(|root| *root != certificate);
         self.roots = std::iter::once(certificate.clone()).chain(before).collect();
         (self.intermediate_certificate, self.intermediate) = new_intermediate(&certificate, &key)?;
         replace(&self.directory.join(ROOT_KEY_FILE), &key)?;
-        replace(&self.directory.join(ROOT_FILE), &self.roots.concat())
+        replace(&self.directory.join(ROOT_FILE), &self.bundle())
+    }
+
+    /// Every root that is trusted.
+    pub(crate) fn bundle(&self) -> String {
+        self.roots.concat()
     }
 
     /// How many roots are trusted.

@@ -1,4 +1,5 @@
-//! A control plane for tests: what istiod and istio-cni say to a node proxy, and every way they may fail to.
+//! A control plane for tests: what istiod and istio-cni say to a node proxy, and every way they may fail to. Apart from
+//! it, the agents of hosts whose identities come by the SPIFFE Workload API.
 //!
 //! ```text
 //!   mesh files ─▶ mesh ─▶ worlds ─▶ discovery ─┐
@@ -23,6 +24,7 @@ mod plane;
 mod port;
 mod redirect;
 mod resources;
+mod spiffe;
 mod tokens;
 mod world;
 
@@ -32,4 +34,5 @@ pub use orders::tell;
 pub use plane::{ORDERS_SOCKET, Options, Plane};
 pub use redirect::Rules;
 pub use resources::{ADDRESS, AGENT, AUTHORIZATION, gateway};
+pub use spiffe::{SpiffeAgents, SpiffeOptions};
 pub use tokens::{GatewayCaller, TOKENS_FOLDER};

@@ -1,4 +1,5 @@
-//! `ringway-test-plane`: serves a mesh from files as istiod and istio-cni would, or gives orders to one that does.
+//! `ringway-test-plane`: serves a mesh from files as istiod and istio-cni would, or identities as SPIFFE agents would, or
+//! gives orders to one that does.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use ringway_control::source::Source;
-use ringway_test_plane::{GatewayCaller, Options, Plane, Rules, tell};
+use ringway_test_plane::{GatewayCaller, Options, Plane, Rules, SpiffeAgents, SpiffeOptions, tell};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A control plane for tests.
@@ -22,9 +23,11 @@ struct CommandLine {
 enum Verb {
     /// Serves a mesh until it is told to stop.
     Serve(Serve),
+    /// Gives identities by the SPIFFE Workload API until it is told to stop.
+    Spiffe(Spiffe),
     /// Gives an order, for example '{"order": "status"}', and prints the answer.
     Tell {
-        /// The plane's socket: `orders.sock` in its directory.
+        /// Where orders are taken: `orders.sock` in the directory.
         socket: PathBuf,
         /// The order.
         order: String,
@@ -72,12 +75,34 @@ struct Serve {
     connection_seconds_max: Option<u64>,
 }
 
+#[derive(Debug, Args)]
+struct Spiffe {
+    /// Where root, journal and the orders' socket are kept.
+    #[arg(long)]
+    directory: PathBuf,
+    /// An agent, as NAME=SOCKET.
+    #[arg(long = "agent", value_parser = agent)]
+    agents: Vec<(String, PathBuf)>,
+    /// What an agent holds, as NAME=SPIFFE-ID.
+    #[arg(long = "identity", value_parser = identity)]
+    identities: Vec<(String, String)>,
+    /// Seconds a certificate lives.
+    #[arg(long, default_value_t = 3600)]
+    leaf_seconds: u64,
+}
+
 fn main() -> Result<()> {
-    match CommandLine::parse().verb {
-        Verb::Serve(serve) => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(run(serve.into_options()))
-        }
+    let verb = CommandLine::parse().verb;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match verb {
+        Verb::Serve(serve) => runtime.block_on(async {
+            let plane = Plane::open(serve.into_options())?;
+            until_told(plane.run()).await
+        }),
+        Verb::Spiffe(spiffe) => runtime.block_on(async {
+            let agents = SpiffeAgents::open(spiffe.into_options())?;
+            until_told(agents.run()).await
+        }),
         Verb::Tell { socket, order } => {
             println!("{}", tell(&socket, &order)?);
             Ok(())
@@ -85,12 +110,11 @@ fn main() -> Result<()> {
     }
 }
 
-async fn run(options: Options) -> Result<()> {
+async fn until_told(run: impl Future<Output = Result<()>>) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let plane = Plane::open(options)?;
     tokio::select! {
-        ended = plane.run() => ended,
+        ended = run => ended,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     }
@@ -114,6 +138,17 @@ impl Serve {
     }
 }
 
+impl Spiffe {
+    fn into_options(self) -> SpiffeOptions {
+        SpiffeOptions {
+            directory: self.directory,
+            agents: self.agents,
+            identities: self.identities,
+            leaf_lifetime: Duration::from_secs(self.leaf_seconds),
+        }
+    }
+}
+
 fn gateway(text: &str) -> Result<GatewayCaller> {
     let parts: Vec<&str> = text.split('/').collect();
     let [namespace, name, service_account] = parts[..] else {
@@ -123,7 +158,12 @@ fn gateway(text: &str) -> Result<GatewayCaller> {
     Ok(GatewayCaller { namespace, name, service_account: service_account.to_owned() })
 }
 
+fn identity(text: &str) -> Result<(String, String)> {
+    let (agent, id) = text.split_once('=').context("expected NAME=SPIFFE-ID")?;
+    Ok((agent.to_owned(), id.to_owned()))
+}
+
 fn agent(text: &str) -> Result<(String, PathBuf)> {
-    let (node, socket) = text.split_once('=').context("expected NODE=SOCKET")?;
-    Ok((node.to_owned(), socket.into()))
+    let (name, socket) = text.split_once('=').context("expected NAME=SOCKET")?;
+    Ok((name.to_owned(), socket.into()))
 }

@@ -137,15 +137,21 @@ impl Listener {
     ///
     /// # Errors
     /// When it does.
-    pub(crate) async fn run(self, plane: Arc<Plane>) -> Result<()> {
+    pub(crate) async fn run<A>(
+        self,
+        obey: impl Fn(String) -> A + Clone + Send + 'static,
+    ) -> Result<()>
+    where
+        A: Future<Output = Result<Value>> + Send + 'static,
+    {
         loop {
             let (stream, _) = self.listener.accept().await.context("the orders' socket")?;
-            let plane = Arc::clone(&plane);
+            let obey = obey.clone();
             tokio::spawn(async move {
                 let (lines, mut answers) = stream.into_split();
                 let mut lines = tokio::io::BufReader::new(lines).lines();
                 while let Ok(Some(line)) = lines.next_line().await {
-                    let answer = match obey(&plane, &line).await {
+                    let answer = match obey(line).await {
                         Ok(answer) => json!({ "done": answer }),
                         Err(error) => json!({ "error": format!("{error:#}") }),
                     };
@@ -181,7 +187,11 @@ pub fn tell(path: &Path, order: &str) -> Result<Value> {
     }
 }
 
-async fn obey(plane: &Arc<Plane>, line: &str) -> Result<Value> {
+/// Does what a line says.
+///
+/// # Errors
+/// Why it cannot be done.
+pub(crate) async fn obey(plane: &Arc<Plane>, line: &str) -> Result<Value> {
     let order: Order = serde_json::from_str(line).context("not an order")?;
     plane.journal.record("order", json!({ "order": serde_json::to_value(&order)? }));
     let controls = &plane.controls;

@@ -133,7 +133,10 @@ impl Plane {
         println!("ready");
         tokio::select! {
             ended = port.run() => ended,
-            ended = orders.run(self) => ended,
+            ended = orders.run(move |line| {
+                let plane = Arc::clone(&self);
+                async move { orders::obey(&plane, &line).await }
+            }) => ended,
         }
     }
 

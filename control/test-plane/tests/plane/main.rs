@@ -5,4 +5,5 @@ mod certificates;
 mod client;
 mod discovery;
 mod gateways;
+mod spiffe;
 mod support;
