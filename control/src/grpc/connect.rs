@@ -46,8 +46,8 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(300);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(75);
 const KEEPALIVE_PROBES: u32 = 9;
 
-/// HTTP/2 asks this often, and gives up when there is no answer for this long.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// HTTP/2 asks a server over TCP this often, and gives up when there is no answer for this long. Tests do not wait for it.
+const PING_INTERVAL: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a server may send unread: a response of many workloads comes without a pause each round trip.
@@ -65,12 +65,12 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Channel, GrpcError> {
     let address = &endpoint.uri;
     if !address.is_encrypted() {
         let tcp = dial(endpoint).await?;
-        return speak_http2(tcp, call, &address.to_string()).await;
+        return speak_http2(tcp, call, &address.to_string(), Some(PING_INTERVAL)).await;
     }
     let config = tls_config(endpoint)?;
     let tcp = dial(endpoint).await?;
     let tls = encrypt(endpoint, config, tcp).await?;
-    speak_http2(tls, call, &address.to_string()).await
+    speak_http2(tls, call, &address.to_string(), Some(PING_INTERVAL)).await
 }
 
 /// Connects once for requests in HTTP/1.1: what is no gRPC, such as a collector of traces. Neither token nor headers of
@@ -133,7 +133,9 @@ pub async fn connect_unix(path: &Path, headers: &[(&str, &str)]) -> Result<Chann
         headers: headers?,
         may_want_tls: AtomicBool::new(false),
     };
-    speak_http2(stream, call, &server).await
+    // The kernel tells when a process of this host is gone; and servers of gRPC's Go library that are not told otherwise, as
+    // SPIRE's agent, end a connection with more than a PING in five minutes.
+    speak_http2(stream, call, &server, None).await
 }
 
 fn call_head(endpoint: &Endpoint) -> Result<CallHead, GrpcError> {
@@ -250,7 +252,12 @@ fn server_name(host: &str) -> Result<ServerName<'static>, GrpcError> {
     })
 }
 
-async fn speak_http2<S>(stream: S, call: CallHead, server: &str) -> Result<Channel, GrpcError>
+async fn speak_http2<S>(
+    stream: S,
+    call: CallHead,
+    server: &str,
+    ping_interval: Option<Duration>,
+) -> Result<Channel, GrpcError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -260,7 +267,7 @@ where
     };
     let shaken = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_interval(ping_interval)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)

@@ -2,9 +2,12 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use prost::Message;
 use prost_types::Timestamp;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
 use tonic::client::Grpc;
 use tonic::{Code, Request, Status};
 
@@ -246,4 +249,45 @@ fn a_server_on_this_host_is_reached_by_its_socket() {
         }
         assert_eq!(seen, [1, 2, 3]);
     });
+}
+
+/// Servers of gRPC's Go library take more than a PING in five minutes for abuse, unless they are told otherwise; SPIRE's
+/// agent is one. istiod is told otherwise.
+#[test]
+fn a_server_on_this_host_is_not_asked_whether_it_is_there() {
+    const PING: u8 = 6;
+    run(async {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("agent.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let (channel, accepted) = tokio::join!(connect_unix(&path, &[]), listener.accept());
+        let quiet = frames_within(Duration::from_millis(2500), accepted.unwrap().0).await;
+        assert!(!quiet.contains(&PING), "{quiet:?}");
+        assert!(!channel.unwrap().is_closed());
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = endpoint("http", "127.0.0.1", listener.local_addr().unwrap().port(), "");
+        let (channel, accepted) = tokio::join!(connect(&endpoint), listener.accept());
+        let asked = frames_within(Duration::from_millis(2500), accepted.unwrap().0).await;
+        assert!(asked.contains(&PING), "{asked:?}");
+        drop(channel);
+    });
+}
+
+/// The types of the frames that a client sends while nothing is asked of it.
+async fn frames_within(time: Duration, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Vec<u8> {
+    const PREFACE_BYTES: usize = 24;
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    stream.write_all(&settings).await.unwrap();
+    let deadline = Instant::now() + time;
+    let mut bytes = Vec::new();
+    while let Ok(Ok(1..)) = timeout_at(deadline, stream.read_buf(&mut bytes)).await {}
+    let mut rest = bytes.get(PREFACE_BYTES..).unwrap_or_default();
+    let mut kinds = Vec::new();
+    while let [high, middle, low, kind, ..] = *rest {
+        kinds.push(kind);
+        let length = u32::from_be_bytes([0, high, middle, low]) as usize;
+        rest = rest.get(9 + length..).unwrap_or_default();
+    }
+    kinds
 }
