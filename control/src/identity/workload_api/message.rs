@@ -1,12 +1,15 @@
 //! The messages of the SPIFFE Workload API, and what is made of them.
 
 use std::rc::Rc;
+use std::time::SystemTime;
 
 use prost::Message;
 use ringway_protocols::tls::Material;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::{Zeroize, Zeroizing};
+
+use crate::identity::certificate;
 
 /// Certificates in one chain, or in one bundle.
 const CERTIFICATES_MAX: usize = 64;
@@ -57,6 +60,7 @@ pub(super) struct ToldSvid {
 /// One identity, as the agent gave it. The key is wiped with the last copy.
 #[derive(Clone)]
 pub(super) struct Svid {
+    /// Never empty.
     chain: Vec<CertificateDer<'static>>,
     bundle: Vec<CertificateDer<'static>>,
     key: Rc<Zeroizing<Vec<u8>>>,
@@ -79,6 +83,10 @@ impl Svid {
     /// All that is not secret.
     pub(super) fn certificates(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
         self.chain.iter().chain(&self.bundle)
+    }
+
+    pub(super) fn has_ended(&self, now: SystemTime) -> bool {
+        certificate::validity(&self.chain[0]).is_some_and(|(_, until)| until <= now)
     }
 
     pub(super) fn material(&self) -> Material {

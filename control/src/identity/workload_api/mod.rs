@@ -4,7 +4,8 @@
 //! open, and opens it again when it has ended; [`WorkloadApi`] answers at once with what came last, so to the store it is
 //! an authority like the embedded one, whose epoch changes with each push.
 //!
-//! **Invariant:** what the agent takes back is gone: a push replaces all that came before it.
+//! **Invariant:** what the agent takes back is not given out again: a push replaces all that came before it. What the store
+//! has of it by then is in force until it ends.
 
 mod message;
 #[cfg(test)]
@@ -88,10 +89,13 @@ impl Drop for WorkloadApi {
 }
 
 impl Issuer for WorkloadApi {
-    fn issue(&self, identity: &Identity, _now: SystemTime) -> Result<Material, Refusal> {
+    fn issue(&self, identity: &Identity, now: SystemTime) -> Result<Material, Refusal> {
         let told = self.told.borrow();
-        if let Some(svid) = told.svids.get(identity) {
-            return Ok(svid.material());
+        match (told.svids.get(identity), &told.why) {
+            // That it has ended is no wonder when nobody was there to renew it.
+            (Some(svid), Some(why)) if svid.has_ended(now) => return Err(why.clone()),
+            (Some(svid), _) => return Ok(svid.material()),
+            (None, _) => {}
         }
         if let Some(why) = &told.why {
             return Err(why.clone());

@@ -14,6 +14,9 @@ use crate::identity::certifier::{Authority, Certifier};
 use crate::identity::embedded_ca::{CaOptions, EmbeddedCa};
 use crate::identity::store::IdentityStore;
 
+/// That of the authority below.
+const LEAF_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
 fn identity(name: &str) -> Identity {
     Identity::new("cluster.local", "shop", name).unwrap()
 }
@@ -149,6 +152,57 @@ fn an_agent_that_comes_later_or_restarts_is_found() {
         })
         .await;
     });
+}
+
+#[test]
+fn what_ends_while_the_agent_is_away_is_told_as_that() {
+    run(async {
+        let agent = Agent::new();
+        agent.listen();
+        let mut client = WorkloadApi::start(agent.socket());
+        agent.push(vec![agent.svid("a")]).await;
+        while client.told.borrow().why.is_some() {
+            client.changed().await;
+        }
+        let (now, after_its_end) = (SystemTime::now(), SystemTime::now() + 2 * LEAF_LIFETIME);
+        // While the agent is there, it is the store that says what is wrong with what it gives.
+        client.issue(&identity("a"), after_its_end).unwrap();
+        agent.open.borrow_mut().clear();
+        while client.told.borrow().why.is_none() {
+            client.changed().await;
+        }
+        client.issue(&identity("a"), now).unwrap();
+        let Err(Refusal::Unreachable(why)) = client.issue(&identity("a"), after_its_end) else {
+            panic!("it has ended, and nobody is there");
+        };
+        assert!(why.contains("no SPIFFE agent at"), "{why}");
+    });
+}
+
+/// As others have compiled them.
+#[test]
+fn messages_are_those_of_the_specification() {
+    use crate::proto::spiffe::{X509svid, X509svidResponse};
+
+    let svid = X509svid {
+        spiffe_id: identity("a").to_string(),
+        x509_svid: vec![1],
+        x509_svid_key: vec![2],
+        bundle: vec![3],
+        hint: "internal".to_owned(),
+    };
+    let federated_bundles = [("spiffe://other".to_owned(), vec![4])].into();
+    let push = X509svidResponse { svids: vec![svid], crl: vec![vec![5]], federated_bundles };
+    let read = Response::decode(&*push.encode_to_vec()).unwrap();
+    let want = ToldSvid {
+        spiffe_id: identity("a").to_string(),
+        x509_svid: vec![1],
+        x509_svid_key: vec![2],
+        bundle: vec![3],
+    };
+    assert_eq!((&read.svids, &read.crl), (&vec![want], &vec![vec![5]]));
+    let service = crate::proto::spiffe::spiffe_workload_api_server::SERVICE_NAME;
+    assert_eq!(METHOD, format!("/{service}/FetchX509SVID"));
 }
 
 #[test]
