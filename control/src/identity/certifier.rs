@@ -132,6 +132,11 @@ impl Certifier {
         matches!(self.authority, Authority::Embedded(_)) && self.store.waits_for_first(now)
     }
 
+    /// Whether the authority has yet to say of an identity whether it gives it.
+    pub fn lacks_answer(&self) -> bool {
+        self.store.lacks_answer()
+    }
+
     /// Waits until a poll is worth while. Dropping the future loses nothing.
     ///
     /// `wanted` gives identities that connections wait for, one at a time.

@@ -6,12 +6,21 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
+
+use ringway_engine::limits::HANDOVER_READY_TIMEOUT;
+use tokio::time::timeout;
 
 use super::error::RunError;
 use super::host::Inherited;
 use super::node::Node;
 use crate::handover::successor::{Inheritance, Predecessor};
 use crate::source::MeshConfig;
+
+/// How long an authority that is not in this process may take: one of this host answers in a moment. Then there is time left to
+/// say what is wrong.
+const AUTHORITY_PATIENCE: Duration = Duration::from_secs(10);
+const _: () = assert!(AUTHORITY_PATIENCE.as_secs() < HANDOVER_READY_TIMEOUT.as_secs());
 
 impl Node {
     /// Takes the first configuration beside a predecessor, and serves when that lets it.
@@ -25,6 +34,7 @@ impl Node {
     ) -> Result<Self, RunError> {
         let wanted = mesh.enrollments.clone();
         self.take(mesh).await;
+        self.certify().await?;
         let Inheritance { mut workloads, redirect, predecessor, .. } = inheritance;
         let (host, enrollments) = (Arc::clone(&self.host), wanted.clone());
         let taking = tokio::task::spawn_blocking(move || {
@@ -61,6 +71,29 @@ impl Node {
         let cleaned = tokio::task::spawn_blocking(move || host.remove_leftovers(&wanted));
         let _ = cleaned.await;
         Ok(self)
+    }
+
+    /// Waits until the authority has answered about every identity.
+    ///
+    /// # Errors
+    /// When it does not, or gives nothing at all: the predecessor has certificates, and is not to be followed by one that has
+    /// none.
+    async fn certify(&mut self) -> Result<(), RunError> {
+        let answered = async {
+            self.renew();
+            while self.certifier.lacks_answer() {
+                self.certifier.changed(|| None).await;
+                self.renew();
+            }
+        };
+        let answered = timeout(AUTHORITY_PATIENCE, answered).await.is_ok();
+        let statuses = self.certifier.statuses();
+        let has_any = statuses.iter().any(|status| status.credentials.is_some());
+        if answered && (has_any || statuses.is_empty()) {
+            return Ok(());
+        }
+        let why = statuses.into_iter().find_map(|status| status.error).unwrap_or_default();
+        Err(RunError::HandOver(io::Error::other(format!("there is no certificate: {why}"))))
     }
 
     /// Accepts, says so, and when the predecessor leaves the rest to this process, takes the connections that it gives.

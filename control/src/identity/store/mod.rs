@@ -247,6 +247,11 @@ impl IdentityStore {
             .any(|entry| entry.credentials.is_none() && entry.failures == 0 && entry.due <= now)
     }
 
+    /// Whether the authority has yet to say of an identity whether it gives it.
+    pub fn lacks_answer(&self) -> bool {
+        self.entries.values().any(|entry| entry.credentials.is_none() && entry.failures == 0)
+    }
+
     /// When to tick next, unless an answer comes before.
     pub fn next_deadline(&self) -> Option<SystemTime> {
         let probe = self.outage.as_ref().map(|outage| outage.probe);

@@ -232,7 +232,7 @@ impl Node {
     }
 
     /// Issues what is due and tells the engine.
-    fn renew(&mut self) {
+    pub(in crate::run) fn renew(&mut self) {
         let now = SystemTime::now();
         let failures = self.certifier.counts().failed;
         let changes = self.certifier.poll(now);
