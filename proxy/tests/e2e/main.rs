@@ -30,6 +30,7 @@ mod neighbours;
 mod outside;
 mod policy;
 mod sessions;
+mod spiffe;
 mod succession;
 mod traffic;
 mod trust;

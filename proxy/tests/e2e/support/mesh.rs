@@ -24,8 +24,8 @@ use ringway_bench::pki::Leaf;
 use ringway_bench::relay::Files;
 
 use super::{
-    CONTROL_PLANE, CONTROL_PLANE_ON_EPOLL, Metrics, PATIENCE, Record, TestPlane, echo_once,
-    http_get,
+    CONTROL_PLANE, CONTROL_PLANE_ON_EPOLL, Metrics, PATIENCE, Record, SpiffeAgents, TestPlane,
+    echo_once, http_get,
 };
 
 /// The address of the service in front of server and server-2: port 80 leads to their port 8080.
@@ -56,6 +56,8 @@ pub(crate) struct MeshBuilder {
     reactor: String,
     control_plane: bool,
     own_authority: bool,
+    /// How long certificates of the hosts' SPIFFE agents live, when there are such.
+    workload_api: Option<Duration>,
     leaf_lifetime: String,
     drain_deadline: String,
     late: bool,
@@ -89,6 +91,8 @@ pub(crate) struct Mesh {
     plane: Option<TestPlane>,
     /// When it signs apart from the plane.
     authority: Option<TestPlane>,
+    /// When the hosts have them.
+    pub(crate) spiffe: Option<SpiffeAgents>,
     pub(crate) lab: Lab,
     pub(crate) settings: MeshBuilder,
 }
@@ -116,6 +120,7 @@ impl Mesh {
             reactor: reactor.to_owned(),
             control_plane,
             own_authority: false,
+            workload_api: None,
             leaf_lifetime: "24h".to_owned(),
             drain_deadline: "20s".to_owned(),
             late: false,
@@ -161,6 +166,14 @@ impl Mesh {
     /// When it is.
     pub(crate) fn authority(&self) -> &TestPlane {
         self.authority.as_ref().expect("a mesh with an authority of its own")
+    }
+
+    /// The SPIFFE agents of both hosts.
+    ///
+    /// # Panics
+    /// When they have none.
+    pub(crate) fn spiffe(&self) -> &SpiffeAgents {
+        self.spiffe.as_ref().expect("a mesh with SPIFFE agents")
     }
 
     /// The file that both proxies read.
@@ -351,6 +364,12 @@ impl MeshBuilder {
         self
     }
 
+    /// Identities come from a SPIFFE agent on each host; certificates live for so long.
+    pub(crate) fn workload_api(mut self, leaf_lifetime: Duration) -> MeshBuilder {
+        self.workload_api = Some(leaf_lifetime);
+        self
+    }
+
     /// Instead of one proxy per host: one in the namespace of client and one in that of server.
     pub(crate) fn dedicated(mut self) -> MeshBuilder {
         self.dedicated = true;
@@ -385,10 +404,14 @@ impl MeshBuilder {
         let plane = self.control_plane.then(|| TestPlane::start(&mut lab));
         let authority = plane.as_ref().filter(|_| self.own_authority);
         let authority = authority.map(|plane| plane.start_authority(&mut lab));
+        let spiffe = self.workload_api.map(|leaf_lifetime| {
+            let accounts = ["host-a", "host-b"].map(|host| (host, self.accounts(host)));
+            SpiffeAgents::start(&lab, &accounts, leaf_lifetime)
+        });
         let (mut a, mut b) = (self.launch(&lab, "host-a"), self.launch(&lab, "host-b"));
         a.wait_until_ready(&lab);
         b.wait_until_ready(&lab);
-        Mesh { a, b, plane, authority, lab, settings: self }
+        Mesh { a, b, plane, authority, spiffe, lab, settings: self }
     }
 
     /// The configuration of both hosts.
@@ -398,17 +421,16 @@ impl MeshBuilder {
             text.push_str(PERMISSIVE);
         }
         for host in ["host-a", "host-b"] {
-            let authority = if host == "host-b" && self.other_root { "other-ca" } else { "ca" };
             text.push_str(&format!(
                 "---\napiVersion: ringway.dev/v1alpha1\nkind: Node\nmetadata:\n  name: {host}\n\
                  spec:\n  reactor: {}\n  pinCores: false\n  drainDeadline: {}\n  hardening: {}\n  redirect: {}\n  \
-                 limits: {}\n  certificateAuthority:\n    directory: {authority}\n    leafLifetime: {}\n",
+                 limits: {}\n  certificateAuthority: {{{}}}\n",
                 self.reactor,
                 self.drain_deadline,
                 self.hardening,
                 self.redirect,
                 self.limits,
-                self.leaf_lifetime
+                self.authority_of(lab, host)
             ));
             if self.name_servers.is_some() {
                 text.push_str("  dns: {capture: true, resolvConf: resolv.conf}\n");
@@ -445,6 +467,14 @@ impl MeshBuilder {
         text
     }
 
+    fn authority_of(&self, lab: &Lab, host: &str) -> String {
+        if self.workload_api.is_some() {
+            return format!("workloadApi: 'unix://{}'", SpiffeAgents::socket(lab, host).display());
+        }
+        let directory = if host == "host-b" && self.other_root { "other-ca" } else { "ca" };
+        format!("directory: {directory}, leafLifetime: {}", self.leaf_lifetime)
+    }
+
     fn network(&self, host: &str) -> Option<&'static str> {
         self.networks.map(|[of_a, of_b]| if host == "host-a" { of_a } else { of_b })
     }
@@ -465,6 +495,12 @@ impl MeshBuilder {
             text.push_str(&format!("  - name: {pod}\n    networkNamespace: {path}\n"));
         }
         text
+    }
+
+    /// The service accounts of a host's workloads.
+    fn accounts(&self, host: &str) -> Vec<&'static str> {
+        let pods = PODS.iter().filter(|(pod, place, _)| *place == host && self.in_mesh(pod));
+        pods.map(|(pod, ..)| self.account(pod)).collect()
     }
 
     fn in_mesh(&self, pod: &str) -> bool {

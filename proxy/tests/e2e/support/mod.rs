@@ -4,6 +4,7 @@ mod application;
 mod mesh;
 mod names;
 mod plane;
+mod spiffe;
 pub(crate) mod waypoint;
 
 use std::io::{self, Read, Write};
@@ -18,6 +19,7 @@ pub(crate) use self::application::Application;
 pub(crate) use self::mesh::{Mesh, MeshBuilder, Proxy, SERVICE, notify_socket};
 pub(crate) use self::names::{Answered, NameServer, Question};
 pub(crate) use self::plane::{CONTROL_PLANE, CONTROL_PLANE_ON_EPOLL, TestPlane};
+pub(crate) use self::spiffe::SpiffeAgents;
 
 /// No wait for anything that must happen is longer than this; it is long because the machine that
 /// runs the tests may be busy.

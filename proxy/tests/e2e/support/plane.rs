@@ -212,7 +212,7 @@ fn launch(place: &str, lab: &Lab, directory: &Path) -> Process {
 }
 
 /// Built beside the program under test.
-fn program() -> PathBuf {
+pub(super) fn program() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_ringway")).with_file_name("ringway-test-plane");
     let hint = "cargo build --package ringway-test-plane";
     assert!(program.exists(), "{} is not there: {hint}", program.display());
