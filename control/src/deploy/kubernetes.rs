@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{at, documents, is_variable, list, path, string, text};
+use super::{at, documents, is_variable, list, path, string};
 use crate::environment::Environment;
 use crate::run::names_of_capabilities;
 use crate::source::{Mode, NodeConfig, Redirect};
