@@ -4,10 +4,11 @@
 //! That a task which panics takes only its own connection with it is tried by the engine's tests, on both reactors; what
 //! came of them is a part of the row. No input is known that makes one panic.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::super::arena::{Arena, PATIENCE, SERVED};
 use super::super::outside;
@@ -26,9 +27,10 @@ pub(in super::super) fn stuck(trial: &mut Trial<'_>) -> Result<()> {
     outside::panics(trial)?;
     let mut arena = Arena::usual(trial)?;
     Load::requests(&arena, trial, ("client", "server"), 200, 1.0)?.finish(trial)?;
-    let shard = busiest_shard(arena.b.process.id())?;
+    let before = shards(arena.b.process.id())?;
     let load = Load::requests(&arena, trial, ("client", "server"), 50, HELD.as_secs_f64() + 6.0)?;
     trial.sleep(Duration::from_secs(1))?;
+    let shard = busiest(&before, &shards(arena.b.process.id())?)?;
     let inject = format!("inject={CALL}:delay_enter={}:when=1", HELD.as_micros());
     let strace = Program::new("strace").arguments([
         "-qq",
@@ -68,20 +70,22 @@ pub(in super::super) fn stuck(trial: &mut Trial<'_>) -> Result<()> {
     arena.must_work()
 }
 
-/// The thread of the shard that has used most processor time.
-fn busiest_shard(process: u32) -> Result<String> {
-    let mut busiest: Option<(u64, String)> = None;
+/// The processor time, in nanoseconds, that each shard's thread has used.
+fn shards(process: u32) -> Result<BTreeMap<String, u64>> {
+    let mut shards = BTreeMap::new();
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
         let thread = thread?;
-        if !fs::read_to_string(thread.path().join("comm"))?.starts_with("shard-") {
-            continue;
-        }
-        let times = fs::read_to_string(thread.path().join("schedstat"))?;
-        let used = times.split(' ').next().and_then(|used| used.parse().ok()).unwrap_or(0);
-        if busiest.as_ref().is_none_or(|(most, _)| used > *most) {
-            busiest = Some((used, thread.file_name().to_string_lossy().into_owned()));
+        if fs::read_to_string(thread.path().join("comm"))?.starts_with("shard-") {
+            let times = fs::read_to_string(thread.path().join("schedstat"))?;
+            let used = times.split(' ').next().and_then(|used| used.parse().ok()).unwrap_or(0);
+            shards.insert(thread.file_name().to_string_lossy().into_owned(), used);
         }
     }
-    ensure!(busiest.is_some(), "the process {process} has no shards");
-    Ok(busiest.unwrap_or_default().1)
+    Ok(shards)
+}
+
+/// The thread that has used most between the two: connections are spread, and those of a load before may have been another's.
+fn busiest(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Result<String> {
+    let used = |(thread, time): &(&String, &u64)| *time - before.get(*thread).unwrap_or(&0);
+    Ok(after.iter().max_by_key(used).context("the process has no shards")?.0.clone())
 }

@@ -55,11 +55,11 @@ mod tests {
     #[test]
     fn a_thread_gets_short_slices_and_keeps_its_nice_value() {
         std::thread::spawn(|| {
-            rustix::process::nice(3).expect("everybody may be nicer");
+            let nice = rustix::process::nice(3).expect("everybody may be nicer");
             let before = read().unwrap();
             ask_for_slice(SHARD_SLICE).unwrap();
             let after = read().unwrap();
-            assert_eq!((after.sched_nice, after.sched_policy), (3, before.sched_policy));
+            assert_eq!((after.sched_nice, after.sched_policy), (nice, before.sched_policy));
             // A kernel that has slices tells them; an older one tells of none.
             if before.sched_runtime > 0 {
                 assert_eq!(after.sched_runtime, SHARD_SLICE.as_nanos() as u64);
