@@ -10,6 +10,17 @@ use crate::lab::Namespace;
 /// Time that all processors together spent on anything at all: programs, the kernel, interrupts of
 /// either kind. What a hypervisor took away does not count.
 pub fn busy_time() -> Result<Duration> {
+    // user nice system idle iowait irq softirq steal (proc_stat(5)).
+    processors(&[0, 1, 2, 5, 6])
+}
+
+/// Time in which a program could have run, had the hypervisor not given the processor to another machine.
+pub fn stolen_time() -> Result<Duration> {
+    processors(&[7])
+}
+
+/// The sum of some fields over all processors.
+fn processors(which: &[usize]) -> Result<Duration> {
     let text = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
     let first = text.lines().next().and_then(|line| line.strip_prefix("cpu "));
     let fields: Vec<u64> = first
@@ -17,8 +28,7 @@ pub fn busy_time() -> Result<Duration> {
         .split_whitespace()
         .map(|field| field.parse().unwrap_or(0))
         .collect();
-    // user nice system idle iowait irq softirq steal (proc_stat(5)).
-    let ticks: u64 = [0, 1, 2, 5, 6].iter().filter_map(|index| fields.get(*index)).sum();
+    let ticks: u64 = which.iter().filter_map(|index| fields.get(*index)).sum();
     let each = Duration::from_secs(1) / rustix::param::clock_ticks_per_second() as u32;
     Ok(each * u32::try_from(ticks).context("a machine that has run for too long")?)
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 pub use self::clock::{Clock, Cost};
-pub use self::machine::{busy_time, load_average, socket_memory_bytes, sockets};
+pub use self::machine::{busy_time, load_average, socket_memory_bytes, sockets, stolen_time};
 
 /// Processor time of all threads that still live, user and system together.
 ///

@@ -1,5 +1,6 @@
 //! Honest traffic while something else goes on: load programs, started and read.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -8,6 +9,8 @@ use serde_json::Value;
 use super::arena::Arena;
 use super::trial::Trial;
 use crate::lab::{Process, Program};
+use crate::measure;
+use crate::statistics::{Estimate, median};
 
 /// What a load program is waited for beyond what it was told to take.
 const MARGIN: Duration = Duration::from_secs(120);
@@ -100,6 +103,61 @@ impl Told {
     /// Requests that failed or were never answered.
     pub(super) fn lost(&self) -> u64 {
         (self.number("failures") + self.number("unanswered")) as u64
+    }
+}
+
+/// How long honest requests take by themselves and beside something, in turns: what else the machine does then comes to
+/// both, and one pause of it decides nothing.
+pub(super) struct Turns {
+    /// p99 in microseconds, beside something and quiet.
+    pairs: Vec<(f64, f64)>,
+    lost: u64,
+    requests: f64,
+    began: Instant,
+    stolen_before: Duration,
+}
+
+impl Turns {
+    pub(super) fn begin() -> Result<Turns> {
+        let stolen_before = measure::stolen_time()?;
+        let began = Instant::now();
+        Ok(Turns { pairs: Vec::new(), lost: 0, requests: 0.0, began, stolen_before })
+    }
+
+    /// Adds a quiet time, and the one beside something that followed it.
+    pub(super) fn add(&mut self, quiet: &Told, beside: &Told) {
+        // A p99 of 0 was not measured: nothing was answered, which counts as lost.
+        self.pairs.push((beside.number("p99_us"), quiet.number("p99_us").max(1.0)));
+        self.lost += quiet.lost() + beside.lost();
+        self.requests += beside.number("requests");
+    }
+
+    /// Requests that were sent beside something.
+    pub(super) fn requests(&self) -> f64 {
+        self.requests
+    }
+
+    /// Requests that failed or were never answered, of all.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Holds the median p99 beside something against the median of the quiet ones, and tells how much of the processors
+    /// the hypervisor gave to others meanwhile.
+    pub(super) fn judge(&self, trial: &mut Trial<'_>, what: &str, times_most: f64) -> Result<()> {
+        let times = Estimate::ratio(&self.pairs).context("nothing was measured")?;
+        let processors = thread::available_parallelism().map_or(1, usize::from) as f64;
+        let stolen = (measure::stolen_time()? - self.stolen_before).as_secs_f64();
+        let share = stolen / (self.began.elapsed().as_secs_f64() * processors);
+        trial.at_most_times(&format!("{what} over quiet"), times.value, times_most);
+        let of = |which: fn(&(f64, f64)) -> f64| {
+            median(&self.pairs.iter().map(which).collect::<Vec<_>>())
+        };
+        trial.tell(what, of(|pair| pair.0), "us");
+        trial.tell(&format!("{what}, quiet"), of(|pair| pair.1), "us");
+        trial.tell(&format!("{what}: turns"), self.pairs.len() as f64, "pairs");
+        trial.tell(&format!("{what}: processors taken by other machines"), share * 100.0, "%");
+        Ok(())
     }
 }
 

@@ -67,6 +67,11 @@ pub const VALUE_PARTS_MAX: usize = 65_536;
 /// How deep mappings, and how deep lists in brackets, may be nested.
 pub const NESTING_MAX: usize = 64;
 
+/// How much nicer than others a thread is that reads a configuration anew, while traffic goes on: a mesh of thousands takes
+/// seconds, and whoever carries traffic or serves it has his turn first. With ten it gets about a tenth of what another
+/// thread gets (`sched(7)`), so that it comes to its end where all processors are busy, too.
+const RELOAD_NICE: i32 = 10;
+
 /// Where configuration comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -98,7 +103,7 @@ impl Source {
 /// # Errors
 /// Every mistake of every source, when there is one.
 pub fn load(sources: &[Source], node: Option<&str>) -> Result<MeshConfig, Diagnostics> {
-    in_a_thread(|| load_here(sources, node, World::new(None), None)).map(|(mesh, _)| mesh)
+    in_a_thread(0, || load_here(sources, node, World::new(None), None)).map(|(mesh, _)| mesh)
 }
 
 /// The same, when there is a configuration in force already: the new snapshot shares with `previous` what is the same
@@ -112,7 +117,7 @@ pub fn reload(
     previous: &Snapshot,
 ) -> Result<MeshConfig, Diagnostics> {
     let world = World::new(Some(previous));
-    in_a_thread(|| load_here(sources, node, world, None)).map(|(mesh, _)| mesh)
+    in_a_thread(RELOAD_NICE, || load_here(sources, node, world, None)).map(|(mesh, _)| mesh)
 }
 
 /// The same for the objects of a cluster, of which those are left out that Ringway has no use for. What is kept comes along.
@@ -121,7 +126,7 @@ pub fn reload(
 /// Every mistake in what is kept.
 pub(crate) fn sift(sources: &[Source]) -> Result<Sifted, Diagnostics> {
     let read =
-        in_a_thread(|| load_here(sources, None, World::new(None), Some(sift::Sift::default())));
+        in_a_thread(0, || load_here(sources, None, World::new(None), Some(sift::Sift::default())));
     let (mesh, sift) = read?;
     Ok(sift.unwrap_or_default().finish(mesh))
 }
@@ -145,16 +150,21 @@ fn load_here(
     }
 }
 
+/// Does the work in a thread of its own, which is so much nicer to others than this one.
+///
 /// Loading takes memory for a moment, and an allocator keeps for a thread what the thread gave back, until it ends.
 /// With 150,000 workloads that is 20 MB. Where there is no memory for a thread, it is done here.
-fn in_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+fn in_a_thread<T: Send>(nicer: i32, work: impl FnOnce() -> T + Send) -> T {
     let mut work = Some(work);
     let mut once = || work.take().expect("called once")();
     let ended = thread::scope(|scope| {
-        thread::Builder::new()
-            .spawn_scoped(scope, &mut once)
-            .ok()
-            .map(thread::ScopedJoinHandle::join)
+        let nicely = || {
+            // Linux keeps a nice value for each thread. Where a change is refused, this one is as urgent as the others.
+            let _ = rustix::process::nice(nicer);
+            once()
+        };
+        let started = thread::Builder::new().spawn_scoped(scope, nicely);
+        started.ok().map(thread::ScopedJoinHandle::join)
     });
     match ended {
         Some(ended) => ended.unwrap_or_else(|panic| panic::resume_unwind(panic)),

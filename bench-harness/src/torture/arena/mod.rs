@@ -26,7 +26,7 @@ use self::proxy::launch;
 pub(super) use self::{plan::Plan, proxy::Proxy};
 use super::trial::Trial;
 use crate::http::get_from;
-use crate::lab::{Lab, Namespace, Process, Program, wait_until};
+use crate::lab::{Lab, Namespace, Process, wait_until};
 use crate::measure;
 use crate::pki::Leaf;
 use crate::relay::Files;
@@ -90,9 +90,7 @@ impl Arena {
         let plane = plane.transpose()?;
         let mut servers = Vec::new();
         for pod in SERVERS {
-            let serve = Program::new(&plan.own).arguments(["serve", "null", "--listen"]);
-            let server = serve.argument(format!("0.0.0.0:{SERVED}"));
-            servers.push(lab.start(pod, &format!("null-{pod}"), &server)?);
+            servers.push(lab.start(pod, &format!("null-{pod}"), &plan.server(pod))?);
         }
         for server in &mut servers {
             server.wait_for_log("listening", PATIENCE)?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::super::trial::Settings;
-use super::{HOSTS, PODS, plane};
+use super::{HOSTS, PODS, SERVED, plane};
 use crate::lab::{Lab, Program};
 
 /// How the proxies of an arena are set up.
@@ -11,7 +11,7 @@ use crate::lab::{Lab, Program};
 pub(in super::super) struct Plan {
     reactor: &'static str,
     ringway: PathBuf,
-    pub(super) own: PathBuf,
+    own: PathBuf,
     leaf_lifetime: String,
     drain_deadline: String,
     log_level: String,
@@ -19,6 +19,7 @@ pub(in super::super) struct Plan {
     wrappers: Vec<(&'static str, Vec<String>)>,
     environment: Vec<(String, String)>,
     without: Option<&'static str>,
+    yielding_server: Option<&'static str>,
     documents: String,
     version: u32,
     /// The program of the control plane that tells the proxies about the mesh; without it, they read it.
@@ -38,6 +39,7 @@ impl Plan {
             wrappers: Vec::new(),
             environment: Vec::new(),
             without: None,
+            yielding_server: None,
             documents: String::new(),
             version: 0,
             plane: None,
@@ -85,6 +87,19 @@ impl Plan {
     pub(in super::super) fn without(mut self, pod: &'static str) -> Plan {
         self.without = Some(pod);
         self
+    }
+
+    /// The null server of this pod leaves the processors to whoever else wants them.
+    pub(in super::super) fn yielding_server(mut self, pod: &'static str) -> Plan {
+        self.yielding_server = Some(pod);
+        self
+    }
+
+    /// What serves in a pod.
+    pub(super) fn server(&self, pod: &str) -> Program {
+        let serve = Program::new(&self.own).arguments(["serve", "null", "--listen"]);
+        let serve = serve.argument(format!("0.0.0.0:{SERVED}"));
+        if self.yielding_server == Some(pod) { serve.yielding() } else { serve }
     }
 
     /// The proxies are told by a control plane and an agent, as in a cluster.

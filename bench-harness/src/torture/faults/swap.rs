@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::super::arena::Arena;
-use super::super::traffic::{Load, Told};
+use super::super::traffic::{Load, Told, Turns};
 use super::super::trial::Trial;
 
 /// Ringway waits until files have been quiet for 200 ms; then it is asked so often.
@@ -18,30 +18,26 @@ const RATE: u32 = 1000;
 
 /// Runs the row.
 pub(in super::super) fn swaps(trial: &mut Trial<'_>) -> Result<()> {
-    let (wanted, seconds) = trial.amount((25, 10.0), (1000, 60.0));
+    let (wanted, seconds) = trial.amount((25, 10.0), (1000, 30.0));
     let requests_wanted = trial.amount(5_000, 300_000);
     let mut arena = Arena::usual(trial)?;
     let load = |arena: &Arena, trial: &Trial<'_>| {
         Load::requests(arena, trial, ("client", "server"), RATE, seconds)
     };
-    let quiet = load(&arena, trial)?.finish(trial)?;
     let before = taken(&arena)?;
-    let (mut made, mut lost, mut requests) = (0, 0, 0.0);
-    let mut latencies = Vec::new();
+    let (mut made, mut turns) = (0, Turns::begin()?);
     let began = Instant::now();
-    while (made < wanted || requests < f64::from(requests_wanted)) && began.elapsed() < SPAN_MAX {
-        let told = swap_while(trial, &arena, load(&arena, trial)?, &mut made)?;
-        (lost, requests) = (lost + told.lost(), requests + told.number("requests"));
-        latencies.push(told.number("p99_us"));
+    while (made < wanted || turns.requests() < f64::from(requests_wanted))
+        && began.elapsed() < SPAN_MAX
+    {
+        let quiet = load(&arena, trial)?.finish(trial)?;
+        turns.add(&quiet, &swap_while(trial, &arena, load(&arena, trial)?, &mut made)?);
     }
     let swaps = taken(&arena)? - before;
-    trial.exactly("requests lost", lost, "requests", 0);
+    trial.exactly("requests lost", turns.lost(), "requests", 0);
     trial.at_least("changes taken", swaps as f64, "changes", f64::from(wanted));
-    trial.at_least("requests", requests, "requests", f64::from(requests_wanted));
-    latencies.sort_by(f64::total_cmp);
-    let times = latencies[latencies.len() / 2] / quiet.number("p99_us").max(1.0);
-    trial.at_most_times("p99 over quiet", times, 1.5);
-    trial.tell("p99 quiet", quiet.number("p99_us"), "us");
+    trial.at_least("requests", turns.requests(), "requests", f64::from(requests_wanted));
+    turns.judge(trial, "p99", 1.5)?;
     arena.must_work()
 }
 

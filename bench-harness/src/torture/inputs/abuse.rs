@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::super::arena::{Arena, PATIENCE};
 use super::super::hostile::Hostile;
-use super::super::traffic::Load;
+use super::super::traffic::{Load, Turns};
 use super::super::trial::Trial;
 use super::kinds;
 
@@ -58,14 +58,16 @@ pub(in super::super) fn abuse(trial: &mut Trial<'_>) -> Result<()> {
 
 /// All kinds once more, beside honest requests in another tunnel to the same workload.
 fn what_others_feel(trial: &mut Trial<'_>, arena: &Arena) -> Result<()> {
-    let seconds = trial.amount(6.0, 15.0);
-    let load = |seconds| Load::requests(arena, trial, ("client", "server"), 200, seconds);
-    let quiet = load(seconds)?.finish(trial)?;
-    let beside = load(seconds)?;
-    attack(trial, arena, &ATTACKS.join(","), FRAMES)?;
-    let beside = beside.finish(trial)?;
-    kinds::felt(trial, &quiet, &beside);
-    Ok(())
+    let (rounds, seconds) = trial.amount((1, 6.0), (5, 15.0));
+    let load = || Load::requests(arena, trial, ("client", "server"), 200, seconds);
+    let mut turns = Turns::begin()?;
+    for _ in 0..rounds {
+        let quiet = load()?.finish(trial)?;
+        let beside = load()?;
+        attack(trial, arena, &ATTACKS.join(","), FRAMES)?;
+        turns.add(&quiet, &beside.finish(trial)?);
+    }
+    kinds::felt(trial, &turns)
 }
 
 /// Each kind by clients that come back as soon as they are cut.

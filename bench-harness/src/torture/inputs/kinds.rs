@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::super::arena::Proxy;
-use super::super::traffic::Told;
+use super::super::traffic::Turns;
 use super::super::trial::Trial;
 
 /// One kind after the other, with nothing else going on. `attack` returns what the abuser tells, and the memory of the
@@ -44,11 +44,10 @@ pub(super) fn cost(
     Ok(())
 }
 
-/// What honest requests tell of a quiet time and of one beside the abuse.
-pub(super) fn felt(trial: &mut Trial<'_>, quiet: &Told, beside: &Told) {
-    trial.exactly("requests of others lost", quiet.lost() + beside.lost(), "requests", 0);
-    let times = beside.number("p99_us") / quiet.number("p99_us").max(1.0);
-    trial.at_most_times("p99 of others over quiet", times, 1.5);
+/// What honest requests tell of quiet times and of ones beside the abuse.
+pub(super) fn felt(trial: &mut Trial<'_>, turns: &Turns) -> Result<()> {
+    trial.exactly("requests of others lost", turns.lost(), "requests", 0);
+    turns.judge(trial, "p99 of others", 1.5)
 }
 
 /// `wanted` frames of each kind, over as many connections as that takes: `unit` that did `again` what they do.

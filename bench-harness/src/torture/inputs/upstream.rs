@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::super::arena::{Arena, PATIENCE, Plan, SERVED, TUNNEL};
 use super::super::hostile::Hostile;
-use super::super::traffic::Load;
+use super::super::traffic::{Load, Turns};
 use super::super::trial::Trial;
 use super::kinds;
 
@@ -47,6 +47,8 @@ const FRAMES: u64 = 100_000;
 const FRAMES_BESIDE: u64 = 100;
 /// The same when nothing else goes on; each of a thousand connections is a handshake of a server in Python.
 const FRAMES_IN_ALL: u64 = 100_000;
+/// How often it is tried what others feel of it.
+const ROUNDS: usize = 5;
 const AGAIN_PATIENCE: Duration = Duration::from_secs(500);
 /// An application that gets nothing asks anew after this long.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
@@ -79,15 +81,17 @@ pub(in super::super) fn abuse_by_servers(trial: &mut Trial<'_>) -> Result<()> {
 
 /// All kinds once more, beside honest requests of the same workload to another server.
 fn what_others_feel(trial: &mut Trial<'_>, arena: &Arena) -> Result<()> {
-    let load = |seconds| Load::requests(arena, trial, ("client", "server"), 200, seconds);
-    let quiet = load(15.0)?.finish(trial)?;
-    let beside = load(30.0)?;
-    for name in ATTACKS {
-        attack(trial, arena, name, FRAMES_BESIDE, true)?;
+    let load = || Load::requests(arena, trial, ("client", "server"), 200, 30.0);
+    let mut turns = Turns::begin()?;
+    for _ in 0..ROUNDS {
+        let quiet = load()?.finish(trial)?;
+        let beside = load()?;
+        for name in ATTACKS {
+            attack(trial, arena, name, FRAMES_BESIDE, true)?;
+        }
+        turns.add(&quiet, &beside.finish(trial)?);
     }
-    let beside = beside.finish(trial)?;
-    kinds::felt(trial, &quiet, &beside);
-    Ok(())
+    kinds::felt(trial, &turns)
 }
 
 /// Each kind over tunnels that are opened again as soon as one is cut.

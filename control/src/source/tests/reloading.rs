@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ringway_engine::snapshot::Snapshot;
 
-use crate::source::{Diagnostics, MeshConfig, Source, load, reload};
+use crate::source::{Diagnostics, MeshConfig, RELOAD_NICE, Source, in_a_thread, load, reload};
 
 const MESH: &str = "
 {apiVersion: v1, kind: Pod, metadata: {name: same, labels: {app: web}}, status: {podIP: 10.0.0.1}}
@@ -114,4 +114,12 @@ fn a_bad_reload_changes_nothing() {
     assert!(again(&MESH.replace("10.0.0.2}", "nowhere}"), &before).is_err());
     assert!(again(&MESH.replace("name: moved", "name: same"), &before).is_err());
     assert_eq!(said(&before), was);
+}
+
+#[test]
+fn only_the_thread_that_reads_is_nicer_to_others() {
+    let nice = || rustix::process::nice(0).expect("nothing changes");
+    let before = nice();
+    let reading = in_a_thread(RELOAD_NICE, nice);
+    assert_eq!((reading, nice()), ((before + RELOAD_NICE).min(19), before));
 }
