@@ -14,7 +14,7 @@ use crate::{
     hook::ShardHook,
     limits::{Limits, STREAMS_PER_TUNNEL_MAX, TUNNEL_IDLE_TIMEOUT},
     role::Role,
-    runtime::{KEEPALIVE, Keepalive, ReactorChoice, TcpListener},
+    runtime::{PeerPatience, ReactorChoice, TcpListener},
 };
 
 /// Whether applications see their clients' own addresses.
@@ -77,10 +77,8 @@ pub struct EngineConfig {
     pub ipv6: bool,
     /// See [`TunnelOptions`].
     pub tunnels: TunnelOptions,
-    /// Keepalive of every TCP connection; none: dead peers of idle plain connections are not found.
-    pub keepalive: Option<Keepalive>,
-    /// How long what was sent may stay unacknowledged (`TCP_USER_TIMEOUT`); none: what the system says.
-    pub user_timeout: Option<Duration>,
+    /// When the peer of a TCP connection is given up.
+    pub patience: PeerPatience,
     /// Whether an answer to CONNECT says whose it is, and what peers say of themselves in theirs is told.
     pub response_baggage: bool,
     /// Whether workloads may also ask for connections by SOCKS5, on [`Ports::socks5`].
@@ -133,8 +131,7 @@ impl Default for EngineConfig {
             original_source: OriginalSource::default(),
             ipv6: true,
             tunnels: TunnelOptions::default(),
-            keepalive: Some(KEEPALIVE),
-            user_timeout: None,
+            patience: PeerPatience::default(),
             response_baggage: true,
             socks5: false,
             resolver: false,

@@ -35,7 +35,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ringway_engine::TunnelOptions;
-use ringway_engine::runtime::Keepalive;
+use ringway_engine::runtime::PeerPatience;
 
 use crate::grpc::Endpoint;
 use crate::run::WorkloadName;
@@ -94,10 +94,8 @@ pub struct ZtunnelConfig {
     pub original_source: OriginalSource,
     /// Whether to listen on IPv6 too.
     pub ipv6: bool,
-    /// TCP keep-alive of connections to and from applications, if any.
-    pub keep_alive: Option<Keepalive>,
-    /// How long data may be without an acknowledgement, if there is a bound.
-    pub user_timeout: Option<Duration>,
+    /// When peers that do not answer are given up.
+    pub peer_patience: PeerPatience,
     /// What tunnels ask of peers, and how they are shared.
     pub tunnels: TunnelOptions,
     /// Whether every pod has a SOCKS5 server.

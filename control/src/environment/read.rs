@@ -80,7 +80,7 @@ impl Environment {
         let on_demand = reader.or("XDS_ON_DEMAND", false);
         let fake_ca = reader.or("FAKE_CA", false);
         let certificate_authority = servers::certificate_authority(reader, fake_ca, &caller);
-        let (keep_alive, user_timeout) = traffic::keep_alive(reader);
+        let peer_patience = traffic::peer_patience(reader);
         let ipv6 = reader.or("IPV6_ENABLED", true);
 
         let config = ZtunnelConfig {
@@ -103,8 +103,7 @@ impl Environment {
             port_reuse: reader.or("INPOD_PORT_REUSE", true),
             original_source: traffic::original_source(reader),
             ipv6,
-            keep_alive,
-            user_timeout,
+            peer_patience,
             tunnels: traffic::tunnels(reader),
             socks5: reader.or("UNSTABLE_ENABLE_SOCKS5", false),
             localhost_application_tunnel: reader.or("LOCALHOST_APP_TUNNEL", true),

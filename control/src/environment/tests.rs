@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+use ringway_engine::runtime::Keepalive;
 use serde_json::json;
 
 use super::reader::Reader;
@@ -52,9 +53,12 @@ fn nothing_said_gives_the_defaults() {
     assert_eq!(config.dns, Some(DnsAddress::Loopback(15053)));
     assert_eq!(config.cni_socket, PathBuf::from("/var/run/ztunnel/ztunnel.sock"));
     assert_eq!(config.packet_mark, Some(1337));
-    let keep_alive = config.keep_alive.unwrap();
-    assert_eq!((keep_alive.idle.as_secs(), keep_alive.interval.as_secs()), (180, 180));
-    assert_eq!((keep_alive.probes, config.user_timeout), (9, None));
+    // ztunnel's, whatever ours are.
+    let PeerPatience { keepalive, user_timeout, resend_pause_max } = config.peer_patience;
+    let three_minutes = Duration::from_secs(180);
+    let probes = 9;
+    assert_eq!(keepalive, Some(Keepalive { idle: three_minutes, interval: three_minutes, probes }));
+    assert_eq!((user_timeout, resend_pause_max), (None, None));
     let tunnels = &config.tunnels;
     assert_eq!((tunnels.stream_window_bytes, tunnels.connection_window_bytes), (4 << 20, 16 << 20));
     assert_eq!((tunnels.frame_bytes_max, tunnels.streams_max), (1 << 20, 100));
@@ -308,8 +312,8 @@ fn a_user_timeout_follows_from_keep_alive() {
         ("KEEPALIVE_INTERVAL", "10s"),
         ("KEEPALIVE_RETRIES", "3"),
     ]);
-    assert_eq!(config.user_timeout, Some(Duration::from_secs(120)));
-    assert_eq!(read(&[("KEEPALIVE_ENABLED", "false")]).keep_alive, None);
+    assert_eq!(config.peer_patience.user_timeout, Some(Duration::from_secs(120)));
+    assert_eq!(read(&[("KEEPALIVE_ENABLED", "false")]).peer_patience.keepalive, None);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ringway_engine::TunnelOptions;
-use ringway_engine::runtime::Keepalive;
+use ringway_engine::runtime::{Keepalive, PeerPatience};
 
 use super::layers::Layers;
 use super::reader::{Origin, Reader};
@@ -49,8 +49,8 @@ pub(super) fn original_source(reader: &mut Reader) -> OriginalSource {
     source
 }
 
-/// Keep-alive, and the bound for data without an acknowledgement that follows from it.
-pub(super) fn keep_alive(reader: &mut Reader) -> (Option<Keepalive>, Option<Duration>) {
+/// Keep-alive, and the bound for data without an acknowledgement that follows from it: ztunnel's, not ours.
+pub(super) fn peer_patience(reader: &mut Reader) -> PeerPatience {
     let on = reader.or("KEEPALIVE_ENABLED", true);
     let three_minutes = Duration::from_secs(180);
     let keep_alive = Keepalive {
@@ -60,9 +60,11 @@ pub(super) fn keep_alive(reader: &mut Reader) -> (Option<Keepalive>, Option<Dura
         probes: reader.number_or("KEEPALIVE_RETRIES", 9, 1, 127) as u32,
     };
     let bounded = reader.or("USER_TIMEOUT_ENABLED", false);
-    let probes = keep_alive.interval.saturating_mul(keep_alive.probes);
-    let user_timeout = bounded.then(|| keep_alive.idle.saturating_add(probes));
-    (on.then_some(keep_alive), user_timeout)
+    PeerPatience {
+        keepalive: on.then_some(keep_alive),
+        user_timeout: bounded.then(|| keep_alive.patience()),
+        resend_pause_max: None,
+    }
 }
 
 /// What tunnels ask of peers, and how they are shared.

@@ -54,8 +54,7 @@ impl Pod {
             source,
             source_required: shard.config.original_source == OriginalSource::Always,
             timeout: Some(DIAL_TIMEOUT),
-            keepalive: shard.config.keepalive,
-            user_timeout: shard.config.user_timeout,
+            patience: shard.config.patience,
         };
         TcpStream::connect(&self.namespace, &options, to).await.map_err(|error| {
             let no_descriptors =

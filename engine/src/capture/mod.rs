@@ -318,8 +318,7 @@ fn listen(
         mark: shard.config.packet_mark.filter(|_| !is_own),
         reuse_port: shard.config.shared_ports,
         transparent: !is_own && shard.config.original_source != OriginalSource::Never,
-        keepalive: shard.config.keepalive,
-        user_timeout: shard.config.user_timeout,
+        patience: shard.config.patience,
         ..ListenOptions::default()
     };
     let address = shard.config.listen_address(way);

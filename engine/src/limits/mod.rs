@@ -123,6 +123,26 @@ ringway_protocols::bounds! {
     pub const DIALS_PER_DESTINATION_MAX: usize = 1;
     Count per Destination: "the connection waits for the dial that is under way"
 
+    /// A TCP connection that is silent for this long, with nothing on its way, is asked whether its peer is still there
+    /// (`TCP_KEEPIDLE`).
+    pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+    Time per Stream: "its peer is asked; the connection goes on"
+
+    /// How long such a question waits for its answer (`TCP_KEEPINTVL`).
+    pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+    Time per Stream: "it is asked again"
+
+    /// Questions in a row without an answer (`TCP_KEEPCNT`): a peer that is gone is noticed after 50 seconds, and a network
+    /// may be gone for 20.
+    pub const KEEPALIVE_PROBES_MAX: u32 = 4;
+    Count per Stream: "the connection ends, on both sides, as an abort"
+
+    /// The pause before what a peer has not acknowledged is sent again grows to this (`TCP_RTO_MAX_MS`; before Linux 6.15 to
+    /// 120 s). With `net.ipv4.tcp_retries2` at 15, as it usually is, a peer that is gone is given up within a minute instead
+    /// of a quarter of an hour. One that answers and takes nothing is never given up by it.
+    pub const RESEND_PAUSE_MAX: Duration = Duration::from_secs(4);
+    Time per Stream: "it is sent again"
+
     /// A tunnel without streams is kept this long for the next connection.
     pub const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
     Time per Tunnel: "the tunnel ends in order"
@@ -380,6 +400,10 @@ ringway_protocols::bounds! {
 // What must hold between them.
 const _: () = assert!(CONNECT_RESPONSE_TIMEOUT.as_secs() > DIAL_TIMEOUT.as_secs());
 const _: () = assert!(ENDPOINT_PATIENCE.as_secs() < DIAL_TIMEOUT.as_secs());
+// A peer that is gone is noticed within a minute.
+const _: () = assert!(
+    KEEPALIVE_IDLE.as_secs() + KEEPALIVE_INTERVAL.as_secs() * (KEEPALIVE_PROBES_MAX as u64) < 60
+);
 const _: () = assert!(POLICY_TIMEOUT.as_secs() < WORKLOAD_TIMEOUT.as_secs());
 const _: () = assert!(
     WORKLOAD_TIMEOUT.as_secs() + POLICY_TIMEOUT.as_secs() < CONNECT_RESPONSE_TIMEOUT.as_secs()

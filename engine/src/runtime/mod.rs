@@ -56,7 +56,7 @@ pub use local::{TurnEnd, at_turn_end, random, spawn, spawn_for, spawn_for_shard}
 pub use mailbox::{MailReceiver, MailSender, TrySendError, mailbox};
 pub(crate) use net::Holds;
 pub use net::{
-    ConnectOptions, DetachedStream, KEEPALIVE, Keepalive, ListenOptions, TcpListener, TcpStream,
+    ConnectOptions, DetachedStream, Keepalive, ListenOptions, PeerPatience, TcpListener, TcpStream,
     UdpOptions, UdpSocket, UnixListener, UnixSeqpacket, UnixStream, check_listener,
 };
 pub use netns::NetNamespace;

@@ -2,7 +2,7 @@
 //!
 //! Every socket of the data plane comes from [`create`].
 #![allow(unsafe_code)]
-// JUSTIFICATION: SO_NETNS_COOKIE, SIOCGSKNS and IP_BIND_ADDRESS_NO_PORT have no safe wrapper in
+// JUSTIFICATION: SO_NETNS_COOKIE, SIOCGSKNS, IP_BIND_ADDRESS_NO_PORT and TCP_RTO_MAX_MS have no safe wrapper in
 // rustix or socket2; each is one call on an integer.
 
 use std::io;
@@ -17,8 +17,11 @@ use rustix::net::{
 use socket2::SockRef;
 
 use super::local;
-use super::net::Keepalive;
+use super::net::{Keepalive, PeerPatience};
 use super::netns::NetNamespace;
+
+/// The longest pause before what was sent is sent again, in milliseconds (`linux/tcp.h`, Linux 6.15).
+const TCP_RTO_MAX_MS: libc::c_int = 44;
 
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
@@ -135,21 +138,41 @@ pub(crate) fn set_mark(fd: &OwnedFd, mark: Option<u32>) -> io::Result<()> {
     mark.map_or(Ok(()), |mark| SockRef::from(fd).set_mark(mark))
 }
 
-/// Keepalive for connections; on a listener it is inherited by every accepted connection.
-pub(crate) fn set_keepalive(fd: &OwnedFd, keepalive: Option<Keepalive>) -> io::Result<()> {
-    let Some(Keepalive { idle, interval, probes }) = keepalive else { return Ok(()) };
-    sockopt::set_socket_keepalive(fd, true)?;
-    sockopt::set_tcp_keepidle(fd, idle)?;
-    sockopt::set_tcp_keepintvl(fd, interval)?;
-    sockopt::set_tcp_keepcnt(fd, probes)?;
-    Ok(())
+/// When the peer of a connection is given up; on a listener it is inherited by every accepted connection.
+pub(crate) fn set_patience(fd: &OwnedFd, patience: &PeerPatience) -> io::Result<()> {
+    if let Some(Keepalive { idle, interval, probes }) = patience.keepalive {
+        sockopt::set_socket_keepalive(fd, true)?;
+        sockopt::set_tcp_keepidle(fd, idle)?;
+        sockopt::set_tcp_keepintvl(fd, interval)?;
+        sockopt::set_tcp_keepcnt(fd, probes)?;
+    }
+    if let Some(timeout) = patience.user_timeout {
+        sockopt::set_tcp_user_timeout(fd, milliseconds(timeout))?;
+    }
+    match patience.resend_pause_max.map_or(Ok(()), |pause| set_resend_pause_max(fd, pause)) {
+        // A kernel before 6.15.
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(()),
+        set => set,
+    }
 }
 
-/// How long what was sent may stay unacknowledged; on a listener it is inherited like keepalive.
-pub(crate) fn set_user_timeout(fd: &OwnedFd, timeout: Option<Duration>) -> io::Result<()> {
-    let Some(timeout) = timeout else { return Ok(()) };
-    let milliseconds = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-    Ok(sockopt::set_tcp_user_timeout(fd, milliseconds)?)
+fn set_resend_pause_max(fd: &OwnedFd, pause: Duration) -> io::Result<()> {
+    let milliseconds = milliseconds(pause);
+    // SAFETY: `fd` is open for the call; the value pointer is valid for reads of one `c_int`, which is as large as a `u32`.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_TCP,
+            TCP_RTO_MAX_MS,
+            (&raw const milliseconds).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
 /// Lets a socket of this family use addresses that are not the host's own.
@@ -238,12 +261,44 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
+    use crate::limits::RESEND_PAUSE_MAX;
 
     #[test]
     fn an_older_kernel_tells_namespaces_apart_by_inode() {
         let here = std::fs::metadata("/proc/thread-self/ns/net").expect("proc is mounted").ino();
         let probe = probe().expect("a socket");
         assert_eq!(namespace_inode(probe.as_fd()).expect("SIOCGSKNS"), here);
+    }
+
+    #[test]
+    fn what_was_sent_is_sent_again_before_long() {
+        let fd = socket_with(AddressFamily::INET, SocketType::STREAM, FLAGS, None).expect("one");
+        let system = resend_pause_max(&fd);
+        set_patience(&fd, &PeerPatience { resend_pause_max: None, ..PeerPatience::default() })
+            .expect("set");
+        assert_eq!(resend_pause_max(&fd), system);
+        // Where the kernel cannot, that stops nobody.
+        set_patience(&fd, &PeerPatience::default()).expect("set");
+        assert_eq!(resend_pause_max(&fd), system.map(|_| RESEND_PAUSE_MAX));
+    }
+
+    /// None where the kernel does not say.
+    fn resend_pause_max(fd: &OwnedFd) -> Option<Duration> {
+        let mut milliseconds: libc::c_int = 0;
+        let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: `fd` is open for the call; the value pointer is valid for writes of `length` bytes, the length pointer
+        // for reads and writes of a `socklen_t`; both outlive the call.
+        let result = unsafe {
+            libc::getsockopt(
+                fd.as_raw_fd(),
+                libc::SOL_TCP,
+                TCP_RTO_MAX_MS,
+                (&raw mut milliseconds).cast(),
+                &raw mut length,
+            )
+        };
+        let known = (result == 0).then_some(milliseconds)?;
+        Some(Duration::from_millis(u64::try_from(known).expect("a pause is not negative")))
     }
 
     #[test]

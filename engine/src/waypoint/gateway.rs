@@ -67,8 +67,7 @@ fn bind(shard: &Shard, pod: &Pod, port: u16) -> Result<(u16, Rc<TcpListener>), E
     let options = ListenOptions {
         mark: shard.config.packet_mark,
         transparent: false,
-        keepalive: shard.config.keepalive,
-        user_timeout: shard.config.user_timeout,
+        patience: shard.config.patience,
         ..ListenOptions::default()
     };
     let address = TcpListener::wildcard(shard.config.ipv6, port);

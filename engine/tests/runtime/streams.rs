@@ -7,10 +7,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ringway_engine::close::CloseReason;
+use ringway_engine::limits::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES_MAX};
 use ringway_engine::runtime::{
-    ConnectOptions, KEEPALIVE, Keepalive, ListenOptions, PipePool, ReactorChoice, Runtime, TaskEnd,
-    TcpListener, TcpStream, mailbox, scratch, sleep, spawn, splice_in, splice_out, timeout,
-    yield_now,
+    ConnectOptions, Keepalive, ListenOptions, PeerPatience, PipePool, ReactorChoice, Runtime,
+    TaskEnd, TcpListener, TcpStream, mailbox, scratch, sleep, spawn, splice_in, splice_out,
+    timeout, yield_now,
 };
 use ringway_engine::{Observer, relay_plain};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -257,9 +258,10 @@ fn every_connection_has_its_options(choice: ReactorChoice) {
             let fd = stream.into_fd().expect("a real socket");
             assert!(sockopt::tcp_nodelay(&fd).expect("asked"), "{end}");
             assert!(sockopt::socket_keepalive(&fd).expect("asked"), "{end}");
-            assert_eq!(sockopt::tcp_keepidle(&fd).expect("asked"), KEEPALIVE.idle, "{end}");
-            assert_eq!(sockopt::tcp_keepintvl(&fd).expect("asked"), KEEPALIVE.interval, "{end}");
-            assert_eq!(sockopt::tcp_keepcnt(&fd).expect("asked"), KEEPALIVE.probes, "{end}");
+            assert_eq!(sockopt::tcp_keepidle(&fd).expect("asked"), KEEPALIVE_IDLE, "{end}");
+            assert_eq!(sockopt::tcp_keepintvl(&fd).expect("asked"), KEEPALIVE_INTERVAL, "{end}");
+            assert_eq!(sockopt::tcp_keepcnt(&fd).expect("asked"), KEEPALIVE_PROBES_MAX, "{end}");
+            assert_eq!(sockopt::tcp_user_timeout(&fd).expect("asked"), 0, "{end}: it may be slow");
         }
     });
 }
@@ -268,10 +270,12 @@ fn connections_have_the_options_that_were_asked_for(choice: ReactorChoice) {
     run_on(choice, async {
         let keepalive =
             Keepalive { idle: Duration::from_secs(7), interval: Duration::from_secs(3), probes: 2 };
-        let (keepalive, user_timeout) = (Some(keepalive), Some(keepalive.patience()));
-        let options = ListenOptions { keepalive, user_timeout, ..ListenOptions::default() };
+        let user_timeout = Some(keepalive.patience());
+        let patience =
+            PeerPatience { keepalive: Some(keepalive), user_timeout, resend_pause_max: None };
+        let options = ListenOptions { patience, ..ListenOptions::default() };
         let listener = TcpListener::bind(&here(), local(0), &options).expect("a listener");
-        let options = ConnectOptions { keepalive, user_timeout, ..ConnectOptions::default() };
+        let options = ConnectOptions { patience, ..ConnectOptions::default() };
         let address = listener.local_addr().expect("bound");
         let near = TcpStream::connect(&here(), &options, address).await.expect("dialled");
         let (far, _) = listener.accept().await.expect("accepted");

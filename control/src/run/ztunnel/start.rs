@@ -145,8 +145,7 @@ pub(in crate::run) fn engine_config_of(
 ) -> EngineConfig {
     EngineConfig {
         tunnels: config.tunnels.clone(),
-        keepalive: config.keep_alive,
-        user_timeout: config.user_timeout,
+        patience: config.peer_patience,
         response_baggage: config.response_baggage,
         resolver: true,
         ..engine_config(settings)
@@ -250,5 +249,32 @@ async fn serve_own((name, namespace, service_account): (&str, &str, &str), host:
             %error,
             "no tunnels to this process's own pod: who scrapes its metrics must do it without"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::environment::Environment;
+
+    /// Who comes from ztunnel finds its patience; a node of our own notices within a minute.
+    #[test]
+    fn a_silent_peer_is_given_up_as_by_ztunnel_or_within_a_minute() {
+        let environment = Environment {
+            variables: Vec::new(),
+            mesh_file: "/no/such/mesh".into(),
+            token_file: "/no/such/token".into(),
+            cpus: 1,
+        };
+        let config = environment.read().unwrap();
+        let in_its_place = engine_config_of(&config, &config.node_config()).patience;
+        let our_own = engine_config(&NodeConfig::default()).patience;
+        let [ztunnel, own] = [in_its_place, our_own].map(|patience| patience.keepalive.unwrap());
+        assert_eq!(ztunnel.patience(), Duration::from_secs(180 + 9 * 180));
+        assert!(own.patience() < Duration::from_secs(60));
+        // A peer that answers and takes nothing is left alone.
+        assert_eq!((in_its_place.user_timeout, our_own.user_timeout), (None, None));
     }
 }

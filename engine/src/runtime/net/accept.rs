@@ -73,8 +73,7 @@ impl KernelListener {
         }
         // Linux hands these down to every accepted connection.
         socket::set_mark(&fd, options.mark)?;
-        socket::set_keepalive(&fd, options.keepalive)?;
-        socket::set_user_timeout(&fd, options.user_timeout)?;
+        socket::set_patience(&fd, &options.patience)?;
         sockopt::set_tcp_nodelay(&fd, true)?;
         let transparent = options.transparent && socket::set_transparent(&fd, address.ip()).is_ok();
         rustix::net::bind(&fd, &address)?;

@@ -6,14 +6,13 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use super::super::netns::NetNamespace;
 #[cfg(feature = "sim")]
 use super::super::sim::SimListener;
 use super::super::socket;
 use super::accept::KernelListener;
-use super::{KEEPALIVE, Keepalive, TcpStream};
+use super::{PeerPatience, TcpStream};
 
 /// How to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,10 +25,8 @@ pub struct ListenOptions {
     pub transparent: bool,
     /// Connections that may wait in the kernel (bounded by `net.core.somaxconn`).
     pub backlog: u32,
-    /// Keepalive of the accepted connections.
-    pub keepalive: Option<Keepalive>,
-    /// How long what was sent may stay unacknowledged (`TCP_USER_TIMEOUT`).
-    pub user_timeout: Option<Duration>,
+    /// When peers of the accepted connections are given up.
+    pub patience: PeerPatience,
 }
 
 impl Default for ListenOptions {
@@ -39,8 +36,7 @@ impl Default for ListenOptions {
             reuse_port: true,
             transparent: false,
             backlog: 1024,
-            keepalive: Some(KEEPALIVE),
-            user_timeout: None,
+            patience: PeerPatience::default(),
         }
     }
 }

@@ -19,9 +19,9 @@ use super::super::socket;
 use super::super::time::timeout;
 use super::super::watch::Watch;
 use super::super::watched::Watched;
+use super::PeerPatience;
 use super::pair::{Holds, PairEnd};
 use super::stream::{Detached, Stream};
-use super::{KEEPALIVE, Keepalive};
 
 /// How to dial.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,10 +35,8 @@ pub struct ConnectOptions {
     pub source_required: bool,
     /// Give up after this time with [`io::ErrorKind::TimedOut`].
     pub timeout: Option<Duration>,
-    /// Keepalive of the connection.
-    pub keepalive: Option<Keepalive>,
-    /// How long what was sent may stay unacknowledged (`TCP_USER_TIMEOUT`).
-    pub user_timeout: Option<Duration>,
+    /// When its peer is given up once it is there.
+    pub patience: PeerPatience,
 }
 
 impl Default for ConnectOptions {
@@ -48,8 +46,7 @@ impl Default for ConnectOptions {
             source: None,
             source_required: false,
             timeout: None,
-            keepalive: Some(KEEPALIVE),
-            user_timeout: None,
+            patience: PeerPatience::default(),
         }
     }
 }
@@ -338,8 +335,7 @@ fn prepare(
 ) -> io::Result<(OwnedFd, bool)> {
     let fd = unless_reserved(socket::tcp(namespace, destination)?)?;
     sockopt::set_tcp_nodelay(&fd, true)?;
-    socket::set_keepalive(&fd, options.keepalive)?;
-    socket::set_user_timeout(&fd, options.user_timeout)?;
+    socket::set_patience(&fd, &options.patience)?;
     socket::set_mark(&fd, options.mark)?;
     let Some(source) = options.source else { return Ok((fd, false)) };
     match socket::bind_foreign(&fd, source) {

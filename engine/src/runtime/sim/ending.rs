@@ -7,7 +7,7 @@ use super::super::readiness::Readiness;
 use super::connection::{CLIENT, Connection, Custody, EndId, SERVER};
 use super::network::{Event, Network};
 
-/// A silent peer is given up after 180 s and nine probes; one that leaves bytes unanswered after
+/// A silent peer is given up after 180 s and nine probes, as in ztunnel's place; one that leaves bytes unanswered after
 /// about fifteen minutes (`tcp_retries2`).
 const KEEPALIVE: Duration = Duration::from_secs(180 + 9 * 180);
 pub(super) const RETRANSMISSION: Duration = Duration::from_secs(924);
