@@ -35,6 +35,8 @@ const CASES: &[Case] = &[
     ("outbound_of_the_proxy_itself_goes_out", marked_outbound_goes_out),
     ("inbound_plaintext_is_captured", inbound_is_captured),
     ("the_tunnel_port_is_not_redirected", tunnel_port_is_not_redirected),
+    ("who_comes_from_the_tunnel_port_is_captured", from_the_tunnel_port_is_captured),
+    ("a_tunnel_that_we_dial_is_answered", dialled_tunnel_is_answered),
     ("loopback_and_own_address_are_left_alone", loopback_is_left_alone),
     ("the_workload_sees_the_client_and_its_answers_come_back", original_source_works),
     ("a_refusal_of_the_workload_comes_back", refusal_comes_back),
@@ -151,6 +153,45 @@ fn tunnel_port_is_not_redirected(tool: Tool) {
     proxy.hears_nothing();
 }
 
+/// A port proves nothing, whether or not the kernel can say which socket a packet is for.
+fn from_the_tunnel_port_is_captured(tool: Tool) {
+    for sockets_known in [true, false] {
+        let lab = Lab::new();
+        let _redirect =
+            lab.install_with(tool, RedirectOptions { sockets_known, ..RedirectOptions::default() });
+        let proxy = lab.workload.listen("0.0.0.0:15006");
+        let app = lab.workload.listen("0.0.0.0:8080");
+        let mut client = lab.client.dial_by("10.77.0.2:15008", "10.77.0.1:8080");
+        let (mut captured, from) = proxy.accept();
+        assert_eq!(from, address("10.77.0.2:15008"));
+        app.hears_nothing();
+        exchange(&mut client, &mut captured);
+    }
+}
+
+fn dialled_tunnel_is_answered(tool: Tool) {
+    for sockets_known in [true, false] {
+        let lab = Lab::new();
+        let _redirect =
+            lab.install_with(tool, RedirectOptions { sockets_known, ..RedirectOptions::default() });
+        let peer = lab.client.listen("10.77.0.2:15008");
+        let mut dialled = lab.workload.dial("10.77.0.2:15008", MARK);
+        let (mut accepted, _) = peer.accept();
+        exchange(&mut dialled, &mut accepted);
+    }
+}
+
+/// A question one way, its answer back.
+fn exchange(near: &mut TcpStream, far: &mut TcpStream) {
+    near.write_all(b"question").unwrap();
+    let mut question = [0; 8];
+    far.read_exact(&mut question).unwrap();
+    far.write_all(b"answer").unwrap();
+    let mut answer = [0; 6];
+    near.read_exact(&mut answer).unwrap();
+    assert_eq!((&question, &answer), (b"question", b"answer"));
+}
+
 fn loopback_is_left_alone(tool: Tool) {
     let lab = Lab::new();
     let _redirect = lab.install(tool);
@@ -181,13 +222,7 @@ fn original_source_works(tool: Tool) {
     let mut dialled = lab.workload.dial_from("10.77.0.2", "10.77.0.1:8080");
     let (mut accepted, from) = app.accept();
     assert_eq!(from.ip(), address("10.77.0.2:0").ip(), "the workload sees the client");
-    dialled.write_all(b"question").unwrap();
-    let mut question = [0; 8];
-    accepted.read_exact(&mut question).unwrap();
-    accepted.write_all(b"answer").unwrap();
-    let mut answer = [0; 6];
-    dialled.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"answer", "the answer came back to the proxy");
+    exchange(&mut dialled, &mut accepted);
 }
 
 fn ipv6_is_captured(tool: Tool) {
@@ -347,11 +382,15 @@ impl Lab {
     }
 
     fn install(&self, tool: Tool) -> redirect::Redirect {
+        self.install_with(tool, RedirectOptions::default())
+    }
+
+    fn install_with(&self, tool: Tool, options: RedirectOptions) -> redirect::Redirect {
         let mode = match tool {
             Tool::Nftables => RedirectMode::Nftables,
             Tool::Iptables => RedirectMode::Iptables,
         };
-        let options = RedirectOptions { mode, ..RedirectOptions::default() };
+        let options = RedirectOptions { mode, ..options };
         redirect::install(&self.workload.descriptor, &options).unwrap()
     }
 }
@@ -431,6 +470,19 @@ impl Namespace {
         let stream = self.inside(|| {
             let socket = new_socket(to);
             socket.set_mark(mark).unwrap();
+            socket.connect_timeout(&SockAddr::from(to), PATIENCE).unwrap();
+            TcpStream::from(socket)
+        });
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// The same from an address and a port of its own.
+    fn dial_by(&self, own: &str, to: &str) -> TcpStream {
+        let (own, to) = (address(own), address(to));
+        let stream = self.inside(|| {
+            let socket = new_socket(to);
+            socket.bind(&SockAddr::from(own)).unwrap();
             socket.connect_timeout(&SockAddr::from(to), PATIENCE).unwrap();
             TcpStream::from(socket)
         });

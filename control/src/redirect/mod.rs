@@ -235,7 +235,16 @@ fn install_rules(options: &RedirectOptions) -> Result<Tool, RedirectError> {
 }
 
 fn install_nftables(options: &RedirectOptions) -> Result<(), ToolError> {
-    tool::run("nft", &["-f", "-"], &nftables::install_script(options))?;
+    let install = |options: &RedirectOptions| {
+        tool::run("nft", &["-f", "-"], &nftables::install_script(options))
+    };
+    install(options).or_else(|error| match error {
+        // Perhaps because of the one thing that not every kernel has.
+        ToolError::Failed { .. } => {
+            install(&RedirectOptions { sockets_known: false, ..options.clone() })
+        }
+        error => Err(error),
+    })?;
     // An earlier process may have used the other tool; redirected twice is redirected wrongly.
     remove_iptables()
 }

@@ -27,15 +27,25 @@ pub(super) fn install_script(options: &RedirectOptions) -> String {
     let mut chains = Vec::new();
     if options.marks_accepted {
         // Nothing of these is translated, so tracking them would cost every packet for nothing: connections to
-        // the application, and tunnels. What we dialled has our mark on the way out only.
+        // the application, and tunnels.
         let mut untracked_in = Chain::new("untracked_in", "filter", "prerouting", "raw");
         untracked_in.rule(format!("{delivered} notrack"));
         untracked_in.rule(format!("iifname != \"lo\" tcp dport {hbone} notrack"));
-        untracked_in.rule(format!("iifname != \"lo\" tcp sport {hbone} notrack"));
         let mut untracked_out = Chain::new("untracked_out", "filter", "output", "raw");
         untracked_out.rule(format!("{delivered} notrack"));
-        untracked_out.rule(format!("oifname != \"lo\" {ours} tcp dport {hbone} notrack"));
         untracked_out.rule(format!("oifname != \"lo\" {ours} tcp sport {hbone} notrack"));
+        if options.sockets_known {
+            // A port that a packet says it comes from proves nothing: whoever connects from the tunnels' port would go
+            // past us to the application. So only what is for a socket of ours is the answer to a dial; and what
+            // answers such a client is translated back.
+            untracked_in.rule(format!(
+                "iifname != \"lo\" tcp sport {hbone} socket mark & {MARK_MASK:#x} == {:#x} notrack",
+                options.packet_mark
+            ));
+            untracked_out.rule(format!(
+                "oifname != \"lo\" {ours} tcp sport != {plaintext} tcp dport {hbone} notrack"
+            ));
+        }
         chains.extend([untracked_in, untracked_out]);
     } else {
         let mut mangle_prerouting =
@@ -195,12 +205,33 @@ table inet ringway {
     type filter hook prerouting priority -300; policy accept;
     meta mark & 0xfff == 0x111 notrack
     iifname != "lo" tcp dport 15008 notrack
-    iifname != "lo" tcp sport 15008 notrack
+    iifname != "lo" tcp sport 15008 socket mark & 0xfff == 0x539 notrack
   }
   chain untracked_out {
     type filter hook output priority -300; policy accept;
     meta mark & 0xfff == 0x111 notrack
-    oifname != "lo" meta mark & 0xfff == 0x539 tcp dport 15008 notrack
+    oifname != "lo" meta mark & 0xfff == 0x539 tcp sport 15008 notrack
+    oifname != "lo" meta mark & 0xfff == 0x539 tcp sport != 15006 tcp dport 15008 notrack
+  }
+"#;
+        assert_eq!(install_script(&options), format!("{want}{NAT}"));
+    }
+
+    #[test]
+    fn where_packets_do_not_tell_their_socket_tunnels_that_we_dialled_are_tracked() {
+        let options =
+            RedirectOptions { ipv6: false, sockets_known: false, ..RedirectOptions::default() };
+        let want = r#"table inet ringway
+delete table inet ringway
+table inet ringway {
+  chain untracked_in {
+    type filter hook prerouting priority -300; policy accept;
+    meta mark & 0xfff == 0x111 notrack
+    iifname != "lo" tcp dport 15008 notrack
+  }
+  chain untracked_out {
+    type filter hook output priority -300; policy accept;
+    meta mark & 0xfff == 0x111 notrack
     oifname != "lo" meta mark & 0xfff == 0x539 tcp sport 15008 notrack
   }
 "#;

@@ -94,6 +94,8 @@ pub struct RedirectOptions {
     pub probes: bool,
     /// Whether sockets take over the mark of the connection they accept, and the kernel's answers that of the packet.
     pub marks_accepted: bool,
+    /// Whether rules may ask which socket a packet is for, as they may where the kernel has `nft_socket`.
+    pub sockets_known: bool,
 }
 
 impl Default for RedirectOptions {
@@ -108,6 +110,7 @@ impl Default for RedirectOptions {
             dns_port: None,
             probes: true,
             marks_accepted: true,
+            sockets_known: true,
         }
     }
 }
