@@ -1,7 +1,8 @@
 //! F11: the wall clock jumps. Certificates are judged by it; everything else does not care.
 
+use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -9,19 +10,19 @@ use anyhow::{Context, Result, ensure};
 use super::super::arena::{Arena, PATIENCE, Plan, SERVED};
 use super::super::trial::{Trial, not_run};
 
-/// Where Debian has the library that lies about the time.
-const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+/// The library that lies about the time to a program with threads.
+const LIBRARY: &str = "libfaketimeMT.so.1";
 
 /// Runs the row.
 pub(in super::super) fn clock(trial: &mut Trial<'_>) -> Result<()> {
-    if !Path::new(LIBRARY).exists() {
-        return Err(not_run("libfaketime is not installed; Debian: apt-get install faketime"));
-    }
+    let library = library().ok_or_else(|| {
+        not_run("libfaketime is not here; scripts/get-clients unpacks Debian's package libfaketime")
+    })?;
     let time = tempfile::NamedTempFile::new()?;
     fs::write(time.path(), "+0")?;
     let file = time.path().display().to_string();
     let plan = Plan::new(trial.settings)
-        .environment("LD_PRELOAD", LIBRARY)
+        .environment("LD_PRELOAD", &library.display().to_string())
         .environment("FAKETIME_TIMESTAMP_FILE", &file)
         .environment("FAKETIME_NO_CACHE", "1")
         .environment("FAKETIME_DONT_FAKE_MONOTONIC", "1");
@@ -46,6 +47,14 @@ pub(in super::super) fn clock(trial: &mut Trial<'_>) -> Result<()> {
     let panics = [&arena.a, &arena.b].map(|proxy| proxy.process.log().matches("panicked").count());
     trial.exactly("panics", panics.iter().sum::<usize>() as u64, "lines", 0);
     arena.must_work().context("after the clock was set back")
+}
+
+/// Where Debian puts the library, or beside the programs that `scripts/get-clients` puts on the search path.
+fn library() -> Option<PathBuf> {
+    let installed = format!("/usr/lib/{}-linux-gnu/faketime", env::consts::ARCH);
+    let search_path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&search_path).chain([PathBuf::from(installed)]);
+    folders.map(|folder| folder.join(LIBRARY)).find(|library| library.exists())
 }
 
 /// A pair that has a tunnel, and one that needs a new one.
