@@ -157,38 +157,18 @@ impl Node {
 
     /// Asks for what is due and tells the engine what came.
     fn renew(&mut self) {
-        let failures = self.certifier.counts().failed;
-        let changes = self.certifier.poll(SystemTime::now());
-        if self.certifier.counts().failed > failures {
-            for status in self.certifier.statuses() {
-                if let Some(error) = status.error {
-                    tracing::warn!(identity = %status.identity, error, "no new certificate; tried again");
-                }
-            }
-        }
+        let changes = certificates::renew(&mut self.certifier);
         self.tell(changes);
     }
 
     /// Reads the revocation lists again, and holds every peer against what is new in them.
     fn revoke(&mut self) {
-        match self.revocation.refresh() {
-            Ok(true) => {
-                let lists = Arc::clone(self.revocation.lists());
-                let changes = self.certifier.set_revocation(&lists);
-                tracing::info!(lists = lists.len(), "revocation lists changed");
-                self.tell(changes);
-            }
-            Ok(false) => {}
-            Err(error) => {
-                tracing::error!(%error, "the revocation lists cannot be used; those before stay");
-            }
-        }
+        let changes = certificates::revoke(&mut self.certifier, &mut self.revocation);
+        self.tell(changes);
     }
 
     async fn look(&mut self) {
-        if let Err(error) = self.certifier.refresh(SystemTime::now()) {
-            tracing::warn!(%error, "the certificate authority changed and cannot be used; the one before stays");
-        }
+        certificates::follow_authority(&mut self.certifier);
         let listens = self.enrolled.follow(self.world.role()).await;
         self.foundation.readiness.set_step("proxy", !(listens && self.enrolled.is_any()));
         if self.lingering.is_over(Instant::now()) {
