@@ -1,9 +1,10 @@
 //! Policies: who is let in, who is not, who is cut off, and what is told about it.
 
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
-use ringway_bench::lab::wait_until;
+use ringway_bench::lab::{Namespace, wait_until};
 use rustix::net;
 
 use crate::support::{
@@ -23,6 +24,7 @@ on_both_reactors! {
     a_dry_run_is_told_and_decides_nothing,
     a_policy_cuts_live_connections,
     closing_the_mesh_cuts_who_has_no_identity,
+    the_port_a_client_comes_from_opens_nothing,
     removing_a_policy_reopens,
     a_bad_policy_keeps_the_old_ones,
     a_dangling_name_of_a_policy_changes_nothing,
@@ -38,6 +40,7 @@ under_a_control_plane! {
     a_port_can_be_open_and_another_not,
     a_policy_cuts_live_connections,
     closing_the_mesh_cuts_who_has_no_identity,
+    the_port_a_client_comes_from_opens_nothing,
     removing_a_policy_reopens,
 }
 
@@ -94,6 +97,30 @@ fn nobody_gets_in_without_an_identity(reactor: &str) {
     echo_once(mesh.at("server-2"), mesh.address("server", 8080)).unwrap();
 }
 
+/// Tunnels are let through the rules by their port. Whoever connects from that port is no tunnel.
+fn the_port_a_client_comes_from_opens_nothing(reactor: &str) {
+    let mesh = Mesh::start(reactor);
+    let server = Application::echo(mesh.at("server"), 8080);
+    let own = mesh.address("stranger", 15008);
+    let refused = connect_as(mesh.at("stranger"), own, mesh.address("server", 8080));
+    assert!(dies_without_data(refused), "a port has let it in");
+    assert_eq!(server.accepted(), 0);
+    assert_eq!(refusal_of(&mesh.b, &own.to_string()).get("policy"), STRICT);
+}
+
+/// Connects under an address of this namespace.
+fn connect_as(from: &Namespace, own: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let connect = || {
+        let socket = net::socket(net::AddressFamily::INET, net::SocketType::STREAM, None)?;
+        net::bind(&socket, &own)?;
+        net::connect(&socket, &to)?;
+        Ok::<_, io::Error>(TcpStream::from(socket))
+    };
+    let stream = from.enter(connect).unwrap()?;
+    prepare(&stream);
+    Ok(stream)
+}
+
 /// A kubelet asks from an address that only its host has; it has no identity, and must be answered.
 fn probes_of_the_host_get_in(reactor: &str) {
     let mesh = Mesh::start(reactor);
@@ -103,16 +130,8 @@ fn probes_of_the_host_get_in(reactor: &str) {
     let probe = "169.254.7.127";
     host.enter(|| Command::new("ip").args(["addr", "add", probe, "dev", "lo"]).status().unwrap())
         .unwrap();
-    let mut stream = host
-        .enter(|| {
-            let socket = net::socket(net::AddressFamily::INET, net::SocketType::STREAM, None)?;
-            net::bind(&socket, &SocketAddr::new(probe.parse().unwrap(), 0))?;
-            net::connect(&socket, &mesh.address("server", 8080))?;
-            Ok::<_, rustix::io::Errno>(TcpStream::from(socket))
-        })
-        .unwrap()
-        .unwrap();
-    prepare(&stream);
+    let own = SocketAddr::new(probe.parse().unwrap(), 0);
+    let mut stream = connect_as(host, own, mesh.address("server", 8080)).unwrap();
     exchange(&mut stream, b"are you well?").unwrap();
     drop(stream);
     // It goes to the application as it is: nobody was asked, and there is nothing to tell.
@@ -127,6 +146,12 @@ fn permissive_lets_everybody_in(reactor: &str) {
     for from in ["stranger", "legacy", "client"] {
         echo_once(mesh.at(from), mesh.address("server", 8080)).unwrap();
     }
+    // Also from the port of tunnels, and not past us.
+    let own = mesh.address("stranger", 15008);
+    let mut stream = connect_as(mesh.at("stranger"), own, mesh.address("server", 8080)).unwrap();
+    exchange(&mut stream, b"from a port like any other").unwrap();
+    drop(stream);
+    mesh.b.record("its end", |record| record.get("src.addr") == own.to_string());
 }
 
 fn only_named_identities_get_in(reactor: &str) {
