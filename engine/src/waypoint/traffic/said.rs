@@ -81,12 +81,15 @@ fn traffic(
     (service, port): (&Service, u16),
 ) -> Option<TrafficPolicy> {
     let tables = snapshot.http()?;
+    let session = found.and_then(|found| found.session());
+    if tables.policies().is_empty() && session.is_none() {
+        return None;
+    }
     let name =
         ServiceName { namespace: service.namespace().into(), hostname: service.hostname().into() };
     let (rule, place) = (found.map(|found| found.rule), Some((&name, port)));
     let in_force =
         tables.policies().in_force(&place_of(tables, downstream, rule, Some(parts), place));
-    let session = found.and_then(|found| found.session());
     if in_force.is_empty() && session.is_none() {
         return None;
     }
