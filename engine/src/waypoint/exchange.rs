@@ -200,12 +200,23 @@ pub(crate) fn outgoing(parts: &Parts, spoken: Spoken<'_>) -> Request<()> {
             uri.scheme = uri.authority.is_some().then_some(scheme);
             request.headers_mut().remove(header::CONNECTION);
             request.headers_mut().remove(header::UPGRADE);
+            keep_out_of_tables(request.headers_mut());
         }
     }
     if let Ok(uri) = uri.try_into() {
         *request.uri_mut() = uri;
     }
     request
+}
+
+/// Keeps what is new in every request out of HPACK's table (RFC 7541 §6.2.3): there it would push out what comes again,
+/// and each next one would be compared with all that are left.
+fn keep_out_of_tables(headers: &mut HeaderMap) {
+    for name in [trace::REQUEST_ID, trace::TRACE_PARENT] {
+        if let Some(value) = headers.get_mut(name) {
+            value.set_sensitive(true);
+        }
+    }
 }
 
 /// Makes of the backend's answer the client's.
@@ -304,5 +315,30 @@ impl Observer for Passing<'_> {
 
     fn holds(&self, bytes: usize) {
         self.held.borrow_mut().set(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_new_in_every_request_is_not_kept_in_a_table_of_http2() {
+        let request = Request::builder()
+            .uri("/")
+            .header("host", "reviews")
+            .header("x-request-id", "one")
+            .header("traceparent", "two")
+            .header("user-agent", "three");
+        let (parts, ()) = request.body(()).expect("a request").into_parts();
+        let kept_out = |dialect| {
+            let sent = outgoing(&parts, Spoken { dialect, originator: None });
+            let kept_out = sent.headers().iter().filter(|(_, value)| value.is_sensitive());
+            let mut names: Vec<String> = kept_out.map(|(name, _)| name.to_string()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(kept_out(Dialect::Http2), ["traceparent", "x-request-id"]);
+        assert!(kept_out(Dialect::Http1).is_empty(), "it has none");
     }
 }
