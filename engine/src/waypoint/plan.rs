@@ -82,7 +82,7 @@ pub(crate) async fn plan(
         }
     };
     let found = Found { rule: &rule, matched };
-    recorder.route = Some(route_name(&rule));
+    recorder.rule = Some(rule.clone());
     // Before filters change what policies are about.
     let fault = policy::pass(downstream, snapshot, Some(&rule), parts, recorder).await?;
     let entrance = Entrance {
@@ -205,7 +205,7 @@ fn named(service: &ServiceName) -> NamespacedHostname {
 }
 
 /// As logs name it: the route, and the rule in it.
-fn route_name(rule: &RouteRule) -> Box<str> {
+pub(crate) fn route_name(rule: &RouteRule) -> Box<str> {
     match &rule.rule.name {
         Some(name) => format!("{}.{name}", rule.route).into(),
         None => format!("{}.{}", rule.route, rule.index).into(),

@@ -11,10 +11,13 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header};
 
-use ringway_http::{filter::Backward, head::frames::Flood, outside::HeaderChanges};
+use ringway_http::{
+    filter::Backward, head::frames::Flood, outside::HeaderChanges, tables::RouteRule,
+};
 
 use super::{
     comparison::{Comparison, Looking},
+    plan::route_name,
     serve::Downstream,
     upload::Upload,
 };
@@ -62,7 +65,8 @@ pub(crate) struct Story {
     pub(crate) service: Option<Arc<Service>>,
     pub(crate) upstream: Option<Upstream>,
     pub(crate) retries: u32,
-    pub(crate) route: Option<Box<str>>,
+    /// The rule that was met.
+    pub(crate) rule: Option<Arc<RouteRule>>,
     pub(crate) trace: Option<TraceContext>,
     /// What the answer tells the client beside what the backend says.
     pub(crate) told: Vec<(HeaderName, HeaderValue)>,
@@ -130,7 +134,7 @@ impl Recorder {
             service: None,
             upstream: None,
             retries: 0,
-            route: None,
+            rule: None,
             trace: None,
             told: Vec::new(),
             outside: HeaderChanges::default(),
@@ -349,7 +353,7 @@ impl Story {
             destination: self.upstream.as_ref().map(Upstream::party),
             service: self.service,
             server_name: downstream.server_name.clone(),
-            route: self.route,
+            route: self.rule.as_deref().map(route_name),
             mutual_tls: downstream.identity.is_some(),
             request_protocol: self.request_protocol,
             grpc_status: self.grpc_status,
