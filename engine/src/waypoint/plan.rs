@@ -26,7 +26,7 @@ pub(crate) struct Plan {
     pub(crate) rule: Option<Arc<RouteRule>>,
     pub(crate) destination: Destination,
     /// What policies say of how it is passed on there.
-    pub(crate) terms: Option<Terms>,
+    pub(crate) terms: Option<Box<Terms>>,
     /// Who gets a copy.
     pub(crate) mirrors: Vec<Rc<Plan>>,
 }
@@ -42,7 +42,7 @@ pub(crate) enum Destination {
 
 impl Plan {
     /// To somebody, as they come.
-    pub(crate) fn plain(destination: Destination, terms: Option<Terms>) -> Self {
+    pub(crate) fn plain(destination: Destination, terms: Option<Box<Terms>>) -> Self {
         Self { rule: None, destination, terms, mirrors: Vec::new() }
     }
 

@@ -25,7 +25,7 @@ pub(crate) fn own_terms(
     found: Option<Found<'_>>,
     parts: &mut Parts,
     destination: &Destination,
-) -> Option<Terms> {
+) -> Option<Box<Terms>> {
     let mut terms = terms(downstream, snapshot, found, parts, destination)?;
     let paths = snapshot.http()?.paths();
     if let Ok(head) = read(parts, paths) {
@@ -43,7 +43,7 @@ pub(crate) fn terms(
     found: Option<Found<'_>>,
     parts: &Parts,
     destination: &Destination,
-) -> Option<Terms> {
+) -> Option<Box<Terms>> {
     let Destination::Service(service, port) = destination else { return None };
     let traffic = traffic(downstream, snapshot, found, parts, (service, *port))?;
     let services = &downstream.pod.l7.kept().services;
