@@ -264,7 +264,7 @@ fn parties_of(
         security_policy: SecurityPolicy::MutualTls,
         source_identity: peer.identity.as_deref().cloned(),
         destination_identity: Some(local.identity().clone()),
-        baggage: request.baggage.clone().map(Box::new),
+        baggage: request.baggage.clone().map(Arc::new),
         source,
         destination: Some(local.clone()),
         service: service_of(snapshot, request, local, target),

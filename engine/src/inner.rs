@@ -64,7 +64,7 @@ pub(crate) async fn open(
     });
     let response = answer(&stream).await.map_err(|unanswered| unanswered.reason)?;
     let identity = tunnel.with_records(|records| records.peer().cloned());
-    let baggage = response.baggage.filter(|_| shard.config.response_baggage).map(Box::new);
+    let baggage = response.baggage.filter(|_| shard.config.response_baggage).map(Arc::new);
     Ok((stream, Box::new(FarEnd { identity, baggage })))
 }
 

@@ -313,7 +313,7 @@ pub(super) mod tests {
         let mut double = record();
         double.hbone_authority = Some(Authority::hostname("web.example", 80).unwrap());
         double.destination.workload = workload("gateway-0");
-        double.destination.claims = Some(Box::new(Baggage {
+        double.destination.claims = Some(Arc::new(Baggage {
             cluster: Some("c2".into()),
             namespace: Some("far".into()),
             workload_name: Some("web".into()),

@@ -64,7 +64,7 @@ pub(crate) struct Parties {
     /// The service the client meant.
     pub(crate) service: Option<Arc<Service>>,
     /// What the source's host said about the source; fills what we do not know ourselves.
-    pub(crate) baggage: Option<Box<Baggage>>,
+    pub(crate) baggage: Option<Arc<Baggage>>,
     /// Who answered behind a network's gateway. `destination` is the gateway then.
     pub(crate) far_end: Option<Box<FarEnd>>,
 }
@@ -75,7 +75,7 @@ pub(crate) struct FarEnd {
     /// The identity it proved.
     pub(crate) identity: Option<Identity>,
     /// What it says of itself.
-    pub(crate) baggage: Option<Box<Baggage>>,
+    pub(crate) baggage: Option<Arc<Baggage>>,
 }
 
 /// [`Parties`] reduced to what makes a difference for labels, compared by address where it can be.
@@ -88,7 +88,7 @@ pub(in crate::telemetry) struct PartiesKey {
     source_identity: Option<Identity>,
     destination: Option<(ByAddress<WorkloadKind>, ByAddress<Placement>)>,
     service: Option<ByAddress<Service>>,
-    baggage: Option<Box<Baggage>>,
+    baggage: Option<Arc<Baggage>>,
     far_end: Option<Box<FarEnd>>,
 }
 

@@ -35,7 +35,7 @@ pub struct RecordParty {
     /// The identity it proved; only for mutual TLS.
     pub identity: Option<Identity>,
     /// What its own host says of it, where we know nobody, or only what stands before it: a network's gateway.
-    pub claims: Option<Box<Baggage>>,
+    pub claims: Option<Arc<Baggage>>,
 }
 
 /// Everything that is told about one connection.

@@ -8,8 +8,9 @@
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header, request::Parts};
+use ringway_http::tables::RouteRule;
 
-use super::plan::{Destination, Plan};
+use super::plan::{Destination, Plan, route_name};
 use crate::{
     limits::MIRROR_PATH_BYTES_MAX,
     shard::Shard,
@@ -34,10 +35,10 @@ enum State {
 }
 
 impl Comparison {
-    pub(crate) fn begin(shard: &Rc<Shard>, route: Option<&str>, parts: &Parts) -> Rc<Self> {
+    pub(crate) fn begin(shard: &Rc<Shard>, rule: Option<&RouteRule>, parts: &Parts) -> Rc<Self> {
         Rc::new(Self {
             shard: shard.clone(),
-            route: route.unwrap_or_default().into(),
+            route: rule.map(route_name).unwrap_or_default(),
             method: parts.method.clone(),
             path: beginning(parts.uri.path()).into(),
             state: RefCell::new(State::Waiting(Vec::new())),

@@ -5,6 +5,7 @@
 
 use std::{
     cell::Cell,
+    convert::Infallible,
     rc::Rc,
     task::{Context, Poll},
 };
@@ -54,11 +55,13 @@ pub(crate) struct AsksForUpgrade;
 pub(crate) async fn exchange(
     downstream: Rc<Downstream>,
     request: Request<Incoming>,
-) -> Response<Download> {
+) -> Result<Response<Download>, Infallible> {
+    let (mut parts, body) = request.into_parts();
     let under_way = UnderWay::new(&downstream.activity);
-    let mut recorder = Recorder::begin(&downstream, &request);
-    let (request, stream) = websocket::stream(request);
-    match pass_on(&downstream, request, stream.is_some(), &mut recorder).await {
+    let mut recorder = Recorder::begin(&downstream, &parts);
+    let stream = websocket::stream(&mut parts);
+    let passed = pass_on(&downstream, &mut parts, body, stream.is_some(), &mut recorder).await;
+    Ok(match passed {
         Ok((answered, _)) if stream.is_some() && answered.response.status().is_success() => {
             Reply::garbled("it answered a WebSocket with a page".into())
                 .into_response(recorder, under_way)
@@ -67,20 +70,20 @@ pub(crate) async fn exchange(
             answer(&downstream, answered, (stream, deadline), recorder, under_way)
         }
         Err(reply) => reply.into_response(recorder, under_way),
-    }
+    })
 }
 
 /// Finds out who gets the request, and gets it there.
 async fn pass_on(
     downstream: &Rc<Downstream>,
-    request: Request<Incoming>,
+    parts: &mut Parts,
+    body: Incoming,
     is_websocket: bool,
     recorder: &mut Recorder,
 ) -> Result<(Answered, Option<Sleep>), Reply> {
     let shard = &downstream.shard;
-    let (mut parts, body) = request.into_parts();
     let rules = HeadRules { connect: is_websocket, ..HeadRules::default() };
-    check_request(&parts, &rules).map_err(|refusal| {
+    check_request(parts, &rules).map_err(|refusal| {
         Reply::new(refusal.status(), refusal.details())
             .flagged(ResponseFlag::DownstreamProtocolError)
             .because(refusal.to_string())
@@ -88,7 +91,7 @@ async fn pass_on(
     })?;
     if is_websocket {
         let random = u128::from(shard.random()) << 64 | u128::from(shard.random());
-        to_upgrade(&mut parts, random.to_ne_bytes());
+        to_upgrade(parts, random.to_ne_bytes());
     }
     recorder.request_id = Some(trace::ensure_request_id(&mut parts.headers, || shard.random()));
 
@@ -96,18 +99,19 @@ async fn pass_on(
     let upload = Upload::new(body, &kept.replay_bytes, recorder.is_grpc());
     recorder.upload = Some(upload.clone());
     let snapshot = shard.snapshot();
-    policy::admit(downstream, &snapshot, &mut parts, recorder).await?;
+    policy::admit(downstream, &snapshot, parts, recorder).await?;
     let tracing = shard.telemetry.http().tracing();
     let span = trace::proceed(&mut parts.headers, tracing, || shard.random());
     recorder.trace = span.map(TraceContext::from);
 
-    prepare(downstream, &mut parts);
-    let came_as = parts.uri.clone();
-    let (plan, fault) = plan(downstream, &snapshot, &mut parts, recorder).await?;
+    prepare(downstream, parts);
+    let came_as = parts.uri.path_and_query().cloned();
+    let (plan, fault) = plan(downstream, &snapshot, parts, recorder).await?;
     drop(snapshot);
-    if parts.uri.path_and_query() != came_as.path_and_query() {
+    if parts.uri.path_and_query() != came_as.as_ref() {
         recorder.sent_path = parts.uri.path_and_query().map(|sent| sent.as_str().into());
     }
+    drop(came_as);
 
     let source = shard.workload(&downstream.pod.workload).await.map_err(|reason| {
         Reply::new(StatusCode::SERVICE_UNAVAILABLE, "own_workload_unknown")
@@ -127,7 +131,7 @@ async fn pass_on(
         downstream,
         source: &source,
         plan: &plan,
-        parts: &parts,
+        parts,
         upload: &upload,
         was_http2,
         deadline: timeout.map(|timeout| runtime::now() + timeout),
@@ -148,7 +152,8 @@ async fn pass_on(
 
 /// Makes of the request's head what is sent on.
 fn prepare(downstream: &Downstream, parts: &mut Parts) {
-    let upgrade = hops::upgrade(&parts.headers).filter(|_| parts.version == Version::HTTP_11);
+    let may_upgrade = parts.version == Version::HTTP_11;
+    let upgrade = may_upgrade.then(|| hops::upgrade(&parts.headers)).flatten();
     strip(&mut parts.headers);
     hops::join_cookies(&mut parts.headers);
     if let Some(token) = upgrade {
@@ -200,12 +205,23 @@ pub(crate) fn outgoing(parts: &Parts, spoken: Spoken<'_>) -> Request<()> {
             uri.scheme = uri.authority.is_some().then_some(scheme);
             request.headers_mut().remove(header::CONNECTION);
             request.headers_mut().remove(header::UPGRADE);
+            keep_out_of_tables(request.headers_mut());
         }
     }
     if let Ok(uri) = uri.try_into() {
         *request.uri_mut() = uri;
     }
     request
+}
+
+/// Keeps what is new in every request out of HPACK's table (RFC 7541 §6.2.3): there it would push out what comes again,
+/// and each next one would be compared with all that are left.
+fn keep_out_of_tables(headers: &mut HeaderMap) {
+    for name in [trace::REQUEST_ID, trace::TRACE_PARENT] {
+        if let Some(value) = headers.get_mut(name) {
+            value.set_sensitive(true);
+        }
+    }
 }
 
 /// Makes of the backend's answer the client's.
@@ -304,5 +320,30 @@ impl Observer for Passing<'_> {
 
     fn holds(&self, bytes: usize) {
         self.held.borrow_mut().set(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_new_in_every_request_is_not_kept_in_a_table_of_http2() {
+        let request = Request::builder()
+            .uri("/")
+            .header("host", "reviews")
+            .header("x-request-id", "one")
+            .header("traceparent", "two")
+            .header("user-agent", "three");
+        let (parts, ()) = request.body(()).expect("a request").into_parts();
+        let kept_out = |dialect| {
+            let sent = outgoing(&parts, Spoken { dialect, originator: None });
+            let kept_out = sent.headers().iter().filter(|(_, value)| value.is_sensitive());
+            let mut names: Vec<String> = kept_out.map(|(name, _)| name.to_string()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(kept_out(Dialect::Http2), ["traceparent", "x-request-id"]);
+        assert!(kept_out(Dialect::Http1).is_empty(), "it has none");
     }
 }

@@ -12,7 +12,7 @@ use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
     io::{self, ErrorKind},
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     sync::{Arc, OnceLock},
     task::{Context, Poll, Waker, ready},
@@ -146,10 +146,9 @@ impl Listening {
     /// Waits for the answer, and tells the client what comes before it.
     pub(crate) async fn until<T>(
         &self,
-        answer: impl Future<Output = T>,
+        mut answer: Pin<&mut impl Future<Output = T>>,
         client: Option<&Interims>,
     ) -> T {
-        let mut answer = pin!(answer);
         poll_fn(|cx| {
             if let Some(said) = &self.said {
                 said.waker.get_or_init(|| cx.waker().clone());

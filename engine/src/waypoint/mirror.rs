@@ -39,7 +39,7 @@ pub(crate) fn copy(tries: &Tries<'_>, recorder: &mut Recorder) {
         return;
     }
     let shard = &tries.downstream.shard;
-    let comparison = Comparison::begin(shard, recorder.route.as_deref(), tries.parts);
+    let comparison = Comparison::begin(shard, recorder.rule.as_deref(), tries.parts);
     recorder.compared = Some(comparison.clone());
     let mut parts = tries.parts.clone();
     filter::shadow(&mut parts);

@@ -26,7 +26,7 @@ pub(crate) struct Plan {
     pub(crate) rule: Option<Arc<RouteRule>>,
     pub(crate) destination: Destination,
     /// What policies say of how it is passed on there.
-    pub(crate) terms: Option<Terms>,
+    pub(crate) terms: Option<Box<Terms>>,
     /// Who gets a copy.
     pub(crate) mirrors: Vec<Rc<Plan>>,
 }
@@ -42,7 +42,7 @@ pub(crate) enum Destination {
 
 impl Plan {
     /// To somebody, as they come.
-    pub(crate) fn plain(destination: Destination, terms: Option<Terms>) -> Self {
+    pub(crate) fn plain(destination: Destination, terms: Option<Box<Terms>>) -> Self {
         Self { rule: None, destination, terms, mirrors: Vec::new() }
     }
 
@@ -82,7 +82,7 @@ pub(crate) async fn plan(
         }
     };
     let found = Found { rule: &rule, matched };
-    recorder.route = Some(route_name(&rule));
+    recorder.rule = Some(rule.clone());
     // Before filters change what policies are about.
     let fault = policy::pass(downstream, snapshot, Some(&rule), parts, recorder).await?;
     let entrance = Entrance {
@@ -205,7 +205,7 @@ fn named(service: &ServiceName) -> NamespacedHostname {
 }
 
 /// As logs name it: the route, and the rule in it.
-fn route_name(rule: &RouteRule) -> Box<str> {
+pub(crate) fn route_name(rule: &RouteRule) -> Box<str> {
     match &rule.rule.name {
         Some(name) => format!("{}.{name}", rule.route).into(),
         None => format!("{}.{}", rule.route, rule.index).into(),

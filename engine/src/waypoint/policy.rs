@@ -285,6 +285,9 @@ fn in_force(
     rule: Option<&Arc<RouteRule>>,
     parts: Option<&Parts>,
 ) -> InForce {
+    if tables.policies().is_empty() {
+        return InForce::default();
+    }
     let service = match &downstream.target {
         Target::Service { name, port, .. } => Some((name, *port)),
         Target::Workload(..) | Target::Listener { .. } => None,

@@ -9,12 +9,18 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header,
+    request::Parts,
+};
 
-use ringway_http::{filter::Backward, head::frames::Flood, outside::HeaderChanges};
+use ringway_http::{
+    filter::Backward, head::frames::Flood, outside::HeaderChanges, tables::RouteRule,
+};
 
 use super::{
     comparison::{Comparison, Looking},
+    plan::route_name,
     serve::Downstream,
     upload::Upload,
 };
@@ -62,7 +68,8 @@ pub(crate) struct Story {
     pub(crate) service: Option<Arc<Service>>,
     pub(crate) upstream: Option<Upstream>,
     pub(crate) retries: u32,
-    pub(crate) route: Option<Box<str>>,
+    /// The rule that was met.
+    pub(crate) rule: Option<Arc<RouteRule>>,
     pub(crate) trace: Option<TraceContext>,
     /// What the answer tells the client beside what the backend says.
     pub(crate) told: Vec<(HeaderName, HeaderValue)>,
@@ -99,17 +106,17 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 impl Recorder {
     /// A request whose head is here.
-    pub(crate) fn begin<B>(downstream: &Rc<Downstream>, request: &Request<B>) -> Self {
-        let headers = request.headers();
+    pub(crate) fn begin(downstream: &Rc<Downstream>, request: &Parts) -> Self {
+        let headers = &request.headers;
         let header = |name: &HeaderName| headers.get(name).cloned();
-        let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-        let line = request.method().as_str().len() + target + "  HTTP/1.1\r\n\r\n".len();
+        let target = request.uri.path_and_query().map_or(0, |target| target.as_str().len());
+        let line = request.method.as_str().len() + target + "  HTTP/1.1\r\n\r\n".len();
         Self(Some(Box::new(Story {
             downstream: downstream.clone(),
             began: runtime::now(),
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
+            method: request.method.clone(),
+            uri: request.uri.clone(),
+            version: request.version,
             host: header(&header::HOST),
             user_agent: header(&header::USER_AGENT),
             forwarded_for: header(&FORWARDED_FOR),
@@ -130,7 +137,7 @@ impl Recorder {
             service: None,
             upstream: None,
             retries: 0,
-            route: None,
+            rule: None,
             trace: None,
             told: Vec::new(),
             outside: HeaderChanges::default(),
@@ -142,16 +149,22 @@ impl Recorder {
         })))
     }
 
+    /// As `begin`, without a head that could be told of.
+    fn begin_without(downstream: &Rc<Downstream>) -> Self {
+        let (parts, ()) = Request::new(()).into_parts();
+        Self::begin(downstream, &parts)
+    }
+
     /// A copy of a request, which no client has made: nothing is told of it.
     pub(crate) fn of_copy(downstream: &Rc<Downstream>) -> Self {
-        let mut recorder = Self::begin(downstream, &Request::new(()));
+        let mut recorder = Self::begin_without(downstream);
         recorder.is_copy = true;
         recorder
     }
 
     /// A connection that broke HTTP before a request of it could be read.
     pub(crate) fn of_broken(downstream: &Rc<Downstream>, code: u16) -> Self {
-        let mut recorder = Self::begin(downstream, &Request::new(()));
+        let mut recorder = Self::begin_without(downstream);
         recorder.flags.add(ResponseFlag::DownstreamProtocolError);
         recorder.details = "http1.codec_error".into();
         recorder.code = code;
@@ -349,7 +362,7 @@ impl Story {
             destination: self.upstream.as_ref().map(Upstream::party),
             service: self.service,
             server_name: downstream.server_name.clone(),
-            route: self.route,
+            route: self.rule.as_deref().map(route_name),
             mutual_tls: downstream.identity.is_some(),
             request_protocol: self.request_protocol,
             grpc_status: self.grpc_status,

@@ -56,7 +56,7 @@ pub(crate) struct Downstream {
     /// Who that is, as far as we know.
     pub(crate) workload: Option<Arc<Workload>>,
     /// What its host says of it.
-    pub(crate) baggage: Option<Box<Baggage>>,
+    pub(crate) baggage: Option<Arc<Baggage>>,
     pub(crate) server_name: Option<Box<str>>,
     /// What the client's node, or who else stands first, calls the connection in its log.
     pub(crate) trace_id: [u8; 16],
@@ -157,7 +157,7 @@ async fn accept(
         called,
         identity: peer.identity.clone(),
         workload: connect::source_workload(&snapshot, request, peer.address.ip()),
-        baggage: request.baggage.clone().map(Box::new),
+        baggage: request.baggage.clone().map(Arc::new),
         server_name: None,
         trace_id: match request.traceparent {
             Some(traceparent) => traceparent.trace_id(),

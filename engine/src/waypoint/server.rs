@@ -45,8 +45,7 @@ impl Service<Request<Incoming>> for Exchanger {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Download>, Infallible>>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let downstream = self.0.clone();
-        Box::pin(async move { Ok(exchange(downstream, request).await) })
+        Box::pin(exchange(self.0.clone(), request))
     }
 }
 

@@ -9,9 +9,8 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::Request;
+use http::request::Parts;
 use hyper::{
-    body::Incoming,
     rt::{Read, ReadBuf, Write},
     upgrade::OnUpgrade,
 };
@@ -27,13 +26,11 @@ use crate::{
 };
 
 /// The stream of a request that asks for one to be a WebSocket's.
-pub(crate) fn stream(request: Request<Incoming>) -> (Request<Incoming>, Option<OnUpgrade>) {
-    let (parts, body) = request.into_parts();
+pub(crate) fn stream(parts: &mut Parts) -> Option<OnUpgrade> {
     let protocol = parts.extensions.get::<hyper::ext::Protocol>();
-    let asks = is_extended_connect(&parts, protocol.map(hyper::ext::Protocol::as_str));
-    let mut request = Request::from_parts(parts, body);
-    let stream = asks.then(|| hyper::upgrade::on(&mut request));
-    (request, stream)
+    let asks = is_extended_connect(parts, protocol.map(hyper::ext::Protocol::as_str));
+    // Where hyper offers a stream, it has put it there.
+    asks.then(|| parts.extensions.remove()).flatten()
 }
 
 /// Passes bytes both ways until the stream, or the backend's connection, ends.

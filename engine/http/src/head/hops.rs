@@ -41,13 +41,24 @@ pub fn strip(headers: &mut HeaderMap) {
     for name in named(headers) {
         headers.remove(name);
     }
-    let trailers = tokens(headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
-    for name in CONNECTION_OWN.iter().chain(&PROXY_OWN).chain([&header::TE, &header::TRAILER]) {
+    // One look at each header that is there: of those that are to go, most messages have none.
+    let own: Vec<HeaderName> = headers.keys().filter(|name| is_own(name)).cloned().collect();
+    let trailers = own.contains(&header::TE)
+        && tokens(headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+    for name in own {
         headers.remove(name);
     }
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
+}
+
+/// Whether a header is this hop's without being named.
+fn is_own(name: &HeaderName) -> bool {
+    *name == header::TE
+        || *name == header::TRAILER
+        || CONNECTION_OWN.contains(name)
+        || PROXY_OWN.contains(name)
 }
 
 /// Takes out what `Connection` names, before anybody decides by it or adds to it: a client must not have a header taken

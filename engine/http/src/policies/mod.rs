@@ -186,9 +186,14 @@ impl PolicyTables {
         self.has_sessions
     }
 
+    /// Whether nothing is in force anywhere: then nobody need work out where he is.
+    pub fn is_empty(&self) -> bool {
+        self.layers.is_empty()
+    }
+
     /// What is in force at a place.
     pub fn in_force(&self, place: &Place<'_>) -> InForce {
-        if self.layers.is_empty() {
+        if self.is_empty() {
             return InForce::default();
         }
         InForce(targets(place).filter_map(|target| self.layers.get(&target).cloned()).collect())

@@ -2,16 +2,16 @@
 //!
 //! Both may carry a decision without a trace: "trace what you begin", or "trace nothing".
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Received, Span, hexadecimal};
 
-const ONE: &str = "b3";
-const TRACE: &str = "x-b3-traceid";
-const SPAN: &str = "x-b3-spanid";
-const PARENT: &str = "x-b3-parentspanid";
-const SAMPLED: &str = "x-b3-sampled";
-const FLAGS: &str = "x-b3-flags";
+const ONE: HeaderName = HeaderName::from_static("b3");
+const TRACE: HeaderName = HeaderName::from_static("x-b3-traceid");
+const SPAN: HeaderName = HeaderName::from_static("x-b3-spanid");
+const PARENT: HeaderName = HeaderName::from_static("x-b3-parentspanid");
+const SAMPLED: HeaderName = HeaderName::from_static("x-b3-sampled");
+const FLAGS: HeaderName = HeaderName::from_static("x-b3-flags");
 
 /// What one of the two forms said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub(super) fn read_one(headers: &HeaderMap) -> B3 {
 }
 
 pub(super) fn read_several(headers: &HeaderMap) -> B3 {
-    let of = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+    let of = |name: HeaderName| headers.get(name).map(HeaderValue::as_bytes);
     let decided = match (of(FLAGS), of(SAMPLED)) {
         (Some(b"1"), _) => Some(Decision::Debug),
         (_, Some(b"1" | b"true")) => Some(Decision::Trace),
@@ -126,7 +126,7 @@ pub(super) fn write_several(headers: &mut HeaderMap, span: &Span, debug: bool) {
     }
 }
 
-fn set(headers: &mut HeaderMap, name: &'static str, value: String) {
+fn set(headers: &mut HeaderMap, name: HeaderName, value: String) {
     headers.insert(name, HeaderValue::try_from(value).expect("digits and dashes"));
 }
 

@@ -20,7 +20,11 @@ pub(super) fn read_id<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
 
 /// Lower-case digits.
 pub(super) fn write(bytes: &[u8]) -> String {
+    bytes.iter().flat_map(|byte| pair(*byte)).map(char::from).collect()
+}
+
+/// The two digits of a byte, lower-case.
+pub(super) fn pair(byte: u8) -> [u8; 2] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+    [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)])
 }

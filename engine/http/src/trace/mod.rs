@@ -20,12 +20,15 @@ mod hexadecimal;
 mod request_id;
 mod w3c;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
-pub use self::request_id::{REQUEST_ID, ensure_request_id};
+pub use self::{
+    request_id::{REQUEST_ID, ensure_request_id},
+    w3c::TRACE_PARENT,
+};
 
 /// Asks that one request be traced, whatever the share of traced requests is.
-const FORCE: &str = "x-envoy-force-trace";
+const FORCE: HeaderName = HeaderName::from_static("x-envoy-force-trace");
 
 /// Parts of a whole in which a share of requests is counted.
 pub const WHOLE: u32 = 1_000_000;
@@ -101,7 +104,7 @@ pub fn proceed(
     };
     let (has_one, has_several) = (b3.is_there(), several.is_there());
     // A `traceparent` that cannot be read is replaced, too.
-    if headers.contains_key(w3c::PARENT) || !(has_one || has_several) {
+    if headers.contains_key(w3c::TRACE_PARENT) || !(has_one || has_several) {
         w3c::write(headers, &span, w3c.is_some());
     }
     if has_one {

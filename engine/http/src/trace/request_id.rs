@@ -7,6 +7,9 @@ use super::hexadecimal;
 /// Its header.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Where the two digits of each byte of a UUID stand: 8-4-4-4-12 (RFC 9562 §4).
+const DIGITS_AT: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+
 /// Longer ids are replaced: they end in logs, of which they would make up most.
 const BYTES_MAX: usize = 128;
 
@@ -26,7 +29,9 @@ fn fresh(mut random: impl FnMut() -> u64) -> HeaderValue {
     // Version 4, variant 1.
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let digits = hexadecimal::write(&bytes);
-    let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
-    HeaderValue::try_from(parts.join("-")).expect("digits and dashes")
+    let mut text = [b'-'; 36];
+    for (place, byte) in DIGITS_AT.into_iter().zip(bytes) {
+        text[place..place + 2].copy_from_slice(&hexadecimal::pair(byte));
+    }
+    HeaderValue::from_bytes(&text).expect("digits and dashes")
 }

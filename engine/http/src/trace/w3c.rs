@@ -1,11 +1,12 @@
 //! W3C Trace Context.
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Received, Span, hexadecimal};
 
-pub(super) const PARENT: &str = "traceparent";
-const STATE: &str = "tracestate";
+/// Its header.
+pub const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+const STATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Version, trace, parent and flags, with dashes between.
 const BYTES: usize = 55;
@@ -15,7 +16,7 @@ const SAMPLED: u8 = 1;
 
 /// What the headers say. Two values, or one that cannot be read, are none (§3.2.4).
 pub(super) fn read(headers: &HeaderMap) -> Option<Received> {
-    let mut values = headers.get_all(PARENT).iter();
+    let mut values = headers.get_all(TRACE_PARENT).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
     parse(value.as_bytes())
 }
@@ -47,7 +48,7 @@ pub(super) fn write(headers: &mut HeaderMap, span: &Span, goes_on: bool) {
     let (trace, parent) = (hexadecimal::write(trace_id), hexadecimal::write(span_id));
     let flags = u8::from(*sampled);
     let value = HeaderValue::try_from(format!("00-{trace}-{parent}-{flags:02x}"));
-    headers.insert(PARENT, value.expect("digits and dashes"));
+    headers.insert(TRACE_PARENT, value.expect("digits and dashes"));
     if !goes_on {
         headers.remove(STATE);
     }

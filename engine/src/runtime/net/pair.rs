@@ -9,10 +9,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read};
+use std::mem;
 use std::rc::Rc;
 
 use super::super::readiness::Readiness;
 use super::super::watch::Watch;
+use crate::buffers;
 
 /// One of the two.
 #[derive(Debug)]
@@ -86,7 +88,7 @@ impl PairEnd {
             read += take(&mut arrived, buffer)?;
         }
         if arrived.is_empty() {
-            *arrived = VecDeque::new();
+            buffers::give_back(mem::take(&mut *arrived).into());
         }
         held.0(arrived.len());
         watch.check_end(read, wanted)?;
@@ -116,6 +118,9 @@ impl PairEnd {
             return Err(ErrorKind::WouldBlock.into());
         }
         let mut left = room.min(wanted);
+        if left > 0 && arrived.capacity() == 0 {
+            *arrived = buffers::take().into();
+        }
         for buffer in buffers {
             let taken = left.min(buffer.len());
             arrived.extend(&buffer[..taken]);
@@ -213,6 +218,8 @@ mod tests {
         assert_eq!(read(&far), Ok(b"rld".to_vec()));
         assert!(!far.watch().is_readable(), "a short read was the last of it");
         assert_eq!(far.own.arrived.borrow().capacity(), 0, "and nothing is held");
+        assert_eq!(write(&near, b""), Ok(0));
+        assert_eq!(far.own.arrived.borrow().capacity(), 0, "nor by a write of nothing");
     }
 
     #[test]

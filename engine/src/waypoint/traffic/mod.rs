@@ -76,7 +76,7 @@ impl Services {
         snapshot: &Snapshot,
         place: (&Arc<str>, &NamespacedHostname, u16),
         policy: TrafficPolicy,
-    ) -> Option<Terms> {
+    ) -> Option<Box<Terms>> {
         if policy == TrafficPolicy::default() {
             return None;
         }
@@ -89,7 +89,7 @@ impl Services {
             known.insert(key.clone(), Rc::new(Local::new(shard.traffic.counts(&key))));
         }
         let local = known.get(&key)?.clone();
-        Some(Terms {
+        Some(Box::new(Terms {
             key,
             policy,
             local,
@@ -97,7 +97,7 @@ impl Services {
             given: None,
             session: None,
             is_secure: false,
-        })
+        }))
     }
 }
 
@@ -130,7 +130,7 @@ impl Local {
     }
 }
 
-/// What is said of one request.
+/// What is said of one request. Boxed: it is much, and of most requests nothing is said.
 pub(crate) struct Terms {
     key: ServiceKey,
     pub(crate) policy: TrafficPolicy,

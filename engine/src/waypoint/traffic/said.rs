@@ -25,7 +25,7 @@ pub(crate) fn own_terms(
     found: Option<Found<'_>>,
     parts: &mut Parts,
     destination: &Destination,
-) -> Option<Terms> {
+) -> Option<Box<Terms>> {
     let mut terms = terms(downstream, snapshot, found, parts, destination)?;
     let paths = snapshot.http()?.paths();
     if let Ok(head) = read(parts, paths) {
@@ -43,7 +43,7 @@ pub(crate) fn terms(
     found: Option<Found<'_>>,
     parts: &Parts,
     destination: &Destination,
-) -> Option<Terms> {
+) -> Option<Box<Terms>> {
     let Destination::Service(service, port) = destination else { return None };
     let traffic = traffic(downstream, snapshot, found, parts, (service, *port))?;
     let services = &downstream.pod.l7.kept().services;
@@ -81,12 +81,15 @@ fn traffic(
     (service, port): (&Service, u16),
 ) -> Option<TrafficPolicy> {
     let tables = snapshot.http()?;
+    let session = found.and_then(|found| found.session());
+    if tables.policies().is_empty() && session.is_none() {
+        return None;
+    }
     let name =
         ServiceName { namespace: service.namespace().into(), hostname: service.hostname().into() };
     let (rule, place) = (found.map(|found| found.rule), Some((&name, port)));
     let in_force =
         tables.policies().in_force(&place_of(tables, downstream, rule, Some(parts), place));
-    let session = found.and_then(|found| found.session());
     if in_force.is_empty() && session.is_none() {
         return None;
     }

@@ -1,8 +1,8 @@
 //! One try: at which endpoint, by which connection, and what it answers.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
-use http::Response;
+use http::{Request, Response};
 use ringway_http::{breaker::Counted, grpc::is_grpc, head::check_response};
 use ringway_protocols::hbone::Authority;
 
@@ -21,6 +21,7 @@ use crate::{
         serve::Downstream,
         tls::originator,
         traffic::{Places, Terms},
+        upload::Attempt,
         upstream::{Dialect, Spoken, Unavailable},
     },
 };
@@ -46,7 +47,7 @@ impl Tries<'_> {
             Destination::Service(service, port) => {
                 let service = snapshot.service(&service.id).unwrap_or(service);
                 let random = shard.random();
-                if let Some(terms) = self.plan.terms.as_ref().filter(|terms| terms.chooses()) {
+                if let Some(terms) = self.plan.terms.as_deref().filter(|terms| terms.chooses()) {
                     let (own, everywhere) = (self.source, terms.policy.locality.is_some());
                     return decide::chosen_behind_waypoint(
                         &snapshot,
@@ -73,7 +74,7 @@ impl Tries<'_> {
     ) -> Result<Answered, Failure> {
         let Downstream { shard, pod, .. } = &**self.downstream;
         recorder.upstream = Some(self.upstream(route));
-        let terms = self.plan.terms.as_ref();
+        let terms = self.plan.terms.as_deref();
         let tls = terms.and_then(|terms| terms.policy.tls.as_ref());
         let dialect = self.dialect(tls.is_some());
         let originator = tls.map(|tls| originator(self.downstream, tls)).transpose();
@@ -96,16 +97,15 @@ impl Tries<'_> {
         if let Some(upstream) = &mut recorder.upstream {
             (upstream.local, upstream.trace_id) = (lease.local(), lease.trace_id());
         }
-        let mut request = exchange::outgoing(self.parts, spoken).map(|()| self.upload.attempt());
-        let listening = Listening::begin(&mut request, dialect);
+        let (request, listening) = self.outgoing(spoken);
         lease.expected = listening.expected();
         if self.parts.extensions.get::<exchange::AsksForUpgrade>().is_some() {
             lease.expect_upgrade();
         }
         // Nobody is told what the backend of a copy says.
         let client = (!recorder.is_copy).then_some(&*self.downstream.interims);
-        let answer = listening.until(lease.send(request), client);
-        let response = answer.await.map_err(Failure::Unanswered)?;
+        let answer = listening.until(pin!(lease.send(request)), client).await;
+        let response = answer.map_err(Failure::Unanswered)?;
         recorder.answered = Some(runtime::now());
         if let (Some(terms), Some(upstream)) = (terms, &recorder.upstream) {
             recorder.told = terms.told(upstream.host);
@@ -113,6 +113,13 @@ impl Tries<'_> {
         let (parts, body) = response.into_parts();
         check_response(&parts).map_err(Failure::Garbled)?;
         Ok(Answered { response: Response::from_parts(parts, body), lease })
+    }
+
+    /// The request for one try, and what hears what is said of it before its answer.
+    fn outgoing(&self, spoken: Spoken<'_>) -> (Request<Attempt>, Listening) {
+        let mut request = exchange::outgoing(self.parts, spoken).map(|()| self.upload.attempt());
+        let listening = Listening::begin(&mut request, spoken.dialect);
+        (request, listening)
     }
 
     /// The places of a try among what may be under way.

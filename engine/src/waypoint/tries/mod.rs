@@ -93,7 +93,7 @@ impl Tries<'_> {
         let (mut retries, mut free, mut last_pause) = (0, 0, None);
         let mut last: Option<Reply> = None;
         let mut retrying = None;
-        let terms = self.plan.terms.as_ref();
+        let terms = self.plan.terms.as_deref();
         terms.iter().for_each(|terms| terms.begun());
         loop {
             let failure = match self.once(&mut in_vain, recorder).await {

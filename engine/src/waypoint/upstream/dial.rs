@@ -6,6 +6,7 @@ use bytes::Bytes;
 use hyper::client::conn::{http1, http2};
 
 use super::{
+    Key,
     lease::{Alone, Shared},
     pool::Opened,
 };
@@ -64,6 +65,7 @@ pub(super) async fn dial_alone(
     call: &Call<'_>,
     route: &Route,
     originator: Option<&Originator>,
+    key: Key,
     opened: Opened,
 ) -> Result<Alone, CloseReason> {
     let (io, local) = dial(call, route, originator, b"http/1.1").await?;
@@ -74,7 +76,7 @@ pub(super) async fn dial_alone(
     let wanted = Rc::new(Cell::new(false));
     let (giver, rest) = handoff();
     runtime::spawn(drive_alone(connection, wanted.clone(), giver));
-    Ok(Alone { sender, opened, local, trace_id: call.trace_id, wanted, rest })
+    Ok(Alone { key, sender, opened, local, trace_id: call.trace_id, wanted, rest })
 }
 
 async fn drive_alone(

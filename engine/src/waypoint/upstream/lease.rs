@@ -18,7 +18,6 @@ use crate::{
 
 /// A connection for one request.
 pub(crate) struct Lease {
-    pub(super) key: Key,
     pub(super) upstreams: Rc<Upstreams>,
     pub(super) held: Held,
     /// What the request holds until its answer has ended.
@@ -28,12 +27,14 @@ pub(crate) struct Lease {
 }
 
 pub(super) enum Held {
-    Alone(Option<Alone>),
+    /// Boxed: a lease is moved with every answer, and most are of shared connections.
+    Alone(Option<Box<Alone>>),
     Shared(Rc<Shared>),
 }
 
 /// An HTTP/1 connection.
 pub(super) struct Alone {
+    pub(super) key: Key,
     pub(super) sender: http1::SendRequest<Attempt>,
     pub(super) opened: Opened,
     pub(super) local: Option<SocketAddr>,
@@ -118,7 +119,7 @@ impl Lease {
     /// The connection, once HTTP on it has ended with an upgrade.
     pub(crate) async fn into_upgraded(mut self) -> Option<(Rc<TcpStream>, Bytes)> {
         let Held::Alone(alone) = &mut self.held else { return None };
-        let alone = alone.take()?;
+        let alone = *alone.take()?;
         let (io, rest) = alone.rest.get().await?;
         Some((io.socket().clone(), rest))
     }
@@ -128,9 +129,9 @@ impl Lease {
     pub(crate) fn give_back(mut self) {
         let Held::Alone(alone) = &mut self.held else { return };
         let Some(mut alone) = alone.take() else { return };
-        let (upstreams, key) = (self.upstreams.clone(), self.key.clone());
+        let upstreams = self.upstreams.clone();
         if alone.sender.is_ready() {
-            return upstreams.keep(key, alone);
+            return upstreams.keep(alone);
         }
         if alone.sender.is_closed() {
             return;
@@ -138,7 +139,7 @@ impl Lease {
         runtime::spawn(async move {
             let ready = runtime::timeout(UPSTREAM_GIVE_BACK_TIME, alone.sender.ready()).await;
             if let Ok(Ok(())) = ready {
-                upstreams.keep(key, alone);
+                upstreams.keep(alone);
             }
         });
     }

@@ -117,7 +117,7 @@ impl Upstreams {
             originator: originator.map(|originator| originator.id),
         };
         if let Some(held) = self.held(&key) {
-            return Ok(self.lease(key, held));
+            return Ok(self.lease(held));
         }
         let enter = |terms: &Terms| terms.enter(Counted::Pending).ok_or(Unavailable::Overflow);
         let _pending = terms.map(enter).transpose()?;
@@ -127,7 +127,7 @@ impl Upstreams {
         }
         let opened = loop {
             if let Some(held) = self.held(&key) {
-                return Ok(self.lease(key, held));
+                return Ok(self.lease(held));
             }
             if let Some(opened) = self.room(&key, terms) {
                 break opened;
@@ -135,23 +135,24 @@ impl Upstreams {
             self.room_at(&key).wait().await;
         };
         let _dialling = Dialling::begin(self, &key);
+        // Boxed: few requests dial, and each would have the room for it.
+        let dialling = Box::pin(self.dial(call, route, originator, &key, opened));
         let held = match terms.and_then(|terms| terms.policy.limits.connect) {
             Some(limit) => {
-                let dialling = Box::pin(self.dial(call, route, originator, &key, opened));
                 runtime::timeout(limit, dialling).await.map_err(|_| CloseReason::DialTimedOut)??
             }
-            None => self.dial(call, route, originator, &key, opened).await?,
+            None => dialling.await?,
         };
         self.sweep();
-        Ok(self.lease(key, held))
+        Ok(self.lease(held))
     }
 
-    fn lease(self: &Rc<Self>, key: Key, held: Held) -> Lease {
+    fn lease(self: &Rc<Self>, held: Held) -> Lease {
         match &held {
             Held::Alone(alone) => alone.iter().for_each(|alone| alone.opened.carries()),
             Held::Shared(shared) => shared.opened.carries(),
         }
-        Lease { key, upstreams: self.clone(), held, places: Places::default(), expected: None }
+        Lease { upstreams: self.clone(), held, places: Places::default(), expected: None }
     }
 
     async fn dial(
@@ -163,7 +164,10 @@ impl Upstreams {
         opened: Opened,
     ) -> Result<Held, CloseReason> {
         Ok(match key.dialect {
-            Dialect::Http1 => Held::Alone(Some(dial_alone(call, route, originator, opened).await?)),
+            Dialect::Http1 => {
+                let alone = dial_alone(call, route, originator, key.clone(), opened).await?;
+                Held::Alone(Some(Box::new(alone)))
+            }
             Dialect::Http2 => {
                 let shared = Rc::new(dial_shared(call, route, originator, opened).await?);
                 if !self.ending.get() {

@@ -33,7 +33,7 @@ pub(super) struct Endpoint {
 }
 
 pub(super) struct Idle {
-    pub(super) alone: Alone,
+    pub(super) alone: Box<Alone>,
     pub(super) since: Instant,
 }
 
@@ -148,12 +148,12 @@ impl Upstreams {
         Some(Held::Shared(shared.clone()))
     }
 
-    pub(super) fn keep(self: &Rc<Self>, key: Key, alone: Alone) {
+    pub(super) fn keep(self: &Rc<Self>, alone: Box<Alone>) {
         if self.ending.get() || alone.opened.is_spent() {
             return;
         }
         let mut endpoints = self.endpoints.borrow_mut();
-        let idle = &mut endpoints.entry(key).or_default().idle;
+        let idle = &mut endpoints.entry(alone.key.clone()).or_default().idle;
         if idle.len() < UPSTREAM_IDLE_MAX {
             alone.opened.room.given_back();
             idle.push(Idle { alone, since: runtime::now() });
