@@ -89,7 +89,7 @@ impl From<ringway_control::run::RunError> for Failure {
             #[cfg(feature = "waypoint")]
             RunError::Routes(_) => Exit::Data,
             RunError::Override(_) => Exit::Usage,
-            RunError::Privileges(_) | RunError::Hardening(_) => Exit::Permission,
+            RunError::Privileges(_) | RunError::Hardening { .. } => Exit::Permission,
             RunError::Authority(_)
             | RunError::Engine(_)
             | RunError::Listen { .. }

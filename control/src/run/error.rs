@@ -12,7 +12,7 @@ use crate::identity::{CaError, RevocationError};
 use crate::source::Diagnostics;
 use crate::telemetry::log::FilterError;
 
-/// What a run is told where to listen by: there it is changed.
+/// What a run is told its settings by: there they are changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToldBy {
     /// Flags, their twins and files.
@@ -22,6 +22,14 @@ pub enum ToldBy {
 }
 
 impl ToldBy {
+    /// How it is said that the process gives up what it does not need.
+    fn hardening(self, how: &str) -> String {
+        match self {
+            Self::Flags => format!("`hardening: {how}`"),
+            Self::Environment => format!("`RINGWAY_HARDENING={how}`"),
+        }
+    }
+
     /// How another place is said for this server; `None` where it cannot be.
     fn elsewhere(self, server: &str) -> Option<String> {
         match (self, server) {
@@ -53,7 +61,12 @@ pub enum RunError {
     /// The revocation lists cannot be used.
     Revocation(RevocationError),
     /// Something that was required to be given up could not be.
-    Hardening(Vec<String>),
+    Hardening {
+        /// What, and what the system said.
+        undone: Vec<String>,
+        /// What it was required by.
+        told_by: ToldBy,
+    },
     /// It is allowed less memory than it needs.
     Memory(Shortage),
     /// The engine cannot start.
@@ -97,10 +110,12 @@ impl std::fmt::Display for RunError {
                 write!(f, "the certificate authority cannot be used: {error}")
             }
             Self::Revocation(error) => error.fmt(f),
-            Self::Hardening(undone) => write!(
+            Self::Hardening { undone, told_by } => write!(
                 f,
-                "`hardening: required`, and this could not be done: {}; allow it, or write `hardening: auto`",
-                undone.join(", ")
+                "{}, and this could not be done: {}; allow it, or write {}",
+                told_by.hardening("required"),
+                undone.join(", "),
+                told_by.hardening("auto")
             ),
             Self::Memory(shortage) => shortage.fmt(f),
             Self::Engine(error) => error.fmt(f),
@@ -129,7 +144,7 @@ impl RunError {
     /// The same of a run that is told by variables, which has no flags.
     #[must_use]
     pub fn told_by_environment(mut self) -> Self {
-        if let Self::Listen { told_by, .. } = &mut self {
+        if let Self::Listen { told_by, .. } | Self::Hardening { told_by, .. } = &mut self {
             *told_by = ToldBy::Environment;
         }
         self
@@ -139,6 +154,21 @@ impl RunError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_required_is_said_as_this_run_was_told_it() {
+        let error = || RunError::Hardening {
+            undone: vec!["system calls (no)".to_owned(), "no core files (no)".to_owned()],
+            told_by: ToldBy::Flags,
+        };
+        let undone = "and this could not be done: system calls (no), no core files (no); allow it";
+        let file = format!("`hardening: required`, {undone}, or write `hardening: auto`");
+        assert_eq!(error().to_string(), file);
+        let told = error().told_by_environment().to_string();
+        let variable =
+            format!("`RINGWAY_HARDENING=required`, {undone}, or write `RINGWAY_HARDENING=auto`");
+        assert_eq!(told, variable);
+    }
 
     #[test]
     fn what_to_do_about_a_port_is_what_this_run_can_be_told() {

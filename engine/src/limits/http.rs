@@ -60,6 +60,11 @@ ringway_protocols::bounds! {
     pub const HTTP_LINGER_TIME: Duration = Duration::from_secs(60);
     Time per Stream: "the rest is given up, and the stream reset"
 
+    /// How long what a client still sends is taken and forgotten after a head that was refused: who closes with bytes unread
+    /// resets the connection, and the client may never read why (RFC 9112 §9.6).
+    pub const HTTP_REFUSED_LINGER_TIME: Duration = Duration::from_secs(2);
+    Time per Stream: "the connection is closed, or reset if there is more"
+
     /// Of a request's body, kept to be sent once more.
     pub const REPLAY_BYTES_MAX: usize = 256 * 1024;
     Bytes per Stream: "the request is not tried again"

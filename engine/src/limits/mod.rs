@@ -282,6 +282,10 @@ ringway_protocols::bounds! {
     pub const MIRROR_RECORDS_MAX: usize = 2048;
     Count per Process: "they are not compared, and counted"
 
+    /// Requests that passed because a service outside did not answer, waiting to be summed up for the log.
+    pub const FAILED_OPEN_RECORDS_MAX: usize = 1024;
+    Count per Process: "they are counted only"
+
     /// Hostnames, and names of workloads and services, that connections wait for and control has not yet looked at: it looks
     /// many times a second.
     pub const WANTED_NAMES_MAX: usize = 1024;

@@ -5,6 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    fmt,
     future::{Future, poll_fn},
     net::SocketAddr,
     rc::Rc,
@@ -77,6 +78,16 @@ pub(crate) enum Target {
     Workload(Arc<str>, SocketAddr),
     /// A port of a gateway; and the listener there that the client's TLS was ended for.
     Listener { gateway: GatewayName, port: u16, ended_for: Option<ListenerKey> },
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service { name, port, .. } => write!(f, "{name}:{port}"),
+            Self::Workload(uid, _) => f.write_str(uid),
+            Self::Listener { gateway, port, .. } => write!(f, "{gateway}:{port}"),
+        }
+    }
 }
 
 impl Downstream {

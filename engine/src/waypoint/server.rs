@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     error::Error as _,
     future::{Future, poll_fn},
+    io::ErrorKind,
     pin::{Pin, pin},
     rc::Rc,
     task::Poll,
@@ -30,8 +31,9 @@ use super::{
 use crate::{
     connection::Connection,
     limits::{
-        HTTP_HEAD_BYTES_MAX, HTTP_HEAD_TIMEOUT, HTTP_HEADERS_MAX, HTTP2_RESETS_LOCAL_MAX,
-        HTTP2_RESETS_PENDING_MAX, HTTP2_SEND_BYTES_MAX, HTTP2_STREAMS_MAX, HTTP2_WINDOW_BYTES,
+        HTTP_HEAD_BYTES_MAX, HTTP_HEAD_TIMEOUT, HTTP_HEADERS_MAX, HTTP_REFUSED_LINGER_TIME,
+        HTTP2_RESETS_LOCAL_MAX, HTTP2_RESETS_PENDING_MAX, HTTP2_SEND_BYTES_MAX, HTTP2_STREAMS_MAX,
+        HTTP2_WINDOW_BYTES,
     },
     runtime::{self, TcpStream},
 };
@@ -106,6 +108,7 @@ pub(crate) async fn serve_http1(
         .timer(Wheel)
         .header_read_timeout(None)
         .max_headers(HTTP_HEADERS_MAX)
+        .max_header_size(HTTP_HEAD_BYTES_MAX)
         .max_buf_size(HTTP_HEAD_BYTES_MAX);
     let io = Io::new(socket.clone(), early)
         .telling(downstream.activity.clone())
@@ -128,7 +131,11 @@ pub(crate) async fn serve_http1(
             if error.is_parse() {
                 let code = if error.is_parse_too_large() { 431 } else { 400 };
                 Recorder::of_broken(downstream, code).finish();
+                // The client may be gone already.
                 drop(socket.shutdown_write());
+                let leaving = runtime::timeout(HTTP_REFUSED_LINGER_TIME, forget_rest(&socket));
+                // Cut, late or in order: it ends.
+                let _ended = connection.unless_cut(leaving).await;
             } else {
                 socket.reset_on_close();
             }
@@ -136,6 +143,27 @@ pub(crate) async fn serve_http1(
         Ended::Cut | Ended::TooSlow => socket.reset_on_close(),
     }
     connection.end_of_requests();
+}
+
+/// Takes what still comes, until nothing does.
+async fn forget_rest(socket: &TcpStream) {
+    loop {
+        socket.readable().await;
+        let read = runtime::scratch(|scratch| {
+            let most = runtime::visit_bytes_max().min(scratch.len());
+            socket.try_read(&mut scratch[..most])
+        });
+        match read {
+            Ok(0) => return,
+            Ok(read) => {
+                runtime::moved_bytes(read);
+                // Who sends faster than is read here is never done: others, and the deadline, come between.
+                runtime::yield_now().await;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
 }
 
 /// Serves HTTP/2.

@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use ringway_engine::{snapshot::AppProtocol, telemetry::http::ResponseFlag};
+use ringway_engine::{
+    limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX},
+    snapshot::AppProtocol,
+    telemetry::http::ResponseFlag,
+};
 
 use crate::{
     application::{Client, ok, read_head, serve, serve_http},
@@ -152,6 +156,40 @@ fn what_breaks_http_is_answered_400_and_told_once() {
             assert_eq!(mesh.record().code, 400, "{bytes:?}");
         }
         mesh.no_record();
+    });
+}
+
+/// RFC 6585 §5. The client is told even while it still sends.
+#[test]
+fn a_head_that_is_too_large_is_answered_431() {
+    on_both(|reactor| {
+        let (port, requests) = serve_http(|_, _| ok("never"));
+        let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http11));
+        let long = |bytes: usize| "a".repeat(bytes);
+        let lines: String = (0..HTTP_HEADERS_MAX).map(|n| format!("x-{n}: 1\r\n")).collect();
+        let too_large = [
+            (
+                "a field",
+                format!("GET / HTTP/1.1\r\nhost: web\r\nx: {}\r\n\r\n", long(HTTP_HEAD_BYTES_MAX)),
+            ),
+            ("much more", format!("GET / HTTP/1.1\r\nhost: web\r\nx: {}\r\n\r\n", long(1 << 20))),
+            ("a field without end", format!("GET / HTTP/1.1\r\nhost: web\r\nx: {}", long(1 << 20))),
+            ("many lines", format!("GET / HTTP/1.1\r\nhost: web\r\n{lines}\r\n")),
+        ];
+        for (name, bytes) in too_large {
+            let mut client = Client::new(mesh.connect(80));
+            // It may be told before it has sent everything, and the connection be over then.
+            let _told = client.stream.write_all(bytes.as_bytes());
+            assert_eq!(client.receive().status(), 431, "{name}");
+            assert!(client.is_over(), "{name}");
+            let record = mesh.record();
+            assert_eq!((record.code, &*record.details), (431, "http1.codec_error"), "{name}");
+        }
+        let fits = format!("GET / HTTP/1.1\r\nhost: web\r\nx: {}\r\n\r\n", long(60 * 1024));
+        let mut client = Client::new(mesh.connect(80));
+        client.send(&fits);
+        assert_eq!(client.receive().status(), 200);
+        assert_eq!(requests.try_iter().count(), 1, "the others came to nobody");
     });
 }
 

@@ -4,6 +4,7 @@ use std::{
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, TcpStream},
     sync::Arc,
+    thread,
 };
 
 use rcgen::{CertificateParams, KeyPair};
@@ -68,6 +69,33 @@ fn a_plain_listener_lets_clients_into_the_mesh() {
                 .as_deref(),
             Some("server")
         );
+    });
+}
+
+/// RFC 9112 §9.6. Over a socket: who closes it with bytes unread takes the answer back.
+#[test]
+fn who_is_refused_while_he_sends_is_told_why_and_then_cut() {
+    on_both(|reactor| {
+        let (port, _requests) = serve_http(|_, _| ok("in"));
+        let (protocol, hostname) = (ListenerProtocol::Http, None);
+        let listener =
+            Listener { key: key("http"), port: free_port(), protocol, hostname, tls: None };
+        let at = (GATEWAY, listener.port);
+        let (role, config) = gateway(listener);
+        let plan = Plan::of(port, AppProtocol::Http11).at_gateway(role, config);
+        let mesh = Mesh::start(reactor, &plan);
+
+        let mut refused = Client::new(TcpStream::connect(at).expect("a listener"));
+        let mut sending = refused.stream.try_clone().expect("a descriptor");
+        let sends = thread::spawn(move || {
+            sending.write_all(b"GET / HTTP/1.1\r\nhost: web\r\nx: ").expect("room");
+            while sending.write_all(&[b'x'; 16 << 10]).is_ok() {}
+        });
+        assert_eq!(refused.receive().status(), 431);
+        assert_eq!((mesh.record().code, refused.is_over()), (431, true));
+        let mut other = Client::new(TcpStream::connect(at).expect("a listener"));
+        assert_eq!(other.get("/").text(), "in", "others are served meanwhile");
+        sends.join().expect("what is sent without end is cut");
     });
 }
 

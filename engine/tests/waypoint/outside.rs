@@ -16,7 +16,7 @@ use ringway_engine::{
     limits::OUTSIDE_ANSWER_BYTES_MAX,
     runtime::ReactorChoice,
     snapshot::AppProtocol,
-    telemetry::http::{OutsideOutcome, OutsideService, ResponseFlag},
+    telemetry::http::{FailedOpenRecord, OutsideOutcome, OutsideService, ResponseFlag},
 };
 use ringway_http::model::{
     Backend, BackendTarget,
@@ -326,6 +326,14 @@ fn fails(
         assert_eq!(requests.try_recv().is_ok(), fail_open, "{want}");
         let record = mesh.record();
         assert_eq!(count(&mesh, OutsideService::Authorization, outcome), 1, "{want}");
+        let told = mesh.waypoint.telemetry().http().next_failed_open();
+        assert_eq!(told.is_some(), fail_open, "{want}");
+        if let Some(FailedOpenRecord { service, name, called, why }) = told {
+            let told = (service, &*name, &*called);
+            let called = "shop/web.shop.svc.cluster.local:80";
+            assert_eq!(told, (OutsideService::Authorization, "login", called));
+            assert!(why.contains(want), "{want}: {why}");
+        }
         if !fail_open {
             assert!(record.flags.has(ResponseFlag::UnauthorizedExternalService), "{want}");
             assert_eq!(&*record.details, "ext_authz_error{ns[shop]-policy[login]-rule[0]}");
@@ -609,6 +617,14 @@ fn a_rate_limit_service_that_does_not_answer() {
             let outcome =
                 if fail_open { OutsideOutcome::FailedOpen } else { OutsideOutcome::FailedClosed };
             assert_eq!(count(&mesh, OutsideService::RateLimit, outcome), 1);
+            let told = mesh.waypoint.telemetry().http().next_failed_open();
+            let want = FailedOpenRecord {
+                service: OutsideService::RateLimit,
+                name: "shop/slowly".into(),
+                called: "shop/web.shop.svc.cluster.local:80".into(),
+                why: "it has answered with gRPC's status 14".into(),
+            };
+            assert_eq!(told, fail_open.then_some(want));
         }
     });
 }

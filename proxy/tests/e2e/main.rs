@@ -32,6 +32,7 @@ mod policy;
 mod sessions;
 mod spiffe;
 mod succession;
+mod tenants;
 mod traffic;
 mod trust;
 mod waypoint;

@@ -36,6 +36,8 @@ spec:
   extensionProviders:
   - name: by-grpc
     envoyExtAuthzGrpc: {service: outside.default.svc.cluster.local, port: 9000, timeout: 20s}
+  - name: by-grpc-or-open
+    envoyExtAuthzGrpc: {service: outside.default.svc.cluster.local, port: 9000, timeout: 20s, failOpen: true}
   - name: by-http
     envoyExtAuthzHttp:
       service: default/outside.default.svc.cluster.local
@@ -63,6 +65,15 @@ spec:
   provider: {name: by-http}
   rules: [{to: [{operation: {paths: [/inbox]}}]}]
 ---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: help, namespace: default}
+spec:
+  targetRefs: [{kind: Service, group: '', name: web}]
+  action: CUSTOM
+  provider: {name: by-grpc-or-open}
+  rules: [{to: [{operation: {paths: [/help]}}]}]
+---
 apiVersion: ringway.dev/v1alpha1
 kind: RateLimitPolicy
 metadata: {name: searches, namespace: default}
@@ -86,7 +97,7 @@ spec:
 ";
 
 fn services_outside_decide_about_requests(reactor: &str) {
-    let story = WaypointMesh::policed(reactor, "", POLICIES);
+    let mut story = WaypointMesh::policed(reactor, "", POLICIES);
     let token = format!("authorization: Bearer {TOKEN}\r\n");
     let (status, body) = story.ask("/", &token);
     assert_eq!((status, &*body), (401, "Jwks remote fetch is failed"), "nobody has its keys yet");
@@ -136,16 +147,9 @@ fn services_outside_decide_about_requests(reactor: &str) {
     let broken = token.replace("u7_m5", "u7_m6");
     assert_eq!(story.ask("/", &broken), (401, "Jwt verification fails".to_owned()));
 
-    let at = SocketAddr::from(([127, 0, 0, 1], 15020));
-    let told = http_get(story.mesh.at(PLACE), at, "/stats/prometheus").unwrap().1;
-    let metrics = Metrics::parse(&told);
-    let calls = |service: &str, outcome: &str| {
-        let labels = [("service", service), ("outcome", outcome)];
-        metrics.sum("ringway_outside_calls_total", &labels)
-    };
-    assert_eq!(calls("authorization", "allowed"), 2.0);
-    assert_eq!(calls("authorization", "denied"), 2.0);
-    assert_eq!(calls("rate_limit", "denied"), 1.0);
+    assert_eq!(calls(&story, "authorization", "allowed"), 2.0);
+    assert_eq!(calls(&story, "authorization", "denied"), 2.0);
+    assert_eq!(calls(&story, "rate_limit", "denied"), 1.0);
 
     // Who does not answer says no.
     drop(services);
@@ -153,6 +157,27 @@ fn services_outside_decide_about_requests(reactor: &str) {
     assert_eq!(status, 403, "{}", story.logs());
     assert_eq!(story.ask("/search", "x-user: c\r\n").0, 500);
     assert_eq!(story.ask("/", "").0, 200, "who is not asked about goes on");
+
+    // Unless it is said otherwise; and that is told, with the reason.
+    let (status, body) = story.ask("/help", "");
+    assert_eq!(status, 200, "{body}");
+    let line = "requests pass without it";
+    story.waypoint.process.wait_for_log(line, PATIENCE).unwrap();
+    let log = story.waypoint.process.log();
+    let line = log.lines().find(|told| told.contains(line)).unwrap();
+    let web = "default/web.default.svc.cluster.local:80";
+    for part in ["authorization", "by-grpc-or-open", web, "it cannot be reached: "] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert_eq!(calls(&story, "authorization", "failed_open"), 1.0);
+}
+
+/// How often such services were asked, and this was the outcome.
+fn calls(story: &WaypointMesh, service: &str, outcome: &str) -> f64 {
+    let at = SocketAddr::from(([127, 0, 0, 1], 15020));
+    let told = http_get(story.mesh.at(PLACE), at, "/stats/prometheus").unwrap().1;
+    let labels = [("service", service), ("outcome", outcome)];
+    Metrics::parse(&told).sum("ringway_outside_calls_total", &labels)
 }
 
 fn start(story: &WaypointMesh, pod: &str) -> Process {

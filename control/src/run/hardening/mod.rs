@@ -21,7 +21,7 @@ use ringway_engine::ShardHook;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
 use self::capabilities::{Keep, Kept};
-use super::error::RunError;
+use super::error::{RunError, ToldBy};
 use crate::source::{Hardening, NodeConfig};
 
 /// What was done, and what could not be.
@@ -88,7 +88,8 @@ pub(super) fn harden(
             .map_err(|why| format!("a shard's system calls: {why}"))
     }));
     if node.hardening == Hardening::Required && !hardened.undone.is_empty() {
-        return Err(RunError::Hardening(hardened.undone));
+        let (undone, told_by) = (hardened.undone, ToldBy::Flags);
+        return Err(RunError::Hardening { undone, told_by });
     }
     if node.hardening == Hardening::Auto {
         hardened.shards = hardened.shards.map(ShardHook::lenient);

@@ -13,6 +13,7 @@
 //!
 //! **Invariant:** such a process holds the certificate of its own workload and no other, and captures nothing.
 
+mod failed_open;
 mod fetch;
 mod keys;
 mod lingering;

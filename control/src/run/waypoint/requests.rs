@@ -3,10 +3,12 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ringway_engine::Engine;
 
 use super::L7Options;
+use super::failed_open::FailedOpen;
 use crate::run::records;
 use crate::source::NodeConfig;
 use crate::telemetry::log::Log;
@@ -22,6 +24,7 @@ pub(in crate::run) struct Requests {
     form: RequestLog,
     exporter: Option<Rc<RefCell<Exporter>>>,
     mirrors: Arc<Mirrors>,
+    failed_open: Rc<RefCell<FailedOpen>>,
 }
 
 impl Requests {
@@ -41,7 +44,7 @@ impl Requests {
         // Nobody would take them.
         engine.telemetry().http().set_recording(options.request_log.is_on() || exporter.is_some());
         let (form, mirrors) = (options.request_log.clone(), Arc::default());
-        let requests = Self { engine, log, form, exporter, mirrors };
+        let requests = Self { engine, log, form, exporter, mirrors, failed_open: Rc::default() };
         let told = requests.clone();
         tokio::task::spawn_local(records::pump(move || told.write_batch()));
         requests
@@ -63,6 +66,7 @@ impl Requests {
     /// Writes and sends what there still is.
     pub(in crate::run) async fn finish(&self) {
         while self.write_batch() > 0 {}
+        self.failed_open.borrow_mut().tell_rest(Instant::now());
         if let Some(exporter) = &self.exporter {
             let flushing = exporter.borrow_mut().flush();
             flushing.await;
@@ -81,7 +85,11 @@ impl Requests {
         let written = records.map(write).count();
         let copies = std::iter::from_fn(|| http.next_mirrored()).take(records::BATCH_MAX);
         let counted = copies.map(|copy| self.mirrors.count(copy)).count();
-        written.max(counted)
+        let mut failed_open = self.failed_open.borrow_mut();
+        let passed = std::iter::from_fn(|| http.next_failed_open()).take(records::BATCH_MAX);
+        let noted = passed.map(|record| failed_open.note(record)).count();
+        failed_open.tell(Instant::now());
+        written.max(counted).max(noted)
     }
 }
 

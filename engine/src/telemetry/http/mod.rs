@@ -20,13 +20,13 @@ pub(crate) use self::series::{Measured, Outcome, RequestSeries, RequestSeriesTab
 pub use self::{
     flags::{ResponseFlag, ResponseFlags},
     mirrored::{Answer, Difference, MirrorOutcome, MirrorRecord},
-    outside::{OutsideOutcome, OutsideService},
+    outside::{FailedOpenRecord, OutsideOutcome, OutsideService},
     record::{RequestRecord, TraceContext, UpstreamRecord},
     series::{BUCKETS, HistogramTotals, RequestLabels, RequestProtocol, RequestTotals},
 };
 use super::records::Records;
 use crate::close::BackendTls;
-use crate::limits::{MIRROR_RECORDS_MAX, REQUEST_RECORDS_MAX};
+use crate::limits::{FAILED_OPEN_RECORDS_MAX, MIRROR_RECORDS_MAX, REQUEST_RECORDS_MAX};
 
 /// Everything that is told about HTTP, shared between the shards and whoever reads.
 pub struct HttpTelemetry {
@@ -37,6 +37,7 @@ pub struct HttpTelemetry {
     mirrored: Records<MirrorRecord>,
     recording: AtomicBool,
     outside: outside::Counts,
+    failed_open: Records<FailedOpenRecord>,
     /// TLS to backends that did not come about, by reason.
     backend_tls: [AtomicU64; BackendTls::NAMES.len()],
     /// Of requests whose traces begin here, those that are exported; more than [`WHOLE`]: traces pass.
@@ -52,6 +53,7 @@ impl HttpTelemetry {
             mirrored: Records::new(MIRROR_RECORDS_MAX),
             recording: AtomicBool::new(true),
             outside: outside::Counts::default(),
+            failed_open: Records::new(FAILED_OPEN_RECORDS_MAX),
             backend_tls: Default::default(),
             traced: AtomicU32::new(u32::MAX),
         }
@@ -114,6 +116,17 @@ impl HttpTelemetry {
 
     pub(crate) fn asked_outside(&self, service: OutsideService, outcome: OutsideOutcome) {
         self.outside.add(service, outcome);
+    }
+
+    /// The oldest request that passed without the answer that was asked for and that nobody has taken yet. What finds no
+    /// room is counted only.
+    pub fn next_failed_open(&self) -> Option<FailedOpenRecord> {
+        self.failed_open.take()
+    }
+
+    pub(crate) fn failed_open(&self, record: FailedOpenRecord) {
+        self.asked_outside(record.service, OutsideOutcome::FailedOpen);
+        self.failed_open.leave(record);
     }
 
     /// How often TLS to a backend did not come about, by reason.

@@ -24,6 +24,19 @@ pub enum OutsideOutcome {
     FailedClosed,
 }
 
+/// A service outside that did not answer about a request, which passed all the same: a policy says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedOpenRecord {
+    /// What kind of service it is.
+    pub service: OutsideService,
+    /// The authorizer, as its provider is named; or the policy whose limits were to be counted.
+    pub name: Box<str>,
+    /// What the request was for: a port of a service or of a gateway, or a workload.
+    pub called: Box<str>,
+    /// Why there was no answer, in a sentence.
+    pub why: Box<str>,
+}
+
 const SERVICES: [OutsideService; 2] = [OutsideService::Authorization, OutsideService::RateLimit];
 
 const OUTCOMES: [OutsideOutcome; 4] = [

@@ -54,8 +54,8 @@ pub(crate) async fn ask(
             count(OutsideOutcome::Denied);
             Err(Reply::denied_outside(*denial, by))
         }
-        Err(_why) if provider.fail_open => {
-            count(OutsideOutcome::FailedOpen);
+        Err(why) if provider.fail_open => {
+            asker.passes_unanswered(OutsideService::Authorization, &provider.name, why);
             Ok(())
         }
         Err(why) => {

@@ -43,8 +43,8 @@ pub(crate) async fn ask(
                 }
             }
         }
-        Err(_why) if ask.limit.fail_open => {
-            count(OutsideOutcome::FailedOpen);
+        Err(why) if ask.limit.fail_open => {
+            asker.passes_unanswered(OutsideService::RateLimit, &policy.to_string(), why);
             Ok(())
         }
         Err(why) => {

@@ -7,7 +7,8 @@
 //!
 //! Such a service is a service of the mesh like any other: its endpoints, the tunnels to them, the connections that are kept
 //! and what policies say of passing on are those of requests, under the identity of the pod itself. What is asked has no
-//! record of its own; it counts in `ringway_outside_calls_total`.
+//! record of its own; it counts in `ringway_outside_calls_total`. Where a policy lets requests pass without an answer, it is
+//! told why there was none.
 
 pub(crate) mod authorization;
 pub(crate) mod limits;
@@ -36,6 +37,7 @@ use crate::{
     limits::{OUTSIDE_ANSWER_BYTES_MAX, OUTSIDE_CALLS_MAX},
     runtime,
     snapshot::Snapshot,
+    telemetry::http::{FailedOpenRecord, OutsideService},
 };
 
 /// What is asked is gRPC, whatever the service's port declares.
@@ -59,6 +61,13 @@ struct Answer {
 }
 
 impl Asker<'_> {
+    /// Counts a request that passes without an answer, and tells why there is none.
+    fn passes_unanswered(&self, service: OutsideService, name: &str, why: String) {
+        let called = self.downstream.target.to_string().into();
+        let record = FailedOpenRecord { service, name: name.into(), called, why: why.into() };
+        self.downstream.shard.telemetry.http().failed_open(record);
+    }
+
     /// Asks by gRPC: one message for one message.
     ///
     /// # Errors

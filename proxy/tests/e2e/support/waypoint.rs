@@ -235,20 +235,34 @@ pub(crate) fn start_waypoint(mesh: &Mesh) -> Proxy {
     start(mesh, "")
 }
 
+/// Starts the process of another waypoint in this pod, and waits until it is ready.
+pub(crate) fn start_waypoint_of(mesh: &Mesh, gateway: &str, place: &'static str) -> Proxy {
+    run(mesh, place, &program(mesh, gateway))
+}
+
 fn start(mesh: &Mesh, collector: &str) -> Proxy {
-    let program = Program::new(env!("CARGO_BIN_EXE_ringway"))
-        .arguments(["waypoint", "--name", "default/web-waypoint", "--node", "host-b", "--file"])
-        .argument(mesh.file())
-        .environment("RINGWAY_CORES", "1")
-        .environment("RINGWAY_ACCESS_LOG", "json");
+    let program = program(mesh, "web-waypoint");
     let program = match collector {
         "" => program,
         collector => program
             .environment("RINGWAY_TRACES", collector)
             .environment("RINGWAY_TRACES_SHARE", "1"),
     };
-    let process = mesh.lab.start(PLACE, "ringway-waypoint", &program).unwrap();
-    let mut waypoint = Proxy::new(process, PLACE);
+    run(mesh, PLACE, &program)
+}
+
+fn program(mesh: &Mesh, gateway: &str) -> Program {
+    Program::new(env!("CARGO_BIN_EXE_ringway"))
+        .arguments(["waypoint", "--name", &format!("default/{gateway}"), "--node", "host-b"])
+        .arguments(["--file"])
+        .argument(mesh.file())
+        .environment("RINGWAY_CORES", "1")
+        .environment("RINGWAY_ACCESS_LOG", "json")
+}
+
+fn run(mesh: &Mesh, place: &'static str, program: &Program) -> Proxy {
+    let process = mesh.lab.start(place, "ringway-waypoint", program).unwrap();
+    let mut waypoint = Proxy::new(process, place);
     waypoint.wait_until_ready(&mesh.lab);
     waypoint
 }
