@@ -3,9 +3,10 @@
 //!
 //! One line a subject and point, medians over the repetitions: latencies in microseconds, CPU in
 //! thousandths of a core, memory in MiB; client and server are the proxies at either side. The plotter
-//! takes the first line that fits, so that of 1000 requests a second, which its plots against
+//! takes the first line that fits, so that of 1000 requests a second of 1 KiB, which its plots against
 //! connections are about, comes first. It divides latencies by the rate, which gives milliseconds at
-//! that rate and at no other.
+//! that rate and at no other. Against rates it looks for lines whose `ActualQPS` is exactly what it was
+//! asked for: that is the rate that was wanted, which was kept, since what was not is void.
 
 use std::cmp::Reverse;
 use std::path::Path;
@@ -39,8 +40,8 @@ pub fn write(folder: &Path, results: &Results, measurements: &Measurements) -> R
         .iter()
         .filter_map(|point| Some((point, point.number("connections")?, point.number("rate")?)))
         .collect();
-    points.sort_by_key(|(_, connections, rate)| {
-        (Reverse(*rate == 1000.0), *rate as u64, *connections as u64)
+    points.sort_by_key(|(point, connections, rate)| {
+        (point.get("size").is_some(), Reverse(*rate == 1000.0), *rate as u64, *connections as u64)
     });
 
     let path = folder.join("istio.csv");
@@ -57,9 +58,10 @@ pub fn write(folder: &Path, results: &Results, measurements: &Measurements) -> R
             }
             let achieved = median("rate-achieved").unwrap_or(rate);
             let duration = median("seconds").map_or("-".to_owned(), |s| s.round().to_string());
-            let label = format!("ringway_qps_{rate}_c_{connections}_1024_{subject}");
+            let size = point.get("size").unwrap_or("1024");
+            let label = format!("ringway_qps_{rate}_c_{connections}_{size}_{subject}");
             let mut fields = vec![date.to_owned(), duration, label, connections.to_string()];
-            fields.extend([rate, achieved].map(|rate| rate.round().to_string()));
+            fields.extend([rate, rate].map(|rate| rate.round().to_string()));
             fields.extend(MEASURED.map(|(name, metric)| {
                 let Some(value) = median(metric) else { return "-".to_owned() };
                 match name {

@@ -92,6 +92,7 @@ fn every_subject_is_measured_and_a_missing_one_is_void() {
     let void = voids(&results, "ringway");
     assert_eq!(void.len(), 7, "every point of it is void: {void:?}");
     assert!(void.iter().all(|void| void.reason.contains("/nowhere/ringway")), "{void:?}");
+    assert!(said.contains("Nothing was measured of ringway."), "{said}");
     assert_eq!(results.manifest["complete"], true);
     assert!(results.manifest["programs"]["ringway-bench"]["sha256"].as_str().unwrap().len() == 64);
 }
@@ -222,6 +223,64 @@ fn changes_of_the_configuration_are_taken_and_fail_no_request() {
         "what has no configuration is void: {:?}",
         results.voids
     );
+}
+
+#[test]
+fn no_new_connection_fails_while_proxies_are_replaced() {
+    let ringway = Path::new(env!("CARGO_BIN_EXE_ringway-bench")).with_file_name("ringway");
+    assert!(ringway.exists(), "this needs the program: cargo build -p ringway");
+    let subjects = ["hand-over", "--subjects", "none,ringway", "--repetitions", "1"];
+    let (results, said) = measure(&[&subjects[..], &["--seconds", "0.3"]].concat());
+    let values = |metric: &str| values(&results, metric, |_| true);
+    let hand_overs = values("hand-overs");
+    assert!(hand_overs[0] == 0.0 && hand_overs[1] >= 1.0, "{hand_overs:?} {said}");
+    assert_eq!(values("failed"), [0.0, 0.0], "{said}");
+    assert!(values("connections").iter().all(|opened| *opened > 100.0), "{said}");
+    assert_eq!(voids(&results, "none").len(), 2, "{:?}", results.voids);
+}
+
+#[test]
+fn proxies_get_as_many_processors_as_the_point_says() {
+    let subjects = ["cores", "--subjects", "none,reference,reference-1", "--repetitions", "1"];
+    let (results, said) = measure(&[&subjects[..], &["--seconds", "0.2"]].concat());
+    let rates = values(&results, "rate", |sample| sample.origin.subject == "reference");
+    let points = results.manifest["experiments"]["cores"].as_array().unwrap();
+    assert_eq!(points[0], "cores=1 connections=64");
+    let points = points.len();
+    assert_eq!(rates.len(), points, "{said}");
+    assert!(rates.iter().all(|rate| *rate > 0.0), "{rates:?}");
+    assert_eq!(voids(&results, "none").len(), points, "{:?}", results.voids);
+    assert_eq!(voids(&results, "reference-1").len(), points, "{:?}", results.voids);
+}
+
+#[test]
+fn a_full_disk_ends_the_run_with_what_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    // A mount of its own, which goes with the process.
+    let run = bench(&folder.path().join("results"), &["latency", "--subjects", "none"]);
+    let script = "mount -t tmpfs -o size=28k tmpfs \"$0\" && exec \"$@\"";
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", script])
+        .arg(folder.path())
+        .arg(run.get_program())
+        .args(run.get_args())
+        .args(["--repetitions", "200", "--seconds", "0.1"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = text(&output);
+    assert!(!output.status.success(), "{said}");
+    for says in ["what was written is kept", "No space left on device", "not measured here"] {
+        assert!(said.contains(says), "{says}: {said}");
+    }
+    let namespaces = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    assert_eq!(namespaces.filter(|one| is_orphan(&one.file_name().to_string_lossy())).count(), 0);
+}
+
+/// Whether a namespace is a laboratory's whose owner is gone.
+fn is_orphan(name: &str) -> bool {
+    let owner = name.strip_prefix("rwt").and_then(|rest| rest.split('-').next());
+    owner.is_some_and(|id| !Path::new("/proc").join(id).exists())
 }
 
 #[test]

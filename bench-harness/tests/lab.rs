@@ -35,6 +35,15 @@ fn pods_reach_each_other_across_hosts_with_their_own_addresses() {
 }
 
 #[test]
+fn a_program_sees_the_processors_it_is_given() {
+    let lab = two_hosts();
+    let program = Program::new("nproc").on_processors(1);
+    let mut nproc = lab.start("client", "nproc", &program).unwrap();
+    assert!(nproc.wait(PATIENCE).unwrap().success(), "{}", nproc.log());
+    assert_eq!(nproc.log(), "1\n");
+}
+
+#[test]
 fn nothing_stays_when_it_goes() {
     let lab = two_hosts();
     let mut sleeper =

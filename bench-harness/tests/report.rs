@@ -126,6 +126,12 @@ impl Inventor {
             );
             self.latencies(&with_http, &point, 130.0 * slow);
         }
+        for point in ["connections=16 rate=1000 size=16384", "connections=16 rate=100 size=1048576"]
+        {
+            self.invent("latency", &L4, point, &[("p50", "us", 400.0), ("p99", "us", 900.0)]);
+        }
+        let promise = "connections=64 p99-at-most=5ms";
+        self.invent("capacity", &L4, promise, &[("rate", "requests/s", 24_000.0)]);
         for connections in [1, 64, 1000] {
             self.invent(
                 "capacity",
@@ -200,6 +206,18 @@ impl Inventor {
                 ("p99", "us", 500.0),
             ],
         );
+        for replaced in ["never", "again"] {
+            let point = format!("replaced={replaced}");
+            let metrics =
+                [("failed", "connections", 0.0), ("connections", "connections", 30_000.0)];
+            self.invent("hand-over", &["ringway"], &point, &metrics);
+        }
+        for cores in [1, 2, 4] {
+            let point = format!("cores={cores} connections=64");
+            let rate = 20_000.0 * f64::from(cores);
+            let metrics = [("cpu", "CPU-us/request", 20.0), ("rate", "requests/s", rate)];
+            self.invent("cores", &L4[1..], &point, &metrics);
+        }
         for neighbour in ["quiet", "elephants", "storm"] {
             let point = format!("neighbour={neighbour}");
             let metrics = [("p50", "us", 150.0), ("p99", "us", 900.0)];
@@ -272,6 +290,9 @@ fn the_report_is_well_formed_and_stands_alone() {
     for css in ["url(", "@import", "http:", "https:"] {
         assert!(!text.contains(css), "{css}");
     }
+    for shown in ["p50 of other sizes", "1 MiB", "Highest rate at which p99", "More processors"] {
+        assert!(text.contains(shown), "{shown} is measured, and not shown");
+    }
     assert!(text.contains("AMD &lt;EPYC&gt;"), "what the machine says is escaped");
     assert!(text.contains("98.2 % of the rate"), "voids are listed");
     assert!(text.contains("not shown") && text.contains("missed") && text.contains("met"));
@@ -294,6 +315,33 @@ fn one_folder_gives_one_report() {
 }
 
 #[test]
+fn requests_of_another_size_are_not_taken_for_istios() {
+    let guard = tempfile::tempdir().unwrap();
+    let folder = guard.path().join("2026-11-21-latency-machine");
+    let mut inventor = Inventor::new(&folder, 3, 5);
+    for (point, p50) in [
+        ("connections=16 rate=1000 size=16384", 900.0),
+        ("connections=16 rate=1000", 130.0),
+        ("connections=16 rate=100 size=1048576", 5000.0),
+    ] {
+        inventor.invent("latency", &["none"], point, &[("p50", "us", p50)]);
+    }
+    report::finish(&folder).unwrap();
+    let text = std::fs::read_to_string(folder.join("istio.csv")).unwrap();
+    let labels: Vec<&str> =
+        text.lines().skip(1).map(|line| line.split(',').nth(2).unwrap()).collect();
+    // The plotter takes the first line of a number of connections.
+    assert_eq!(
+        labels,
+        [
+            "ringway_qps_1000_c_16_1024_none",
+            "ringway_qps_1000_c_16_16384_none",
+            "ringway_qps_100_c_16_1048576_none"
+        ]
+    );
+}
+
+#[test]
 fn istios_plotter_finds_its_columns() {
     let guard = tempfile::tempdir().unwrap();
     let folder = guard.path().join("2026-11-21-latency-machine");
@@ -307,6 +355,7 @@ fn istios_plotter_finds_its_columns() {
             &[
                 ("p50", "us", 130.0),
                 ("p99", "us", 900.0),
+                ("rate-achieved", "1/s", f64::from(rate) * 1.004),
                 ("cpu-near", "CPU-us/request", 30.0),
                 ("near-pss", "MiB", 11.0),
             ],

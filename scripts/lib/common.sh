@@ -92,35 +92,38 @@ isolated() {
         exec "$@"' isolated "$@"
 }
 
+# need PROGRAM PACKAGE: makes sure that a program is here; root gets the package that has it, where
+# there is apt-get.
+need() {
+    command -v "$1" >/dev/null && return
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "The program $1 is not here; installing $2."
+        { apt-get update && apt-get install -y --no-install-recommends "$2"; } \
+            >"$logs/apt.log" 2>&1 && return
+        complain "apt-get install $2 failed, see $logs/apt.log"
+    else
+        complain "The program $1 is missing. Debian: apt-get install $2"
+    fi
+    return 69
+}
+
 # Makes sure that redirect rules can be written.
 need_redirect_tool() {
-    if command -v nft >/dev/null || command -v iptables >/dev/null ||
-        [ -x /usr/sbin/nft ] || [ -x /usr/sbin/iptables ]; then
-        return
-    fi
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        say "Neither nft nor iptables is here; installing nftables."
-        { apt-get update && apt-get install -y --no-install-recommends nftables; } \
-            >"$logs/apt.log" 2>&1 ||
-            { complain "apt-get install nftables failed, see $logs/apt.log"; return 69; }
-        return
-    fi
-    complain "Ringway needs nft or iptables to redirect connections, and neither is here."
-    complain "Install nftables (Debian: apt-get install nftables) and try again."
-    return 69
+    command -v iptables >/dev/null || need nft nftables
 }
 
 # Makes sure that `ip` is here.
 need_ip() {
-    command -v ip >/dev/null || [ -x /usr/sbin/ip ] || {
-        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-            { apt-get update && apt-get install -y --no-install-recommends iproute2; } \
-                >"$logs/apt.log" 2>&1
-        else
-            complain "The program ip is missing. Debian: apt-get install iproute2"
-            return 69
-        fi
+    need ip iproute2
+}
+
+# Makes sure that Rust and a linker are here. Rust is the user's to install.
+need_rust() {
+    command -v cargo >/dev/null || {
+        complain "cargo is missing. Rust comes from https://rustup.rs; README.md says which version."
+        return 69
     }
+    need cc gcc
 }
 
 # tool_venv PACKAGE...: Python packages that bundle a program, in an environment of our own.

@@ -53,6 +53,7 @@ impl Capacity {
         turn.sample("cpu-near", "CPU-us/request", per_request(measured.cost.near));
         turn.sample("cpu-far", "CPU-us/request", per_request(measured.cost.far));
         turn.sample("machine-cpu", "CPU-us/request", per_request(measured.cost.machine));
+        turn.energy(&measured.cost, "J/request", requests.max(1.0));
         let failures = measured.number("failures")?;
         if failures > 0.0 {
             turn.void(&format!("{failures} of {requests} requests failed"));
@@ -140,7 +141,7 @@ impl Experiment for Capacity {
 
     fn expected(&self) -> Duration {
         let search = if self.full { 4.0 } else { 0.0 };
-        Duration::from_secs_f64(self.seconds + 1.0 + search)
+        Duration::from_secs_f64(self.seconds + 0.7 + search)
     }
 
     fn measure(&self, turn: &mut Turn<'_>, point: &Point) -> Result<()> {

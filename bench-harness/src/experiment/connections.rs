@@ -58,6 +58,7 @@ impl Connections {
         turn.sample("cpu-near", "CPU-us/connection", each(measured.cost.near));
         turn.sample("cpu-far", "CPU-us/connection", each(measured.cost.far));
         turn.sample("machine-cpu", "CPU-us/connection", each(measured.cost.machine));
+        turn.energy(&measured.cost, "J/connection", connections.max(1.0));
         turn.sample("p99", "us", measured.number("p99_us")?);
         if let Some(reason) = measured.outcome["void"].as_str() {
             turn.void(reason);
@@ -140,7 +141,7 @@ impl Experiment for Connections {
     }
 
     fn expected(&self) -> Duration {
-        Duration::from_secs_f64(self.seconds + 1.0)
+        Duration::from_secs_f64(self.seconds + 0.6)
     }
 
     fn measure(&self, turn: &mut Turn<'_>, point: &Point) -> Result<()> {

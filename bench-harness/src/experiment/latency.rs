@@ -1,5 +1,6 @@
 //! Latency at fixed rates, from the moment a request was to be sent: Istio's matrix (1000 requests a
-//! second of 1 KiB over 2 to 64 connections), and beyond it higher rates and other sizes.
+//! second of 1 KiB over 2 to 64 connections, and 10 to 800 a second over 16), and beyond it higher rates
+//! and other sizes.
 
 use std::time::Duration;
 
@@ -9,6 +10,10 @@ use super::{Experiment, Point, Settings, Turn};
 use crate::subject::{Group, Measured, Subject};
 
 const MIB: f64 = 1048576.0;
+/// The largest answers.
+const LARGE: u32 = 1 << 20;
+/// Of which so many a second are asked for: 0.8 Gbit/s, which all subjects keep up with.
+const LARGE_RATE: u32 = 100;
 
 /// Requests at a fixed rate.
 pub(super) struct Latency {
@@ -24,9 +29,12 @@ impl Latency {
         };
         let mut points = Vec::new();
         if settings.full {
-            points.extend([2, 4, 8, 16, 32, 64].map(|connections| at(connections, 1000)));
-            points.extend([2000, 4000, 8000].map(|rate| at(16, rate)));
+            points.extend([2, 4, 8, 16, 32].map(|connections| at(connections, 1000)));
+            points.extend([10, 100, 200, 400, 800, 2000, 4000, 8000].map(|rate| at(16, rate)));
             points.extend([0, 16384].map(|size| at(16, 1000).with("size", size)));
+            points.push(at(16, LARGE_RATE).with("size", LARGE));
+            // The last is what is profiled when nobody says which.
+            points.push(at(64, 1000));
         } else {
             points.extend([2, 16, 64].map(|connections| at(connections, 1000)));
         }
@@ -44,7 +52,7 @@ impl Experiment for Latency {
     }
 
     fn expected(&self) -> Duration {
-        Duration::from_secs_f64(self.seconds + 1.0)
+        Duration::from_secs_f64(self.seconds + 0.6)
     }
 
     fn measure(&self, turn: &mut Turn<'_>, point: &Point) -> Result<()> {
@@ -94,6 +102,7 @@ pub(super) fn write_requests(turn: &mut Turn<'_>, measured: &Measured) -> Result
     turn.sample("cpu-near", "CPU-us/request", per_request(measured.cost.near));
     turn.sample("cpu-far", "CPU-us/request", per_request(measured.cost.far));
     turn.sample("machine-cpu", "CPU-us/request", per_request(measured.cost.machine));
+    turn.energy(&measured.cost, "J/request", requests.max(1.0));
     turn.sample("rate-target", "1/s", measured.number("rate_target")?);
     turn.sample("rate-achieved", "1/s", measured.number("rate_achieved")?);
     turn.sample("generator-cpu", "share", measured.number("cpu_share")?);

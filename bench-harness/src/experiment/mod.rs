@@ -4,7 +4,9 @@
 mod capacity;
 mod config_swap;
 mod connections;
+mod cores;
 mod cost;
+mod hand_over;
 mod idle;
 mod latency;
 mod noisy_neighbour;
@@ -20,6 +22,7 @@ use anyhow::{Result, bail};
 
 pub use self::point::Point;
 pub use self::runner::{Plan, run};
+use crate::measure::Cost;
 use crate::record::{Origin, Recorder};
 use crate::subject::{Bench, Options, Pair, Subject};
 
@@ -76,15 +79,17 @@ pub struct Settings {
 }
 
 /// The names of all experiments.
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 12] = [
     "latency",
     "capacity",
+    "cores",
     "throughput",
     "connections",
     "idle",
     "scale",
     "cost",
     "config-swap",
+    "hand-over",
     "noisy-neighbour",
     WAYPOINT,
 ];
@@ -100,12 +105,14 @@ pub fn by_name(name: &str, settings: &Settings) -> Result<Box<dyn Experiment>> {
     Ok(match name {
         "latency" => Box::new(latency::Latency::new(settings)),
         "capacity" => Box::new(capacity::Capacity::new(settings)),
+        "cores" => Box::new(cores::Cores::new(settings)),
         "throughput" => Box::new(throughput::Throughput::new(settings)),
         "connections" => Box::new(connections::Connections::new(settings)),
         "idle" => Box::new(idle::Idle::new(settings)),
         "scale" => Box::new(scale::Scale::new(settings)),
         "cost" => Box::new(cost::Cost::new(settings)),
         "config-swap" => Box::new(config_swap::ConfigSwap::new(settings)),
+        "hand-over" => Box::new(hand_over::HandOver::new(settings)),
         "noisy-neighbour" => Box::new(noisy_neighbour::NoisyNeighbour::new(settings)),
         WAYPOINT => Box::new(waypoint::Waypoint::new(settings)),
         _ => bail!("no experiment is called {name:?}; there are {}", NAMES.join(", ")),
@@ -172,6 +179,14 @@ impl<'a> Turn<'a> {
         }
         let written = self.recorder.sample(&self.origin, metric, unit, value);
         self.keep_failure(written);
+    }
+
+    /// Writes down what the machine took from the wall for each of so many requests, gigabytes or
+    /// connections, where it counts that.
+    pub fn energy(&mut self, cost: &Cost, unit: &str, count: f64) {
+        if let Some(joules) = cost.joules {
+            self.sample("energy", unit, joules / count);
+        }
     }
 
     /// Shows a remark beside the numbers while measuring; it is not written down.

@@ -13,7 +13,7 @@ use crate::record::Recorder;
 use crate::subject::{Bench, Options, Pair, Subject};
 
 /// Roughly how long a pair takes to start and to end.
-const START: Duration = Duration::from_millis(1500);
+const START: Duration = Duration::from_millis(600);
 
 /// What to measure, and how often.
 pub struct Plan {
@@ -28,14 +28,13 @@ pub struct Plan {
 impl Plan {
     /// How long all of it takes, roughly.
     pub fn expected(&self) -> Duration {
-        let turns: Duration = self
-            .experiments
-            .iter()
-            .map(|experiment| {
-                expected(&**experiment) * self.repetitions.min(experiment.repetitions_max())
-            })
-            .sum();
-        turns * self.subjects.len() as u32
+        let of_each = |experiment: &dyn Experiment| {
+            let subjects = self.subjects.iter().map(|subject| &**subject);
+            let taking_part = subjects.filter(|subject| experiment.refuses(*subject).is_none());
+            let turns = self.repetitions.min(experiment.repetitions_max());
+            expected(experiment) * turns * taking_part.count() as u32
+        };
+        self.experiments.iter().map(|experiment| of_each(&**experiment)).sum()
     }
 }
 
@@ -155,7 +154,9 @@ impl Progress {
         point: &Point,
         took: Duration,
     ) {
-        self.done += expected(experiment) / experiment.points().len().max(1) as u32;
+        if experiment.refuses(turn.subject).is_none() {
+            self.done += expected(experiment) / experiment.points().len().max(1) as u32;
+        }
         let what = match &turn.void {
             Some(reason) => format!("void: {reason}"),
             None => turn.headline.join(", "),

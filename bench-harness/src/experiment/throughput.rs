@@ -70,6 +70,7 @@ impl Experiment for Throughput {
         turn.sample("cpu-near", "CPU-s/GB", cost(measured.cost.near));
         turn.sample("cpu-far", "CPU-s/GB", cost(measured.cost.far));
         turn.sample("machine-cpu", "CPU-s/GB", cost(measured.cost.machine));
+        turn.energy(&measured.cost, "J/GB", gigabytes);
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::thread::{CpuSet, sched_getaffinity};
 
 use super::Namespace;
 
@@ -46,6 +47,16 @@ impl Program {
         let Program { path, arguments, environment } = self;
         let nice = Program { environment, ..Program::new("nice") };
         nice.arguments(["-n", "19"]).argument(path).arguments(arguments)
+    }
+
+    /// Has it run on the first `count` of the processors that this process may use, and no other.
+    pub fn on_processors(self, count: usize) -> Program {
+        let allowed = sched_getaffinity(None).unwrap_or_default();
+        let ids = (0..CpuSet::MAX_CPU).filter(|id| allowed.is_set(*id)).take(count);
+        let list = ids.map(|id| id.to_string()).collect::<Vec<_>>().join(",");
+        let Program { path, arguments, environment } = self;
+        let taskset = Program { environment, ..Program::new("taskset") };
+        taskset.arguments(["-c", &list]).argument(path).arguments(arguments)
     }
 
     /// Sets one environment variable.
@@ -147,6 +158,15 @@ impl Process {
         matches!(self.try_wait(), Ok(None))
     }
 
+    /// Whether it runs, or how it ended.
+    pub fn state(&mut self) -> String {
+        match self.try_wait() {
+            Ok(None) => "runs".to_owned(),
+            Ok(Some(status)) => status.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         kill_process(pid(self.id()), signal).with_context(|| format!("cannot signal {}", self.name))
@@ -178,7 +198,7 @@ impl Process {
         while !self.log().contains(text) {
             let ended = self.try_wait()?;
             if ended.is_some() || start.elapsed() > patience {
-                let state = ended.map_or("runs".to_owned(), |status| status.to_string());
+                let state = self.state();
                 bail!("{} ({state}) did not say {text:?}; its log:\n{}", self.name, self.log());
             }
             std::thread::sleep(Duration::from_millis(10));

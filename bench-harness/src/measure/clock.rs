@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{busy_time, thread_times};
+use super::{Energy, busy_time, thread_times};
 
 /// All clocks at one moment.
 #[derive(Clone, Debug)]
@@ -16,6 +16,7 @@ pub struct Clock {
     far: Threads,
     beside: Threads,
     machine: Duration,
+    energy: Option<Energy>,
 }
 
 /// What passed between two readings.
@@ -32,6 +33,8 @@ pub struct Cost {
     /// Processor time of the whole machine, less the generator's, the servers' and our own: what the
     /// proxies cost together with what the kernel does for them outside of their threads.
     pub machine: Duration,
+    /// Energy of all processors together, whoever used it, in joules; none where it cannot be read.
+    pub joules: Option<f64>,
 }
 
 impl Clock {
@@ -46,6 +49,7 @@ impl Clock {
             far: Threads::read(far)?,
             beside: Threads::read(&own)?,
             machine: busy_time()?,
+            energy: Energy::read(),
         })
     }
 
@@ -58,6 +62,11 @@ impl Clock {
             middle: self.middle.since(&earlier.middle),
             far: self.far.since(&earlier.far),
             machine: machine.saturating_sub(self.beside.since(&earlier.beside)),
+            joules: self
+                .energy
+                .as_ref()
+                .zip(earlier.energy.as_ref())
+                .and_then(|(now, before)| now.since(before)),
         }
     }
 }

@@ -1,7 +1,8 @@
-//! What the kernel says that programs and the machine cost: processor time, memory, wake-ups, read
-//! from outside.
+//! What the kernel says that programs and the machine cost: processor time, memory, wake-ups, energy,
+//! read from outside.
 
 mod clock;
+mod energy;
 mod machine;
 
 use std::fs;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 pub use self::clock::{Clock, Cost};
+pub use self::energy::Energy;
 pub use self::machine::{busy_time, load_average, socket_memory_bytes, sockets, stolen_time};
 
 /// Processor time of all threads that still live, user and system together.

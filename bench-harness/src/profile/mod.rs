@@ -8,8 +8,6 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -19,6 +17,7 @@ use crate::experiment::{self, Experiment, Plan, Point, Settings, Turn};
 use crate::http::get_slowly_from;
 use crate::lab::{Process, Program};
 use crate::record::{Recorder, Results};
+use crate::stop::stop_flag;
 use crate::subject::{self, Bench, Programs, Subject};
 
 /// What to profile.
@@ -78,7 +77,7 @@ impl Profile {
             Profiled { experiment, point, way, seconds: self.seconds, out: self.out.clone() };
         let plan =
             Plan { experiments: vec![Box::new(profiled)], subjects: vec![subject], repetitions: 1 };
-        let bench = Bench::build(&programs.own, "reno", Arc::new(AtomicBool::new(false)))?;
+        let bench = Bench::build(&programs.own, "reno", stop_flag()?)?;
         let measured = self.out.join("measured");
         if measured.exists() {
             fs::remove_dir_all(&measured).context("cannot remove what was measured before")?;

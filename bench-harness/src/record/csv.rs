@@ -2,7 +2,7 @@
 //!
 //! What stands in a field never holds a line break, so that a line is a record for `grep` too.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -65,8 +65,10 @@ pub(super) fn read<T, const N: usize>(
     rest: [&str; N],
     parse: impl Fn(Origin, [&str; N]) -> Result<T>,
 ) -> Result<Vec<T>> {
-    let reader = csv::ReaderBuilder::new().flexible(true).from_path(path);
-    let mut reader = reader.with_context(|| format!("cannot read {}", path.display()))?;
+    let mut text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    // Where the disk was full or the machine died, the last line may have been cut short.
+    text.truncate(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(&text[..]);
     let heading: Vec<&str> = ORIGIN.into_iter().chain(rest).collect();
     ensure!(
         reader.headers().is_ok_and(|found| *found == *heading),

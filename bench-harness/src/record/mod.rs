@@ -125,10 +125,16 @@ impl Recorder {
         self.latencies.append(origin, &[histogram])
     }
 
-    /// Writes the manifest, over the one before.
+    /// Writes the manifest, in the place of the one before, which stays when that fails.
     pub fn manifest(&self, manifest: &Value) -> Result<()> {
         let text = serde_json::to_string_pretty(manifest)? + "\n";
-        fs::write(self.folder.join("manifest.json"), text).context("cannot write manifest.json")
+        let next = self.folder.join("manifest.json.next");
+        let written = fs::write(&next, text)
+            .and_then(|()| fs::rename(&next, self.folder.join("manifest.json")));
+        if written.is_err() {
+            let _ = fs::remove_file(&next);
+        }
+        written.context("cannot write manifest.json")
     }
 }
 
@@ -220,6 +226,12 @@ mod tests {
         assert_eq!(results.voids[0].reason, "the generator said \"no\", twice, and ended");
         assert!(results.is_void(&other) && !results.is_void(&one));
         assert_eq!(results.latencies, [Latencies { origin: one, histogram: "HISTFAAA".into() }]);
+
+        // The disk was full in the middle of a line.
+        let samples = folder.join("samples.csv");
+        let whole = fs::read_to_string(&samples).unwrap();
+        fs::write(&samples, whole + "latency,ringway,4,,p9").unwrap();
+        assert_eq!(Results::load(&folder).unwrap().samples, results.samples);
 
         let again = Recorder::create(&folder).unwrap_err().to_string();
         assert!(again.contains("not overwritten"), "{again}");

@@ -78,11 +78,13 @@ enum Draw {
     Along(&'static str, &'static str, &'static str),
     /// The same, less the baseline.
     Added(&'static str, &'static str, &'static str),
+    /// A metric as bars, at those points that have a variable.
+    At(&'static str, &'static str, &'static str),
     /// Metrics of one unit as bars, under these names.
     Bars(&'static str, &'static [(&'static str, &'static str)]),
 }
 
-use Draw::{Added, Along, Bars as Barred, Curve};
+use Draw::{Added, Along, At, Bars as Barred, Curve};
 
 const STORIES: &[Story] = &[
     Story {
@@ -99,9 +101,14 @@ const STORIES: &[Story] = &[
             Along("p50", "connections", "p50 against connections"),
             Along("p99", "connections", "p99 against connections"),
             Along("p99", "rate", "p99 against rate"),
+            Along("cpu", "rate", "CPU per request against rate, both proxies"),
+            At("p50", "size", "p50 of other sizes"),
+            At("p99", "size", "p99 of other sizes"),
+            At("cpu", "size", "CPU per request of other sizes, both proxies"),
             Curve,
             Along("cpu", "connections", "CPU per request, both proxies"),
             Along("machine-cpu", "connections", "CPU per request, whole machine"),
+            Along("energy", "connections", "Energy per request, all processors"),
             Barred(
                 "Memory under load (PSS)",
                 &[("near-pss", "client's side"), ("far-pss", "server's side")],
@@ -114,7 +121,19 @@ const STORIES: &[Story] = &[
         question: "How many requests of 1 KiB get through when every connection sends the next one at once?",
         figures: &[
             Along("rate", "connections", "Requests per second"),
+            At("rate", "p99-at-most", "Highest rate at which p99 keeps a promise"),
             Along("cpu", "connections", "CPU per request, both proxies"),
+            Along("energy", "connections", "Energy per request, all processors"),
+        ],
+    },
+    Story {
+        experiment: "cores",
+        title: "More processors",
+        question: "How many requests get through over 64 connections when both proxies are confined to \
+                   so many processors, with as many worker threads each?",
+        figures: &[
+            Along("rate", "cores", "Requests per second"),
+            Along("cpu", "cores", "CPU per request, both proxies"),
         ],
     },
     Story {
@@ -124,6 +143,7 @@ const STORIES: &[Story] = &[
         figures: &[
             Barred("CPU per gigabyte, both proxies", &[("cpu", "")]),
             Barred("CPU per gigabyte, whole machine", &[("machine-cpu", "")]),
+            Barred("Energy per gigabyte, all processors", &[("energy", "")]),
             Barred("Throughput", &[("rate", "")]),
         ],
     },
@@ -133,6 +153,7 @@ const STORIES: &[Story] = &[
         question: "What does it cost to open one, and does a storm of them get through?",
         figures: &[
             Barred("CPU per connection", &[("cpu", "")]),
+            Barred("Energy per connection, all processors", &[("energy", "")]),
             Barred("Connections per second", &[("rate", "")]),
             Barred("Connections that failed", &[("failures", "")]),
         ],
@@ -155,6 +176,10 @@ const STORIES: &[Story] = &[
                 &[("near-rss", "client's side"), ("far-rss", "server's side")],
             ),
             Barred("Time until memory is given back", &[("return-time", "")]),
+            Barred(
+                "Memory still held when it had come back, or when that was waited for in vain",
+                &[("near-kept", "client's side"), ("far-kept", "server's side")],
+            ),
             Barred("CPU while idle", &[("idle-cpu", "")]),
             Barred("Wake-ups while idle", &[("wake-ups", "")]),
         ],
@@ -196,6 +221,22 @@ const STORIES: &[Story] = &[
             Barred("p99 during changes", &[("p99", "")]),
             Barred("Requests", &[("requests", "")]),
             Barred("Changes", &[("swaps", "")]),
+        ],
+    },
+    Story {
+        experiment: "hand-over",
+        title: "Replacing the proxies under load",
+        question: "Does a new connection fail or wait because a proxy hands over to its successor?",
+        figures: &[
+            Barred("New connections that failed", &[("failed", "")]),
+            Barred("p99 of new connections", &[("p99", "")]),
+            Barred("New connections", &[("connections", "")]),
+            Barred("Hand-overs", &[("hand-overs", "")]),
+            Barred("Requests cut on connections that stayed", &[("cut", "")]),
+            Barred(
+                "Slowest successor, from being asked for until it served",
+                &[("serves-after", "")],
+            ),
         ],
     },
     Story {
@@ -280,6 +321,7 @@ impl Stage<'_> {
                 Along(metric, variable, title) => {
                     drawn.extend(self.along(metric, variable, title, false)?);
                 }
+                At(metric, variable, title) => drawn.extend(self.at(metric, variable, title)?),
                 Added(metric, variable, title) => {
                     drawn.extend(self.along(metric, variable, title, true)?);
                 }
@@ -382,6 +424,12 @@ impl Stage<'_> {
         Ok(self.barred(title, &metrics, &points)?.into_iter().collect())
     }
 
+    fn at(&self, metric: &str, variable: &str, title: &str) -> Result<Option<Figure>> {
+        let Some(metric) = self.experiment.metric(metric) else { return Ok(None) };
+        let points = metric.points.iter().filter(|point| point.get(variable).is_some());
+        self.barred(title, &[(metric, "")], &points.collect::<Vec<_>>())
+    }
+
     fn barred(
         &self,
         title: &str,
@@ -434,6 +482,12 @@ impl Stage<'_> {
             if self.subjects.contains(&latencies.origin.subject) && !points.contains(&point) {
                 points.push(point);
             }
+        }
+        // Istio's matrix, where it was measured; not every rate and size has a curve.
+        let usual =
+            |point: &&Point| point.get("rate") == Some("1000") && point.get("size").is_none();
+        if points.iter().any(|point| usual(&point)) {
+            points.retain(|point| usual(&point));
         }
         let mut drawn = Vec::new();
         for point in chosen(&points) {
@@ -599,10 +653,18 @@ fn chosen(points: &[Point]) -> Vec<&Point> {
 fn spoken(point: &Point) -> String {
     let variables = point.variables().map(|(name, value)| match name {
         "rate" => format!("{value} per second"),
-        "connections" | "streams" | "workloads" | "services" if value == "1" => {
+        "connections" | "cores" | "streams" | "workloads" | "services" if value == "1" => {
             format!("1 {}", name.trim_end_matches('s'))
         }
-        "connections" | "streams" | "workloads" | "services" => format!("{value} {name}"),
+        "connections" | "cores" | "streams" | "workloads" | "services" => format!("{value} {name}"),
+        "size" => match value.parse::<u64>() {
+            Ok(bytes) if bytes >= 1 << 20 => format!("{} MiB", bytes >> 20),
+            Ok(bytes) if bytes >= 1 << 10 => format!("{} KiB", bytes >> 10),
+            _ => format!("{value} B"),
+        },
+        "p99-at-most" => format!("p99 of at most {value}"),
+        "replaced" if value == "never" => "never replaced".to_owned(),
+        "replaced" => "replaced again and again".to_owned(),
         "kind" | "direction" | "bulk" => value.replace('-', " "),
         _ => format!("{name} {value}"),
     });

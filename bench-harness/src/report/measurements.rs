@@ -179,8 +179,8 @@ impl Metric {
         match (&*self.name, &*self.unit) {
             ("rate" | "rate-achieved", _) => Some(false),
             (
-                "swaps" | "requests" | "connections" | "rate-target" | "processes" | "backlog-max"
-                | "generator-cpu",
+                "swaps" | "hand-overs" | "requests" | "connections" | "rate-target" | "processes"
+                | "backlog-max" | "generator-cpu",
                 _,
             ) => None,
             _ => Some(true),

@@ -46,10 +46,19 @@ impl Report {
 impl Verdict {
     /// Does it.
     pub fn run(self) -> Result<()> {
-        let measurements = Measurements::of(&Results::load(&self.folder)?);
-        verdict::print(&targets::judge(&measurements), &measurements);
-        Ok(())
+        tell(&self.folder)
     }
+}
+
+/// Prints how the targets stand by a folder.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn tell(folder: &Path) -> Result<()> {
+    let results = Results::load(folder)?;
+    let measurements = Measurements::of(&results);
+    verdict::print(&targets::judge(&measurements), &measurements, &results);
+    Ok(())
 }
 
 /// Writes the report of a folder and prints how the targets stand.
@@ -64,7 +73,7 @@ pub fn finish(folder: &Path) -> Result<()> {
     fs::write(&report, page::render(&results, &measurements, &judgements)?)
         .with_context(|| format!("cannot write {}", report.display()))?;
     istio_csv::write(folder, &results, &measurements)?;
-    verdict::print(&judgements, &measurements);
+    verdict::print(&judgements, &measurements, &results);
     println!("{}", report.display());
     Ok(())
 }

@@ -1,14 +1,55 @@
-//! The table of targets in a terminal.
+//! The table of targets in a terminal, and what is void.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
 
 use super::measurements::Measurements;
+use super::subjects::{self, Layer};
 use super::targets::{Judgement, Standing};
+use crate::record::Results;
+
+/// Reasons that are printed; the file has all.
+const REASONS_SHOWN: usize = 8;
+/// What is printed of a reason, which may end with a log.
+const REASON_CHARACTERS: usize = 120;
 
 /// Prints it to standard output, with colours if that is a terminal.
-pub(super) fn print(judgements: &[Judgement], measurements: &Measurements) {
+pub(super) fn print(judgements: &[Judgement], measurements: &Measurements, results: &Results) {
     print!("{}", text(judgements, measurements, io::stdout().is_terminal()));
+    print!("{}", voids(results));
+}
+
+/// How much does not count and why, those reasons first that there are most of, and who was not measured
+/// at all.
+fn voids(results: &Results) -> String {
+    let mut reasons: BTreeMap<(&str, String), usize> = BTreeMap::new();
+    for void in &results.voids {
+        let reason = void.reason.chars().take(REASON_CHARACTERS).collect();
+        *reasons.entry((&void.origin.subject, reason)).or_default() += 1;
+    }
+    let mut reasons: Vec<_> = reasons.into_iter().collect();
+    reasons.sort_by_key(|(_, count)| Reverse(*count));
+    let mut out = String::new();
+    if !reasons.is_empty() {
+        let _ = writeln!(out, "{} measurements are void, all in voids.csv:", results.voids.len());
+    }
+    for ((subject, reason), count) in reasons.iter().take(REASONS_SHOWN) {
+        let _ = writeln!(out, "{count:>5} × {subject}: {reason}");
+    }
+    if let Some(more) = reasons.get(REASONS_SHOWN..).filter(|more| !more.is_empty()) {
+        let count: usize = more.iter().map(|(_, count)| count).sum();
+        let _ = writeln!(out, "{count:>5} × for {} other reasons", more.len());
+    }
+    let measured: BTreeSet<&str> =
+        results.samples.iter().map(|sample| &*sample.origin.subject).collect();
+    let concerned: BTreeSet<&str> = reasons.iter().map(|((subject, _), _)| *subject).collect();
+    let absent = concerned.difference(&measured);
+    for subject in absent.filter(|subject| subjects::layer(subject) != Layer::Baseline) {
+        let _ = writeln!(out, "Nothing was measured of {subject}.");
+    }
+    out
 }
 
 /// The table, then the sum of it.
@@ -85,6 +126,7 @@ pub(crate) fn table<const N: usize, const M: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{Origin, Sample, Void};
 
     #[test]
     fn columns_stand_under_each_other() {
@@ -93,6 +135,44 @@ mod tests {
         assert_eq!(
             text,
             "what    measured  verdict\n──────  ────────\na       1 ×       <met>\nlonger  2         <missed>\n"
+        );
+    }
+
+    #[test]
+    fn what_is_void_is_told_with_the_commonest_reason_first() {
+        let void = |subject: &str, reason: String| Void {
+            origin: Origin {
+                experiment: "latency".to_owned(),
+                subject: subject.to_owned(),
+                repetition: 1,
+                point: String::new(),
+            },
+            reason,
+        };
+        let once =
+            (0..9).map(|number| void("reference", format!("achieved {number} % of the rate")));
+        let always =
+            (0..3).map(|_| void("envoy-tcp", "did not start: ".to_owned() + &"x".repeat(999)));
+        let results = Results {
+            folder: "a".into(),
+            manifest: serde_json::Value::Null,
+            samples: vec![Sample {
+                origin: void("reference", String::new()).origin,
+                metric: "p50".to_owned(),
+                unit: "us".to_owned(),
+                value: 1.0,
+            }],
+            voids: once.chain(always).collect(),
+            latencies: Vec::new(),
+        };
+        let text = voids(&results);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "12 measurements are void, all in voids.csv:");
+        assert!(lines[1].starts_with("    3 × envoy-tcp: did not start: xxx"), "{text}");
+        assert!(lines[1].len() < 150, "a log does not bury the rest: {text}");
+        assert_eq!(
+            lines[9..],
+            ["    2 × for 2 other reasons", "Nothing was measured of envoy-tcp."]
         );
     }
 

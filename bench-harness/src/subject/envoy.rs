@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::company::{self, Company, Service};
 use super::{
     Bench, Changing, Group, Handshakes, InMesh, MARK, Options, Pair, Populating, Programs,
-    Resumption, Rules, Subject, WORKERS, envoy_mesh,
+    Resumption, Rules, Subject, envoy_mesh,
 };
 use crate::http::get_from;
 use crate::lab::{Process, Program};
@@ -39,17 +39,24 @@ impl Envoy {
         Envoy { program: programs.envoy.clone(), http }
     }
 
-    fn start_side(&self, bench: &Bench, name: &str, configuration: &str) -> Result<Process> {
+    fn start_side(
+        &self,
+        bench: &Bench,
+        name: &str,
+        configuration: &str,
+        options: &Options,
+    ) -> Result<Process> {
         let file = bench.lab.directory().join(format!("envoy-{name}.json"));
         fs::write(&file, configuration)?;
-        bench.lab.start(name, &format!("envoy-{name}"), &self.with_configuration(&file))
+        bench.lab.start(name, &format!("envoy-{name}"), &self.with_configuration(&file, options))
     }
 
-    fn with_configuration(&self, file: &Path) -> Program {
-        Program::new(&self.program)
-            .arguments(["--concurrency", &WORKERS.to_string(), "--disable-hot-restart"])
+    fn with_configuration(&self, file: &Path, options: &Options) -> Program {
+        let program = Program::new(&self.program)
+            .arguments(["--concurrency", &options.workers().to_string(), "--disable-hot-restart"])
             .arguments(["--log-level", "warning", "--config-path"])
-            .argument(file)
+            .argument(file);
+        options.placed(program)
     }
 
     fn check(&self) -> Result<()> {
@@ -254,7 +261,7 @@ impl Subject for Envoy {
             let [near, far] = *pods;
             for name in [far, near] {
                 let configuration = self.configuration(bench, *pods, name, options);
-                let mut process = self.start_side(bench, name, &configuration)?;
+                let mut process = self.start_side(bench, name, &configuration, options)?;
                 // It logs nothing at this level when all is well; the port tells that it listens.
                 let port = if name == near { 15001 } else { 15006 };
                 bench.wait_for_port(name, port, &mut process, Duration::from_secs(30))?;
@@ -304,7 +311,11 @@ impl Populating for Envoy {
             let file = folder.join(format!("envoy-{}.json", service.name));
             fs::write(&file, self.company_configuration(company, number).to_string())?;
             let name = format!("envoy-{}", service.name);
-            company.lab.start(&service.name, &name, &self.with_configuration(&file))
+            company.lab.start(
+                &service.name,
+                &name,
+                &self.with_configuration(&file, &Options::default()),
+            )
         };
         company.services().iter().enumerate().map(start).collect()
     }

@@ -1,6 +1,7 @@
 //! What is measured: pairs of proxies between two pods, and how to start each kind.
 //!
-//! Every subject gets the same two pods, the same cable between them, as many threads ([`WORKERS`]),
+//! Every subject gets the same two pods, the same cable between them, as many threads ([`WORKERS`],
+//! unless [`Options::cores`] says otherwise),
 //! the same congestion control and the same cipher suite (TLS_AES_128_GCM_SHA256). Each has the
 //! redirect rules that it has where it is used: `ringway` installs its own; what stands in ztunnel's
 //! place (`ringway-istio`, `reference`, `ztunnel`, others) has those that Istio installs for ztunnel,
@@ -32,7 +33,7 @@ use self::reference::Reference;
 use self::ringway::{Ringway, Way};
 pub use self::rules::{MARK, Rules};
 use self::waypoint::Waypoint;
-use crate::lab::Process;
+use crate::lab::{Process, Program};
 use crate::measure::{self, Clock, Memory};
 use crate::mesh::Mesh;
 
@@ -80,6 +81,24 @@ pub struct Options {
     pub neighbour: bool,
     /// Whether its configuration is to be changed while it runs ([`Changing`]).
     pub changing: bool,
+    /// Confines each proxy to the first so many processors that we may use, with as many worker threads;
+    /// none: any processor, and [`WORKERS`].
+    pub cores: Option<usize>,
+}
+
+impl Options {
+    /// Threads that each proxy process may use for traffic.
+    fn workers(&self) -> usize {
+        self.cores.unwrap_or(WORKERS)
+    }
+
+    /// The program of a proxy, where it may run.
+    fn placed(&self, program: Program) -> Program {
+        match self.cores {
+            Some(cores) => program.on_processors(cores),
+            None => program,
+        }
+    }
 }
 
 /// A kind of proxy.
@@ -109,6 +128,11 @@ pub trait Subject {
 
     /// How its configuration is changed while it runs, if it can be.
     fn changing(&self) -> Option<&dyn Changing> {
+        None
+    }
+
+    /// How it is replaced by a successor while it works, if it can be.
+    fn replacing(&self) -> Option<&dyn Replacing> {
         None
     }
 
@@ -150,6 +174,13 @@ pub trait Changing {
 
     /// How many configurations both sides have taken since they started, by their own account.
     fn taken(&self, bench: &Bench) -> Result<u64>;
+}
+
+/// A proxy that hands over to a successor.
+pub trait Replacing {
+    /// Has a successor begun in the place of `process`, which is the successor from then on. Returns the
+    /// one before, which drains.
+    fn replace(&self, process: &mut Process) -> Result<Process>;
 }
 
 /// A service of a mesh that has no workload until [`InMesh::change`] brings one: the null server. It

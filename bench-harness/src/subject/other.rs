@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{Bench, Group, MARK, Options, Pair, Rules, Subject, WORKERS};
+use super::{Bench, Group, MARK, Options, Pair, Rules, Subject};
 use crate::lab::{Process, Program};
 
 const COMMAND: &str = "RINGWAY_BENCH_SUBJECT_";
@@ -51,7 +51,7 @@ impl Other {
         ztunnel.into_iter().chain(commands).collect()
     }
 
-    fn program(&self, bench: &Bench, side: &str) -> Result<Program> {
+    fn program(&self, bench: &Bench, side: &str, options: &Options) -> Result<Program> {
         let peer = if side == "near" { "far" } else { "near" };
         let folder = bench.lab.directory();
         let address = |name: &str| bench.lab.namespace(name).address().to_string();
@@ -73,7 +73,7 @@ impl Other {
                     .environment("ISTIO_META_DNS_CAPTURE", "false")
                     .environment("IPV6_ENABLED", "false")
                     .environment("RUST_LOG", "warn")
-                    .environment("ZTUNNEL_WORKER_THREADS", WORKERS.to_string())
+                    .environment("ZTUNNEL_WORKER_THREADS", options.workers().to_string())
             }
             Other::Command(_, command) => Program::new("sh")
                 .arguments(["-c", command])
@@ -86,12 +86,12 @@ impl Other {
                 .environment("BENCH_KEY", folder.join(format!("{side}.key")))
                 .environment("BENCH_ROOTS", folder.join("root.pem"))
                 .environment("BENCH_MARK", MARK.to_string())
-                .environment("BENCH_WORKERS", WORKERS.to_string()),
+                .environment("BENCH_WORKERS", options.workers().to_string()),
         })
     }
 
-    fn start_side(&self, bench: &Bench, side: &str) -> Result<Process> {
-        let program = self.program(bench, side)?;
+    fn start_side(&self, bench: &Bench, side: &str, options: &Options) -> Result<Process> {
+        let program = options.placed(self.program(bench, side, options)?);
         let mut process = bench.lab.start(side, &format!("{}-{side}", self.name()), &program)?;
         let port = if side == "near" { 15001 } else { 15008 };
         bench.wait_for_port(side, port, &mut process, Duration::from_secs(30))?;
@@ -122,12 +122,12 @@ impl Subject for Other {
         Rules::Node
     }
 
-    fn start(&self, bench: &Bench, _options: &Options) -> Result<Pair> {
+    fn start(&self, bench: &Bench, options: &Options) -> Result<Pair> {
         if let Other::Ztunnel(path) = self {
             ensure!(path.exists(), "{ZTUNNEL} names {}, which is not there", path.display());
         }
-        let far = vec![self.start_side(bench, "far")?];
-        let near = vec![self.start_side(bench, "near")?];
+        let far = vec![self.start_side(bench, "far", options)?];
+        let near = vec![self.start_side(bench, "near", options)?];
         let configurations = match self {
             Other::Ztunnel(_) => vec![("ztunnel.yaml".to_owned(), local_file(bench))],
             Other::Command(_, command) => vec![("command".to_owned(), command.clone())],

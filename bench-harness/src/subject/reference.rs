@@ -20,7 +20,14 @@ impl Reference {
         Reference { program, workers }
     }
 
-    fn start_side(&self, bench: &Bench, name: &str, arguments: &[&str]) -> Result<Process> {
+    fn start_side(
+        &self,
+        bench: &Bench,
+        name: &str,
+        arguments: &[&str],
+        options: &Options,
+    ) -> Result<Process> {
+        let workers = options.cores.unwrap_or(self.workers);
         let folder = bench.lab.directory();
         let program = Program::new(&self.program)
             .arguments(arguments)
@@ -28,7 +35,7 @@ impl Reference {
                 "--mark",
                 &MARK.to_string(),
                 "--workers",
-                &self.workers.to_string(),
+                &workers.to_string(),
                 "--certificate",
             ])
             .argument(folder.join(format!("{name}.pem")))
@@ -36,7 +43,8 @@ impl Reference {
             .argument(folder.join(format!("{name}.key")))
             .argument("--roots")
             .argument(folder.join("root.pem"));
-        let mut process = bench.lab.start(name, &format!("relay-{name}"), &program)?;
+        let mut process =
+            bench.lab.start(name, &format!("relay-{name}"), &options.placed(program))?;
         process.wait_for_log("listening", Duration::from_secs(30))?;
         Ok(process)
     }
@@ -63,7 +71,7 @@ impl Subject for Reference {
         Resumption::Never
     }
 
-    fn start(&self, bench: &Bench, _options: &Options) -> Result<Pair> {
+    fn start(&self, bench: &Bench, options: &Options) -> Result<Pair> {
         ensure!(
             self.program.exists(),
             "there is no program {}; build it: cargo build --release -p ringway-bench",
@@ -72,8 +80,8 @@ impl Subject for Reference {
         let inbound = ["inbound", "--listen", "0.0.0.0:15008", "--original-source"];
         let expect = bench.identity("far");
         let outbound = ["outbound", "--listen", "0.0.0.0:15001", "--expect", &expect];
-        let far = vec![self.start_side(bench, "far", &inbound)?];
-        let near = vec![self.start_side(bench, "near", &outbound)?];
+        let far = vec![self.start_side(bench, "far", &inbound, options)?];
+        let near = vec![self.start_side(bench, "near", &outbound, options)?];
         Ok(Pair { near, far, ..Pair::default() })
     }
 }

@@ -9,9 +9,10 @@ use anyhow::{Context, Result, ensure};
 
 use super::company::{self, Company, Service};
 use super::{
-    Bench, Changing, Group, Handshakes, InMesh, Options, Pair, Populating, Programs, Resumption,
-    Rules, Subject, WORKERS, tail, waypoint,
+    Bench, Changing, Group, Handshakes, InMesh, Options, Pair, Populating, Programs, Replacing,
+    Resumption, Rules, Subject, tail, waypoint,
 };
+use crate::handover::hand_over;
 use crate::http::get_from;
 use crate::lab::{Process, Program, wait_until};
 use crate::mesh::Mesh;
@@ -41,13 +42,14 @@ impl Ringway {
     }
 
     /// The settings of a host. What it captures is to follow.
-    pub(super) fn node_document(&self, name: &str, handshakes: Handshakes) -> String {
+    pub(super) fn node_document(&self, name: &str, options: &Options) -> String {
         let reactor = if self.way == Way::AloneOnEpoll { "epoll" } else { "auto" };
         let redirect = if self.way == Way::InIstio { "none" } else { "nftables" };
-        let resumption = handshakes == Handshakes::Usual;
+        let resumption = options.handshakes == Handshakes::Usual;
+        let workers = options.workers();
         format!(
             "---\napiVersion: ringway.dev/v1alpha1\nkind: Node\nmetadata: {{name: {name}}}\n\
-             spec:\n  reactor: {reactor}\n  redirect: {redirect}\n  cores: {WORKERS}\n  \
+             spec:\n  reactor: {reactor}\n  redirect: {redirect}\n  cores: {workers}\n  \
              sessionResumption: {resumption}\n  certificateAuthority: {{directory: ca}}\n  \
              log: {{level: \"info,access=off\"}}\n  workloads:\n"
         )
@@ -57,7 +59,7 @@ impl Ringway {
     fn configuration(&self, bench: &Bench, options: &Options, version: u32) -> String {
         let mut text = String::new();
         for (side, node) in ["near", "far"].into_iter().enumerate() {
-            text.push_str(&self.node_document(node, options.handshakes));
+            text.push_str(&self.node_document(node, options));
             let pods = || Bench::pairs(options).iter().map(|pair| pair[side]);
             for pod in pods() {
                 let path = bench.lab.namespace(pod).path().display();
@@ -88,7 +90,7 @@ impl Ringway {
     fn company_configuration(&self, company: &Company) -> String {
         let mut text = String::new();
         for (number, host) in company::HOSTS.into_iter().enumerate() {
-            text.push_str(&self.node_document(host, Handshakes::Usual));
+            text.push_str(&self.node_document(host, &Options::default()));
             for service in company.services().iter().filter(|service| service.host == number) {
                 let path = company.lab.namespace(&service.name).path().display();
                 let Service { name, group, .. } = service;
@@ -136,7 +138,8 @@ impl Ringway {
                 || get_from(host, ready, "/healthz/ready").is_ok_and(|(code, _)| code == 200)
         });
         waited.with_context(|| tail(&process.log()))?;
-        ensure!(process.is_running(), "ringway ended at once: {}", tail(&process.log()));
+        let state = process.state();
+        ensure!(state == "runs", "ringway ended at once ({state}): {}", tail(&process.log()));
         Ok(())
     }
 }
@@ -177,6 +180,7 @@ impl Subject for Ringway {
             let program = Program::new(&self.program)
                 .arguments(["run", "--node", name, "--file"])
                 .argument(&file);
+            let program = options.placed(program);
             bench.lab.start(&format!("{name}-host"), &format!("ringway-{name}"), &program)
         };
         let (mut near, mut far) = (start("near")?, start("far")?);
@@ -192,6 +196,10 @@ impl Subject for Ringway {
     }
 
     fn changing(&self) -> Option<&dyn Changing> {
+        Some(self)
+    }
+
+    fn replacing(&self) -> Option<&dyn Replacing> {
         Some(self)
     }
 
@@ -235,6 +243,12 @@ impl Populating for Ringway {
 /// Its files have a folder of their own: whatever happens in theirs, Ringway waits until it is quiet.
 fn folder(bench: &Bench) -> PathBuf {
     bench.lab.directory().join("mesh")
+}
+
+impl Replacing for Ringway {
+    fn replace(&self, process: &mut Process) -> Result<Process> {
+        hand_over(process, PATIENCE)
+    }
 }
 
 impl Changing for Ringway {

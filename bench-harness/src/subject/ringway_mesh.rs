@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::ringway::Ringway;
-use super::{Bench, ECHO, Handshakes, InMesh, PROBE, Rules};
+use super::{Bench, ECHO, InMesh, Options, PROBE, Rules};
 use crate::lab::Program;
 use crate::mesh::{Format, Mesh};
 
@@ -24,7 +24,7 @@ impl Ringway {
         let file = folder.join("node.yaml");
         let path = bench.lab.namespace("near").path().display();
         let captured = format!("  - {{name: near, networkNamespace: {path}}}\n");
-        fs::write(&file, self.node_document("near", Handshakes::Usual) + &captured)?;
+        fs::write(&file, self.node_document("near", &Options::default()) + &captured)?;
         for (path, changed) in [(&now, false), (&next, true)] {
             let mut out = BufWriter::new(File::create(path)?);
             match mesh.format {

@@ -22,8 +22,8 @@ use serde_json::{Value, json};
 use super::envoy::{address, common_tls, no_limits, typed};
 use super::ringway::{Ringway, Way};
 use super::{
-    Bench, ECHO, Group, Handshakes, Options, Pair, Programs, Rules, SERVICE, SERVICE_PORTS,
-    Subject, WORKERS, tail,
+    Bench, ECHO, Group, Options, Pair, Programs, Rules, SERVICE, SERVICE_PORTS, Subject, WORKERS,
+    tail,
 };
 use crate::http::get_from;
 use crate::lab::{Process, Program, wait_until};
@@ -156,7 +156,7 @@ fn documents(ringway: &Ringway, bench: &Bench, rules: u32, has_waypoint: bool) -
     let mut text = String::new();
     for name in ["near", "far"] {
         let pod = bench.lab.namespace(name);
-        text.push_str(&ringway.node_document(name, Handshakes::Usual));
+        text.push_str(&ringway.node_document(name, &Options::default()));
         text.push_str(&format!(
             "  - {{name: {name}, networkNamespace: {}}}\n---\napiVersion: v1\nkind: Pod\n\
              metadata: {{name: {name}, labels: {{app: {name}}}}}\n\
