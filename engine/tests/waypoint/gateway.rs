@@ -20,13 +20,18 @@ use crate::{
     mesh::{Mesh, Plan, free_port, on_both, rule},
 };
 
-const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+pub(crate) const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
 fn key(listener: &str) -> ListenerKey {
     ListenerKey { namespace: "shop".into(), gateway: "front".into(), listener: listener.into() }
 }
 
-fn gateway(listener: Listener) -> (Role, HttpConfig) {
+/// For all hosts, and without TLS.
+pub(crate) fn listener(name: &str, protocol: ListenerProtocol) -> Listener {
+    Listener { key: key(name), port: free_port(), protocol, hostname: None, tls: None }
+}
+
+pub(crate) fn gateway(listener: Listener) -> (Role, HttpConfig) {
     let name = GatewayName { namespace: "shop".into(), name: "front".into() };
     let role = GatewayRole { name, ports: vec![listener.port] };
     let route = Route {
@@ -38,6 +43,49 @@ fn gateway(listener: Listener) -> (Role, HttpConfig) {
     let config =
         HttpConfig { listeners: vec![listener], routes: vec![route], ..HttpConfig::default() };
     (Role::Gateway(Arc::new(role)), config)
+}
+
+/// A listener that ends TLS, and clients that trust it.
+pub(crate) struct Https {
+    pub(crate) listener: Listener,
+    client: Arc<ClientConfig>,
+}
+
+impl Https {
+    /// For this host, whose clients offer these protocols.
+    pub(crate) fn of(host: &str, protocols: &[&[u8]]) -> Self {
+        let keys = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec![host.to_owned()]).expect("a name");
+        let certificate = params.self_signed(&keys).expect("a certificate");
+        let tls = ListenerTls::Terminate {
+            certificate_chain: certificate.pem().into_bytes().into(),
+            private_key: keys.serialize_pem().into_bytes().into(),
+            client_authorities: None,
+        };
+        let listener = Listener {
+            hostname: Some(HostPattern::Exact(host.into())),
+            tls: Some(tls),
+            ..listener("https", ListenerProtocol::Https)
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.der().clone()).expect("good");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("some")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        client.alpn_protocols = protocols.iter().map(|one| one.to_vec()).collect();
+        Self { listener, client: Arc::new(client) }
+    }
+
+    /// A client's connection, which asks for this name.
+    pub(crate) fn connect(&self, name: &'static str) -> StreamOwned<ClientConnection, TcpStream> {
+        let name = name.try_into().expect("a name");
+        let session = ClientConnection::new(self.client.clone(), name).expect("good");
+        let at = (GATEWAY, self.listener.port);
+        StreamOwned::new(session, TcpStream::connect(at).expect("a listener"))
+    }
 }
 
 #[test]
@@ -77,9 +125,7 @@ fn a_plain_listener_lets_clients_into_the_mesh() {
 fn who_is_refused_while_he_sends_is_told_why_and_then_cut() {
     on_both(|reactor| {
         let (port, _requests) = serve_http(|_, _| ok("in"));
-        let (protocol, hostname) = (ListenerProtocol::Http, None);
-        let listener =
-            Listener { key: key("http"), port: free_port(), protocol, hostname, tls: None };
+        let listener = listener("http", ListenerProtocol::Http);
         let at = (GATEWAY, listener.port);
         let (role, config) = gateway(listener);
         let plan = Plan::of(port, AppProtocol::Http11).at_gateway(role, config);
@@ -103,39 +149,12 @@ fn who_is_refused_while_he_sends_is_told_why_and_then_cut() {
 fn tls_ends_at_the_listener_of_its_server_name() {
     on_both(|reactor| {
         let (port, requests) = serve_http(|_, request| ok(request.text()));
-        let keys = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec!["web.example".to_owned()]).expect("a name");
-        let certificate = params.self_signed(&keys).expect("a certificate");
-        let listener = Listener {
-            key: key("https"),
-            port: free_port(),
-            protocol: ListenerProtocol::Https,
-            hostname: Some(HostPattern::Exact("web.example".into())),
-            tls: Some(ListenerTls::Terminate {
-                certificate_chain: certificate.pem().into_bytes().into(),
-                private_key: keys.serialize_pem().into_bytes().into(),
-                client_authorities: None,
-            }),
-        };
-        let at = (GATEWAY, listener.port);
-        let (role, config) = gateway(listener);
+        let https = Https::of("web.example", &[]);
+        let (role, config) = gateway(https.listener.clone());
         let plan = Plan::of(port, AppProtocol::Http11).at_gateway(role, config);
         let mesh = Mesh::start(reactor, &plan);
 
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate.der().clone()).expect("good");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("some")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let connect = |name: &'static str| {
-            let name = name.try_into().expect("a name");
-            let session = ClientConnection::new(Arc::new(config.clone()), name).expect("good");
-            StreamOwned::new(session, TcpStream::connect(at).expect("a listener"))
-        };
-        let mut stream = connect("web.example");
+        let mut stream = https.connect("web.example");
         let body = vec![b'x'; 1 << 20];
         let head = format!(
             "POST / HTTP/1.1\r\nhost: web.example\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
@@ -149,7 +168,7 @@ fn tls_ends_at_the_listener_of_its_server_name() {
         assert_eq!(requests.recv().expect("it came").header("x-forwarded-proto"), Some("https"));
         assert_eq!(mesh.record().server_name.as_deref(), Some("web.example"));
 
-        let mut stream = connect("other.example");
+        let mut stream = https.connect("other.example");
         assert!(stream.write_all(b"GET / HTTP/1.1\r\n\r\n").is_err(), "no listener is for it");
     });
 }

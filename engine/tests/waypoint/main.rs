@@ -1,6 +1,7 @@
 //! A waypoint between two nodes, on the real kernel and on both reactors: three engines in one namespace, a client that
 //! comes by SOCKS5, and services behind the waypoint.
 
+mod abuse;
 mod application;
 mod backend_tls;
 mod bodies;
