@@ -114,7 +114,7 @@ fn tls_ends_at_the_listener_of_its_server_name() {
             tls: Some(ListenerTls::Terminate {
                 certificate_chain: certificate.pem().into_bytes().into(),
                 private_key: keys.serialize_pem().into_bytes().into(),
-                client_authorities: None,
+                clients: None,
             }),
         };
         let at = (GATEWAY, listener.port);

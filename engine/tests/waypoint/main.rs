@@ -4,6 +4,7 @@
 mod application;
 mod backend_tls;
 mod bodies;
+mod clients;
 mod gateway;
 mod http1;
 mod http2;
