@@ -102,6 +102,11 @@ ringway_protocols::bounds! {
     pub const CLIENT_HELLO_BYTES_MAX: usize = 64 * 1024;
     Bytes per Stream: "the connection is reset"
 
+    /// Of a TLS client's later messages that are read at once: what it says after its handshake fits into a record, and so
+    /// into the session.
+    pub const HANDSHAKE_READ_BYTES_MAX: usize = 16 * 1024;
+    Bytes per Stream: "the rest is read later"
+
     /// Certificates of listeners that a shard keeps ready.
     pub const TERMINATORS_MAX: usize = 1024;
     Count per Shard: "all are made anew as they are needed"

@@ -118,11 +118,13 @@ async fn pass_on(
             .because(reason.to_string())
     })?;
     let snapshot = shard.snapshot();
-    if let Some(client) = &downstream.identity
-        && snapshot.http().is_some_and(|tables| tables.tells_client(source.uid()))
-    {
-        let (by, client) = (source.identity().to_string(), client.to_string());
-        forwarding::say_client(&mut parts.headers, &by, &client);
+    if snapshot.http().is_some_and(|tables| tables.tells_client(source.uid())) {
+        let by = source.identity().to_string();
+        if let Some(client) = &downstream.identity {
+            forwarding::say_client(&mut parts.headers, &by, &client.to_string());
+        } else if let Some(certificate) = &downstream.certificate {
+            forwarding::say_certificate(&mut parts.headers, &by, certificate);
+        }
     }
     drop(snapshot);
     let timeout = plan.timeouts().request;

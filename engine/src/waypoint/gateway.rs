@@ -6,7 +6,8 @@ use ringway_http::model::{ListenerKey, ListenerProtocol, ListenerTls};
 
 use super::{
     serve::{Activity, Downstream, Target, serve_connection},
-    tcp, tls,
+    tcp,
+    tls::{self, Terminated},
 };
 use crate::{
     accounts::AdmittedConnection,
@@ -146,17 +147,24 @@ enum Speaks {
     Tcp,
 }
 
+/// TLS of a client, as far as the listener has looked into it.
+struct Ended {
+    server_name: Box<str>,
+    listener: ListenerKey,
+    certificate: Option<Rc<str>>,
+}
+
 impl Accepted {
     async fn serve(self, socket: TcpStream, _admitted: AdmittedConnection) {
         let Self { shard, pod, from, local, .. } = &self;
         let connection = Connection::begin(shard, &pod.uid, Direction::Inbound, *from, *local);
         match self.speaks() {
             Some(Speaks::Http) => {
-                let downstream = self.downstream(None, None);
+                let downstream = self.downstream(None);
                 serve_connection(downstream, Rc::new(socket), connection, None).await;
             }
             Some(Speaks::Tcp) => {
-                let downstream = self.downstream(None, None);
+                let downstream = self.downstream(None);
                 let early = bytes::Bytes::new();
                 tcp::pass(&downstream, Rc::new(socket), early, false, connection, None).await;
             }
@@ -204,19 +212,19 @@ impl Accepted {
         let server_name = hello.server_name.clone().unwrap_or_default();
         match tls {
             ListenerTls::Passthrough => {
-                let downstream = self.downstream(Some(server_name), Some(key));
+                let ended = Ended { server_name, listener: key, certificate: None };
+                let downstream = self.downstream(Some(ended));
                 let early = hello.bytes.into();
                 tcp::pass(&downstream, Rc::new(socket), early, false, connection, None).await;
             }
             ListenerTls::Terminate { .. } | ListenerTls::Broken(_) => {
-                let terminators: &RefCell<tls::Terminators> = &self.pod.l7.kept().terminators;
-                let terminator = terminators.borrow_mut().of(&tls);
-                let near = match terminator.and_then(|config| tls::terminate(socket, hello, config))
-                {
-                    Ok(near) => near,
+                let accepting = Box::pin(self.terminate(socket, hello, &tls, &connection));
+                let Terminated { near, certificate } = match accepting.await {
+                    Ok(terminated) => terminated,
                     Err(reason) => return connection.end(reason),
                 };
-                let downstream = self.downstream(Some(server_name), Some(key));
+                let ended = Ended { server_name, listener: key, certificate };
+                let downstream = self.downstream(Some(ended));
                 if protocol == ListenerProtocol::Https {
                     serve_connection(downstream, near, connection, None).await;
                 } else {
@@ -224,6 +232,24 @@ impl Accepted {
                     tcp::pass(&downstream, near, early, false, connection, None).await;
                 }
             }
+        }
+    }
+
+    async fn terminate(
+        &self,
+        socket: TcpStream,
+        hello: tls::Hello,
+        tls: &ListenerTls,
+        connection: &Connection,
+    ) -> Result<Terminated, CloseReason> {
+        let terminators: &RefCell<tls::Terminators> = &self.pod.l7.kept().terminators;
+        let terminator = terminators.borrow_mut().of(tls);
+        let terminator = terminator.inspect_err(|_| socket.reset_on_close())?;
+        let shaking = tls::terminate(socket, hello, &terminator);
+        let shaking = Box::pin(runtime::timeout(HANDSHAKE_TIMEOUT, shaking));
+        match connection.unless_cut(shaking).await? {
+            Ok(terminated) => terminated,
+            Err(_elapsed) => Err(CloseReason::HandshakeTimedOut),
         }
     }
 
@@ -238,11 +264,14 @@ impl Accepted {
         Some((listener.key.clone(), listener.protocol, listener.tls.clone()?))
     }
 
-    fn downstream(
-        &self,
-        server_name: Option<Box<str>>,
-        ended_for: Option<ListenerKey>,
-    ) -> Rc<Downstream> {
+    /// `tls`: what was learnt of a client that speaks it.
+    fn downstream(&self, tls: Option<Ended>) -> Rc<Downstream> {
+        let (mut server_name, mut ended_for, mut certificate) = (None, None, None);
+        if let Some(ended) = tls {
+            server_name = Some(ended.server_name);
+            ended_for = Some(ended.listener);
+            certificate = ended.certificate;
+        }
         let snapshot = self.shard.snapshot();
         let network = &snapshot.settings().network;
         Rc::new(Downstream {
@@ -254,6 +283,7 @@ impl Accepted {
             workload: snapshot.workload_by_address(network, self.from.ip()).cloned(),
             baggage: None,
             server_name,
+            certificate,
             trace_id: connect::fresh_trace_id(&self.shard),
             target: Target::Listener {
                 gateway: self.gateway.name.clone(),

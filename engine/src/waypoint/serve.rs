@@ -59,6 +59,8 @@ pub(crate) struct Downstream {
     /// What its host says of it.
     pub(crate) baggage: Option<Arc<Baggage>>,
     pub(crate) server_name: Option<Box<str>>,
+    /// What backends may be told of the certificate it has shown at a gateway.
+    pub(crate) certificate: Option<Rc<str>>,
     /// What the client's node, or who else stands first, calls the connection in its log.
     pub(crate) trace_id: [u8; 16],
     pub(crate) target: Target,
@@ -170,6 +172,7 @@ async fn accept(
         workload: connect::source_workload(&snapshot, request, peer.address.ip()),
         baggage: request.baggage.clone().map(Arc::new),
         server_name: None,
+        certificate: None,
         trace_id: match request.traceparent {
             Some(traceparent) => traceparent.trace_id(),
             None => connect::fresh_trace_id(shard),

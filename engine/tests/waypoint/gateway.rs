@@ -60,7 +60,7 @@ impl Https {
         let tls = ListenerTls::Terminate {
             certificate_chain: certificate.pem().into_bytes().into(),
             private_key: keys.serialize_pem().into_bytes().into(),
-            client_authorities: None,
+            clients: None,
         };
         let listener = Listener {
             hostname: Some(HostPattern::Exact(host.into())),

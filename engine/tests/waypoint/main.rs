@@ -5,6 +5,7 @@ mod abuse;
 mod application;
 mod backend_tls;
 mod bodies;
+mod clients;
 mod gateway;
 mod http1;
 mod http2;

@@ -320,7 +320,7 @@ fn ask(socks5: SocketAddr, to: SocketAddr) -> (TcpStream, u8) {
     (stream, reply[1])
 }
 
-fn uid(name: &str) -> String {
+pub(crate) fn uid(name: &str) -> String {
     format!("cluster//Pod/shop/{name}")
 }
 

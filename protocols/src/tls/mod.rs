@@ -16,6 +16,7 @@ mod connection;
 mod credentials;
 mod error;
 mod handshake;
+mod leaf;
 mod origination;
 mod records;
 mod revocation;
@@ -28,6 +29,7 @@ pub use self::{
     credentials::{Credentials, Material, Options},
     error::{Error, Misbehaviour},
     handshake::{Handshake, Progress},
+    leaf::LeafNames,
     origination::{AlternativeName, Belief, Origination},
     records::{
         Opened, RECORD_HEADER_BYTES, RECORD_PLAINTEXT_BYTES_MAX, RECORD_TRAILER_BYTES, RecordLayer,

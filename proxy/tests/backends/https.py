@@ -1,6 +1,6 @@
 """HTTPS servers as Python's own library has them: an argument `PORT=CERTIFICATE` for each, with the key in the same file.
 
-`PORT=silent` takes connections and never answers; `PORT=cut` closes when it has heard something.
+`PORT=CERTIFICATE,ROOTS` asks clients for one that these have signed, and says which name it has. `PORT=silent` takes connections and never answers; `PORT=cut` closes when it has heard something.
 """
 
 import http.server
@@ -14,7 +14,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        body = f"{self.server.server_port} {self.path} {self.connection.version()}".encode()
+        words = [str(self.server.server_port), self.path, self.connection.version()]
+        client = self.connection.getpeercert()
+        if client:
+            words.append(client["subjectAltName"][0][1])
+        body = " ".join(words).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -24,10 +28,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def https(port, certificate):
+def https(port, certificate, roots):
     server = http.server.ThreadingHTTPServer(("0.0.0.0", port), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
+    if roots:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(roots)
     # Each handshake on the thread of its own connection.
     server.socket = context.wrap_socket(
         server.socket, server_side=True, do_handshake_on_connect=False
@@ -53,7 +60,8 @@ def main():
         if what in ("silent", "cut"):
             target, arguments = plain, (int(port), what == "cut")
         else:
-            target, arguments = https, (int(port), what)
+            certificate, _, roots = what.partition(",")
+            target, arguments = https, (int(port), certificate, roots)
         threading.Thread(target=target, args=arguments, daemon=True).start()
     print('"ready"', flush=True)
     threading.Event().wait()

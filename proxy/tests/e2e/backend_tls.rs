@@ -8,12 +8,15 @@
 //! | 9003 | has one that has ended                        |
 //! | 9004 | never answers a handshake                     |
 //! | 9005 | closes when it has heard the first of it      |
+//! | 9006 | is as 9000, and asks clients for a certificate |
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
 use ringway_bench::lab::{Process, Program, wait_until};
 
 use crate::clients::tool;
@@ -23,6 +26,7 @@ use crate::support::{Metrics, PATIENCE, http_get};
 
 on_both_reactors! {
     only_servers_that_the_policy_believes_get_requests,
+    a_destination_rule_says_whom_to_believe_and_what_to_show,
 }
 
 const RULES: &str = "  - matches: [{path: {type: PathPrefix, value: /right}}]
@@ -37,9 +41,11 @@ const RULES: &str = "  - matches: [{path: {type: PathPrefix, value: /right}}]
     timeouts: {request: 1s}
     backendRefs: [{name: secure, port: 9004}]
   - matches: [{path: {type: PathPrefix, value: /cut}}]
-    backendRefs: [{name: secure, port: 9005}]";
+    backendRefs: [{name: secure, port: 9005}]
+  - matches: [{path: {type: PathPrefix, value: /mutual}}]
+    backendRefs: [{name: secure, port: 9006}]";
 
-const POLICY: &str = "---
+const SERVICE: &str = "---
 apiVersion: v1
 kind: Service
 metadata: {name: secure}
@@ -53,7 +59,10 @@ spec:
   - {name: ended, port: 9003}
   - {name: silent, port: 9004}
   - {name: cut, port: 9005}
----
+  - {name: mutual, port: 9006}
+";
+
+const POLICY: &str = "---
 apiVersion: gateway.networking.k8s.io/v1
 kind: BackendTLSPolicy
 metadata: {name: secure}
@@ -83,6 +92,8 @@ impl Authority {
     /// A certificate for a name and its key, in one file.
     fn sign(&self, name: &str, until: i32, file: &Path) {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        // OpenSSL takes who has its issuer's name for signed by itself.
+        params.distinguished_name.push(DnType::CommonName, name);
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(until, 1, 1);
         let key = KeyPair::generate().unwrap();
@@ -94,7 +105,7 @@ impl Authority {
 fn only_servers_that_the_policy_believes_get_requests(reactor: &str) {
     let (ours, stranger) = (Authority::new(), Authority::new());
     let roots: String = ours.0.pem().lines().map(|line| format!("    {line}\n")).collect();
-    let story = WaypointMesh::policed(reactor, RULES, &format!("{POLICY}{roots}"));
+    let story = WaypointMesh::policed(reactor, RULES, &format!("{SERVICE}{POLICY}{roots}"));
     let _servers = serve(&story, &ours, &stranger);
 
     //  path          status  flags
@@ -147,6 +158,53 @@ fn only_servers_that_the_policy_believes_get_requests(reactor: &str) {
     assert!(why.as_str().unwrap_or_default().contains(want), "{why}");
 }
 
+fn a_destination_rule_says_whom_to_believe_and_what_to_show(reactor: &str) {
+    let (ours, stranger) = (Authority::new(), Authority::new());
+    let files = tempfile::TempDir::new().unwrap();
+    let file = |name: &str| files.path().join(name).display().to_string();
+    fs::write(file("roots.pem"), ours.0.pem()).unwrap();
+    ours.sign("waypoint.example", 2040, Path::new(&file("own.pem")));
+    let mutual = format!("mode: MUTUAL, clientCertificate: {0}, privateKey: {0}", file("own.pem"));
+    let rule = format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: secure}}\nspec:\n  host: secure\n  \
+         trafficPolicy:\n    tls: {{{mutual}, caCertificates: {}, sni: secure.example}}\n",
+        file("roots.pem")
+    );
+    let story = WaypointMesh::policed(reactor, RULES, &format!("{SERVICE}{rule}"));
+    let _servers = serve(&story, &ours, &stranger);
+
+    //  path          what is answered
+    let rows = [
+        ("/right", Ok("9000 /right TLSv1.3")),
+        ("/mutual", Ok("9006 /mutual TLSv1.3 waypoint.example")),
+        ("/name", Err("UF")),
+        ("/authority", Err("UF")),
+        ("/ended", Err("UF")),
+        ("/cut", Err("UF")),
+    ];
+    for (path, want) in rows {
+        let (status, body) = story.ask(path, "");
+        let flags = story.record(path)["response_flags"].as_str().unwrap_or_default().to_owned();
+        match want {
+            Ok(want) => assert_eq!((status, &*body), (200, want), "{path}\n{}", story.logs()),
+            Err(want) => assert_eq!((status, &*flags), (503, want), "{path}: {body}"),
+        }
+    }
+
+    // Without a certificate of its own it is refused by who asks for one, and believed by nobody else the less.
+    story.rewrite(&mutual, "mode: SIMPLE");
+    wait_until("the rule is in force", PATIENCE, || story.ask("/mutual", "").0 == 503)
+        .unwrap_or_else(|error| panic!("{error}\n{}", story.logs()));
+    assert_eq!(story.ask("/right", "").1, "9000 /right TLSv1.3");
+    assert_eq!(story.ask("/authority", "").0, 503);
+
+    // Another name: what is kept for the one before is used no more.
+    story.rewrite("sni: secure.example", "sni: other.example");
+    wait_until("the name is in force", PATIENCE, || story.ask("/name", "").0 == 200)
+        .unwrap_or_else(|error| panic!("{error}\n{}", story.logs()));
+    assert_eq!(story.ask("/right", "").0, 503);
+}
+
 fn serve(story: &WaypointMesh, ours: &Authority, stranger: &Authority) -> Process {
     let home = story.mesh.lab.directory();
     let file = |name: &str| home.join(format!("{name}.pem"));
@@ -157,8 +215,11 @@ fn serve(story: &WaypointMesh, ours: &Authority, stranger: &Authority) -> Proces
     let certified = ["right", "name", "authority", "ended"];
     let arguments =
         (9000..).zip(certified).map(|(port, name)| format!("{port}={}", file(name).display()));
+    let roots = file("clients");
+    fs::write(&roots, ours.0.pem()).unwrap();
+    let mutual = format!("9006={},{}", file("right").display(), roots.display());
     let arguments: Vec<String> =
-        arguments.chain(["9004=silent".to_owned(), "9005=cut".to_owned()]).collect();
+        arguments.chain(["9004=silent".to_owned(), "9005=cut".to_owned(), mutual]).collect();
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/backends/https.py");
     let program =
         Program::new(tool("clients-python/bin/python")).argument(program).arguments(arguments);

@@ -1,29 +1,23 @@
-//! A gateway with TLS, before curl: which certificate a server name gets, which requests it is for, and HTTP/2 from there on.
+//! A gateway with TLS, before curl: which certificate a server name gets, which requests it is for, and HTTP/2 from there on;
+//! and which clients get in by the certificates that they show.
 
 use std::fs;
+use std::net::SocketAddr;
 
-use rcgen::{CertificateParams, KeyPair};
-use ringway_bench::lab::Program;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use ringway_bench::lab::{Program, wait_until};
 
 use crate::on_both_reactors;
-use crate::support::{Application, Mesh, PATIENCE, Proxy};
+use crate::support::waypoint::speak;
+use crate::support::{Application, Mesh, PATIENCE, Proxy, http_get};
 
 on_both_reactors! {
     curl_meets_the_listener_of_its_server_name,
+    clients_get_in_by_the_certificates_that_they_show,
 }
 
-/// Three listeners at one port: of a name, of all names below another, and of the rest.
-const GATEWAY: &str = "---
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: front}
-spec:
-  gatewayClassName: ringway
-  listeners:
-  - {name: one, port: 8443, protocol: HTTPS, hostname: one.example, tls: {certificateRefs: [{name: one}]}}
-  - {name: below, port: 8443, protocol: HTTPS, hostname: '*.two.example', tls: {certificateRefs: [{name: below}]}}
-  - {name: rest, port: 8443, protocol: HTTPS, tls: {certificateRefs: [{name: rest}]}}
----
+/// The gateway's own workload, and whom it leads to.
+const FRONT: &str = "---
 apiVersion: v1
 kind: Pod
 metadata:
@@ -37,6 +31,19 @@ apiVersion: v1
 kind: Service
 metadata: {name: pages}
 spec: {clusterIP: 10.96.1.5, selector: {app: server}, ports: [{name: http, port: 80, targetPort: 8080}]}
+";
+
+/// Three listeners at one port: of a name, of all names below another, and of the rest.
+const GATEWAY: &str = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: front}
+spec:
+  gatewayClassName: ringway
+  listeners:
+  - {name: one, port: 8443, protocol: HTTPS, hostname: one.example, tls: {certificateRefs: [{name: one}]}}
+  - {name: below, port: 8443, protocol: HTTPS, hostname: '*.two.example', tls: {certificateRefs: [{name: below}]}}
+  - {name: rest, port: 8443, protocol: HTTPS, tls: {certificateRefs: [{name: rest}]}}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -55,17 +62,12 @@ spec:
 ";
 
 fn curl_meets_the_listener_of_its_server_name(reactor: &str) {
-    let (mut roots, mut documents) = (String::new(), GATEWAY.to_owned());
+    let (mut roots, mut documents) = (String::new(), format!("{FRONT}{GATEWAY}"));
     for (secret, names) in
         [("one", &["one.example"][..]), ("below", &["*.two.example"]), ("rest", &["other.example"])]
     {
         let (certificate, key) = certificate(names);
-        documents += &format!(
-            "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {secret}}}\ntype: kubernetes.io/tls\nstringData:\n  \
-             tls.crt: |\n{}  tls.key: |\n{}",
-            indented(&certificate),
-            indented(&key)
-        );
+        documents += &pair(secret, &certificate, &key);
         roots += &certificate;
     }
     let mesh = Mesh::with(reactor).policies(&documents).start();
@@ -90,8 +92,8 @@ fn curl_meets_the_listener_of_its_server_name(reactor: &str) {
     ];
     for (version, spoken) in [("--http2", "2"), ("--http1.1", "1.1")] {
         for (name, host, want) in rows {
-            let told =
-                curl(&mesh, &gateway, version, name, &["--header", &format!("host: {host}")]);
+            let host_there = format!("host: {host}");
+            let told = curl(&mesh, &gateway, (name, 8443), &[version, "--header", &host_there]);
             let want = format!("{want} {spoken}");
             assert!(
                 told.ends_with(&want),
@@ -104,23 +106,157 @@ fn curl_meets_the_listener_of_its_server_name(reactor: &str) {
         }
     }
     // A name that no certificate is for is curl's to refuse.
-    let told = curl(&mesh, &gateway, "--http2", "stranger.example", &[]);
+    let told = curl(&mesh, &gateway, ("stranger.example", 8443), &["--http2"]);
     assert!(told.contains("SSL"), "{told}");
 }
 
 /// One request from outside of the mesh; what curl says, its code and version last.
-fn curl(mesh: &Mesh, gateway: &Proxy, version: &str, name: &str, more: &[&str]) -> String {
+fn curl(mesh: &Mesh, gateway: &Proxy, (name, port): (&str, u16), more: &[&str]) -> String {
     let roots = mesh.lab.directory().join("roots.pem");
     let program = Program::new("curl")
-        .arguments(["--silent", "--show-error", version, "--cacert"])
+        .arguments(["--silent", "--show-error", "--cacert"])
         .argument(roots)
         .arguments(["--write-out", "\n%{http_code} %{http_version}", "--max-time", "20"])
-        .arguments(["--resolve", &format!("{name}:8443:10.2.0.12")])
+        .arguments(["--resolve", &format!("{name}:{port}:10.2.0.12")])
         .arguments(more)
-        .argument(format!("https://{name}:8443/"));
+        .argument(format!("https://{name}:{port}/"));
     let mut curl = mesh.lab.start("stranger", "curl", &program).unwrap();
     curl.wait(PATIENCE * 2).unwrap_or_else(|error| panic!("{error}\n{}", gateway.process.log()));
     curl.log().trim_end().to_owned()
+}
+
+/// Ports, and whom they let in.
+const CLIENTS: &str = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata:
+  name: front
+  annotations: {ambient.istio.io/xfcc-include-client-identity: 'true'}
+spec:
+  gatewayClassName: ringway
+  tls:
+    frontend:
+      default: {validation: {caCertificateRefs: [{group: '', kind: ConfigMap, name: ours}]}}
+      perPort:
+      - port: 8444
+        tls: {validation: {mode: AllowInsecureFallback, caCertificateRefs: [{group: '', kind: ConfigMap, name: ours}]}}
+      - port: 8445
+        tls: {validation: {caCertificateRefs: [{group: '', kind: ConfigMap, name: gone}]}}
+      - {port: 8446, tls: {}}
+  listeners:
+  - {name: valid, port: 8443, protocol: HTTPS, tls: {certificateRefs: [{name: one}]}}
+  - {name: fallback, port: 8444, protocol: HTTPS, tls: {certificateRefs: [{name: one}]}}
+  - {name: gone, port: 8445, protocol: HTTPS, tls: {certificateRefs: [{name: one}]}}
+  - {name: nobody, port: 8446, protocol: HTTPS, tls: {certificateRefs: [{name: one}]}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: front}
+spec:
+  parentRefs: [{name: front}]
+  rules: [{backendRefs: [{name: pages, port: 80}]}]
+";
+
+/// An authority, and files with a client's certificate and key.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Authority(CertifiedIssuer::self_signed(params, key).unwrap())
+    }
+
+    fn sign(&self, mesh: &Mesh, client: &str) -> String {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![client.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let file = mesh.lab.directory().join(format!("{client}.pem"));
+        fs::write(&file, certificate.pem() + &key.serialize_pem()).unwrap();
+        file.display().to_string()
+    }
+
+    /// As the ConfigMap of this name.
+    fn config_map(&self, name: &str) -> String {
+        let pem = indented(&self.0.pem());
+        format!(
+            "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata:\n  ca.crt: |\n{pem}"
+        )
+    }
+}
+
+fn clients_get_in_by_the_certificates_that_they_show(reactor: &str) {
+    let (ours, stranger) = (Authority::new(), Authority::new());
+    let (certificate, key) = certificate(&["one.example"]);
+    let documents = [
+        FRONT.to_owned(),
+        CLIENTS.to_owned(),
+        pair("one", &certificate, &key),
+        ours.config_map("ours"),
+        stranger.config_map("theirs"),
+    ];
+    let mesh = Mesh::with(reactor).policies(&documents.concat()).start();
+    fs::write(mesh.lab.directory().join("roots.pem"), certificate).unwrap();
+    let _servers = ["server", "server-2"].map(|pod| speak(mesh.at(pod), pod, "server"));
+    let mut gateway = start(&mesh);
+    let good = ours.sign(&mesh, "good.example");
+    let foreign = stranger.sign(&mesh, "foreign.example");
+    let ask = |port: u16, shows: Option<&str>| {
+        let shown = shows.map_or(Vec::new(), |file| vec!["--cert", file]);
+        curl(&mesh, &gateway, ("one.example", port), &shown)
+    };
+    let [good, foreign] = [Some(good.as_str()), Some(foreign.as_str())];
+
+    //  what               port  shows    gets in  backends hear of it
+    let rows = [
+        ("good", 8443, good, true, true),
+        ("none", 8443, None, false, false),
+        ("foreign", 8443, foreign, false, false),
+        ("good, lenient", 8444, good, true, true),
+        ("none, lenient", 8444, None, true, false),
+        ("foreign, lenient", 8444, foreign, true, false),
+        ("good, bad reference", 8445, good, false, false),
+        ("none, bad reference", 8445, None, false, false),
+        ("none, not asked", 8446, None, true, false),
+        ("good, not asked", 8446, good, true, false),
+    ];
+    for (what, port, shows, gets_in, is_told) in rows {
+        let told = ask(port, shows);
+        let is_in = told.ends_with("\n200 2") && told.starts_with("server\nGET / HTTP/1.1");
+        assert_eq!(is_in, gets_in, "{what}: {told}\n{}", gateway.process.log());
+        let by = "x-forwarded-client-cert: By=spiffe://cluster.local/ns/default/sa/front;Hash=";
+        let heard = told.contains(by) && told.contains(";DNS=good.example\r\n");
+        assert_eq!(heard, is_told, "{what}: {told}");
+        assert_eq!(told.contains("x-forwarded-client-cert"), is_told, "{what}: {told}");
+    }
+    // Who was refused, and why, is told in the log.
+    for why in ["peer sent no certificates", "the peer's certificate is refused"] {
+        gateway.wait_for_log(why);
+    }
+
+    let at = SocketAddr::from(([127, 0, 0, 1], 15000));
+    let status = http_get(mesh.at("late"), at, "/config/status").unwrap().1;
+    for reason in
+        ["NoValidCACertificate", "InvalidCACertificateRef", "InsecureFrontendValidationMode"]
+    {
+        assert!(status.contains(reason), "{reason}: {status}");
+    }
+
+    // The authorities change while it runs.
+    let text = mesh.settings.configuration(&mesh.lab);
+    let changed = text.replace("name: ours}]}}\n      perPort", "name: theirs}]}}\n      perPort");
+    assert_ne!(changed, text);
+    mesh.rewrite(&changed.replace("name: gone}", "name: ours}"));
+    let ask = |port: u16, shows| {
+        let shown = ["--cert", shows];
+        curl(&mesh, &gateway, ("one.example", port), &shown).ends_with("\n200 2")
+    };
+    let [good, foreign] = [good, foreign].map(Option::unwrap);
+    wait_until("the stranger is believed", PATIENCE, || ask(8443, foreign))
+        .unwrap_or_else(|error| panic!("{error}\n{}", gateway.process.log()));
+    assert!(!ask(8443, good), "its authority is not asked any more");
+    assert!(ask(8445, good) && !ask(8445, foreign), "the reference leads somewhere now");
 }
 
 fn start(mesh: &Mesh) -> Proxy {
@@ -140,6 +276,16 @@ fn certificate(names: &[&str]) -> (String, String) {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
     (certificate.pem(), key.serialize_pem())
+}
+
+/// A Secret for a listener.
+fn pair(name: &str, certificate: &str, key: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\ntype: kubernetes.io/tls\nstringData:\n  \
+         tls.crt: |\n{}  tls.key: |\n{}",
+        indented(certificate),
+        indented(key)
+    )
 }
 
 fn indented(text: &str) -> String {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::objects::{
-    Addressed, GatewayClassObject, GatewayObject, LabelExpression, LabelOperator, LabelSelector,
-    ListenerObject, NamespacesFrom, SpokenAtListener,
+    Addressed, FrontendTls, GatewayClassObject, GatewayObject, LabelExpression, LabelOperator,
+    LabelSelector, ListenerObject, NamespacesFrom, SpokenAtListener,
 };
-use super::tls::listener_tls;
+use super::tls::{gateway_tls, listener_tls};
 use super::values::{GATEWAY_GROUP, hostname};
 use crate::source::diagnostics::{Place, Problem, Reporter};
 use crate::source::kubernetes::{Context, generation, labels, metadata};
@@ -66,6 +66,7 @@ pub(super) fn gateway(
             class: spec.class,
             addresses: if spec.addresses.is_empty() { given } else { spec.addresses },
             listeners: spec.listeners,
+            frontend: spec.frontend,
             generation: generation(value),
             tells_client: find(&metadata.annotations, TELLS_CLIENT)
                 .is_some_and(|value| &**value == "true"),
@@ -87,6 +88,7 @@ struct Spec {
     class: Arc<str>,
     addresses: Vec<Addressed>,
     listeners: Vec<ListenerObject>,
+    frontend: FrontendTls,
 }
 
 fn spec(value: &Value, context: &mut Context, reporter: &mut Reporter) -> Option<Spec> {
@@ -102,10 +104,13 @@ fn spec(value: &Value, context: &mut Context, reporter: &mut Reporter) -> Option
             list(value, reporter, |value, reporter| listener(value, context, reporter))
         });
         report_same_name(listeners.as_deref().unwrap_or_default(), fields.reporter);
+        let frontend =
+            fields.optional("tls", |value, reporter| gateway_tls(value, context, reporter));
         Some(Spec {
             class: class?,
             addresses: addresses.unwrap_or_default(),
             listeners: listeners?,
+            frontend: frontend.unwrap_or_default(),
         })
     })?
 }

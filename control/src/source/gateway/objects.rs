@@ -42,9 +42,45 @@ pub(crate) struct GatewayObject {
     /// Of the spec, else of the status.
     pub(crate) addresses: Vec<Addressed>,
     pub(crate) listeners: Vec<ListenerObject>,
+    pub(crate) frontend: FrontendTls,
     pub(crate) generation: Option<u64>,
     /// Backends are told which client asks.
     pub(crate) tells_client: bool,
+}
+
+/// `tls.frontend` of a Gateway: whom its HTTPS listeners let in.
+#[derive(Default)]
+pub(crate) struct FrontendTls {
+    pub(crate) default: Option<ClientValidation>,
+    /// Ports for which something else is said; `None`: nothing.
+    pub(crate) per_port: Vec<(u16, Option<ClientValidation>)>,
+}
+
+/// `validation`: which certificates of clients are believed.
+pub(crate) struct ClientValidation {
+    pub(crate) authorities: Vec<SecretReference>,
+    pub(crate) mode: ValidationMode,
+}
+
+/// `mode` of a `validation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ValidationMode {
+    AllowValidOnly,
+    AllowInsecureFallback,
+}
+
+impl FrontendTls {
+    /// What is said of a port.
+    pub(crate) fn of(&self, port: u16) -> Option<&ClientValidation> {
+        let own = self.per_port.iter().find(|(own, _)| *own == port);
+        own.map_or(self.default.as_ref(), |(_, validation)| validation.as_ref())
+    }
+
+    /// Everything that is said.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &ClientValidation> {
+        let per_port = self.per_port.iter().filter_map(|(_, validation)| validation.as_ref());
+        self.default.iter().chain(per_port)
+    }
 }
 
 /// An address of a Gateway.
@@ -75,6 +111,17 @@ pub(crate) struct ListenerObject {
 pub(crate) struct TlsAtListener {
     pub(crate) passthrough: bool,
     pub(crate) certificates: Vec<SecretReference>,
+    /// What older versions of the standard say here, and not of the Gateway.
+    pub(crate) validation: Option<ClientValidation>,
+    /// What Istio's option says.
+    pub(crate) mutual: Option<MutualTls>,
+}
+
+/// Istio's `gateway.istio.io/tls-terminate-mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MutualTls {
+    Mutual,
+    OptionalMutual,
 }
 
 /// Names a Secret or ConfigMap.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use ringway_http::model::{Listener, ListenerKey, ListenerProtocol, ListenerTls};
+use ringway_http::model::{
+    ClientCertificates, ClientDemand, Listener, ListenerKey, ListenerProtocol, ListenerTls,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -111,13 +113,13 @@ fn tls(
         // As the control plane knows: it has told the Gateway's status.
         return Some(ListenerTls::Broken("the control plane has no certificate for it".into()));
     }
-    Some(terminate(tls, warnings).unwrap_or_else(|why| {
+    Some(terminate(tls).unwrap_or_else(|why| {
         warnings.push(format!("tls: {why}: every handshake fails"));
         ListenerTls::Broken(why.into())
     }))
 }
 
-fn terminate(tls: told::TlsConfig, warnings: &mut Vec<String>) -> Result<ListenerTls, String> {
+fn terminate(tls: told::TlsConfig) -> Result<ListenerTls, String> {
     if tls.certificate_source != CertificateSource::Inline as i32 {
         return Err("a certificate that is not told is not supported".to_owned());
     }
@@ -143,14 +145,13 @@ fn terminate(tls: told::TlsConfig, warnings: &mut Vec<String>) -> Result<Listene
     if root.as_deref() == Some(INVALID) {
         return Err("the control plane has no roots for clients' certificates".to_owned());
     }
-    if root.is_some() && mode == MtlsMode::AllowInsecureFallback {
-        warnings.push(
-            "mtls_mode ALLOW_INSECURE_FALLBACK: clients without a certificate are refused".into(),
-        );
-    }
+    let demand = match mode {
+        MtlsMode::AllowInsecureFallback => ClientDemand::Anything,
+        MtlsMode::Strict | MtlsMode::Disable => ClientDemand::Valid,
+    };
     Ok(ListenerTls::Terminate {
         certificate_chain: tls.cert.into(),
         private_key: tls.private_key.into(),
-        client_authorities: root.map(Into::into),
+        clients: root.map(|root| ClientCertificates { authorities: root.into(), demand }),
     })
 }

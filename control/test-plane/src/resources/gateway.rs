@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use ringway_control::proto::agent as wire;
 use ringway_control::proto::agent::resource::Kind;
+use ringway_control::proto::agent::tls_config::MtlsMode;
 use ringway_control::proto::agent::traffic_policy_spec::Kind as Policy;
 use ringway_control::proto::agent::{
     backend_reference, header_match, path_match, query_match, request_redirect, url_rewrite,
@@ -13,9 +14,9 @@ use ringway_control::proto::agent::{
 use ringway_engine::decide::fronts;
 use ringway_engine::snapshot::{NamespacedHostname, Snapshot, Workload};
 use ringway_http::model::{
-    Backend, BackendTarget, Filter, HeaderChanges, HostPattern, HttpConfig, Listener, ListenerKey,
-    ListenerProtocol, ListenerTls, Match, OriginMatch, Parent, PathChange, PathMatch, Route,
-    RouteKind, Rule, ServiceName, ValueMatch, WeightedBackend,
+    Backend, BackendTarget, ClientDemand, Filter, HeaderChanges, HostPattern, HttpConfig, Listener,
+    ListenerKey, ListenerProtocol, ListenerTls, Match, OriginMatch, Parent, PathChange, PathMatch,
+    Route, RouteKind, Rule, ServiceName, ValueMatch, WeightedBackend,
 };
 
 use super::{AGENT, Resource};
@@ -120,11 +121,18 @@ fn listener(listener: &Listener) -> wire::Listener {
             private_key: b"invalid".to_vec(),
             ..wire::TlsConfig::default()
         }),
-        Some(ListenerTls::Terminate { certificate_chain, private_key, client_authorities }) => {
+        Some(ListenerTls::Terminate { certificate_chain, private_key, clients }) => {
+            let mode = match clients.as_ref().map(|clients| clients.demand) {
+                Some(ClientDemand::Anything | ClientDemand::ValidOrNone) => {
+                    MtlsMode::AllowInsecureFallback
+                }
+                Some(ClientDemand::Valid) | None => MtlsMode::Strict,
+            };
             Some(wire::TlsConfig {
                 cert: certificate_chain.to_vec(),
                 private_key: private_key.to_vec(),
-                root: client_authorities.as_ref().map(|root| root.to_vec()),
+                root: clients.as_ref().map(|clients| clients.authorities.to_vec()),
+                mtls_mode: mode.into(),
                 ..wire::TlsConfig::default()
             })
         }

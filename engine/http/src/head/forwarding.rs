@@ -1,8 +1,13 @@
 //! Headers that say where a request has been.
 
+use std::borrow::Cow;
+use std::fmt::Write;
 use std::net::IpAddr;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use ringway_protocols::tls::LeafNames;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -51,6 +56,49 @@ pub fn say_client(headers: &mut HeaderMap, by: &str, client: &str) {
     if let Ok(value) = HeaderValue::from_str(&format!("By={by};URI={client}")) {
         headers.insert(CLIENT_CERTIFICATE, value);
     }
+}
+
+/// The same of a client outside the mesh, by the certificate it has shown at a gateway.
+pub fn say_certificate(headers: &mut HeaderMap, by: &str, certificate: &str) {
+    if let Ok(value) = HeaderValue::from_str(&format!("By={by};{certificate}")) {
+        headers.insert(CLIENT_CERTIFICATE, value);
+    }
+}
+
+/// What [`say_certificate`] says of a certificate, in Envoy's form: its digest, itself, and its names.
+pub fn described(der: &[u8], names: &LeafNames) -> String {
+    let hash: String = names.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut text = format!("Hash={hash};Cert=\"{}\"", escaped_pem(der));
+    let uris = names.uris.iter().map(|uri| ("URI", uri));
+    for (key, name) in uris.chain(names.hosts.iter().map(|host| ("DNS", host))) {
+        // What may stand in no header is nobody's name.
+        if name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let _ = write!(text, ";{key}={}", quoted(name));
+        }
+    }
+    text
+}
+
+/// As PEM, with what has a meaning in a header or URI percent-encoded.
+fn escaped_pem(der: &[u8]) -> String {
+    let body = STANDARD.encode(der);
+    let lines = body.as_bytes().chunks(64).map(String::from_utf8_lossy);
+    let body: String = lines.map(|line| format!("{line}\n")).collect();
+    let pem = format!("-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n");
+    let escape = |byte: u8| match byte {
+        b'-' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    pem.bytes().map(escape).collect()
+}
+
+/// In quotes, where it has what separates such values.
+fn quoted(name: &str) -> Cow<'_, str> {
+    if !name.contains([',', ';', '=', '"', '\\']) {
+        return name.into();
+    }
+    let escaped = name.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{escaped}\"").into()
 }
 
 /// What only somebody of ours may say.

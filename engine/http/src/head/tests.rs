@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 
-use super::forwarding::{Standing, say_client, say_origin};
+use ringway_protocols::tls::LeafNames;
+
+use super::forwarding::{Standing, described, say_certificate, say_client, say_origin};
 use super::hops;
 use super::request::{HeadRules, Refusal, Underscores, check_request, check_response};
 
@@ -300,6 +302,39 @@ fn the_client_is_told_in_istios_form() {
     assert_eq!(headers.len(), 1);
     let want = "By=spiffe://td/ns/a/sa/w;URI=spiffe://td/ns/a/sa/c";
     assert_eq!(headers["x-forwarded-client-cert"], want);
+}
+
+#[test]
+fn a_certificate_is_told_in_envoys_form() {
+    let names = |uris: &[&str], hosts: &[&str]| {
+        let owned = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect();
+        LeafNames { sha256: [0xab; 32], uris: owned(uris), hosts: owned(hosts) }
+    };
+    let pem = "-----BEGIN%20CERTIFICATE-----%0AAQI%2B%0A-----END%20CERTIFICATE-----%0A";
+    let before = format!("Hash={};Cert=\"{pem}\"", "ab".repeat(32));
+    //  URIs                hosts               what is told of them
+    let rows: [(&[&str], &[&str], &str); 5] = [
+        (&[], &[], ""),
+        (
+            &["spiffe://a/b", "urn:c"],
+            &["d.example", "e.example"],
+            ";URI=spiffe://a/b;URI=urn:c;DNS=d.example;DNS=e.example",
+        ),
+        (&["https://a/?b=c;d,e"], &[], ";URI=\"https://a/?b=c;d,e\""),
+        (&["urn:a\";By=b\\"], &[], ";URI=\"urn:a\\\";By=b\\\\\""),
+        (&["urn:a b", "urn:\u{e4}", "urn:a\r\nb"], &[], ""),
+    ];
+    for (uris, hosts, want) in rows {
+        let told = described(&[1, 2, 0x3e], &names(uris, hosts));
+        assert_eq!(told, format!("{before}{want}"), "{uris:?}");
+        let mut headers = map(&["x-forwarded-client-cert:forged"]);
+        say_certificate(&mut headers, "spiffe://td/ns/a/sa/g", &told);
+        let want = format!("By=spiffe://td/ns/a/sa/g;{told}");
+        assert_eq!(headers["x-forwarded-client-cert"], want);
+    }
+    // Lines of PEM have 64 characters.
+    let long = described(&[0; 49], &names(&[], &[]));
+    assert!(long.contains(&format!("{}%0AAA%3D%3D%0A-----END", "A".repeat(64))), "{long}");
 }
 
 #[test]

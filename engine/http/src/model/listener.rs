@@ -83,8 +83,8 @@ pub enum ListenerTls {
         certificate_chain: Arc<[u8]>,
         /// PEM.
         private_key: Arc<[u8]>,
-        /// PEM, when clients must prove who they are.
-        client_authorities: Option<Arc<[u8]>>,
+        /// What clients show of themselves; none: they are not asked.
+        clients: Option<ClientCertificates>,
     },
     /// Its certificate cannot be had: every handshake fails. Says why.
     Broken(Arc<str>),
@@ -99,6 +99,26 @@ impl fmt::Debug for ListenerTls {
             ListenerTls::Broken(why) => write!(f, "Broken({why})"),
         }
     }
+}
+
+/// The certificates that clients show at a listener.
+#[derive(Clone)]
+pub struct ClientCertificates {
+    /// Who must have signed them, in PEM.
+    pub authorities: Arc<[u8]>,
+    /// Who gets in.
+    pub demand: ClientDemand,
+}
+
+/// Which clients get in by their certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientDemand {
+    /// Who shows one that holds, and nobody else.
+    Valid,
+    /// Who shows none, too.
+    ValidOrNone,
+    /// Everybody. What does not hold is as though it had not been shown.
+    Anything,
 }
 
 /// `example.com`, or `*.example.com`: any number of labels in front, at least one. Lower-case, without a port.

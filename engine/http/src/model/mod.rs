@@ -19,7 +19,8 @@ pub use self::filter::{
     Cors, Filter, HeaderChange, HeaderChanges, Mirror, OriginMatch, PathChange, Redirect, Rewrite,
 };
 pub use self::listener::{
-    GatewayName, HostPattern, Listener, ListenerKey, ListenerProtocol, ListenerTls,
+    ClientCertificates, ClientDemand, GatewayName, HostPattern, Listener, ListenerKey,
+    ListenerProtocol, ListenerTls,
 };
 pub use self::route::{
     Backend, BackendTarget, Match, NamedMatch, Parent, PathMatch, Retry, Route, RouteKind,

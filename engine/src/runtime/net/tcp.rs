@@ -24,7 +24,7 @@ use super::pair::{Holds, PairEnd};
 use super::stream::{Detached, Stream};
 
 /// How to dial.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectOptions {
     /// `SO_MARK` of every packet, so that redirection lets our own traffic pass.
     pub mark: Option<u32>,
@@ -37,18 +37,6 @@ pub struct ConnectOptions {
     pub timeout: Option<Duration>,
     /// When its peer is given up once it is there.
     pub patience: PeerPatience,
-}
-
-impl Default for ConnectOptions {
-    fn default() -> Self {
-        ConnectOptions {
-            mark: None,
-            source: None,
-            source_required: false,
-            timeout: None,
-            patience: PeerPatience::default(),
-        }
-    }
 }
 
 /// A TCP connection. Dropping it closes: with a reset if bytes are unread, cleanly otherwise.

@@ -270,7 +270,7 @@ fn run(mesh: &Mesh, place: &'static str, program: &Program) -> Proxy {
 /// An HTTP/1.1 server that keeps connections open and tells who it is, and the whole head that it got; in headers, which pod
 /// it is and how many requests it has had. Paths that begin with `/slow` are answered after two seconds, and `/last` ends the
 /// connection; who is named by `x-fails` answers 500.
-fn speak(place: &Namespace, pod: &'static str, name: &'static str) -> Application {
+pub(crate) fn speak(place: &Namespace, pod: &'static str, name: &'static str) -> Application {
     let seen = AtomicUsize::new(0);
     Application::start(place, 8080, move |mut stream, _| {
         let mut received = Vec::new();

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use ringway_http::model::policy::{Attached, PolicyName, Target};
 use ringway_http::model::traffic::{Belief, TlsOrigination, TlsSettings, TrafficPolicy};
 use ringway_http::model::{BackendTarget, GatewayName, Parent, Route, ServiceName};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 
+use super::authorities::authorities;
 use super::listeners::Gateways;
 use super::registry::Registry;
 use super::{Fronted, warn};
@@ -22,9 +21,6 @@ use crate::source::gateway::backend_tls::{Authorities, AuthorityReference, Backe
 use crate::source::gateway::status::{Condition, ObjectStatus, ParentStatus};
 use crate::source::gateway::values::GATEWAY_GROUP;
 use crate::source::security::TargetReference;
-
-/// Where a certificate stands in a ConfigMap.
-const KEY: &str = "ca.crt";
 
 /// Compiles one policy after the other.
 pub(super) struct BackendTlsCompiler<'c, 'o> {
@@ -156,20 +152,8 @@ impl BackendTlsCompiler<'_, '_> {
                 format!("authorities stand in ConfigMaps, not in objects of the kind `{kind}`");
             return Err(Refused { reason: "InvalidKind", message });
         }
-        let refused = |message| Refused { reason: "InvalidCACertificateRef", message };
-        let map = self.registry.secret("ConfigMap", namespace, name).ok_or_else(|| {
-            refused(format!("there is no ConfigMap `{name}` in the namespace `{namespace}`"))
-        })?;
-        let pem = map
-            .data
-            .get(KEY)
-            .ok_or_else(|| refused(format!("the ConfigMap `{name}` has no `{KEY}`")))?;
-        let mut certificates = CertificateDer::pem_slice_iter(pem).peekable();
-        if certificates.peek().is_none() || certificates.any(|one| one.is_err()) {
-            let message = format!("`{KEY}` of the ConfigMap `{name}` holds no certificate in PEM");
-            return Err(refused(message));
-        }
-        Ok(pem)
+        authorities(self.registry, kind, namespace, name)
+            .map_err(|message| Refused { reason: "InvalidCACertificateRef", message })
     }
 
     fn place(

@@ -1,34 +1,64 @@
-//! The certificates of listeners.
+//! The certificates of listeners, and those that their clients show.
+
+use std::sync::Arc;
 
 use ringway_http::model::ListenerTls;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::clients::{self, Asked};
 use super::registry::Registry;
+use crate::source::diagnostics::Place;
 use crate::source::gateway::objects::routed::Reference;
 use crate::source::gateway::objects::{
-    GatewayObject, ListenerObject, SecretReference, SpokenAtListener,
+    GatewayObject, ListenerObject, SecretReference, SpokenAtListener, TlsAtListener,
 };
 use crate::source::gateway::values::GATEWAY_GROUP;
 
-/// Why a listener has no certificate.
+/// Where a reference leads nowhere, and why.
 #[derive(Clone)]
-pub(super) struct NoCertificate {
+pub(super) struct Unresolved {
     /// One word of the standard.
     pub(super) reason: &'static str,
     pub(super) message: String,
+    /// Of the reference, where there is one.
+    pub(super) place: Option<Place>,
 }
 
-fn invalid(message: impl Into<String>) -> NoCertificate {
-    NoCertificate { reason: "InvalidCertificateRef", message: message.into() }
+impl Unresolved {
+    pub(super) fn at(self, reference: &SecretReference) -> Unresolved {
+        Unresolved { place: Some(reference.place), ..self }
+    }
 }
 
-/// How TLS ends at a listener; `None`: there is none.
+fn invalid(message: impl Into<String>) -> Unresolved {
+    Unresolved { reason: "InvalidCertificateRef", message: message.into(), place: None }
+}
+
+/// Whose references they are.
+#[derive(Clone, Copy)]
+pub(super) struct Referrer<'o> {
+    pub(super) kind: &'static str,
+    pub(super) namespace: &'o str,
+}
+
+/// TLS at a listener.
+pub(super) struct TlsFound {
+    /// Broken where it cannot be had: no other listener gets what was meant for it.
+    pub(super) tls: ListenerTls,
+    /// The first reference that leads nowhere.
+    pub(super) unresolved: Option<Unresolved>,
+    /// Clients are to be known by authorities of which none can be read.
+    pub(super) no_authority: Option<String>,
+}
+
+/// How TLS ends at a listener, whose own references `referrer` makes; `None`: there is none.
 pub(super) fn listener_tls(
     gateway: &GatewayObject,
+    referrer: Referrer<'_>,
     listener: &ListenerObject,
     registry: &Registry<'_>,
-) -> Option<Result<ListenerTls, NoCertificate>> {
+) -> Option<TlsFound> {
     let is_tls = match listener.protocol {
         SpokenAtListener::Https | SpokenAtListener::Tls => true,
         SpokenAtListener::Hbone
@@ -40,53 +70,64 @@ pub(super) fn listener_tls(
         return None;
     }
     let Some(tls) = &listener.tls else {
-        return Some(Err(invalid(format!("the listener `{}` has no `tls`", listener.name))));
+        return Some(broken(invalid(format!("the listener `{}` has no `tls`", listener.name))));
     };
     if tls.passthrough {
         return Some(match listener.protocol {
-            SpokenAtListener::Tls => Ok(ListenerTls::Passthrough),
-            _ => Err(invalid("HTTPS ends here: `mode: Passthrough` is for the protocol TLS")),
+            SpokenAtListener::Tls => {
+                TlsFound { tls: ListenerTls::Passthrough, unresolved: None, no_authority: None }
+            }
+            _ => broken(invalid("HTTPS ends here: `mode: Passthrough` is for the protocol TLS")),
         });
     }
-    Some(match &tls.certificates[..] {
-        [] => Err(invalid(format!("the listener `{}` has no `certificateRefs`", listener.name))),
-        [one] => terminate(gateway, one, registry),
-        _ => Err(invalid(format!(
-            "the listener `{}` has several `certificateRefs`, of which only one is supported: make a listener for each hostname",
-            listener.name
-        ))),
-    })
+    let Asked { clients, unresolved, no_authority } =
+        clients::asked(gateway, referrer, listener, tls, registry);
+    let own = pair(referrer, &listener.name, tls, registry);
+    let (tls, unresolved) = match (own, clients) {
+        (Err(own), _) => (ListenerTls::Broken(own.message.as_str().into()), Some(own)),
+        (Ok(_), Err(why)) => (ListenerTls::Broken(why.into()), unresolved),
+        (Ok((certificate_chain, private_key)), Ok(clients)) => {
+            (ListenerTls::Terminate { certificate_chain, private_key, clients }, unresolved)
+        }
+    };
+    Some(TlsFound { tls, unresolved, no_authority })
 }
 
-fn terminate(
-    gateway: &GatewayObject,
+fn broken(unresolved: Unresolved) -> TlsFound {
+    let tls = ListenerTls::Broken(unresolved.message.as_str().into());
+    TlsFound { tls, unresolved: Some(unresolved), no_authority: None }
+}
+
+/// A certificate chain and its key.
+type Pair = (Arc<[u8]>, Arc<[u8]>);
+
+fn pair(
+    referrer: Referrer<'_>,
+    listener: &str,
+    tls: &TlsAtListener,
+    registry: &Registry<'_>,
+) -> Result<Pair, Unresolved> {
+    match &tls.certificates[..] {
+        [] => Err(invalid(format!("the listener `{listener}` has no `certificateRefs`"))),
+        [one] => in_secret(referrer, one, registry).map_err(|unresolved| unresolved.at(one)),
+        _ => Err(invalid(format!(
+            "the listener `{listener}` has several `certificateRefs`, of which only one is supported: make a listener for each hostname"
+        ))),
+    }
+}
+
+fn in_secret(
+    referrer: Referrer<'_>,
     reference: &SecretReference,
     registry: &Registry<'_>,
-) -> Result<ListenerTls, NoCertificate> {
-    let SecretReference { group, kind, namespace, name, .. } = reference;
+) -> Result<Pair, Unresolved> {
+    let SecretReference { group, kind, name, .. } = reference;
     if (&**group, &**kind) != ("", "Secret") {
         return Err(invalid(format!(
             "certificates are in Secrets, not in objects of the kind `{kind}`"
         )));
     }
-    let namespace = namespace.clone().unwrap_or_else(|| gateway.namespace.clone());
-    let to = Reference {
-        group: group.clone(),
-        kind: kind.clone(),
-        namespace: namespace.clone(),
-        name: name.clone(),
-    };
-    if namespace != gateway.namespace
-        && !registry.is_granted((GATEWAY_GROUP, "Gateway"), &gateway.namespace, &to)
-    {
-        return Err(NoCertificate {
-            reason: "RefNotPermitted",
-            message: format!(
-                "no ReferenceGrant of the namespace `{namespace}` lets a Gateway of `{}` refer to the Secret `{name}`",
-                gateway.namespace
-            ),
-        });
-    }
+    let namespace = permitted(referrer, reference, registry)?;
     let secret = registry.secret("Secret", &namespace, name).ok_or_else(|| {
         invalid(format!("there is no Secret `{name}` in the namespace `{namespace}`"))
     })?;
@@ -106,5 +147,35 @@ fn terminate(
             "`tls.key` of the Secret `{name}` holds no private key in PEM"
         )));
     }
-    Ok(ListenerTls::Terminate { certificate_chain, private_key, client_authorities: None })
+    Ok((certificate_chain, private_key))
+}
+
+/// The namespace of an object that is referred to.
+///
+/// # Errors
+/// It is another one, which permits that to nobody of this namespace.
+pub(super) fn permitted(
+    referrer: Referrer<'_>,
+    reference: &SecretReference,
+    registry: &Registry<'_>,
+) -> Result<Arc<str>, Unresolved> {
+    let Referrer { kind: from, namespace: own } = referrer;
+    let SecretReference { group, kind, namespace, name, .. } = reference;
+    let namespace = namespace.clone().unwrap_or_else(|| own.into());
+    let to = Reference {
+        group: group.clone(),
+        kind: kind.clone(),
+        namespace: namespace.clone(),
+        name: name.clone(),
+    };
+    if *namespace != *own && !registry.is_granted((GATEWAY_GROUP, from), own, &to) {
+        return Err(Unresolved {
+            place: None,
+            reason: "RefNotPermitted",
+            message: format!(
+                "no ReferenceGrant of the namespace `{namespace}` lets a {from} of `{own}` refer to the {kind} `{name}`"
+            ),
+        });
+    }
+    Ok(namespace)
 }

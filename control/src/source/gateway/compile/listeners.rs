@@ -9,12 +9,12 @@ use ringway_http::model::{
 use super::super::route::host_pattern;
 use super::super::status::{Condition, ListenerStatus, ObjectStatus};
 use super::super::values::GATEWAY_GROUP;
-use super::certificates::{NoCertificate, listener_tls};
+use super::certificates::{Referrer, TlsFound, Unresolved, listener_tls};
 use super::registry::Registry;
 use super::warn;
 use crate::source::diagnostics::Reporter;
 use crate::source::gateway::objects::{
-    Addressed, GatewayObject, GatewayObjects, ListenerObject, SpokenAtListener,
+    Addressed, GatewayObject, GatewayObjects, ListenerObject, SpokenAtListener, ValidationMode,
 };
 
 /// What a Gateway is to us.
@@ -85,7 +85,7 @@ pub(super) struct KnownListener<'o> {
     refused: Option<Condition>,
     conflict: Option<Condition>,
     /// `None`: it has no TLS.
-    tls: Option<Result<ListenerTls, NoCertificate>>,
+    tls: Option<TlsFound>,
     attached: usize,
 }
 
@@ -141,7 +141,8 @@ impl<'o> KnownGateway<'o> {
     ) -> KnownGateway<'o> {
         let served = Served::of(&object.class, objects);
         let listeners = object.listeners.iter().map(|each| {
-            let tls = listener_tls(object, each, registry);
+            let own = Referrer { kind: "Gateway", namespace: &object.namespace };
+            let tls = listener_tls(object, own, each, registry);
             KnownListener::new(each, served, tls)
         });
         let mut gateway = KnownGateway { object, served, listeners: listeners.collect() };
@@ -184,16 +185,22 @@ impl<'o> KnownGateway<'o> {
             if let Some(message) = &listener.invalid_kinds {
                 warn(listener.object.place, message, None, reporter);
             }
-            if let Some(Err(broken)) = &listener.tls {
-                let place = listener.object.tls.as_ref().and_then(|tls| tls.certificates.first());
-                let place = place.map_or(listener.object.place, |reference| reference.place);
-                warn(place, &broken.message, None, reporter);
+            if let Some(unresolved) = listener.unresolved() {
+                let place = unresolved.place.unwrap_or(listener.object.place);
+                warn(place, &unresolved.message, None, reporter);
             }
+        }
+        if self.is_insecure() {
+            let message = format!(
+                "the Gateway `{}` lets in clients whatever certificate they show (`AllowInsecureFallback`)",
+                self.object.name
+            );
+            warn(self.object.place, &message, None, reporter);
         }
     }
 
     fn status(&self) -> ObjectStatus {
-        let served = self.listeners.iter().filter(|listener| listener.is_served()).count();
+        let served = self.listeners.iter().filter(|listener| listener.is_accepted()).count();
         let accepted = match (self.unsupported_address(), served) {
             (Some(address), _) => {
                 let message = format!("addresses of the type of `{address}` are not supported");
@@ -211,15 +218,27 @@ impl<'o> KnownGateway<'o> {
             0 => Condition::bad("Programmed", "Invalid", "none of its listeners is served"),
             _ => Condition::good("Programmed", "Programmed"),
         };
+        let insecure = self
+            .is_insecure()
+            .then(|| Condition::good("InsecureFrontendValidationMode", "ConfigurationChanged"));
         ObjectStatus {
             kind: "Gateway",
             namespace: self.object.namespace.clone(),
             name: self.object.name.clone(),
             generation: self.object.generation,
-            conditions: vec![accepted, programmed],
+            conditions: [accepted, programmed].into_iter().chain(insecure).collect(),
             listeners: self.listeners.iter().map(KnownListener::status).collect(),
             parents: Vec::new(),
         }
+    }
+
+    /// Somebody is let in by a certificate that does not hold.
+    fn is_insecure(&self) -> bool {
+        let of_listeners = self.listeners.iter().filter_map(|listener| {
+            listener.object.tls.as_ref().and_then(|tls| tls.validation.as_ref())
+        });
+        let mut all = self.object.frontend.all().chain(of_listeners);
+        all.any(|validation| validation.mode == ValidationMode::AllowInsecureFallback)
     }
 
     fn unsupported_address(&self) -> Option<&str> {
@@ -279,7 +298,7 @@ impl<'o> KnownListener<'o> {
     fn new(
         object: &'o ListenerObject,
         served: Option<Served>,
-        tls: Option<Result<ListenerTls, NoCertificate>>,
+        tls: Option<TlsFound>,
     ) -> KnownListener<'o> {
         let supported = supported_kinds(object);
         let (mut kinds, mut invalid_kinds) = (supported.to_vec(), None);
@@ -317,6 +336,19 @@ impl<'o> KnownListener<'o> {
         self.refused.is_none() && self.conflict.is_none() && !no_kind
     }
 
+    /// Whether it is served to anybody.
+    fn is_accepted(&self) -> bool {
+        self.is_served() && self.no_authority().is_none()
+    }
+
+    fn unresolved(&self) -> Option<&Unresolved> {
+        self.tls.as_ref()?.unresolved.as_ref()
+    }
+
+    fn no_authority(&self) -> Option<&str> {
+        self.tls.as_ref()?.no_authority.as_deref()
+    }
+
     pub(super) fn admits_kind(&self, kind: RouteKind) -> bool {
         self.kinds.contains(&kind)
     }
@@ -327,18 +359,21 @@ impl<'o> KnownListener<'o> {
     }
 
     fn status(&self) -> ListenerStatus {
-        let accepted = self.refused.clone();
-        let resolved = match (&self.invalid_kinds, &self.tls) {
-            (_, Some(Err(broken))) => {
-                Condition::bad("ResolvedRefs", broken.reason, broken.message.clone())
+        let no_authority =
+            self.no_authority().map(|why| Condition::bad("Accepted", "NoValidCACertificate", why));
+        let accepted = self.refused.clone().or(no_authority);
+        let resolved = match (&self.invalid_kinds, self.unresolved()) {
+            (_, Some(unresolved)) => {
+                Condition::bad("ResolvedRefs", unresolved.reason, unresolved.message.clone())
             }
             (Some(message), _) => {
                 Condition::bad("ResolvedRefs", "InvalidRouteKinds", message.clone())
             }
             (None, _) => Condition::good("ResolvedRefs", "ResolvedRefs"),
         };
-        let has_certificate = !matches!(&self.tls, Some(Err(_)));
-        let programmed = match self.is_served() && has_certificate {
+        let is_broken =
+            matches!(&self.tls, Some(found) if matches!(found.tls, ListenerTls::Broken(_)));
+        let programmed = match self.is_served() && !is_broken {
             true => Condition::good("Programmed", "Programmed"),
             false => Condition::bad("Programmed", "Invalid", "the listener is not served"),
         };
@@ -366,10 +401,7 @@ impl<'o> KnownListener<'o> {
             SpokenAtListener::Other(_) => return None,
         };
         let key = key(gateway, self.object);
-        // Without its certificate it is there all the same, so that no other listener gets what was meant for it.
-        let tls = self
-            .tls
-            .map(|tls| tls.unwrap_or_else(|broken| ListenerTls::Broken(broken.message.into())));
+        let tls = self.tls.map(|found| found.tls);
         Some(Listener { key, port: self.object.port, protocol, hostname: self.hostname, tls })
     }
 }

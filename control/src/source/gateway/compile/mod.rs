@@ -3,9 +3,11 @@
 //! Nothing here is an error. Where an object asks for what is not there, the standard says what happens to its requests,
 //! and its conditions say why.
 
+mod authorities;
 mod backend_tls;
 mod backends;
 mod certificates;
+mod clients;
 mod listeners;
 mod parents;
 mod registry;

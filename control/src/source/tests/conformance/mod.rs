@@ -5,6 +5,7 @@
 //! `docs/gateway-api.md` is made from the rows here, so that it cannot claim what nothing tries.
 
 mod backend_tls;
+mod clients;
 mod http;
 mod mesh;
 mod page;
@@ -29,6 +30,7 @@ const PARTS: &[(&str, &[Row])] = &[
     ("gRPC, TLS and TCP", streams::ROWS),
     ("Services (mesh)", mesh::ROWS),
     ("TLS to backends", backend_tls::ROWS),
+    ("Certificates of clients", clients::ROWS),
     ("Status", status::ROWS),
 ];
 

@@ -36,7 +36,18 @@ const FEATURES: &[(&str, Support)] = &[
         "GatewayInfrastructurePropagation",
         No("accepted without effect: nothing is deployed from files"),
     ),
-    ("GatewayFrontendClientCertificateValidation", No(UNKNOWN_KEY)),
+    (
+        "GatewayFrontendClientCertificateValidation",
+        Decided(&[
+            "GatewayFrontendClientCertificateValidation",
+            "GatewayFrontendInvalidDefaultClientCertificateValidation",
+            "GatewayInvalidFrontendClientCertificateValidation",
+        ]),
+    ),
+    (
+        "GatewayFrontendClientCertificateValidationInsecureFallback",
+        Decided(&["GatewayFrontendClientCertificateValidationInsecureFallback"]),
+    ),
     ("GatewayBackendClientCertificate", No(UNKNOWN_KEY)),
     ("ListenerSet", No(UNKNOWN_KIND)),
     (
@@ -202,9 +213,10 @@ of `kubectl get -o json`. What is not as it should be with a route or a listener
 | GatewayClass | Accepted | Accepted |
 | Gateway | Accepted | Accepted, ListenersNotValid, UnsupportedAddress |
 | Gateway | Programmed | Programmed, Invalid |
-| listener | Accepted | Accepted, UnsupportedProtocol |
+| Gateway | InsecureFrontendValidationMode | ConfigurationChanged |
+| listener | Accepted | Accepted, UnsupportedProtocol, NoValidCACertificate |
 | listener | Conflicted | NoConflicts, HostnameConflict, ProtocolConflict |
-| listener | ResolvedRefs | ResolvedRefs, InvalidRouteKinds, InvalidCertificateRef, RefNotPermitted |
+| listener | ResolvedRefs | ResolvedRefs, InvalidRouteKinds, InvalidCertificateRef, InvalidCACertificateRef, InvalidCACertificateKind, RefNotPermitted |
 | listener | Programmed | Programmed, Invalid |
 | route, by parent | Accepted | Accepted, NoMatchingParent, NotAllowedByListeners, NoMatchingListenerHostname, UnsupportedValue |
 | route, by parent | ResolvedRefs | ResolvedRefs, BackendNotFound, RefNotPermitted, InvalidKind |
@@ -223,6 +235,9 @@ Gateways of classes that nobody here serves have none. `Programmed` says that a 
 * A regular expression is RE2's, must fit the whole value, and comes after exact paths and prefixes, the longest first.
 * A Service may be named by its hostname, too: `{group: networking.istio.io, kind: Hostname, name: HOST, port: N}`.
 * A listener has one certificate.
+* Authorities of clients stand in ConfigMaps or Secrets (`ca.crt`), as many as there are references and certificates in them. While none can be read, every
+  handshake at the listener fails, with `AllowInsecureFallback`, too. `tls.frontend` is for HTTPS, as the standard says; TLS that ends at a listener of the
+  protocol TLS asks clients by [what stands at the listener](waypoint.md#certificates-of-clients).
 * A session that an XBackendTrafficPolicy says is the service's: all rules that lead there share it. One that a rule says is that rule's
   alone, whatever its name, and goes before the service's. Its cookie is `HttpOnly` and `SameSite=Lax`, and `Secure` where the client came over
   TLS; `Strict` would end a session when somebody follows a link from elsewhere.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use ringway_http::model::policy::AuthorizationProtocol;
 use ringway_http::model::{
-    BackendTarget, Filter, ListenerProtocol, ListenerTls, OriginMatch, PathChange, PathMatch,
-    RouteKind, ValueMatch,
+    BackendTarget, ClientDemand, Filter, ListenerProtocol, ListenerTls, OriginMatch, PathChange,
+    PathMatch, RouteKind, ValueMatch,
 };
 
 use super::words::{
@@ -148,25 +148,20 @@ fn tls_ends_as_it_is_told_or_not_at_all() {
     assert!(matches!(of(Https, None).0, Some(ListenerTls::Broken(_))));
     let root = pair().cert;
     let with_root = |mode| told::TlsConfig { root: Some(root.clone()), mtls_mode: mode, ..pair() };
-    //  name                 tls                                              client roots, warned
+    let versions = told::TlsConfig { min_version: Some(3), max_version: Some(4), ..pair() };
+    //  name                     tls           which clients get in
     let rows = [
-        ("plain", pair(), false, false),
-        ("clients show theirs", with_root(0), true, false),
-        ("clients may show theirs", with_root(1), true, true),
-        ("clients need none", with_root(2), false, false),
-        (
-            "versions as they are",
-            told::TlsConfig { min_version: Some(3), max_version: Some(4), ..pair() },
-            false,
-            false,
-        ),
+        ("plain", pair(), None),
+        ("clients show theirs", with_root(0), Some(ClientDemand::Valid)),
+        ("clients may show theirs", with_root(1), Some(ClientDemand::Anything)),
+        ("clients need none", with_root(2), None),
+        ("versions as they are", versions, None),
     ];
-    for (name, tls, want, warned) in rows {
+    for (name, tls, want) in rows {
         let (tls, warnings) = of(Https, Some(tls));
-        let Some(ListenerTls::Terminate { client_authorities, .. }) = tls else {
-            panic!("{name}: {tls:?}")
-        };
-        assert_eq!((client_authorities.is_some(), !warnings.is_empty()), (want, warned), "{name}");
+        let Some(ListenerTls::Terminate { clients, .. }) = tls else { panic!("{name}: {tls:?}") };
+        assert_eq!(clients.map(|clients| clients.demand), want, "{name}");
+        assert!(warnings.is_empty(), "{name}: {warnings:?}");
     }
     let invalid = b"invalid".to_vec();
     let rows = [
