@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
+use crate::awake::Awake;
 use crate::experiment::{self, Plan, Settings};
 use crate::manifest::{self, Conditions};
 use crate::record::Recorder;
@@ -56,6 +57,9 @@ pub struct Run {
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32)
         .range(i64::from(subject::SERVICES_MIN)..=i64::from(subject::SERVICES_MAX)))]
     services: Option<u32>,
+    /// Keep the processors from going idle. In a virtual machine they are given to others then, and come back late.
+    #[arg(long)]
+    awake: bool,
     /// A sentence about the conditions, for the manifest.
     #[arg(long, default_value = "")]
     note: String,
@@ -90,6 +94,7 @@ impl Run {
             congestion_control: self.congestion_control.clone(),
             seed: self.seed,
             seconds: self.seconds(),
+            awake: self.awake,
             note: self.note.clone(),
         };
         let mut manifest = manifest::at_start(&plan, &conditions)?;
@@ -98,7 +103,9 @@ impl Run {
         let minutes = plan.expected().as_secs_f64() / 60.0;
         println!("About {minutes:.0} minutes, written to {} as it goes.", out.display());
 
+        let awake = self.awake.then(Awake::begin).transpose()?;
         let ran = experiment::run(&plan, &bench, &mut recorder);
+        drop(awake);
         drop(bench);
         manifest::at_end(&mut manifest, ran.is_ok());
         let noted = recorder.manifest(&manifest);

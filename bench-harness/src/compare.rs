@@ -20,7 +20,7 @@ use crate::report::{Measurements, Metric, Point, verdict};
 use crate::statistics::{Estimate, Verdict};
 
 /// What must be the same for two folders to be compared.
-const CONDITIONS: [&str; 8] = [
+const CONDITIONS: [&str; 9] = [
     "/machine/processor",
     "/machine/cores",
     "/machine/memory",
@@ -28,6 +28,7 @@ const CONDITIONS: [&str; 8] = [
     "/conditions/cipher_suite",
     "/conditions/congestion_control",
     "/conditions/workers",
+    "/conditions/processors",
     "/conditions/seconds",
 ];
 
@@ -293,7 +294,11 @@ fn differing(a: &Value, b: &Value) -> Vec<String> {
     let text = |manifest: &Value, path: &str| {
         manifest.pointer(path).map_or_else(|| "not noted".to_owned(), ToString::to_string)
     };
-    let different = CONDITIONS.iter().filter(|path| a.pointer(path) != b.pointer(path));
+    // What is as usual is not noted.
+    let noted = |manifest: &Value, path: &str| {
+        manifest.pointer(path).filter(|value| !value.is_null()).cloned()
+    };
+    let different = CONDITIONS.iter().filter(|path| noted(a, path) != noted(b, path));
     different
         .map(|path| {
             let name = path.trim_start_matches('/').replace('/', ".");

@@ -5,6 +5,7 @@
 //! is a built program that is started, talked to and watched from outside.
 
 pub mod app;
+pub mod awake;
 pub mod bench;
 pub mod calibrate;
 pub mod capture;

@@ -20,8 +20,15 @@ pub struct Conditions {
     pub seed: u64,
     /// Seconds of each measurement.
     pub seconds: f64,
+    /// Whether the processors are kept from going idle.
+    pub awake: bool,
     /// A sentence of the user's.
     pub note: String,
+}
+
+/// What the processors do when nobody wants them, if it is not the usual.
+pub fn processors(awake: bool) -> Option<&'static str> {
+    awake.then_some("kept awake by threads that yield to all others")
 }
 
 /// The manifest at the start of a run.
@@ -47,6 +54,7 @@ pub fn at_start(plan: &Plan, conditions: &Conditions) -> Result<Value> {
             "cipher_suite": "TLS_AES_128_GCM_SHA256",
             "congestion_control": conditions.congestion_control,
             "workers": crate::subject::WORKERS,
+            "processors": processors(conditions.awake),
             "cores": "all subjects, the generator and the servers share all cores",
             "time_wait": "net.ipv4.tcp_max_tw_buckets=100 in both pods",
             "topology": "two pods as network namespaces, one veth pair; node proxies share one set of \

@@ -42,6 +42,7 @@ use clap::{Args, ValueEnum};
 use self::record::{Line, Records};
 use self::row::Row;
 use self::trial::{Settings, Trial, Verdict};
+use crate::awake::Awake;
 use crate::stop::stop_flag;
 use crate::subject::allow_descriptors;
 
@@ -76,6 +77,9 @@ pub struct Torture {
     /// Where randomness begins.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Keep the processors from going idle. In a virtual machine they are given to others then, and come back late.
+    #[arg(long)]
+    awake: bool,
     /// Print the rows there are, and end.
     #[arg(long)]
     list: bool,
@@ -112,6 +116,7 @@ impl Torture {
         let mut records = Records::create(&out)?;
         let settings = self.settings(stop.clone())?;
         records.start(&settings, &rows)?;
+        let awake = self.awake.then(Awake::begin).transpose()?;
         println!("{} rows, written to {} as they end.", rows.len(), out.display());
         let began = Instant::now();
         for reactor in &self.reactor {
@@ -126,6 +131,7 @@ impl Torture {
                 }
             }
         }
+        drop(awake);
         let stopped = stop.load(Ordering::Relaxed);
         if stopped {
             println!("Stopped; what is finished is kept.");
@@ -158,6 +164,7 @@ impl Torture {
             clients: absolute(&self.clients)?,
             given: self.given.as_deref().map(trial::read_given).transpose()?.unwrap_or_default(),
             seed: self.seed,
+            awake: self.awake,
             stop,
         })
     }

@@ -137,6 +137,7 @@ impl Records {
         let mut manifest = manifest::surroundings(std::slice::from_ref(&settings.ringway))?;
         manifest["form"] = if settings.short { "short" } else { "full" }.into();
         manifest["seed"] = settings.seed.into();
+        manifest["processors"] = manifest::processors(settings.awake).into();
         manifest["rows"] = rows.iter().map(|row| row.id).collect();
         manifest["python"] = settings.python.is_some().into();
         self.manifest = manifest;
@@ -215,6 +216,7 @@ mod tests {
             clients: PathBuf::new(),
             given: std::collections::BTreeMap::new(),
             seed: 1,
+            awake: false,
             stop: std::sync::Arc::default(),
         };
         let row = Row { id: "X1", title: "a row", goals: &["G0"], short: true, run };

@@ -30,6 +30,8 @@ pub(super) struct Settings {
     /// Outcomes of programs that ran before, by the row they belong to.
     pub(super) given: BTreeMap<String, Value>,
     pub(super) seed: u64,
+    /// Whether the processors are kept from going idle.
+    pub(super) awake: bool,
     pub(super) stop: Arc<AtomicBool>,
 }
 
