@@ -70,7 +70,7 @@ class Attack:
         if kind is None:
             raise SystemExit(f"no abuse is called {self.name}; there are {', '.join(KINDS)}")
         self.send(wire.PREFACE + wire.EMPTY_SETTINGS)
-        self.reader.poll(min(GREETING_SECONDS, self.wait))
+        self.reader.poll(GREETING_SECONDS, SETTINGS)
         began = time.monotonic()
         sent, most = 0, self.frames if most is None else most
         make = kind(self)
@@ -130,7 +130,7 @@ class Attack:
         waiting = set(streams)
         until = time.monotonic() + 5.0
         while waiting and time.monotonic() < until and not self.reader.closed:
-            for kind, _, stream, _ in self.reader.poll(0.1):
+            for kind, _, stream, _ in self.reader.poll(0.1, HEADERS):
                 if kind == HEADERS:
                     waiting.discard(stream)
         if waiting:

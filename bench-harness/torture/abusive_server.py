@@ -128,7 +128,7 @@ class Attack:
         except OSError:
             return None
         while time.monotonic() < until and not self.reader.closed:
-            for kind, _, stream, _ in self.reader.poll(0.1):
+            for kind, _, stream, _ in self.reader.poll(0.1, HEADERS):
                 if kind == HEADERS:
                     return stream
         return None

@@ -5,6 +5,7 @@ hpack's.
 """
 
 import argparse
+import functools
 import json
 import socket
 import ssl
@@ -39,11 +40,17 @@ def tell(**outcome):
 
 def context(told):
     """Mutual TLS 1.3; the name of a workload is not one of DNS."""
+    return context_of(told.certificate, told.key, told.roots)
+
+
+@functools.cache
+def context_of(certificate, key, roots):
+    """Files are read once: who connects thousands of times has no time for more."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.minimum_version = ssl.TLSVersion.TLSv1_3
     made.check_hostname = False
-    made.load_verify_locations(told.roots)
-    made.load_cert_chain(told.certificate, told.key)
+    made.load_verify_locations(roots)
+    made.load_cert_chain(certificate, key)
     made.set_alpn_protocols(["h2"])
     return made
 
@@ -106,8 +113,8 @@ class Reader:
         self.closed = None
         self.goaway = None
 
-    def poll(self, seconds):
-        """Frames that come within so many seconds, at least one look."""
+    def poll(self, seconds, awaited=None):
+        """Frames that come within so many seconds, or until one of the awaited kind has come; at least one look."""
         frames = []
         until = time.monotonic() + seconds
         while self.closed is None:
@@ -124,7 +131,7 @@ class Reader:
                 break
             self.buffer += piece
             frames += self.cut()
-            if time.monotonic() >= until:
+            if time.monotonic() >= until or any(kind == awaited for kind, *_ in frames):
                 break
         return frames
 

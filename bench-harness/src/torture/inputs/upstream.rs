@@ -3,10 +3,13 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
 use serde_json::Value;
 
 use super::super::arena::{Arena, PATIENCE, Plan, SERVED, TUNNEL};
@@ -119,15 +122,21 @@ fn attack(
     server.wait_for("listening", PATIENCE)?;
     let reads = name != "empty-data-stalled";
     let mut most = 0;
-    let mut application = None;
-    let outcome = server.finish_while(trial, AGAIN_PATIENCE, || {
-        most = most.max(arena.a.resident_bytes()?);
-        if application.as_ref().is_none_or(thread::JoinHandle::is_finished) {
+    let ended = AtomicBool::new(false);
+    let outcome = thread::scope(|scope| {
+        let application = scope.spawn(|| {
             let to = SocketAddr::from(([10, 1, 0, 99], SERVED));
-            let stream = arena.connect("client", to)?;
-            application = Some(thread::spawn(move || ask(stream, reads)));
-        }
-        Ok(())
+            while !ended.load(Ordering::Relaxed) {
+                ask(arena.connect("client", to)?, reads);
+            }
+            Ok(())
+        });
+        let outcome = server.finish_while(trial, AGAIN_PATIENCE, || {
+            most = most.max(arena.a.resident_bytes()?);
+            Ok(())
+        });
+        ended.store(true, Ordering::Relaxed);
+        application.join().expect("it does not panic").and(outcome)
     });
     Ok((outcome.with_context(|| name.to_owned())?, most))
 }
@@ -137,11 +146,12 @@ fn ask(mut stream: TcpStream, reads: bool) {
     let _ = stream.set_read_timeout(Some(ASK_AGAIN));
     let _ = stream.set_write_timeout(Some(ASK_AGAIN));
     let _ = stream.write_all(&[b'a'; REQUEST_BYTES]);
-    let mut scratch = [0; 16 * 1024];
     if !reads {
-        // Whoever is reset is told so without reading; for the others this is long enough.
-        thread::sleep(ASK_AGAIN);
+        // Whoever is reset is told so without reading.
+        let mut told = [PollFd::new(&stream, PollFlags::empty())];
+        let _ = poll(&mut told, Some(&Timespec::try_from(ASK_AGAIN).expect("seconds")));
         return;
     }
+    let mut scratch = [0; 16 * 1024];
     while stream.read(&mut scratch).is_ok_and(|count| count > 0) {}
 }
