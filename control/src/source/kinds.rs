@@ -93,6 +93,8 @@ const KINDS: &[(&str, &str, Kind)] = &[
     (GATEWAY_V1ALPHA2, "TCPRoute", Kind::Gateway(GatewayKind::TcpRoute)),
     (GATEWAY_V1, "BackendTLSPolicy", Kind::Gateway(GatewayKind::BackendTlsPolicy)),
     (GATEWAY_V1ALPHA3, "BackendTLSPolicy", Kind::Gateway(GatewayKind::BackendTlsPolicy)),
+    (GATEWAY_V1, "ListenerSet", Kind::Gateway(GatewayKind::ListenerSet)),
+    ("gateway.networking.x-k8s.io/v1alpha1", "XListenerSet", X_LISTENER_SET),
     ("v1", "Secret", Kind::Gateway(GatewayKind::Secret)),
     ("v1", "ConfigMap", Kind::Gateway(GatewayKind::ConfigMap)),
     (GATEWAY_V1, "ReferenceGrant", Kind::Gateway(GatewayKind::ReferenceGrant)),
@@ -101,6 +103,7 @@ const KINDS: &[(&str, &str, Kind)] = &[
 
 const DESTINATION_RULE: Kind = Kind::Policy(PolicyKind::DestinationRule);
 const BACKEND_TRAFFIC: Kind = Kind::Policy(PolicyKind::BackendTraffic);
+const X_LISTENER_SET: Kind = Kind::Gateway(GatewayKind::XListenerSet);
 const AUTHENTICATION: Kind = Kind::Policy(PolicyKind::RequestAuthentication);
 const GATEWAY_V1: &str = "gateway.networking.k8s.io/v1";
 const GATEWAY_V1ALPHA2: &str = "gateway.networking.k8s.io/v1alpha2";

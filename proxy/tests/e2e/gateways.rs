@@ -14,6 +14,7 @@ use crate::support::{Application, Mesh, PATIENCE, Proxy, http_get};
 on_both_reactors! {
     curl_meets_the_listener_of_its_server_name,
     clients_get_in_by_the_certificates_that_they_show,
+    a_set_adds_listeners_while_the_gateway_runs,
 }
 
 /// The gateway's own workload, and whom it leads to.
@@ -257,6 +258,85 @@ fn clients_get_in_by_the_certificates_that_they_show(reactor: &str) {
         .unwrap_or_else(|error| panic!("{error}\n{}", gateway.process.log()));
     assert!(!ask(8443, good), "its authority is not asked any more");
     assert!(ask(8445, good) && !ask(8445, foreign), "the reference leads somewhere now");
+}
+
+/// A gateway that lets nobody add to it, and who wants to.
+const SET: &str = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: front}
+spec:
+  gatewayClassName: ringway
+  allowedListeners: {namespaces: {from: None}}
+  listeners:
+  - {name: https, port: 8443, protocol: HTTPS, hostname: one.example, tls: {certificateRefs: [{name: one}]}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: extra}
+spec:
+  parentRef: {name: front}
+  listeners:
+  - {name: https, port: 8443, protocol: HTTPS, hostname: two.example, tls: {certificateRefs: [{name: two}]}}
+  - {name: other, port: 8444, protocol: HTTPS, tls: {certificateRefs: [{name: two}]}}
+  - {name: taken, port: 8443, protocol: HTTPS, hostname: one.example, tls: {certificateRefs: [{name: two}]}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: front}
+spec:
+  parentRefs: [{name: front}]
+  rules: [{backendRefs: [{name: pages, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: extra}
+spec:
+  parentRefs: [{kind: ListenerSet, name: extra}]
+  rules:
+  - filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-came-by, value: the set}]}}]
+    backendRefs: [{name: pages, port: 80}]
+";
+
+fn a_set_adds_listeners_while_the_gateway_runs(reactor: &str) {
+    let (mut roots, mut documents) = (String::new(), format!("{FRONT}{SET}"));
+    for (secret, name) in [("one", "one.example"), ("two", "two.example")] {
+        let (certificate, key) = certificate(&[name]);
+        documents += &pair(secret, &certificate, &key);
+        roots += &certificate;
+    }
+    let mesh = Mesh::with(reactor).policies(&documents).start();
+    fs::write(mesh.lab.directory().join("roots.pem"), roots).unwrap();
+    let _servers = ["server", "server-2"].map(|pod| speak(mesh.at(pod), pod, "server"));
+    let gateway = start(&mesh);
+    let ask = |name: &str, port: u16| curl(&mesh, &gateway, (name, port), &[]);
+    let is_in = |told: &str| told.ends_with("\n200 2");
+    let by_set = |told: &str| is_in(told) && told.contains("x-came-by: the set");
+
+    let own = ask("one.example", 8443);
+    assert!(is_in(&own) && !by_set(&own), "{own}\n{}", gateway.process.log());
+    for port in [8443, 8444] {
+        let told = ask("two.example", port);
+        assert!(!is_in(&told), "{port}: {told}");
+    }
+
+    // From here on the set is welcome.
+    let text = mesh.settings.configuration(&mesh.lab);
+    let welcome = text.replace("{from: None}", "{from: Same}");
+    assert_ne!(welcome, text);
+    mesh.rewrite(&welcome);
+    wait_until("the set is there", PATIENCE, || by_set(&ask("two.example", 8444)))
+        .unwrap_or_else(|error| panic!("{error}\n{}", gateway.process.log()));
+    assert!(by_set(&ask("two.example", 8443)));
+    let own = ask("one.example", 8443);
+    assert!(is_in(&own) && !by_set(&own), "the Gateway's own goes first: {own}");
+
+    // And no more.
+    mesh.rewrite(&text);
+    wait_until("the set has gone", PATIENCE, || !is_in(&ask("two.example", 8444)))
+        .unwrap_or_else(|error| panic!("{error}\n{}", gateway.process.log()));
+    assert!(!is_in(&ask("two.example", 8443)));
+    assert!(is_in(&ask("one.example", 8443)));
 }
 
 fn start(mesh: &Mesh) -> Proxy {

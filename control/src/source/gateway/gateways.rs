@@ -67,6 +67,7 @@ pub(super) fn gateway(
             addresses: if spec.addresses.is_empty() { given } else { spec.addresses },
             listeners: spec.listeners,
             frontend: spec.frontend,
+            allowed_listeners: spec.allowed_listeners,
             generation: generation(value),
             tells_client: find(&metadata.annotations, TELLS_CLIENT)
                 .is_some_and(|value| &**value == "true"),
@@ -89,11 +90,12 @@ struct Spec {
     addresses: Vec<Addressed>,
     listeners: Vec<ListenerObject>,
     frontend: FrontendTls,
+    allowed_listeners: NamespacesFrom,
 }
 
 fn spec(value: &Value, context: &mut Context, reporter: &mut Reporter) -> Option<Spec> {
     mapping("spec", value, reporter, |fields| {
-        // What it is made of in a cluster, and ListenerSets, say nothing about listeners given here.
+        // What it is made of in a cluster says nothing about its listeners.
         fields.ignore(&["infrastructure"]);
         let class =
             fields.required("gatewayClassName", name).map(|name| context.names.share_ref(name));
@@ -106,16 +108,26 @@ fn spec(value: &Value, context: &mut Context, reporter: &mut Reporter) -> Option
         report_same_name(listeners.as_deref().unwrap_or_default(), fields.reporter);
         let frontend =
             fields.optional("tls", |value, reporter| gateway_tls(value, context, reporter));
+        let allowed = fields.optional("allowedListeners", |value, reporter| {
+            mapping("allowedListeners", value, reporter, |fields| {
+                fields.optional("namespaces", |value, reporter| {
+                    mapping("namespaces", value, reporter, |fields| {
+                        namespaces(fields, "None", context)
+                    })?
+                })
+            })?
+        });
         Some(Spec {
             class: class?,
             addresses: addresses.unwrap_or_default(),
             listeners: listeners?,
             frontend: frontend.unwrap_or_default(),
+            allowed_listeners: allowed.unwrap_or(NamespacesFrom::None),
         })
     })?
 }
 
-fn report_same_name(listeners: &[ListenerObject], reporter: &mut Reporter) {
+pub(super) fn report_same_name(listeners: &[ListenerObject], reporter: &mut Reporter) {
     for (index, listener) in listeners.iter().enumerate() {
         if let Some(first) = listeners[..index].iter().find(|other| other.name == listener.name) {
             let message = format!("two listeners are named `{}`", listener.name);
@@ -143,7 +155,7 @@ fn address(value: &Value, context: &mut Context, reporter: &mut Reporter) -> Opt
     })?
 }
 
-fn listener(
+pub(super) fn listener(
     value: &Value,
     context: &mut Context,
     reporter: &mut Reporter,
@@ -193,7 +205,7 @@ fn allowed_routes(
 ) -> Option<(NamespacesFrom, Option<Kinds>)> {
     mapping("allowedRoutes", value, reporter, |fields| {
         let from = fields.optional("namespaces", |value, reporter| {
-            mapping("namespaces", value, reporter, |fields| namespaces(fields, context))?
+            mapping("namespaces", value, reporter, |fields| namespaces(fields, "Same", context))?
         });
         let kinds = fields.optional("kinds", |value, reporter| {
             list(value, reporter, |value, reporter| {
@@ -210,12 +222,16 @@ fn allowed_routes(
     })
 }
 
-fn namespaces(fields: &mut Fields<'_, '_>, context: &mut Context) -> Option<NamespacesFrom> {
+fn namespaces(
+    fields: &mut Fields<'_, '_>,
+    default: &'static str,
+    context: &mut Context,
+) -> Option<NamespacesFrom> {
     const FROM: &[(&str, &str)] =
         &[("Same", "Same"), ("All", "All"), ("Selector", "Selector"), ("None", "None")];
     let selector =
         fields.optional("selector", |value, reporter| label_selector(value, context, reporter));
-    match fields.optional("from", word(FROM)).unwrap_or("Same") {
+    match fields.optional("from", word(FROM)).unwrap_or(default) {
         "All" => Some(NamespacesFrom::All),
         "None" => Some(NamespacesFrom::None),
         "Selector" if fields.value("selector").is_none() => {

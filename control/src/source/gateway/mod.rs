@@ -35,6 +35,8 @@ mod grpc_route;
 #[cfg(feature = "waypoint")]
 mod http_route;
 #[cfg(feature = "waypoint")]
+mod listener_set;
+#[cfg(feature = "waypoint")]
 mod matches;
 #[cfg(feature = "waypoint")]
 mod references;
@@ -78,6 +80,8 @@ pub(crate) enum GatewayKind {
     Secret,
     ConfigMap,
     BackendTlsPolicy,
+    ListenerSet,
+    XListenerSet,
 }
 
 /// `None`: it could not be read, which was reported.
@@ -136,6 +140,14 @@ fn read_l7(
             objects.backend_tls.push(policy);
             return Some(());
         }
+        GatewayKind::ListenerSet | GatewayKind::XListenerSet => {
+            let kind = match kind {
+                GatewayKind::XListenerSet => (values::GATEWAY_X_GROUP, "XListenerSet"),
+                _ => (GATEWAY_GROUP, "ListenerSet"),
+            };
+            objects.sets.push(listener_set::listener_set(kind, value, context, reporter)?);
+            return Some(());
+        }
         GatewayKind::Gateway | GatewayKind::GatewayClass => return Some(()),
     };
     objects.routes.push(route);
@@ -161,6 +173,10 @@ pub(crate) fn paths<'o>(objects: &'o GatewayObjects, mut each: impl FnMut(&str, 
         let policies = objects.backend_tls.iter();
         let policies = policies.map(|one| ((&*one.namespace, &*one.name), one.place));
         each("BackendTLSPolicies", policies.collect());
+        for (kind, what) in [("ListenerSet", "ListenerSets"), ("XListenerSet", "XListenerSets")] {
+            let sets = objects.sets.iter().filter(|set| set.kind == kind);
+            each(what, sets.map(|one| ((&*one.namespace, &*one.name), one.place)).collect());
+        }
         for (kind, what) in [("Secret", "Secrets"), ("ConfigMap", "ConfigMaps")] {
             let secrets = objects.secrets.iter().filter(|secret| secret.kind == kind);
             each(what, secrets.map(|one| ((&*one.namespace, &*one.name), one.place)).collect());

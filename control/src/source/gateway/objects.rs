@@ -19,6 +19,8 @@ pub(crate) struct GatewayObjects {
     pub(crate) secrets: Vec<super::secrets::SecretObject>,
     #[cfg(feature = "waypoint")]
     pub(crate) backend_tls: Vec<super::backend_tls::BackendTlsObject>,
+    #[cfg(feature = "waypoint")]
+    pub(crate) sets: Vec<routed::ListenerSetObject>,
 }
 
 /// A GatewayClass: who looks after the Gateways of this class.
@@ -43,6 +45,8 @@ pub(crate) struct GatewayObject {
     pub(crate) addresses: Vec<Addressed>,
     pub(crate) listeners: Vec<ListenerObject>,
     pub(crate) frontend: FrontendTls,
+    /// Whose ListenerSets may add to them.
+    pub(crate) allowed_listeners: NamespacesFrom,
     pub(crate) generation: Option<u64>,
     /// Backends are told which client asks.
     pub(crate) tells_client: bool,
@@ -214,12 +218,14 @@ impl NamespacesFrom {
 
 #[cfg(feature = "waypoint")]
 pub(crate) mod routed {
-    //! Routes, and what lets them refer to other namespaces.
+    //! Routes, ListenerSets, and what lets them refer to other namespaces.
 
     use std::sync::Arc;
 
     use ringway_http::model::{Filter, HostPattern, Match, Retry, RouteKind, Timeouts};
 
+    use super::super::values::GATEWAY_GROUP;
+    use super::ListenerObject;
     use crate::source::diagnostics::Place;
     use crate::source::policy::SessionObject;
 
@@ -311,6 +317,32 @@ pub(crate) mod routed {
         pub(crate) place: Place,
         pub(crate) to: Reference,
         pub(crate) port: Option<u16>,
+    }
+
+    /// A ListenerSet: listeners that are added to a Gateway's.
+    pub(crate) struct ListenerSetObject {
+        /// Of the name.
+        pub(crate) place: Place,
+        pub(crate) group: &'static str,
+        /// `ListenerSet`, or what it was called before it was part of the standard.
+        pub(crate) kind: &'static str,
+        pub(crate) name: Arc<str>,
+        pub(crate) namespace: Arc<str>,
+        /// Seconds since 1970, as far as the document says it.
+        pub(crate) created: Option<i64>,
+        pub(crate) generation: Option<u64>,
+        pub(crate) parent_place: Place,
+        pub(crate) parent: Reference,
+        pub(crate) listeners: Vec<ListenerObject>,
+    }
+
+    impl ListenerSetObject {
+        /// The namespace and name of the Gateway that it names; `None`: it names something else.
+        pub(crate) fn gateway(&self) -> Option<(&str, &str)> {
+            let to = &self.parent;
+            let is_gateway = (&*to.group, &*to.kind) == (GATEWAY_GROUP, "Gateway");
+            is_gateway.then_some((&*to.namespace, &*to.name))
+        }
     }
 
     /// A ReferenceGrant: who may refer to objects of its namespace.

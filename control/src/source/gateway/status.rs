@@ -69,6 +69,8 @@ pub struct ObjectStatus {
     pub listeners: Vec<ListenerStatus>,
     /// Of a route its parents, of a policy its targets or ancestors, in the order of its references.
     pub parents: Vec<ParentStatus>,
+    /// Of a Gateway: how many ListenerSets add to it.
+    pub attached_sets: Option<usize>,
 }
 
 /// What became of a listener.
@@ -164,7 +166,10 @@ impl ObjectStatus {
         if !self.conditions.is_empty() {
             status["conditions"] = conditions(&self.conditions, self.generation);
         }
-        if self.kind == "Gateway" {
+        if let Some(sets) = self.attached_sets {
+            status["attachedListenerSets"] = sets.into();
+        }
+        if matches!(self.kind, "Gateway" | "ListenerSet" | "XListenerSet") {
             let listeners = self.listeners.iter().map(|each| each.as_json(self.generation));
             status["listeners"] = listeners.collect();
         }

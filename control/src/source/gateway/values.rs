@@ -7,6 +7,10 @@ use crate::source::yaml::value::{Value, shortened};
 /// The group of the Gateway API's own kinds.
 pub(crate) const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
+/// The group of what is tried before it becomes part of the standard.
+#[cfg(feature = "waypoint")]
+pub(crate) const GATEWAY_X_GROUP: &str = "gateway.networking.x-k8s.io";
+
 /// A host name, or `*.` and one: no address, no port, small letters.
 pub(super) fn hostname<'v>(value: &'v Value, reporter: &mut Reporter) -> Option<&'v str> {
     let text = nonempty(value, reporter)?;

@@ -179,6 +179,7 @@ fn attach_one(
         generation: policy.generation,
         conditions: Vec::new(),
         listeners: Vec::new(),
+        attached_sets: None,
         parents: ancestors,
     };
     let name = PolicyName { namespace: namespace.clone(), name: name.clone() };

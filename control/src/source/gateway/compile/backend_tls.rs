@@ -228,6 +228,7 @@ impl BackendTlsCompiler<'_, '_> {
             generation: object.generation,
             conditions: Vec::new(),
             listeners: Vec::new(),
+            attached_sets: None,
             parents: parents.collect(),
         }
     }

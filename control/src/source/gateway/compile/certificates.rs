@@ -13,7 +13,6 @@ use crate::source::gateway::objects::routed::Reference;
 use crate::source::gateway::objects::{
     GatewayObject, ListenerObject, SecretReference, SpokenAtListener, TlsAtListener,
 };
-use crate::source::gateway::values::GATEWAY_GROUP;
 
 /// Where a reference leads nowhere, and why.
 #[derive(Clone)]
@@ -38,6 +37,7 @@ fn invalid(message: impl Into<String>) -> Unresolved {
 /// Whose references they are.
 #[derive(Clone, Copy)]
 pub(super) struct Referrer<'o> {
+    pub(super) group: &'static str,
     pub(super) kind: &'static str,
     pub(super) namespace: &'o str,
 }
@@ -159,7 +159,7 @@ pub(super) fn permitted(
     reference: &SecretReference,
     registry: &Registry<'_>,
 ) -> Result<Arc<str>, Unresolved> {
-    let Referrer { kind: from, namespace: own } = referrer;
+    let Referrer { group: from_group, kind: from, namespace: own } = referrer;
     let SecretReference { group, kind, namespace, name, .. } = reference;
     let namespace = namespace.clone().unwrap_or_else(|| own.into());
     let to = Reference {
@@ -168,7 +168,7 @@ pub(super) fn permitted(
         namespace: namespace.clone(),
         name: name.clone(),
     };
-    if *namespace != *own && !registry.is_granted((GATEWAY_GROUP, from), own, &to) {
+    if *namespace != *own && !registry.is_granted((from_group, from), own, &to) {
         return Err(Unresolved {
             place: None,
             reason: "RefNotPermitted",

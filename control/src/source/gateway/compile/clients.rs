@@ -15,6 +15,7 @@ use crate::source::gateway::objects::{
     ClientValidation, GatewayObject, ListenerObject, MutualTls, SecretReference, SpokenAtListener,
     TlsAtListener, ValidationMode,
 };
+use crate::source::gateway::values::GATEWAY_GROUP;
 
 /// What clients are asked for.
 pub(super) struct Asked {
@@ -34,7 +35,8 @@ pub(super) fn asked(
     tls: &TlsAtListener,
     registry: &Registry<'_>,
 ) -> Asked {
-    let at_gateway = Referrer { kind: "Gateway", namespace: &gateway.namespace };
+    let at_gateway =
+        Referrer { group: GATEWAY_GROUP, kind: "Gateway", namespace: &gateway.namespace };
     let of_gateway = match listener.protocol {
         SpokenAtListener::Https => gateway.frontend.of(listener.port),
         _ => None,

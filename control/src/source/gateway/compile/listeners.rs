@@ -10,9 +10,11 @@ use super::super::route::host_pattern;
 use super::super::status::{Condition, ListenerStatus, ObjectStatus};
 use super::super::values::GATEWAY_GROUP;
 use super::certificates::{Referrer, TlsFound, Unresolved, listener_tls};
+use super::conflicts::conflict;
 use super::registry::Registry;
-use super::warn;
+use super::{sets, warn};
 use crate::source::diagnostics::Reporter;
+use crate::source::gateway::objects::routed::{ListenerSetObject, Reference};
 use crate::source::gateway::objects::{
     Addressed, GatewayObject, GatewayObjects, ListenerObject, SpokenAtListener, ValidationMode,
 };
@@ -59,10 +61,11 @@ impl Served {
     }
 }
 
-/// All Gateways.
+/// All Gateways, with the ListenerSets that add to them.
 pub(super) struct Gateways<'o> {
     gateways: Vec<KnownGateway<'o>>,
     by_name: HashMap<(&'o str, &'o str), usize>,
+    sets: &'o [ListenerSetObject],
 }
 
 /// A Gateway.
@@ -70,12 +73,19 @@ pub(super) struct KnownGateway<'o> {
     pub(super) object: &'o GatewayObject,
     /// `None`: another's.
     pub(super) served: Option<Served>,
+    /// Its own, then those of its sets, by precedence.
     pub(super) listeners: Vec<KnownListener<'o>>,
+    /// Those it admits, by precedence.
+    sets: Vec<&'o ListenerSetObject>,
 }
 
 /// A listener of it.
 pub(super) struct KnownListener<'o> {
     pub(super) object: &'o ListenerObject,
+    /// What it stands in, unless that is the Gateway.
+    pub(super) set: Option<&'o ListenerSetObject>,
+    /// Of the Gateway, or of the set.
+    pub(super) namespace: &'o str,
     pub(super) hostname: Option<HostPattern>,
     /// The kinds of routes that may attach.
     kinds: Vec<RouteKind>,
@@ -105,7 +115,35 @@ impl<'o> Gateways<'o> {
         }
         let names = gateways.iter().map(|each| (&*each.object.namespace, &*each.object.name));
         let by_name = names.zip(0..).collect();
-        Gateways { gateways, by_name }
+        let gateways = Gateways { gateways, by_name, sets: &objects.sets };
+        for set in gateways.sets {
+            sets::report(set, gateways.of(set), registry, reporter);
+        }
+        gateways
+    }
+
+    /// The Gateway that a set names.
+    fn of(&self, set: &ListenerSetObject) -> Option<&KnownGateway<'o>> {
+        let index = self.by_name.get(&set.gateway()?)?;
+        self.gateways.get(*index)
+    }
+
+    /// The ListenerSet of this name, if there is one, with the Gateway that it names.
+    pub(super) fn set(
+        &mut self,
+        to: &Reference,
+    ) -> Option<(&'o ListenerSetObject, Option<&mut KnownGateway<'o>>)> {
+        let set = self.sets.iter().find(|set| {
+            (set.group, set.kind, &set.namespace, &set.name)
+                == (&*to.group, &*to.kind, &to.namespace, &to.name)
+        })?;
+        let gateway = set.gateway().and_then(|(namespace, name)| self.get(namespace, name));
+        Some((set, gateway))
+    }
+
+    /// The names of a namespace's sets, for a suggestion.
+    pub(super) fn set_names(&self, namespace: &str) -> impl Iterator<Item = &str> {
+        self.sets.iter().filter(move |set| *set.namespace == *namespace).map(|set| &*set.name)
     }
 
     pub(super) fn get(&mut self, namespace: &str, name: &str) -> Option<&mut KnownGateway<'o>> {
@@ -118,8 +156,10 @@ impl<'o> Gateways<'o> {
         self.by_name.keys().filter(move |(own, _)| *own == namespace).map(|(_, name)| *name)
     }
 
-    pub(super) fn status(&self) -> impl Iterator<Item = ObjectStatus> {
-        self.gateways.iter().filter(|gateway| gateway.served.is_some()).map(KnownGateway::status)
+    pub(super) fn status(&self, registry: &Registry<'_>) -> Vec<ObjectStatus> {
+        let ours = self.gateways.iter().filter(|gateway| gateway.served.is_some());
+        let sets = self.sets.iter().filter_map(|set| sets::status(set, self.of(set), registry));
+        ours.map(KnownGateway::status).chain(sets).collect()
     }
 
     pub(super) fn into_listeners(self) -> Vec<Listener> {
@@ -136,36 +176,54 @@ impl<'o> Gateways<'o> {
 impl<'o> KnownGateway<'o> {
     fn new(
         object: &'o GatewayObject,
-        objects: &GatewayObjects,
+        objects: &'o GatewayObjects,
         registry: &Registry<'_>,
     ) -> KnownGateway<'o> {
         let served = Served::of(&object.class, objects);
-        let listeners = object.listeners.iter().map(|each| {
-            let own = Referrer { kind: "Gateway", namespace: &object.namespace };
-            let tls = listener_tls(object, own, each, registry);
-            KnownListener::new(each, served, tls)
+        let sets = sets::admitted(object, served, objects, registry);
+        let known = |each: &'o ListenerObject, set: Option<&'o ListenerSetObject>| {
+            let referrer = match set {
+                None => {
+                    Referrer { group: GATEWAY_GROUP, kind: "Gateway", namespace: &object.namespace }
+                }
+                Some(set) => {
+                    Referrer { group: set.group, kind: set.kind, namespace: &set.namespace }
+                }
+            };
+            let tls = listener_tls(object, referrer, each, registry);
+            KnownListener::new(each, (set, referrer.namespace), served, tls)
+        };
+        let own = object.listeners.iter().map(|each| known(each, None));
+        let further = sets.iter().flat_map(|set| {
+            let known = &known;
+            set.listeners.iter().map(move |each| known(each, Some(set)))
         });
-        let mut gateway = KnownGateway { object, served, listeners: listeners.collect() };
-        gateway.find_conflicts();
-        gateway
+        let mut listeners: Vec<KnownListener<'o>> = own.chain(further).collect();
+        for at in 0..listeners.len() {
+            listeners[at].conflict = conflict(at, &listeners);
+        }
+        KnownGateway { object, served, listeners, sets }
     }
 
-    /// Two listeners of one port must differ in what they are for: neither is served otherwise.
-    fn find_conflicts(&mut self) {
-        let conflicts: Vec<Option<Condition>> = self
-            .listeners
-            .iter()
-            .map(|listener| {
-                let others = self.listeners.iter().filter(|other| {
-                    !std::ptr::eq(other.object, listener.object)
-                        && other.object.port == listener.object.port
-                });
-                others.filter_map(|other| conflict(listener.object, other.object)).next()
-            })
-            .collect();
-        for (listener, conflict) in self.listeners.iter_mut().zip(conflicts) {
-            listener.conflict = conflict;
-        }
+    /// Its own listeners, or those of one of its sets.
+    pub(super) fn listeners_in(
+        &self,
+        set: Option<&ListenerSetObject>,
+    ) -> impl Iterator<Item = &KnownListener<'o>> {
+        self.listeners.iter().filter(move |listener| listener.is_in(set))
+    }
+
+    /// Whether it admits this set.
+    pub(super) fn has(&self, set: &ListenerSetObject) -> bool {
+        self.sets.iter().any(|own| std::ptr::eq(*own, set))
+    }
+
+    /// Those of a set.
+    pub(super) fn listeners_of(
+        &self,
+        set: &ListenerSetObject,
+    ) -> impl Iterator<Item = &KnownListener<'o>> {
+        self.listeners_in(Some(set))
     }
 
     fn report(&self, reporter: &mut Reporter) {
@@ -200,15 +258,15 @@ impl<'o> KnownGateway<'o> {
     }
 
     fn status(&self) -> ObjectStatus {
-        let served = self.listeners.iter().filter(|listener| listener.is_accepted()).count();
+        let own: Vec<&KnownListener<'_>> = self.listeners_in(None).collect();
+        let served = own.iter().filter(|listener| listener.is_accepted()).count();
         let accepted = match (self.unsupported_address(), served) {
             (Some(address), _) => {
                 let message = format!("addresses of the type of `{address}` are not supported");
                 Condition::bad("Accepted", "UnsupportedAddress", message)
             }
-            (None, served) if served < self.listeners.len() => {
-                let message =
-                    format!("{} of its listeners are not served", self.listeners.len() - served);
+            (None, served) if served < own.len() => {
+                let message = format!("{} of its listeners are not served", own.len() - served);
                 let condition = Condition::bad("Accepted", "ListenersNotValid", message);
                 Condition { holds: served > 0, ..condition }
             }
@@ -227,8 +285,11 @@ impl<'o> KnownGateway<'o> {
             name: self.object.name.clone(),
             generation: self.object.generation,
             conditions: [accepted, programmed].into_iter().chain(insecure).collect(),
-            listeners: self.listeners.iter().map(KnownListener::status).collect(),
+            listeners: own.into_iter().map(KnownListener::status).collect(),
             parents: Vec::new(),
+            attached_sets: Some(
+                self.sets.iter().filter(|set| sets::is_attached(set, self)).count(),
+            ),
         }
     }
 
@@ -250,53 +311,14 @@ impl<'o> KnownGateway<'o> {
 
     /// The name of a listener.
     pub(super) fn key(&self, listener: &KnownListener<'_>) -> ListenerKey {
-        key(self.object, listener.object)
+        listener.key(self.object)
     }
-}
-
-fn key(gateway: &GatewayObject, listener: &ListenerObject) -> ListenerKey {
-    ListenerKey {
-        namespace: gateway.namespace.clone(),
-        gateway: gateway.name.clone(),
-        listener: listener.name.clone(),
-    }
-}
-
-/// Whether what two listeners of one port are for cannot be told apart.
-fn conflict(one: &ListenerObject, other: &ListenerObject) -> Option<Condition> {
-    use SpokenAtListener::{Hbone, Http, Https, Other, Tcp, Tls};
-    let family = |listener: &ListenerObject| match listener.protocol {
-        Http => Some(0),
-        Https | Tls => Some(1),
-        Tcp => Some(2),
-        Hbone => Some(3),
-        Other(_) => None,
-    };
-    let (first, second) = (family(one)?, family(other)?);
-    let port = one.port;
-    if first != second {
-        let message = format!(
-            "the port {port} cannot have the protocol of `{}` and that of `{}`",
-            one.name, other.name
-        );
-        return Some(Condition {
-            holds: true,
-            ..Condition::bad("Conflicted", "ProtocolConflict", message)
-        });
-    }
-    let indistinct = one.hostname == other.hostname || matches!(one.protocol, Tcp | Hbone);
-    indistinct.then(|| {
-        let message = format!(
-            "`{}` and `{}` are for the same hosts of the port {port}",
-            one.name, other.name
-        );
-        Condition { holds: true, ..Condition::bad("Conflicted", "HostnameConflict", message) }
-    })
 }
 
 impl<'o> KnownListener<'o> {
     fn new(
         object: &'o ListenerObject,
+        (set, namespace): (Option<&'o ListenerSetObject>, &'o str),
         served: Option<Served>,
         tls: Option<TlsFound>,
     ) -> KnownListener<'o> {
@@ -320,6 +342,8 @@ impl<'o> KnownListener<'o> {
         }
         KnownListener {
             object,
+            set,
+            namespace,
             hostname: object.hostname.as_deref().map(host_pattern),
             kinds,
             invalid_kinds,
@@ -330,6 +354,28 @@ impl<'o> KnownListener<'o> {
         }
     }
 
+    /// Whether it stands in the Gateway itself, or in this set.
+    pub(super) fn is_in(&self, set: Option<&ListenerSetObject>) -> bool {
+        match (self.set, set) {
+            (None, None) => true,
+            (Some(own), Some(set)) => std::ptr::eq(own, set),
+            _ => false,
+        }
+    }
+
+    /// A listener of a set has the set's name before its own: two sets may have listeners of one name.
+    fn key(&self, gateway: &GatewayObject) -> ListenerKey {
+        let name = &self.object.name;
+        ListenerKey {
+            namespace: gateway.namespace.clone(),
+            gateway: gateway.name.clone(),
+            listener: match self.set {
+                None => name.clone(),
+                Some(set) => format!("{}/{}.{name}", set.namespace, set.name).into(),
+            },
+        }
+    }
+
     /// Whether anybody can come by it.
     pub(super) fn is_served(&self) -> bool {
         let no_kind = self.invalid_kinds.is_some() && self.kinds.is_empty();
@@ -337,7 +383,7 @@ impl<'o> KnownListener<'o> {
     }
 
     /// Whether it is served to anybody.
-    fn is_accepted(&self) -> bool {
+    pub(super) fn is_accepted(&self) -> bool {
         self.is_served() && self.no_authority().is_none()
     }
 
@@ -358,10 +404,13 @@ impl<'o> KnownListener<'o> {
         self.attached += 1;
     }
 
-    fn status(&self) -> ListenerStatus {
+    pub(super) fn status(&self) -> ListenerStatus {
         let no_authority =
             self.no_authority().map(|why| Condition::bad("Accepted", "NoValidCACertificate", why));
-        let accepted = self.refused.clone().or(no_authority);
+        let of_set = self.conflict.as_ref().filter(|_| self.set.is_some());
+        let in_conflict =
+            of_set.map(|one| Condition::bad("Accepted", one.reason, one.message.clone()));
+        let accepted = self.refused.clone().or(no_authority).or(in_conflict);
         let resolved = match (&self.invalid_kinds, self.unresolved()) {
             (_, Some(unresolved)) => {
                 Condition::bad("ResolvedRefs", unresolved.reason, unresolved.message.clone())
@@ -400,7 +449,7 @@ impl<'o> KnownListener<'o> {
             SpokenAtListener::Hbone => ListenerProtocol::Hbone,
             SpokenAtListener::Other(_) => return None,
         };
-        let key = key(gateway, self.object);
+        let key = self.key(gateway);
         let tls = self.tls.map(|found| found.tls);
         Some(Listener { key, port: self.object.port, protocol, hostname: self.hostname, tls })
     }

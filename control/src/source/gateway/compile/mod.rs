@@ -8,10 +8,12 @@ mod backend_tls;
 mod backends;
 mod certificates;
 mod clients;
+mod conflicts;
 mod listeners;
 mod parents;
 mod registry;
 mod routes;
+mod sets;
 
 use ringway_http::model::{GatewayName, HttpConfig, Route};
 
@@ -74,7 +76,7 @@ pub(crate) fn compile(given: &Given<'_>, reporter: &mut Reporter) -> HttpCompile
         reporter,
     };
     let (mut traffic, of_backend_tls) = compiler.compile(&given.gateway.backend_tls);
-    status.extend(gateways.status());
+    status.extend(gateways.status(&registry));
     status.extend(of_routes);
     status.extend(of_backend_tls);
     let root = given.root_namespace;
@@ -108,6 +110,7 @@ fn class_status(class: &GatewayClassObject) -> Option<ObjectStatus> {
         generation: class.generation,
         conditions: vec![Condition::good("Accepted", "Accepted")],
         listeners: Vec::new(),
+        attached_sets: None,
         parents: Vec::new(),
     })
 }

@@ -3,11 +3,13 @@
 use ringway_http::model::{HostPattern, Parent, RouteKind};
 
 use super::backends::ISTIO_NETWORKING;
-use super::listeners::{Gateways, KnownListener, intersect, kind_name};
+use super::listeners::{Gateways, KnownGateway, KnownListener, intersect, kind_name};
 use super::registry::{KnownService, Registry};
 use crate::source::did_you_mean;
-use crate::source::gateway::objects::routed::{ParentReference, RouteObject};
-use crate::source::gateway::values::GATEWAY_GROUP;
+use crate::source::gateway::objects::routed::{
+    ListenerSetObject, ParentReference, Reference, RouteObject,
+};
+use crate::source::gateway::values::{GATEWAY_GROUP, GATEWAY_X_GROUP};
 
 /// Why a route does not attach.
 pub(super) struct Refused {
@@ -33,6 +35,9 @@ pub(super) fn attach(
     let to = &reference.to;
     match (&*to.group, &*to.kind) {
         (GATEWAY_GROUP, "Gateway") => to_gateway(route, reference, registry, gateways),
+        (GATEWAY_GROUP, "ListenerSet") | (GATEWAY_X_GROUP, "XListenerSet") => {
+            to_set(route, reference, registry, gateways)
+        }
         ("", "Service") => {
             let known = registry.service(&to.namespace, &to.name);
             let known = known.into_iter().collect::<Vec<_>>();
@@ -44,7 +49,8 @@ pub(super) fn attach(
         }
         (_, kind) => {
             let message = format!("nothing attaches to an object of the kind `{kind}`");
-            let help = "routes attach to a Gateway, a Service or a ServiceEntry".to_owned();
+            let help =
+                "routes attach to a Gateway, a ListenerSet, a Service or a ServiceEntry".to_owned();
             Some(Err(Refused { help: Some(help), ..Refused::new("NoMatchingParent", message) }))
         }
     }
@@ -63,35 +69,74 @@ fn to_gateway(
         let help = did_you_mean(&to.name, gateways.names(&to.namespace));
         return Some(Err(Refused { help, ..Refused::new("NoMatchingParent", message) }));
     };
+    to_listeners(route, reference, registry, gateway, None)
+}
+
+fn to_set(
+    route: &RouteObject,
+    reference: &ParentReference,
+    registry: &Registry<'_>,
+    gateways: &mut Gateways<'_>,
+) -> Option<Result<Vec<Parent>, Refused>> {
+    let to = &reference.to;
+    let help = did_you_mean(&to.name, gateways.set_names(&to.namespace));
+    let missing = |message: String, help| {
+        Some(Err(Refused { help, ..Refused::new("NoMatchingParent", message) }))
+    };
+    let Some((set, gateway)) = gateways.set(to) else {
+        let message =
+            format!("there is no {} `{}` in the namespace `{}`", to.kind, to.name, to.namespace);
+        return missing(message, help);
+    };
+    match gateway {
+        Some(gateway) if gateway.served.is_none() || gateway.has(set) => {
+            to_listeners(route, reference, registry, gateway, Some(set))
+        }
+        _ => {
+            let message = format!("the {} `{}` is attached to no Gateway", to.kind, to.name);
+            missing(message, None)
+        }
+    }
+}
+
+/// To listeners of the Gateway itself, or to those of a set; `None`: they are another's.
+fn to_listeners(
+    route: &RouteObject,
+    reference: &ParentReference,
+    registry: &Registry<'_>,
+    gateway: &mut KnownGateway<'_>,
+    set: Option<&ListenerSetObject>,
+) -> Option<Result<Vec<Parent>, Refused>> {
+    let to = &reference.to;
     gateway.served?;
-    let object = gateway.object;
     let labels = registry.namespace_labels(&route.namespace);
     let is_meant = |listener: &KnownListener<'_>| {
-        reference.section.as_ref().is_none_or(|name| *name == listener.object.name)
+        listener.is_in(set)
+            && reference.section.as_ref().is_none_or(|name| *name == listener.object.name)
             && reference.port.is_none_or(|port| port == listener.object.port)
     };
     let admits = |listener: &KnownListener<'_>| {
         let from = &listener.object.from;
         listener.admits_kind(route.kind)
-            && from.admits(&object.namespace, &route.namespace, Some(&labels))
+            && from.admits(listener.namespace, &route.namespace, Some(&labels))
     };
     let meant = || gateway.listeners.iter().filter(|each| is_meant(each));
     if meant().next().is_none() {
-        let message = format!("the Gateway `{}` has no such listener", to.name);
+        let message = format!("the {} `{}` has no such listener", to.kind, to.name);
         return Some(Err(Refused::new("NoMatchingParent", message)));
     }
     let admitting = || meant().filter(|each| admits(each));
     if admitting().next().is_none() {
         return Some(Err(not_admitted(
             route,
-            &to.name,
+            to,
             meant().any(|each| each.admits_kind(route.kind)),
         )));
     }
     let serves = |listener: &KnownListener<'_>| is_for(listener, route);
     if !admitting().any(serves) {
         let message =
-            format!("no listener of the Gateway `{}` is for a hostname of this route", to.name);
+            format!("no listener of the {} `{}` is for a hostname of this route", to.kind, to.name);
         return Some(Err(Refused::new("NoMatchingListenerHostname", message)));
     }
     let served =
@@ -104,14 +149,15 @@ fn to_gateway(
     Some(Ok(parents))
 }
 
-fn not_admitted(route: &RouteObject, gateway: &str, kind_fits: bool) -> Refused {
+fn not_admitted(route: &RouteObject, to: &Reference, kind_fits: bool) -> Refused {
     let (kind, namespace) = (kind_name(route.kind), &route.namespace);
+    let Reference { kind: parent, name, .. } = to;
     let (message, help) = match kind_fits {
         true => (
-            format!("no listener of the Gateway `{gateway}` admits routes of the namespace `{namespace}`"),
-            Some("see `allowedRoutes.namespaces` of the listeners: alone they admit routes of the Gateway's own namespace only".to_owned()),
+            format!("no listener of the {parent} `{name}` admits routes of the namespace `{namespace}`"),
+            Some("see `allowedRoutes.namespaces` of the listeners: alone they admit routes of their own namespace only".to_owned()),
         ),
-        false => (format!("no listener of the Gateway `{gateway}` admits a {kind}"), None),
+        false => (format!("no listener of the {parent} `{name}` admits a {kind}"), None),
     };
     Refused { help, ..Refused::new("NotAllowedByListeners", message) }
 }

@@ -91,6 +91,7 @@ impl RouteCompiler<'_, '_> {
             generation: object.generation,
             conditions: Vec::new(),
             listeners: Vec::new(),
+            attached_sets: None,
             parents: statuses,
         };
         let name = RouteName {

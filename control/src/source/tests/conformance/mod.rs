@@ -7,6 +7,7 @@
 mod backend_tls;
 mod clients;
 mod http;
+mod listener_sets;
 mod mesh;
 mod page;
 mod status;
@@ -31,6 +32,7 @@ const PARTS: &[(&str, &[Row])] = &[
     ("Services (mesh)", mesh::ROWS),
     ("TLS to backends", backend_tls::ROWS),
     ("Certificates of clients", clients::ROWS),
+    ("Listeners of sets", listener_sets::ROWS),
     ("Status", status::ROWS),
 ];
 

@@ -49,7 +49,16 @@ const FEATURES: &[(&str, Support)] = &[
         Decided(&["GatewayFrontendClientCertificateValidationInsecureFallback"]),
     ),
     ("GatewayBackendClientCertificate", No(UNKNOWN_KEY)),
-    ("ListenerSet", No(UNKNOWN_KIND)),
+    (
+        "ListenerSet",
+        Rows(&[
+            "ListenerSetHTTPRouting",
+            "ListenerSetAllowedNamespaceSame",
+            "ListenerSetHostnameConflict",
+            "ListenerSetProtocolConflict",
+            "ListenerSetReferenceGrant",
+        ]),
+    ),
     (
         "ReferenceGrant",
         Rows(&[
@@ -205,7 +214,7 @@ Those of the standard's conformance suite that are told again here, with documen
 const TAIL: &str = "
 ## Conditions
 
-`ringway validate --status` shows for each GatewayClass, Gateway, route and BackendTLSPolicy what a cluster would show as its conditions; `-o json` shows them in the form
+`ringway validate --status` shows for each GatewayClass, Gateway, ListenerSet, route and BackendTLSPolicy what a cluster would show as its conditions; `-o json` shows them in the form
 of `kubectl get -o json`. What is not as it should be with a route or a listener is a warning, too, with its place in the files.
 
 | object | condition | reasons |
@@ -214,10 +223,12 @@ of `kubectl get -o json`. What is not as it should be with a route or a listener
 | Gateway | Accepted | Accepted, ListenersNotValid, UnsupportedAddress |
 | Gateway | Programmed | Programmed, Invalid |
 | Gateway | InsecureFrontendValidationMode | ConfigurationChanged |
-| listener | Accepted | Accepted, UnsupportedProtocol, NoValidCACertificate |
+| listener | Accepted | Accepted, UnsupportedProtocol, NoValidCACertificate; in a ListenerSet HostnameConflict, ProtocolConflict |
 | listener | Conflicted | NoConflicts, HostnameConflict, ProtocolConflict |
 | listener | ResolvedRefs | ResolvedRefs, InvalidRouteKinds, InvalidCertificateRef, InvalidCACertificateRef, InvalidCACertificateKind, RefNotPermitted |
 | listener | Programmed | Programmed, Invalid |
+| ListenerSet | Accepted | Accepted, ListenersNotValid, NotAllowed, ParentNotAccepted |
+| ListenerSet | Programmed | Programmed, ListenersNotValid, NotAllowed, ParentNotAccepted |
 | route, by parent | Accepted | Accepted, NoMatchingParent, NotAllowedByListeners, NoMatchingListenerHostname, UnsupportedValue |
 | route, by parent | ResolvedRefs | ResolvedRefs, BackendNotFound, RefNotPermitted, InvalidKind |
 | route, by parent | PartiallyInvalid | UnsupportedValue |
@@ -245,6 +256,9 @@ Gateways of classes that nobody here serves have none. `Programmed` says that a 
   force at every Gateway of ours, waypoints among them; its conditions stand at those by whose routes the Service is a backend, and at the waypoint
   before it. While no authority of it can be read, requests for its backends are answered with 503, and none is sent in the clear. TLS that a
   listener passes through, or that a port is declared to speak, stays its client's.
+* A ListenerSet may also be an `XListenerSet` (`gateway.networking.x-k8s.io/v1alpha1`), with the port of each listener. Its listeners go by the Gateway's `tls.frontend` and by
+  policies for the whole Gateway; policies for a ListenerSet are refused. Of two listeners of one object that cannot be told apart neither is served; of two objects, the one
+  that goes before: the Gateway's, then the older set's, then the first by namespace and name.
 * A `sectionName` of a Service or ServiceEntry is refused (UnsupportedValue): ports are named by number.
 ";
 
