@@ -10,9 +10,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 
-use super::{Experiment, Point, Settings, Turn};
+use super::{Experiment, Point, Settings, Turn, number};
 use crate::subject::{ECHO, Options, Subject};
 
 /// The time that each swap is given. Ringway waits until files have been quiet for 200 ms.
@@ -126,10 +125,6 @@ impl<'a> Swapping<'a> {
         let changing = self.turn.subject.changing().context("it cannot be changed")?;
         changing.taken(self.turn.bench)
     }
-}
-
-fn number(told: &Value, name: &str) -> f64 {
-    told[name].as_f64().unwrap_or(0.0)
 }
 
 impl Experiment for ConfigSwap {

@@ -11,9 +11,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 
-use super::{Experiment, Point, Settings, Turn};
+use super::{Experiment, Point, Settings, Turn, number};
 use crate::lab::Process;
 use crate::subject::{ECHO, Options, Subject};
 
@@ -122,10 +121,6 @@ impl Replacing {
         self.made += 1;
         Ok(())
     }
-}
-
-fn number(told: &Value, name: &str) -> f64 {
-    told[name].as_f64().unwrap_or(0.0)
 }
 
 impl Experiment for HandOver {

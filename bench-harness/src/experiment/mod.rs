@@ -19,6 +19,7 @@ mod waypoint;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use serde_json::Value;
 
 pub use self::point::Point;
 pub use self::runner::{Plan, run};
@@ -117,6 +118,11 @@ pub fn by_name(name: &str, settings: &Settings) -> Result<Box<dyn Experiment>> {
         WAYPOINT => Box::new(waypoint::Waypoint::new(settings)),
         _ => bail!("no experiment is called {name:?}; there are {}", NAMES.join(", ")),
     })
+}
+
+/// A number that a load program told; 0 where it told none.
+fn number(told: &Value, name: &str) -> f64 {
+    told[name].as_f64().unwrap_or(0.0)
 }
 
 /// One subject's turn in one repetition of an experiment: what it measures with, and where it writes.

@@ -37,14 +37,14 @@ pub(in super::super) fn backends(trial: &mut Trial<'_>) -> Result<()> {
             ),
         )?;
     }
-    let load = |trial: &Trial<'_>, arena: &Arena, seconds: f64| {
-        Load::requests(arena, trial, ("client", "server"), 200, seconds)
+    let load = |trial: &Trial<'_>, arena: &Arena| {
+        Load::requests(arena, trial, ("client", "server"), 200, LOAD_SECONDS)
     };
     let mut turns = Turns::begin()?;
     let mut slowest = Slowest::default();
     for _ in 0..trial.amount(1, 5) {
-        let quiet = load(trial, &arena, LOAD_SECONDS)?.finish(trial)?;
-        let beside = load(trial, &arena, LOAD_SECONDS)?;
+        let quiet = load(trial, &arena)?.finish(trial)?;
+        let beside = load(trial, &arena)?;
         slowest.try_once(&arena)?;
         turns.add(&quiet, &beside.finish(trial)?);
     }

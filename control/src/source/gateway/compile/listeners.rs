@@ -218,14 +218,6 @@ impl<'o> KnownGateway<'o> {
         self.sets.iter().any(|own| std::ptr::eq(*own, set))
     }
 
-    /// Those of a set.
-    pub(super) fn listeners_of(
-        &self,
-        set: &ListenerSetObject,
-    ) -> impl Iterator<Item = &KnownListener<'o>> {
-        self.listeners_in(Some(set))
-    }
-
     fn report(&self, reporter: &mut Reporter) {
         if self.served.is_none() {
             let message = format!(

@@ -4,7 +4,7 @@
 
 use super::listeners::{KnownGateway, KnownListener, Served};
 use super::registry::Registry;
-use crate::source::diagnostics::{Place, Reporter};
+use crate::source::diagnostics::Reporter;
 use crate::source::gateway::objects::routed::ListenerSetObject;
 use crate::source::gateway::objects::{GatewayObject, GatewayObjects};
 use crate::source::gateway::status::{Condition, ObjectStatus};
@@ -66,7 +66,7 @@ pub(super) fn status(
             match refusal(set, gateway.object, gateway.served, registry) {
                 Some(why) => (both("NotAllowed", &why), Vec::new()),
                 None => {
-                    let listeners: Vec<_> = gateway.listeners_of(set).collect();
+                    let listeners: Vec<_> = gateway.listeners_in(Some(set)).collect();
                     let conditions = by_listeners(&listeners);
                     (conditions, listeners.into_iter().map(KnownListener::status).collect())
                 }
@@ -87,7 +87,7 @@ pub(super) fn status(
 
 /// Whether a set that is admitted adds anything.
 pub(super) fn is_attached(set: &ListenerSetObject, gateway: &KnownGateway<'_>) -> bool {
-    gateway.listeners_of(set).any(KnownListener::is_accepted)
+    gateway.listeners_in(Some(set)).any(KnownListener::is_accepted)
 }
 
 fn by_listeners(listeners: &[&KnownListener<'_>]) -> Vec<Condition> {
@@ -119,9 +119,8 @@ pub(super) fn report(
     registry: &Registry<'_>,
     reporter: &mut Reporter,
 ) {
-    let place: Place = set.parent_place;
     let Some(status) = status(set, gateway, registry) else { return };
     if let Some(bad) = status.conditions.first().filter(|accepted| !accepted.holds) {
-        super::warn(place, &bad.message, None, reporter);
+        super::warn(set.parent_place, &bad.message, None, reporter);
     }
 }
