@@ -2,6 +2,7 @@
 //! the socket and one end of a pair in memory, so that everything behind it has a plain connection.
 
 mod between;
+mod handshake;
 mod originate;
 mod terminate;
 

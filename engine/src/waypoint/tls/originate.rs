@@ -6,18 +6,16 @@
 //!
 //! **Invariant:** where policies ask for TLS, a backend is sent nothing in the clear, whatever is wrong with them.
 
-use std::{
-    collections::HashMap,
-    io::{self, ErrorKind},
-    rc::Rc,
-    sync::Arc,
-};
+use std::{collections::HashMap, rc::Rc, sync::Arc};
 
 use ringway_http::model::traffic::{self, TlsOrigination, TlsSettings};
 use ringway_protocols::tls;
 use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
 
-use super::between::{Between, Sending};
+use super::{
+    between::{Between, Sending},
+    handshake::{receive, send},
+};
 use crate::{
     close::{BackendTls, CloseReason},
     handshakes::Handshaking,
@@ -183,7 +181,11 @@ async fn shake_hands(
         if !session.is_handshaking() {
             return Ok(session);
         }
-        let received = receive(socket).await?;
+        let received = receive(socket, CLIENT_HELLO_BYTES_MAX).await;
+        let received = received.map_err(|_| BackendTls::Cut)?;
+        if received.is_empty() {
+            return Err(BackendTls::Cut);
+        }
         handshaking.step().await;
         let mut unread = &received[..];
         while !unread.is_empty() {
@@ -193,32 +195,6 @@ async fn shake_hands(
                 let _ = session.write_tls(&mut Sending(socket));
                 return Err(failed(error));
             }
-        }
-    }
-}
-
-async fn send(socket: &TcpStream, session: &mut ClientConnection) -> io::Result<()> {
-    while session.wants_write() {
-        match session.write_tls(&mut Sending(socket)) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => socket.writable().await,
-            other => drop(other?),
-        }
-    }
-    Ok(())
-}
-
-async fn receive(socket: &TcpStream) -> Result<Vec<u8>, BackendTls> {
-    loop {
-        socket.readable().await;
-        let read = runtime::scratch(|scratch| {
-            let read = socket.try_read(&mut scratch[..CLIENT_HELLO_BYTES_MAX])?;
-            Ok::<_, io::Error>(scratch[..read].to_vec())
-        });
-        match read {
-            Ok(received) if received.is_empty() => return Err(BackendTls::Cut),
-            Ok(received) => return Ok(received),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(_) => return Err(BackendTls::Cut),
         }
     }
 }

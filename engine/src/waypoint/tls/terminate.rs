@@ -6,12 +6,7 @@
 //!
 //! **Invariant:** nobody behind is told of a client, and nothing is dialled for it, before its handshake is over.
 
-use std::{
-    collections::HashMap,
-    io::{self, ErrorKind},
-    rc::Rc,
-    sync::Arc,
-};
+use std::{collections::HashMap, rc::Rc, sync::Arc};
 
 use ringway_http::{
     head::forwarding,
@@ -30,11 +25,15 @@ use rustls::{
     },
 };
 
-use super::{Between, Hello, between::Sending};
+use super::{
+    Between, Hello,
+    between::Sending,
+    handshake::{receive, send},
+};
 use crate::{
     close::CloseReason,
     limits::{HANDSHAKE_READ_BYTES_MAX, TERMINATORS_MAX},
-    runtime::{self, TcpStream},
+    runtime::TcpStream,
 };
 
 /// What listeners' certificates have been made into. One whose certificate changes is made anew.
@@ -235,7 +234,9 @@ async fn shake_hands(
         if !session.is_handshaking() {
             return Ok(());
         }
-        let received = receive(socket).await.map_err(|_| CloseReason::HandshakeCut)?;
+        let received = receive(socket, HANDSHAKE_READ_BYTES_MAX)
+            .await
+            .map_err(|_| CloseReason::HandshakeCut)?;
         if received.is_empty() {
             return Err(CloseReason::HandshakeCut);
         }
@@ -249,29 +250,4 @@ fn hear(session: &mut ServerConnection, mut unread: &[u8]) -> Result<(), CloseRe
         session.process_new_packets().map_err(|error| CloseReason::Handshake(error.into()))?;
     }
     Ok(())
-}
-
-async fn send(socket: &TcpStream, session: &mut ServerConnection) -> io::Result<()> {
-    while session.wants_write() {
-        match session.write_tls(&mut Sending(socket)) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => socket.writable().await,
-            other => drop(other?),
-        }
-    }
-    Ok(())
-}
-
-/// Nothing: the client has ended.
-async fn receive(socket: &TcpStream) -> io::Result<Vec<u8>> {
-    loop {
-        socket.readable().await;
-        let read = runtime::scratch(|scratch| {
-            let read = socket.try_read(&mut scratch[..HANDSHAKE_READ_BYTES_MAX])?;
-            Ok::<_, io::Error>(scratch[..read].to_vec())
-        });
-        match read {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            other => return other,
-        }
-    }
 }
