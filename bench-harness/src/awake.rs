@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result, ensure};
-use rustix::thread::{CpuSet, gettid, sched_getaffinity};
+use rustix::thread::gettid;
 
-use crate::load::crew::pin;
+use crate::processors;
 
 /// Keeps the processors awake until it is dropped.
 #[derive(Debug)]
@@ -29,12 +29,11 @@ impl Awake {
     /// # Errors
     /// Where there is no `chrt` (Debian: util-linux), or it may not change how threads are scheduled.
     pub fn begin() -> Result<Awake> {
-        let usable = sched_getaffinity(None).context("cannot tell which processors there are")?;
         let mut awake = Awake { stop: Arc::default(), threads: Vec::new() };
-        for processor in (0..CpuSet::MAX_CPU).filter(|processor| usable.is_set(*processor)) {
+        for processor in processors::usable()? {
             let (stop, (ready, told)) = (awake.stop.clone(), std::sync::mpsc::channel());
             let spin = move || {
-                let prepared = pin(processor).and_then(|()| yield_to_all());
+                let prepared = processors::pin(processor).and_then(|()| yield_to_all());
                 let goes_on = prepared.is_ok();
                 // Who waits for it may have gone, after another's error.
                 let _ = ready.send(prepared);
@@ -79,7 +78,7 @@ mod tests {
     #[test]
     fn threads_that_run_when_nobody_else_wants_to_keep_all_processors_awake() {
         let awake = Awake::begin().unwrap();
-        assert_eq!(awake.threads.len(), sched_getaffinity(None).unwrap().count() as usize);
+        assert_eq!(awake.threads.len(), processors::usable().unwrap().len());
         let mut idle = 0;
         for task in std::fs::read_dir("/proc/self/task").unwrap() {
             let task = task.unwrap().path();

@@ -89,6 +89,7 @@ impl Run {
                 "network namespaces need root; scripts/bench takes a user namespace where those are \
                  allowed, as does: unshare -Urnmp --fork --mount-proc <program>"
             })?;
+        let awake = self.awake.then(Awake::begin).transpose()?;
         let mut recorder = Recorder::create(&out)?;
         let conditions = Conditions {
             congestion_control: self.congestion_control.clone(),
@@ -103,7 +104,6 @@ impl Run {
         let minutes = plan.expected().as_secs_f64() / 60.0;
         println!("About {minutes:.0} minutes, written to {} as it goes.", out.display());
 
-        let awake = self.awake.then(Awake::begin).transpose()?;
         let ran = experiment::run(&plan, &bench, &mut recorder);
         drop(awake);
         drop(bench);

@@ -28,6 +28,7 @@ pub mod pattern;
 pub mod pki;
 mod polled;
 pub mod probe;
+mod processors;
 pub mod profile;
 pub mod record;
 pub mod relay;

@@ -34,13 +34,37 @@ fn pods_reach_each_other_across_hosts_with_their_own_addresses() {
     assert_eq!(&text, b"hello");
 }
 
+/// How many processors a program in `place` sees.
+fn seen(lab: &Lab, place: &str, program: &Program) -> usize {
+    let mut nproc = lab.start(place, "nproc", program).unwrap();
+    assert!(nproc.wait(PATIENCE).unwrap().success(), "{}", nproc.log());
+    nproc.log().lines().last().unwrap().parse().unwrap()
+}
+
 #[test]
 fn a_program_sees_the_processors_it_is_given() {
     let lab = two_hosts();
-    let program = Program::new("nproc").on_processors(1);
-    let mut nproc = lab.start("client", "nproc", &program).unwrap();
-    assert!(nproc.wait(PATIENCE).unwrap().success(), "{}", nproc.log());
-    assert_eq!(nproc.log(), "1\n");
+    let first = lab.processors("client").unwrap()[0];
+    assert_eq!(seen(&lab, "client", &Program::new("nproc").on_processors(&[first])), 1);
+}
+
+#[test]
+fn hosts_have_processors_of_their_own_when_they_are_divided() {
+    let mut lab = Lab::unique().unwrap();
+    lab.add_host("host-a").unwrap();
+    let all = lab.processors("host-a").unwrap().len();
+    lab.divide_processors(&["host-a", "host-b"]).unwrap();
+    lab.add_pod("host-a", "client", Ipv4Addr::new(10, 1, 0, 10)).unwrap();
+    // With one processor there is nothing to divide.
+    let share = (all / 2).max(1);
+    for place in ["host-a", "client"] {
+        assert_eq!(lab.processors(place).unwrap().len(), share, "{place}");
+        assert_eq!(seen(&lab, place, &Program::new("nproc")), share, "{place}");
+    }
+    if all > 1 {
+        let (a, b) = (lab.processors("host-a").unwrap(), lab.processors("host-b").unwrap());
+        assert!(a.iter().all(|id| !b.contains(id)), "{a:?} and {b:?}");
+    }
 }
 
 #[test]

@@ -23,10 +23,10 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-
 pub use self::namespace::Namespace;
 pub use self::process::{Process, Program};
+use crate::processors;
+use anyhow::{Context, Result, bail, ensure};
 
 /// Where laboratories write down what they made, one folder per namespace of process ids: only
 /// there can be told whether an owner still lives.
@@ -48,6 +48,8 @@ pub struct Lab {
     prefix: String,
     directory: PathBuf,
     namespaces: BTreeMap<String, Namespace>,
+    /// Of hosts and pods that do not have all of them.
+    processors: BTreeMap<String, Vec<usize>>,
     hosts: u8,
     links: u32,
 }
@@ -72,6 +74,7 @@ impl Lab {
             prefix: prefix.to_owned(),
             directory,
             namespaces: BTreeMap::new(),
+            processors: BTreeMap::new(),
             hosts: 0,
             links: 0,
         };
@@ -124,6 +127,9 @@ impl Lab {
         self.links += 1;
         let port = format!("pod{}", self.links);
         self.add_namespace(name, Some(address))?;
+        if let Some(ids) = self.processors.get(host).cloned() {
+            self.processors.insert(name.to_owned(), ids);
+        }
         self.link((name, "eth0"), (host, &port))?;
         self.ip(
             host,
@@ -203,9 +209,34 @@ impl Lab {
         &self.directory
     }
 
+    /// Gives each of these hosts its share of the processors, and the pods that it will have: like machines of their own,
+    /// none waits for what another computes. Where there are fewer processors than hosts, all share them.
+    pub fn divide_processors(&mut self, hosts: &[&str]) -> Result<()> {
+        let usable = processors::usable()?;
+        let share = usable.len() / hosts.len().max(1);
+        if share > 0 {
+            let shares = hosts.iter().zip(usable.chunks(share));
+            self.processors =
+                shares.map(|(host, ids)| ((*host).to_owned(), ids.to_vec())).collect();
+        }
+        Ok(())
+    }
+
+    /// The processors of a host or pod.
+    pub fn processors(&self, place: &str) -> Result<Vec<usize>> {
+        self.processors.get(place).map_or_else(processors::usable, |ids| Ok(ids.clone()))
+    }
+
     /// Starts a program in the namespace `place`; its output goes to `<name>.log`.
     pub fn start(&self, place: &str, name: &str, program: &Program) -> Result<Process> {
-        Process::start(self.namespace(place), &self.directory, name, program)
+        let namespace = self.namespace(place);
+        match self.processors.get(place) {
+            Some(ids) => {
+                let program = program.clone().on_processors(ids);
+                Process::start(namespace, &self.directory, name, &program)
+            }
+            None => Process::start(namespace, &self.directory, name, program),
+        }
     }
 
     /// Cuts a pod off and forgets its namespace; processes in it live on without a network.

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
-use rustix::thread::{CpuSet, sched_getaffinity};
 
 use super::Namespace;
 
@@ -44,19 +43,31 @@ impl Program {
 
     /// Has it run only when nobody else wants the processor (`nice -n 19`).
     pub fn yielding(self) -> Program {
-        let Program { path, arguments, environment } = self;
-        let nice = Program { environment, ..Program::new("nice") };
-        nice.arguments(["-n", "19"]).argument(path).arguments(arguments)
+        self.started_by("nice", &["-n", "19"])
     }
 
-    /// Has it run on the first `count` of the processors that this process may use, and no other.
-    pub fn on_processors(self, count: usize) -> Program {
-        let allowed = sched_getaffinity(None).unwrap_or_default();
-        let ids = (0..CpuSet::MAX_CPU).filter(|id| allowed.is_set(*id)).take(count);
-        let list = ids.map(|id| id.to_string()).collect::<Vec<_>>().join(",");
+    /// Has it run before whoever else wants the processor (`chrt --rr PRIORITY`), the higher priority first: what stands for
+    /// a machine of its own, and does not compute for long. Where this process may not ask for that, it runs like any other.
+    pub fn preferred(self, priority: u8) -> Program {
+        let options = ["--rr", &priority.to_string()];
+        let may = Command::new("chrt").args(options).arg("true").stderr(Stdio::null()).status();
+        match may {
+            Ok(status) if status.success() => self.started_by("chrt", &options),
+            _ => self,
+        }
+    }
+
+    /// Has it run on these processors, and no other.
+    pub fn on_processors(self, ids: &[usize]) -> Program {
+        let list = ids.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+        self.started_by("taskset", &["-c", &list])
+    }
+
+    /// The program that starts it, with what that one is told.
+    fn started_by(self, starter: &str, options: &[&str]) -> Program {
         let Program { path, arguments, environment } = self;
-        let taskset = Program { environment, ..Program::new("taskset") };
-        taskset.arguments(["-c", &list]).argument(path).arguments(arguments)
+        let starter = Program { environment, ..Program::new(starter) };
+        starter.arguments(options).argument(path).arguments(arguments)
     }
 
     /// Sets one environment variable.

@@ -16,9 +16,10 @@ use rustix::net::{RecvFlags, recv};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
-use super::crew::{Crew, pin};
+use super::crew::Crew;
 use super::dialler::{Dialler, allow_descriptors};
 use super::span::Marks;
+use crate::processors::pin;
 
 /// Bytes handed to the kernel at once.
 const PIECE_BYTES: usize = 256 * 1024;

@@ -16,6 +16,7 @@ use super::schedule::{Arrivals, Schedule};
 use super::span::{Marks, Span};
 use super::tally::Tally;
 use super::worker::Worker;
+use crate::processors::pin;
 
 /// How long after the last thread is ready the run begins, so that all are there in time.
 const RUN_UP: Duration = Duration::from_millis(20);
@@ -243,15 +244,6 @@ impl Member {
         worker.prepare()?;
         Ok(worker)
     }
-}
-
-/// Binds this thread to a core.
-pub(crate) fn pin(core: usize) -> Result<()> {
-    let mut set = rustix::thread::CpuSet::new();
-    ensure!(core < rustix::thread::CpuSet::MAX_CPU, "there is no core {core}");
-    set.set(core);
-    rustix::thread::sched_setaffinity(None, &set)
-        .with_context(|| format!("cannot use core {core}: is there one, and is it allowed here?"))
 }
 
 /// Processor cores by number.

@@ -31,7 +31,7 @@ use socket2::{Domain, Socket, Type};
 
 use self::connection::{Connection, Turn};
 use crate::load::Cores;
-use crate::load::crew::pin;
+use crate::processors::pin;
 
 /// Connections that may wait to be accepted; the kernel lowers it to its own limit.
 const BACKLOG_MAX: i32 = 65_535;

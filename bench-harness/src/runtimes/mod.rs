@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::json;
 
 pub use self::confine::Confine;
 use self::generator::Generator;
 use crate::measure::{memory, processor_time};
+use crate::processors::pin;
 use crate::record::{Origin, Recorder, Results};
 
 /// What to measure.
@@ -82,9 +82,7 @@ impl Runtimes {
             recorder.manifest(&self.manifest())?;
         }
         let core = if self.core == 0 { 1 } else { 0 };
-        let mut cores = CpuSet::new();
-        cores.set(core);
-        sched_setaffinity(None, &cores).with_context(|| format!("there is no core {core}"))?;
+        pin(core)?;
         let last = self.repetitions.min(done + self.at_most.unwrap_or(self.repetitions));
         for repetition in done + 1..=last {
             let mut turns: Vec<(&str, &str)> = FILTERS

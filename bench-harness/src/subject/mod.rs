@@ -36,6 +36,7 @@ use self::waypoint::Waypoint;
 use crate::lab::{Process, Program};
 use crate::measure::{self, Clock, Memory};
 use crate::mesh::Mesh;
+use crate::processors;
 
 /// Threads that each proxy process may use for traffic.
 pub const WORKERS: usize = 2;
@@ -95,7 +96,10 @@ impl Options {
     /// The program of a proxy, where it may run.
     fn placed(&self, program: Program) -> Program {
         match self.cores {
-            Some(cores) => program.on_processors(cores),
+            Some(cores) => {
+                let usable = processors::usable().unwrap_or_default();
+                program.on_processors(&usable[..cores.min(usable.len())])
+            }
             None => program,
         }
     }

@@ -113,10 +113,13 @@ impl Torture {
         let stop = stop_flag()?;
         allow_descriptors()?;
         let out = self.out.clone().unwrap_or_else(|| crate::manifest::results_folder("torture"));
+        if self.awake {
+            // Each row does that by itself; where it cannot be, that is said before anything is written.
+            drop(Awake::begin()?);
+        }
         let mut records = Records::create(&out)?;
         let settings = self.settings(stop.clone())?;
         records.start(&settings, &rows)?;
-        let awake = self.awake.then(Awake::begin).transpose()?;
         println!("{} rows, written to {} as they end.", rows.len(), out.display());
         let began = Instant::now();
         for reactor in &self.reactor {
@@ -125,13 +128,12 @@ impl Torture {
                     break;
                 }
                 let settings = Settings { reactor: *reactor, ..settings.clone() };
-                if let Some(line) = run_row(row, &settings) {
+                if let Some(line) = run_row(row, &settings)? {
                     println!("{line}");
                     records.write(line)?;
                 }
             }
         }
-        drop(awake);
         let stopped = stop.load(Ordering::Relaxed);
         if stopped {
             println!("Stopped; what is finished is kept.");
@@ -171,15 +173,15 @@ impl Torture {
 }
 
 /// Runs one row; none when it was stopped.
-fn run_row(row: &Row, settings: &Settings) -> Option<Line> {
+fn run_row(row: &Row, settings: &Settings) -> Result<Option<Line>> {
     println!("{:<4} {} ...", row.id, row.title);
     let began = Instant::now();
-    let mut trial = Trial::new(settings);
+    let mut trial = Trial::new(settings)?;
     let ended = (row.run)(&mut trial);
     if settings.stop.load(Ordering::Relaxed) {
-        return None;
+        return Ok(None);
     }
-    Some(Line::new(row, trial, ended, began.elapsed()))
+    Ok(Some(Line::new(row, trial, ended, began.elapsed())))
 }
 
 fn verdict(lines: &[Line], stopped: bool) -> ExitCode {

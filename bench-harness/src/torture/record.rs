@@ -220,7 +220,7 @@ mod tests {
             stop: std::sync::Arc::default(),
         };
         let row = Row { id: "X1", title: "a row", goals: &["G0"], short: true, run };
-        let mut trial = Trial::new(&settings);
+        let mut trial = Trial::new(&settings).unwrap();
         let ended = run(&mut trial);
         Line::new(&row, trial, ended, Duration::from_millis(1234))
     }

@@ -15,6 +15,11 @@ use crate::statistics::{Estimate, median};
 /// What a load program is waited for beyond what it was told to take.
 const MARGIN: Duration = Duration::from_secs(120);
 
+/// The priority of what makes noise, where programs stand for machines of their own.
+pub(super) const LOUD: u8 = 1;
+/// The priority of what is measured beside it.
+pub(super) const MEASURED: u8 = 2;
+
 /// A load program under way.
 pub(super) struct Load {
     process: Process,
@@ -33,30 +38,50 @@ impl Load {
         name: &str,
         arguments: &[&str],
     ) -> Result<Load> {
-        let load = Program::new(&trial.settings.own).argument("load").arguments(arguments);
-        Ok(Load { process: arena.lab.start(pod, name, &load)? })
+        Load::launch(arena, pod, name, program(trial, arguments))
     }
 
-    /// As [`Load::start`], and leaves the processors to whoever else wants them: what others feel of it then is what
-    /// the proxies let through, and not that the machine is full.
-    pub(super) fn start_yielding(
+    /// As [`Load::start`], and runs before whoever else wants the processors ([`LOUD`]): what others feel of it then is
+    /// what the proxies let through, and not that it has to be given its share of a full machine.
+    pub(super) fn start_preferred(
         arena: &Arena,
         trial: &Trial<'_>,
         pod: &str,
         name: &str,
         arguments: &[&str],
     ) -> Result<Load> {
-        let load = Program::new(&trial.settings.own).argument("load").arguments(arguments);
-        Ok(Load { process: arena.lab.start(pod, name, &load.yielding())? })
+        Load::launch(arena, pod, name, program(trial, arguments).preferred(LOUD))
     }
 
     /// Requests at a steady rate for so many seconds, over connections that stay.
     pub(super) fn requests(
         arena: &Arena,
         trial: &Trial<'_>,
-        (from, to): (&str, &str),
+        route: (&str, &str),
         rate: u32,
         seconds: f64,
+    ) -> Result<Load> {
+        Load::ask(arena, trial, route, (rate, seconds), |load| load)
+    }
+
+    /// As [`Load::requests`], and runs before whoever else wants the processors ([`MEASURED`]): it does not wait for its
+    /// own turn.
+    pub(super) fn preferred_requests(
+        arena: &Arena,
+        trial: &Trial<'_>,
+        route: (&str, &str),
+        rate: u32,
+        seconds: f64,
+    ) -> Result<Load> {
+        Load::ask(arena, trial, route, (rate, seconds), |load| load.preferred(MEASURED))
+    }
+
+    fn ask(
+        arena: &Arena,
+        trial: &Trial<'_>,
+        (from, to): (&str, &str),
+        (rate, seconds): (u32, f64),
+        standing: fn(Program) -> Program,
     ) -> Result<Load> {
         let target = arena.address(to, super::arena::SERVED).to_string();
         let (rate, seconds) = (rate.to_string(), seconds.to_string());
@@ -67,7 +92,12 @@ impl Load {
             "--protocol", "http1", "--arrivals", "poisson", "--seed", &seed,
             "--warm-up", "0.5", "--duration", &seconds,
         ];
-        Load::start(arena, trial, from, &format!("load-{from}-{to}"), &arguments)
+        let load = standing(program(trial, &arguments));
+        Load::launch(arena, from, &format!("load-{from}-{to}"), load)
+    }
+
+    fn launch(arena: &Arena, pod: &str, name: &str, load: Program) -> Result<Load> {
+        Ok(Load { process: arena.lab.start(pod, name, &load)? })
     }
 
     /// Waits until it says `text`.
@@ -92,6 +122,10 @@ impl Load {
         ensure!(status.success(), "the load program failed: {}", log.trim());
         last_json(&log).map(Told).with_context(|| format!("the load told nothing: {}", log.trim()))
     }
+}
+
+fn program(trial: &Trial<'_>, arguments: &[&str]) -> Program {
+    Program::new(&trial.settings.own).argument("load").arguments(arguments)
 }
 
 impl Told {
@@ -150,14 +184,19 @@ impl Turns {
         let stolen = (measure::stolen_time()? - self.stolen_before).as_secs_f64();
         let share = stolen / (self.began.elapsed().as_secs_f64() * processors);
         trial.at_most_times(&format!("{what} over quiet"), times.value, times_most);
+        self.tell(trial, what);
+        trial.tell(&format!("{what}: turns"), self.pairs.len() as f64, "pairs");
+        trial.tell(&format!("{what}: processors taken by other machines"), share * 100.0, "%");
+        Ok(())
+    }
+
+    /// Tells both medians.
+    pub(super) fn tell(&self, trial: &mut Trial<'_>, what: &str) {
         let of = |which: fn(&(f64, f64)) -> f64| {
             median(&self.pairs.iter().map(which).collect::<Vec<_>>())
         };
         trial.tell(what, of(|pair| pair.0), "us");
         trial.tell(&format!("{what}, quiet"), of(|pair| pair.1), "us");
-        trial.tell(&format!("{what}: turns"), self.pairs.len() as f64, "pairs");
-        trial.tell(&format!("{what}: processors taken by other machines"), share * 100.0, "%");
-        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Reactor;
+use crate::awake::Awake;
 
 /// Limits of speed are so much wider in the short form, which runs a debug build beside other work.
 const SHORT_FORM_SLACK: f64 = 8.0;
@@ -99,11 +100,25 @@ pub(super) struct Trial<'s> {
     pub(super) settings: &'s Settings,
     checks: Vec<Check>,
     remarks: Vec<String>,
+    awake: Option<Awake>,
 }
 
 impl<'s> Trial<'s> {
-    pub(super) fn new(settings: &'s Settings) -> Trial<'s> {
-        Trial { settings, checks: Vec::new(), remarks: Vec::new() }
+    pub(super) fn new(settings: &'s Settings) -> Result<Trial<'s>> {
+        let awake = settings.awake.then(Awake::begin).transpose()?;
+        Ok(Trial { settings, checks: Vec::new(), remarks: Vec::new(), awake })
+    }
+
+    /// Does what keeps the processors busy by itself. Nothing else keeps them awake then: that would take whole ticks
+    /// from whoever has used up a slice.
+    pub(super) fn while_busy<T>(
+        &mut self,
+        busy: impl FnOnce(&Trial<'s>) -> Result<T>,
+    ) -> Result<T> {
+        drop(self.awake.take());
+        let outcome = busy(self);
+        self.awake = self.settings.awake.then(Awake::begin).transpose()?;
+        outcome
     }
 
     /// The number for the short form or the one for the full form.

@@ -6,9 +6,10 @@ use super::text;
 use crate::run::{STATE_DIRECTORY, names_of_capabilities};
 use crate::source::{Mode, NodeConfig, Redirect};
 
-/// Directives `man systemd.service`, `systemd.exec` and `systemd.kill` know, and that we use.
+/// Directives `man systemd.service`, `systemd.exec`, `systemd.resource-control` and `systemd.kill` know, and that we use.
 const KNOWN: &[&str] = &[
     "AmbientCapabilities",
+    "CPUWeight",
     "CapabilityBoundingSet",
     "Environment",
     "EnvironmentFile",
@@ -20,6 +21,7 @@ const KNOWN: &[&str] = &[
     "LockPersonality",
     "MemoryDenyWriteExecute",
     "NetworkNamespacePath",
+    "Nice",
     "NoNewPrivileges",
     "PrivateTmp",
     "ProtectClock",

@@ -76,6 +76,9 @@ impl Arena {
         for host in HOSTS {
             lab.add_host(host)?;
         }
+        if plan.apart {
+            lab.divide_processors(&HOSTS)?;
+        }
         for (pod, host, address) in PODS {
             lab.add_pod(host, pod, address.into())?;
             // Ports of closed connections are free again at once: there are many.

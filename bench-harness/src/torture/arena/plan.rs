@@ -19,7 +19,9 @@ pub(in super::super) struct Plan {
     wrappers: Vec<(&'static str, Vec<String>)>,
     environment: Vec<(String, String)>,
     without: Option<&'static str>,
-    yielding_server: Option<&'static str>,
+    /// Pods, and the priority of their servers.
+    preferred_servers: &'static [(&'static str, u8)],
+    pub(super) apart: bool,
     documents: String,
     version: u32,
     /// The program of the control plane that tells the proxies about the mesh; without it, they read it.
@@ -39,7 +41,8 @@ impl Plan {
             wrappers: Vec::new(),
             environment: Vec::new(),
             without: None,
-            yielding_server: None,
+            preferred_servers: &[],
+            apart: false,
             documents: String::new(),
             version: 0,
             plane: None,
@@ -89,9 +92,18 @@ impl Plan {
         self
     }
 
-    /// The null server of this pod leaves the processors to whoever else wants them.
-    pub(in super::super) fn yielding_server(mut self, pod: &'static str) -> Plan {
-        self.yielding_server = Some(pod);
+    /// The null servers of these pods run before whoever else wants the processors, each with its priority.
+    pub(in super::super) fn preferred_servers(
+        mut self,
+        servers: &'static [(&'static str, u8)],
+    ) -> Plan {
+        self.preferred_servers = servers;
+        self
+    }
+
+    /// Each host has processors of its own.
+    pub(in super::super) fn apart(mut self) -> Plan {
+        self.apart = true;
         self
     }
 
@@ -99,7 +111,10 @@ impl Plan {
     pub(super) fn server(&self, pod: &str) -> Program {
         let serve = Program::new(&self.own).arguments(["serve", "null", "--listen"]);
         let serve = serve.argument(format!("0.0.0.0:{SERVED}"));
-        if self.yielding_server == Some(pod) { serve.yielding() } else { serve }
+        match self.preferred_servers.iter().find(|(preferred, _)| *preferred == pod) {
+            Some((_, priority)) => serve.preferred(*priority),
+            None => serve,
+        }
     }
 
     /// The proxies are told by a control plane and an agent, as in a cluster.

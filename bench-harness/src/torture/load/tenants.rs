@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::super::arena::{Arena, PATIENCE, Plan, SERVED};
-use super::super::traffic::{Load, Turns};
+use super::super::arena::{Arena, HOSTS, Plan, SERVED};
+use super::super::traffic::{LOUD, Load, MEASURED, Turns};
 use super::super::trial::Trial;
 use crate::lab::Program;
 
@@ -12,58 +12,97 @@ const STORM: &str = "1200";
 /// Whom the neighbour makes noise at.
 const NOISY_SERVER: &str = "server-2";
 
+/// Who is not to feel it.
+const VICTIM: (&str, &str) = ("client", "server");
+/// The same without a proxy between them: what the machine itself makes of the noise.
+const DIRECT: (&str, &str) = ("stranger", "legacy");
+/// All servers, before whoever else wants the processors: they stand for machines of their own.
+const SERVERS: &[(&str, u8)] = &[("server", MEASURED), ("legacy", MEASURED), (NOISY_SERVER, LOUD)];
+/// As `deploy/systemd/ringway.service` starts the proxy.
+const STANDING: [&str; 3] = ["nice", "-n", "-10"];
+/// Requests a second.
+const RATE: u32 = 200;
+
 /// Runs L6.
 pub(in super::super) fn noisy(trial: &mut Trial<'_>) -> Result<()> {
-    let (rounds, seconds) = trial.amount((1, 5.0), (5, 10.0));
-    let mut arena = Arena::start(Plan::new(trial.settings).yielding_server(NOISY_SERVER))?;
-    let victim = |trial: &Trial<'_>, arena: &Arena| {
-        Load::requests(arena, trial, ("client", "server"), 200, seconds)
-    };
+    let mut arena = Arena::start(Plan::new(trial.settings).apart().preferred_servers(SERVERS))?;
     let target = arena.address(NOISY_SERVER, SERVED).to_string();
-    let longer = (seconds + 2.0).to_string();
-    let storm =
-        ["connect", &target, "--rate", STORM, "--connections", "1000", "--duration", &longer];
+    let storm = ["connect", &target, "--rate", STORM, "--connections", "1000", "--duration", "600"];
     let bulk = ["bulk", &target, "--connections", "4", "--gigabytes", "500"];
-    for (name, arguments) in [("storm", &storm[..]), ("elephants", &bulk[..])] {
-        let mut turns = Turns::begin()?;
-        for _ in 0..rounds {
-            let quiet = victim(trial, &arena)?.finish(trial)?;
-            let noise = Load::start_yielding(&arena, trial, "neighbour", name, arguments)?;
-            turns.add(&quiet, &victim(trial, &arena)?.finish(trial)?);
-            drop(noise);
-        }
-        trial.exactly(&format!("{name}: requests lost"), turns.lost(), "requests", 0);
-        turns.judge(trial, &format!("{name}: p99"), 2.0)?;
+    for (name, arguments, fills) in [("storm", &storm[..], false), ("elephants", &bulk[..], true)] {
+        let felt = felt_beside(trial, &arena, fills, |trial, _| {
+            Load::start_preferred(&arena, trial, "neighbour", name, arguments)
+        })?;
+        felt.judge(trial, &format!("{name}: "), 2.0)?;
     }
     trial.remark(
-        "servers and both proxies share the processors of one machine; those who make the noise and who serve it leave \
-         them to the others",
+        "each host has half of the processors; on those the proxy leaves who sends or serves there before, as if they \
+         were elsewhere",
     );
     arena.must_work()
 }
 
-/// Runs L9: as many busy programs as there are processors.
+/// Runs L9: a busy program for each processor, and proxies that stand before them as `deploy/systemd` has it.
 pub(in super::super) fn starved(trial: &mut Trial<'_>) -> Result<()> {
-    let (rounds, seconds) = trial.amount((1, 5.0), (5, 10.0));
-    let mut arena = Arena::usual(trial)?;
-    let load = |trial: &Trial<'_>, arena: &Arena| {
-        Load::requests(arena, trial, ("client", "server"), 200, seconds)
-    };
-    let processors = std::thread::available_parallelism().map_or(2, usize::from);
-    let mut turns = Turns::begin()?;
-    for round in 0..rounds {
-        let quiet = load(trial, &arena)?.finish(trial)?;
-        let mut busy = Vec::new();
-        for number in 0..processors {
-            let program = Program::new("sh").arguments(["-c", "while :; do :; done"]);
-            busy.push(arena.lab.start("host-a", &format!("busy-{round}-{number}"), &program)?);
+    let plan = Plan::new(trial.settings).apart().preferred_servers(SERVERS);
+    let plan = HOSTS.into_iter().fold(plan, |plan, host| plan.wrapped(host, &STANDING));
+    let mut arena = Arena::start(plan)?;
+    let busy = Program::new("sh").arguments(["-c", "while :; do :; done"]);
+    let felt = felt_beside(trial, &arena, true, |_, round| {
+        let mut processes = Vec::new();
+        for host in HOSTS {
+            for id in arena.lab.processors(host)? {
+                let name = format!("busy-{round}-{host}-{id}");
+                processes.push(arena.lab.start(host, &name, &busy)?);
+            }
         }
-        turns.add(&quiet, &load(trial, &arena)?.finish(trial)?);
-        for process in &mut busy {
-            process.terminate(PATIENCE)?;
-        }
-    }
-    trial.exactly("requests lost", turns.lost(), "requests", 0);
-    turns.judge(trial, "p99", 5.0)?;
+        Ok(processes)
+    })?;
+    felt.judge(trial, "", 5.0)?;
+    trial.remark(
+        "the proxies have the nice value -10, as deploy/systemd/ringway.service gives it to them",
+    );
     arena.must_work()
+}
+
+/// What is felt of something, through the proxies and without them.
+struct Felt {
+    victim: Turns,
+    direct: Turns,
+}
+
+/// Measures quiet times and times beside what `begin` starts, which ends when it is dropped; where it fills the processors,
+/// nothing else is to keep them awake.
+fn felt_beside<Noise>(
+    trial: &mut Trial<'_>,
+    arena: &Arena,
+    fills: bool,
+    begin: impl Fn(&Trial<'_>, usize) -> Result<Noise>,
+) -> Result<Felt> {
+    let (rounds, seconds) = trial.amount((1, 3.0), (5, 6.0));
+    let told = |trial: &Trial<'_>, route| {
+        Load::preferred_requests(arena, trial, route, RATE, seconds)?.finish(trial)
+    };
+    let mut felt = Felt { victim: Turns::begin()?, direct: Turns::begin()? };
+    for round in 0..rounds {
+        let (quiet, quiet_direct) = (told(trial, VICTIM)?, told(trial, DIRECT)?);
+        let beside = |trial: &Trial<'_>| {
+            let _noise = begin(trial, round)?;
+            Ok((told(trial, VICTIM)?, told(trial, DIRECT)?))
+        };
+        let (beside, beside_direct) =
+            if fills { trial.while_busy(beside)? } else { beside(trial)? };
+        felt.victim.add(&quiet, &beside);
+        felt.direct.add(&quiet_direct, &beside_direct);
+    }
+    Ok(felt)
+}
+
+impl Felt {
+    fn judge(&self, trial: &mut Trial<'_>, what: &str, times_most: f64) -> Result<()> {
+        trial.exactly(&format!("{what}requests lost"), self.victim.lost(), "requests", 0);
+        self.victim.judge(trial, &format!("{what}p99"), times_most)?;
+        self.direct.tell(trial, &format!("{what}p99 without proxies"));
+        Ok(())
+    }
 }
