@@ -55,6 +55,12 @@ finish() {
     }
 }
 
+# build_programs [FLAG...]: those that tests, demonstrations and measurements start. Always all three: a part of the workspace
+# alone has other features, and everything would be built again.
+build_programs() {
+    cargo build --quiet "$@" --package ringway --package ringway-bench --package ringway-test-plane
+}
+
 # Prints the flags with which unshare(1) can give us namespaces of our own here, or fails.
 isolation_flags() {
     local flags

@@ -38,6 +38,8 @@ const ATTACKS: [&str; 21] = [
 ];
 /// Frames of each kind, unless the connection is closed before.
 const FRAMES: &str = "100000";
+/// Of rapid resets before anything is weighed: some twenty connections' worth.
+const FRAMES_FIRST: &str = "15000";
 /// So many in any case, over as many connections as that takes.
 const FRAMES_IN_ALL: u64 = 100_000;
 /// The same when there is less time.
@@ -48,8 +50,9 @@ const AGAIN_PATIENCE: Duration = Duration::from_secs(1500);
 /// Runs the row.
 pub(in super::super) fn abuse(trial: &mut Trial<'_>) -> Result<()> {
     let mut arena = Arena::usual(trial)?;
-    // For what is allocated once and kept for everybody.
-    attack(trial, &arena, "rapid-reset", FRAMES)?;
+    // For what a shard allocates once and keeps for everybody: so many connections that each shard has had some.
+    let first = ["--attack", "rapid-reset", "--again", "--frames", FRAMES_FIRST];
+    sent_by(trial, &arena, "rapid-reset", &first, AGAIN_PATIENCE)?;
     kinds::cost(trial, &arena.b, &ATTACKS, |trial, name| attack(trial, &arena, name, FRAMES))?;
     what_others_feel(trial, &arena)?;
     what_comes_again(trial, &arena)?;

@@ -1,13 +1,13 @@
 //! B3r: the abuse of B3 by a server. Who opens a tunnel to it has the same budgets for what it says as a server has for
 //! its clients.
 
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 use serde_json::Value;
@@ -127,7 +127,12 @@ fn attack(
         let application = scope.spawn(|| {
             let to = SocketAddr::from(([10, 1, 0, 99], SERVED));
             while !ended.load(Ordering::Relaxed) {
-                ask(arena.connect("client", to)?, reads);
+                match arena.connect("client", to) {
+                    Ok(stream) => ask(stream, reads),
+                    // The tunnel was refused sooner than this side saw that it is connected.
+                    Err(error) if is_reset(&error) => {}
+                    Err(error) => return Err(error),
+                }
             }
             Ok(())
         });
@@ -139,6 +144,12 @@ fn attack(
         application.join().expect("it does not panic").and(outcome)
     });
     Ok((outcome.with_context(|| name.to_owned())?, most))
+}
+
+fn is_reset(error: &Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == ErrorKind::ConnectionReset)
 }
 
 /// Sends, and reads what comes, until the connection ends or nothing comes.
