@@ -23,10 +23,11 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, Result, bail, ensure};
+
 pub use self::namespace::Namespace;
 pub use self::process::{Process, Program};
 use crate::processors;
-use anyhow::{Context, Result, bail, ensure};
 
 /// Where laboratories write down what they made, one folder per namespace of process ids: only
 /// there can be told whether an owner still lives.
@@ -229,14 +230,11 @@ impl Lab {
 
     /// Starts a program in the namespace `place`; its output goes to `<name>.log`.
     pub fn start(&self, place: &str, name: &str, program: &Program) -> Result<Process> {
-        let namespace = self.namespace(place);
-        match self.processors.get(place) {
-            Some(ids) => {
-                let program = program.clone().on_processors(ids);
-                Process::start(namespace, &self.directory, name, &program)
-            }
-            None => Process::start(namespace, &self.directory, name, program),
+        let mut program = program.clone();
+        if let Some(ids) = self.processors.get(place) {
+            program = program.on_processors(ids);
         }
+        Process::start(self.namespace(place), &self.directory, name, &program)
     }
 
     /// Cuts a pod off and forgets its namespace; processes in it live on without a network.

@@ -15,11 +15,6 @@ use crate::statistics::{Estimate, median};
 /// What a load program is waited for beyond what it was told to take.
 const MARGIN: Duration = Duration::from_secs(120);
 
-/// The priority of what makes noise, where programs stand for machines of their own.
-pub(super) const LOUD: u8 = 1;
-/// The priority of what is measured beside it.
-pub(super) const MEASURED: u8 = 2;
-
 /// A load program under way.
 pub(super) struct Load {
     process: Process,
@@ -41,62 +36,20 @@ impl Load {
         Load::launch(arena, pod, name, program(trial, arguments))
     }
 
-    /// As [`Load::start`], and runs before whoever else wants the processors ([`LOUD`]): what others feel of it then is
-    /// what the proxies let through, and not that it has to be given its share of a full machine.
-    pub(super) fn start_preferred(
-        arena: &Arena,
-        trial: &Trial<'_>,
-        pod: &str,
-        name: &str,
-        arguments: &[&str],
-    ) -> Result<Load> {
-        Load::launch(arena, pod, name, program(trial, arguments).preferred(LOUD))
-    }
-
     /// Requests at a steady rate for so many seconds, over connections that stay.
     pub(super) fn requests(
         arena: &Arena,
         trial: &Trial<'_>,
-        route: (&str, &str),
-        rate: u32,
-        seconds: f64,
-    ) -> Result<Load> {
-        Load::ask(arena, trial, route, (rate, seconds), |load| load)
-    }
-
-    /// As [`Load::requests`], and runs before whoever else wants the processors ([`MEASURED`]): it does not wait for its
-    /// own turn.
-    pub(super) fn preferred_requests(
-        arena: &Arena,
-        trial: &Trial<'_>,
-        route: (&str, &str),
-        rate: u32,
-        seconds: f64,
-    ) -> Result<Load> {
-        Load::ask(arena, trial, route, (rate, seconds), |load| load.preferred(MEASURED))
-    }
-
-    fn ask(
-        arena: &Arena,
-        trial: &Trial<'_>,
         (from, to): (&str, &str),
-        (rate, seconds): (u32, f64),
-        standing: fn(Program) -> Program,
+        rate: u32,
+        seconds: f64,
     ) -> Result<Load> {
-        let target = arena.address(to, super::arena::SERVED).to_string();
-        let (rate, seconds) = (rate.to_string(), seconds.to_string());
-        let seed = trial.settings.seed.to_string();
-        #[rustfmt::skip]
-        let arguments = [
-            "requests", &target, "--rate", &rate, "--connections", "16", "--size", "1024",
-            "--protocol", "http1", "--arrivals", "poisson", "--seed", &seed,
-            "--warm-up", "0.5", "--duration", &seconds,
-        ];
-        let load = standing(program(trial, &arguments));
+        let load = requests(arena, trial, to, rate, seconds);
         Load::launch(arena, from, &format!("load-{from}-{to}"), load)
     }
 
-    fn launch(arena: &Arena, pod: &str, name: &str, load: Program) -> Result<Load> {
+    /// Starts what [`program`] or [`requests`] made.
+    pub(super) fn launch(arena: &Arena, pod: &str, name: &str, load: Program) -> Result<Load> {
         Ok(Load { process: arena.lab.start(pod, name, &load)? })
     }
 
@@ -124,8 +77,29 @@ impl Load {
     }
 }
 
-fn program(trial: &Trial<'_>, arguments: &[&str]) -> Program {
+/// The program `ringway-bench load ...`.
+pub(super) fn program(trial: &Trial<'_>, arguments: &[&str]) -> Program {
     Program::new(&trial.settings.own).argument("load").arguments(arguments)
+}
+
+/// The program of [`Load::requests`], to a pod's null server.
+pub(super) fn requests(
+    arena: &Arena,
+    trial: &Trial<'_>,
+    to: &str,
+    rate: u32,
+    seconds: f64,
+) -> Program {
+    let target = arena.address(to, super::arena::SERVED).to_string();
+    let (rate, seconds) = (rate.to_string(), seconds.to_string());
+    let seed = trial.settings.seed.to_string();
+    #[rustfmt::skip]
+    let arguments = [
+        "requests", &target, "--rate", &rate, "--connections", "16", "--size", "1024",
+        "--protocol", "http1", "--arrivals", "poisson", "--seed", &seed,
+        "--warm-up", "0.5", "--duration", &seconds,
+    ];
+    program(trial, &arguments)
 }
 
 impl Told {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::super::arena::{Arena, HOSTS, Plan, SERVED};
-use super::super::traffic::{LOUD, Load, MEASURED, Turns};
+use super::super::traffic::{Load, Turns, program, requests};
 use super::super::trial::Trial;
 use crate::lab::Program;
 
@@ -11,6 +11,12 @@ use crate::lab::Program;
 const STORM: &str = "1200";
 /// Whom the neighbour makes noise at.
 const NOISY_SERVER: &str = "server-2";
+
+/// The priority of what makes noise. It runs before the proxies, too: what others feel of it then is what those let through,
+/// and not that it has to be given its share of a full machine.
+const LOUD: u8 = 1;
+/// The priority of what is measured beside it, which does not wait for its own turn.
+const MEASURED: u8 = 2;
 
 /// Who is not to feel it.
 const VICTIM: (&str, &str) = ("client", "server");
@@ -31,7 +37,7 @@ pub(in super::super) fn noisy(trial: &mut Trial<'_>) -> Result<()> {
     let bulk = ["bulk", &target, "--connections", "4", "--gigabytes", "500"];
     for (name, arguments, fills) in [("storm", &storm[..], false), ("elephants", &bulk[..], true)] {
         let felt = felt_beside(trial, &arena, fills, |trial, _| {
-            Load::start_preferred(&arena, trial, "neighbour", name, arguments)
+            Load::launch(&arena, "neighbour", name, program(trial, arguments).preferred(LOUD))
         })?;
         felt.judge(trial, &format!("{name}: "), 2.0)?;
     }
@@ -80,8 +86,9 @@ fn felt_beside<Noise>(
     begin: impl Fn(&Trial<'_>, usize) -> Result<Noise>,
 ) -> Result<Felt> {
     let (rounds, seconds) = trial.amount((1, 3.0), (5, 6.0));
-    let told = |trial: &Trial<'_>, route| {
-        Load::preferred_requests(arena, trial, route, RATE, seconds)?.finish(trial)
+    let told = |trial: &Trial<'_>, (from, to)| {
+        let load = requests(arena, trial, to, RATE, seconds).preferred(MEASURED);
+        Load::launch(arena, from, &format!("load-{from}-{to}"), load)?.finish(trial)
     };
     let mut felt = Felt { victim: Turns::begin()?, direct: Turns::begin()? };
     for round in 0..rounds {
