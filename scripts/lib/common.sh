@@ -55,10 +55,14 @@ finish() {
     }
 }
 
-# build_programs [FLAG...]: those that tests, demonstrations and measurements start. Always all three: a part of the workspace
-# alone has other features, and everything would be built again.
+# build_programs [--release]: those that tests, demonstrations and measurements start. With --release as users get them;
+# without it as they are when the tests are built, so that nothing is built for both.
 build_programs() {
-    cargo build --quiet "$@" --package ringway --package ringway-bench --package ringway-test-plane
+    case ${1:-} in
+    --release) set -- --release --package ringway --package ringway-bench --package ringway-test-plane ;;
+    *) set -- --workspace --bins --test cli ;;
+    esac
+    cargo build --quiet "$@"
 }
 
 # Prints the flags with which unshare(1) can give us namespaces of our own here, or fails.

@@ -233,13 +233,14 @@ ringway_protocols::bounds! {
     pub const TASKS_PER_SHARED_TURN_MAX: usize = 128;
     Count per Shard: "the reactor is asked who else is ready; the rest goes on in the next turn"
 
-    /// Bytes after which a turn ends while workloads share the shard, a twelfth of a millisecond's work: who has bulk
-    /// to move delays the others by that much.
-    pub const BYTES_PER_SHARED_TURN_MAX: usize = 128 * 1024;
+    /// Bytes after which a turn ends while workloads share the shard: who has bulk to move delays the others by that
+    /// much.
+    pub const BYTES_PER_SHARED_TURN_MAX: usize = 64 * 1024;
     Bytes per Shard: "the reactor is asked who else is ready; the workload whose turn it was goes on behind the others"
 
-    /// Turns for which a shard counts as shared after two workloads had tasks ready at once.
-    pub const SHARED_TURNS: u64 = 256;
+    /// Turns for which a shard counts as shared after two workloads had tasks ready at once: some tenths of a second
+    /// where bulk is moved, so that one which asks some ten times a second never meets a long turn.
+    pub const SHARED_TURNS: u64 = 2048;
     Count per Shard: "turns and visits may be long again"
 
     /// Bytes one visit to a connection may move before the next connection's turn.

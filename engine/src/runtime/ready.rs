@@ -4,6 +4,10 @@
 //! busy connections fills what the others leave, and delays them by its share of a turn and not by its length. While
 //! two tenants or more are busy, turns and visits are short; one alone has long ones, which cost it less. A task
 //! that is spawned by another has the same tenant.
+//!
+//! While the shard is shared, who becomes ready after a rest has a turn before those who have bulk to move, once for
+//! each turn of theirs: the new flows of FQ-CoDel (RFC 8290 §4.2). That turn is its own, so that what it has to say
+//! leaves at the end of it and not behind theirs.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -32,8 +36,7 @@ pub fn visit_bytes_max() -> usize {
 /// # Panics
 /// Outside of a runtime.
 pub fn moved_bytes(bytes: usize) {
-    let ready = &local::expect_current("moved_bytes").ready;
-    ready.moved_bytes.set(ready.moved_bytes.get() + bytes);
+    local::expect_current("moved_bytes").ready.moved(bytes);
 }
 
 /// Who tasks belong to. The tasks that never got one belong to a tenant of their own.
@@ -74,15 +77,31 @@ impl Drop for Tenant {
     }
 }
 
+/// What a tenant has ready, and when it had its turns.
+#[derive(Debug, Default)]
+struct Queue {
+    ready: VecDeque<TaskKey>,
+    /// The round after which it may come before the rotation again.
+    fresh_after: u64,
+    /// What it has moved, and in which turn.
+    moved: (u64, usize),
+    /// The turn up to which it counts as one with bulk to move.
+    bulk_until: u64,
+}
+
 /// See the module's text.
 pub(crate) struct Ready {
-    queues: RefCell<Vec<VecDeque<TaskKey>>>,
-    /// Tenants with ready tasks, in the order of their turns.
+    queues: RefCell<Vec<Queue>>,
+    /// Tenants with ready tasks who come before the rotation, in the order of their turns.
+    fresh: RefCell<VecDeque<TenantId>>,
+    /// The other tenants with ready tasks, in the order of their turns.
     rotation: RefCell<VecDeque<TenantId>>,
     vacant: Rc<RefCell<Vec<TenantId>>>,
     /// Whose task is being polled.
     pub(crate) current: Cell<TenantId>,
     turns: Cell<u64>,
+    /// Turns of the rotation.
+    rounds: Cell<u64>,
     /// The turn from which on the shard is one tenant's alone.
     shared_until: Cell<u64>,
     /// In this turn.
@@ -92,11 +111,13 @@ pub(crate) struct Ready {
 impl Default for Ready {
     fn default() -> Ready {
         Ready {
-            queues: RefCell::new(vec![VecDeque::new()]),
+            queues: RefCell::new(vec![Queue::default()]),
+            fresh: RefCell::default(),
             rotation: RefCell::default(),
             vacant: Rc::default(),
             current: Cell::default(),
             turns: Cell::default(),
+            rounds: Cell::new(1),
             shared_until: Cell::default(),
             moved_bytes: Cell::default(),
         }
@@ -108,7 +129,7 @@ impl Ready {
         let vacant = self.vacant.borrow_mut().pop();
         let id = vacant.unwrap_or_else(|| {
             let mut queues = self.queues.borrow_mut();
-            queues.push(VecDeque::new());
+            queues.push(Queue::default());
             TenantId(queues.len() as u32 - 1)
         });
         Tenant { id, vacant: self.vacant.clone() }
@@ -117,43 +138,79 @@ impl Ready {
     pub(crate) fn push(&self, tenant: TenantId, key: TaskKey) {
         let mut queues = self.queues.borrow_mut();
         let queue = &mut queues[tenant.0 as usize];
-        if queue.is_empty() {
+        if queue.ready.is_empty() {
+            self.line_up(tenant, queue);
+        }
+        queue.ready.push_back(key);
+    }
+
+    /// Where a tenant waits whose first task has become ready.
+    fn line_up(&self, tenant: TenantId, queue: &mut Queue) {
+        if self.is_shared() && self.comes_first(queue) {
+            queue.fresh_after = self.rounds.get();
+            self.fresh.borrow_mut().push_back(tenant);
+        } else {
             self.rotation.borrow_mut().push_back(tenant);
         }
-        queue.push_back(key);
+    }
+
+    fn comes_first(&self, queue: &Queue) -> bool {
+        queue.fresh_after < self.rounds.get() && queue.bulk_until <= self.turns.get()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.rotation.borrow().is_empty()
+        self.rotation.borrow().is_empty() && self.fresh.borrow().is_empty()
     }
 
     /// Moves the tasks of the next turn into `turn`.
     pub(crate) fn take_turn(&self, turn: &mut Vec<TaskKey>) {
-        let mut queues = self.queues.borrow_mut();
-        let mut rotation = self.rotation.borrow_mut();
-        self.begin_turn(&rotation);
+        self.begin_turn();
         let most = match self.is_shared() {
             true => TASKS_PER_SHARED_TURN_MAX,
             false => TASKS_PER_TURN_MAX,
         };
+        self.take_from(&self.fresh, most, turn);
+        if !turn.is_empty() && self.is_shared() {
+            return;
+        }
+        self.rounds.set(self.rounds.get() + 1);
+        self.take_from(&self.rotation, most, turn);
+    }
+
+    /// Takes some tasks of each tenant in `line`; who has more goes on in the rotation.
+    fn take_from(&self, line: &RefCell<VecDeque<TenantId>>, most: usize, turn: &mut Vec<TaskKey>) {
+        let mut queues = self.queues.borrow_mut();
         while turn.len() < most {
-            let Some(tenant) = rotation.pop_front() else { return };
-            let queue = &mut queues[tenant.0 as usize];
+            let Some(tenant) = line.borrow_mut().pop_front() else { return };
+            let queue = &mut queues[tenant.0 as usize].ready;
             let taken = queue.len().min(TENANT_TASKS_MAX).min(most - turn.len());
             turn.extend(queue.drain(..taken));
             if !queue.is_empty() {
-                rotation.push_back(tenant);
+                self.rotation.borrow_mut().push_back(tenant);
             }
         }
     }
 
-    fn begin_turn(&self, rotation: &VecDeque<TenantId>) {
+    fn begin_turn(&self) {
         let turn = self.turns.get() + 1;
         self.turns.set(turn);
         self.moved_bytes.set(0);
-        let mut workloads = rotation.iter().filter(|tenant| **tenant != TenantId::default());
-        if workloads.nth(1).is_some() {
+        let (fresh, rotation) = (self.fresh.borrow(), self.rotation.borrow());
+        let busy = fresh.iter().chain(&*rotation);
+        if busy.filter(|tenant| **tenant != TenantId::default()).nth(1).is_some() {
             self.shared_until.set(turn + SHARED_TURNS);
+        }
+    }
+
+    /// Who moves half of what ends a turn has bulk to move, for as long as a shard counts as shared.
+    fn moved(&self, bytes: usize) {
+        self.moved_bytes.set(self.moved_bytes.get() + bytes);
+        let turn = self.turns.get();
+        let queue = &mut self.queues.borrow_mut()[self.current.get().0 as usize];
+        let before = if queue.moved.0 == turn { queue.moved.1 } else { 0 };
+        queue.moved = (turn, before + bytes);
+        if queue.moved.1 >= BYTES_PER_SHARED_TURN_MAX / 2 {
+            queue.bulk_until = turn + SHARED_TURNS;
         }
     }
 
@@ -170,16 +227,26 @@ impl Ready {
     /// Takes back what is left of a turn that is spent. Who spent it goes on behind the others.
     pub(crate) fn give_back(&self, rest: impl DoubleEndedIterator<Item = (TenantId, TaskKey)>) {
         let mut queues = self.queues.borrow_mut();
-        let mut rotation = self.rotation.borrow_mut();
+        let (mut fresh, mut rotation) = (self.fresh.borrow_mut(), self.rotation.borrow_mut());
         let spender = self.current.get();
         for (tenant, key) in rest.rev() {
             let queue = &mut queues[tenant.0 as usize];
-            queue.push_front(key);
-            if tenant != spender {
-                rotation.retain(|other| *other != tenant);
-                rotation.push_front(tenant);
-            } else if !rotation.contains(&tenant) {
-                rotation.push_back(tenant);
+            queue.ready.push_front(key);
+            if tenant == spender {
+                if !rotation.contains(&tenant) {
+                    rotation.push_back(tenant);
+                }
+                continue;
+            }
+            // It has not had its turn.
+            rotation.retain(|other| *other != tenant);
+            fresh.retain(|other| *other != tenant);
+            match queue.bulk_until <= self.turns.get() {
+                true => {
+                    queue.fresh_after = self.rounds.get();
+                    fresh.push_front(tenant);
+                }
+                false => rotation.push_front(tenant),
             }
         }
     }
@@ -255,18 +322,61 @@ mod tests {
         assert!(!ready.is_turn_spent());
         // The first two tasks, of `bulk`, move more than a turn's share.
         ready.current.set(bulk.id());
-        ready.moved_bytes.set(BYTES_PER_SHARED_TURN_MAX);
+        ready.moved(BYTES_PER_SHARED_TURN_MAX);
         assert!(ready.is_turn_spent());
         ready.push(late.id(), key(9001));
         ready.push(bulk.id(), key(0));
         let of = |index: &u32| if *index == 9000 { few.id() } else { bulk.id() };
         ready.give_back(taken.drain(2..).map(|index| (of(&index), key(index))));
-        let next = turn(&ready);
-        let place = |wanted| next.iter().position(|index| *index == wanted);
-        assert_eq!(place(9000), Some(0), "{next:?}");
-        assert!(place(9001) < Some(1 + 2 * TENANT_TASKS_MAX), "{next:?}");
-        let of_bulk: Vec<_> = next.iter().filter(|index| **index < 9000).copied().collect();
+        assert_eq!(turn(&ready), [9000, 9001], "by themselves, who has had no turn first");
+        let first: Vec<_> = (2..2 + TENANT_TASKS_MAX as u32).collect();
+        let mut of_bulk = turn(&ready);
+        assert_eq!(of_bulk[..TENANT_TASKS_MAX], first);
+        of_bulk.extend(turn(&ready));
+        of_bulk.extend(turn(&ready));
         assert_eq!(of_bulk, (2..20).chain([0]).collect::<Vec<_>>(), "nothing is lost or passed");
+    }
+
+    #[test]
+    fn who_becomes_ready_comes_before_bulk_once_for_each_of_its_turns() {
+        let ready = Ready::default();
+        let (bulk, few) = (ready.new_tenant(), ready.new_tenant());
+        ready.push(bulk.id(), key(1));
+        ready.push(few.id(), key(9000));
+        assert_eq!(turn(&ready), [1, 9000], "nobody knows yet who has bulk to move");
+        ready.current.set(bulk.id());
+        ready.moved(BYTES_PER_SHARED_TURN_MAX / 2);
+        let wakes = |tenant: &Tenant, index| ready.push(tenant.id(), key(index));
+        wakes(&bulk, 2);
+        wakes(&few, 9001);
+        assert_eq!(turn(&ready), [9001]);
+        // As if it were ready again and again.
+        wakes(&few, 9002);
+        assert_eq!(turn(&ready), [2, 9002], "bulk has its turn");
+        wakes(&bulk, 3);
+        wakes(&few, 9003);
+        assert_eq!((turn(&ready), turn(&ready)), (vec![9003], vec![3]));
+        assert!(ready.is_empty());
+    }
+
+    #[test]
+    fn who_has_stopped_moving_bulk_comes_first_again() {
+        let ready = Ready::default();
+        let (bulk, few) = (ready.new_tenant(), ready.new_tenant());
+        let both = || {
+            ready.push(few.id(), key(9000));
+            ready.push(bulk.id(), key(1));
+        };
+        both();
+        assert_eq!(turn(&ready), [9000, 1]);
+        ready.current.set(bulk.id());
+        ready.moved(BYTES_PER_SHARED_TURN_MAX);
+        for _ in 0..SHARED_TURNS / 2 {
+            both();
+            assert_eq!((turn(&ready), turn(&ready)), (vec![9000], vec![1]));
+        }
+        both();
+        assert_eq!(turn(&ready), [9000, 1]);
     }
 
     #[test]
