@@ -21,11 +21,15 @@ failed=()
 # stage NAME COMMAND...: runs it, keeps its output in a log, prints one line. A failure shows the
 # end of the log; the next stages run all the same, and finish() tells in the end.
 stage() {
-    local name=$1 start=$SECONDS status=0
+    local name=$1 start=$SECONDS status
     shift
     local log=$logs/${name//[^a-zA-Z0-9]/-}.log
     printf '%-28s ' "$name"
-    ("$@") >"$log" 2>&1 </dev/null || status=$?
+    # Not `|| status=$?`: what stands before that is run without errexit, and of a function only its last command would count.
+    set +o errexit
+    (set -o errexit; "$@") >"$log" 2>&1 </dev/null
+    status=$?
+    set -o errexit
     local took=$((SECONDS - start))
     if [ "$status" = 0 ]; then
         # A stage may leave lines to be shown beside its time.
@@ -60,7 +64,11 @@ finish() {
 build_programs() {
     case ${1:-} in
     --release) set -- --release --package ringway --package ringway-bench --package ringway-test-plane ;;
-    *) set -- --workspace --bins --test cli ;;
+    '') set -- --workspace --bins --test cli ;;
+    *)
+        complain "build_programs knows --release, not $1"
+        return 64
+        ;;
     esac
     cargo build --quiet "$@"
 }
@@ -94,7 +102,7 @@ isolated() {
         return 77
     fi
     # shellcheck disable=SC2016
-    unshare "$flags" --fork --kill-child --mount-proc bash -c '
+    unshare "$flags" --fork --kill-child --mount-proc bash -ec '
         mount -t tmpfs -o mode=755 tmpfs /run
         mkdir -p /run/netns /run/lock
         mkdir -p /tmp/ringway-lab && mount -t tmpfs tmpfs /tmp/ringway-lab
