@@ -124,7 +124,7 @@ impl Accounts {
             buffered_bytes: AtomicUsize::new(0),
             records_waiting: AtomicU64::new(0),
             workloads: Mutex::default(),
-            enrolled: AtomicUsize::new(1),
+            enrolled: AtomicUsize::new(0),
         })
     }
 
@@ -149,15 +149,20 @@ impl Accounts {
             descriptors_refused: Arc::default(),
         });
         workloads.insert(uid.clone(), Arc::downgrade(&account));
-        self.enrolled.store(workloads.len(), Relaxed);
+        self.enrolled.fetch_add(1, Relaxed);
         account
+    }
+
+    /// Among how many workloads the bounds of the process are divided.
+    fn sharers(&self) -> u64 {
+        self.enrolled.load(Relaxed).max(1) as u64
     }
 
     /// Access records that may wait of one workload. While it is alone it deprives nobody.
     fn most_records(&self) -> u64 {
         const MOST: u64 = ACCESS_RECORDS_MAX as u64;
         const HALF: u64 = MOST / 2;
-        let enrolled = self.enrolled.load(Relaxed) as u64;
+        let enrolled = self.sharers();
         if enrolled <= 1 || self.records_waiting.load(Relaxed) < HALF {
             MOST
         } else {
@@ -179,6 +184,12 @@ impl Accounts {
             }
         }
         rows
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.process.enrolled.fetch_sub(1, Relaxed);
     }
 }
 
@@ -251,7 +262,7 @@ impl Account {
             return Some(Limit::BufferBytesPerWorkload);
         }
         if self.process.buffered_bytes.load(Relaxed) as u64 >= bounds.buffer_bytes_per_process
-            && held >= bounds.buffer_bytes_per_process / self.process.enrolled.load(Relaxed) as u64
+            && held >= bounds.buffer_bytes_per_process / self.process.sharers()
         {
             return Some(Limit::BufferBytesPerProcess);
         }
@@ -397,6 +408,18 @@ mod tests {
         assert_eq!(before, Arc::as_ptr(&accounts.of(&"one".into())));
         drop((first, _tunnels));
         assert!(accounts.reached().is_empty(), "a workload that has gone takes its rows with it");
+    }
+
+    #[test]
+    fn who_has_gone_has_no_share() {
+        let accounts = accounts();
+        let stays = accounts.of(&"stays".into());
+        let gone: Vec<_> = (0..9).map(|name| accounts.of(&name.to_string().into())).collect();
+        accounts.buffered_bytes.store(1000, Relaxed);
+        stays.buffered_bytes.store(500, Relaxed);
+        assert_eq!(stays.scarce(), Some(Limit::BufferBytesPerProcess), "one of ten");
+        drop(gone);
+        assert_eq!(stays.scarce(), None, "alone, with half of what there is");
     }
 
     #[test]

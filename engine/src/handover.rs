@@ -17,6 +17,7 @@ use std::{collections::BTreeSet, fmt, os::fd::OwnedFd, rc::Rc, sync::Arc};
 use crate::{
     close::CloseReason,
     connection::{Accounted, Connection, MovedConnection, OpenSocket, Policed},
+    parting::Parting,
     relay::{RelayState, Relayed, resume_plain},
     runtime::{self, NetNamespace, TcpStream},
     shard::Shard,
@@ -105,14 +106,19 @@ async fn resume(shard: Rc<Shard>, connection: Connection, moved: Box<MovedConnec
     let observer = Accounted::new(&connection, &account);
     let _admitted = account.admit_moved_connection();
     match resume_plain(&client, &server, &shard.pipes, state, observer).await {
-        Relayed::Ended(reason) => connection.end(reason),
+        Relayed::Ended(reason) => {
+            if matches!(reason, CloseReason::PolicyChanged(_)) {
+                Parting::abort_both(&shard, [client, server]);
+            }
+            connection.end(reason);
+        }
         Relayed::CalledAway(state) => give_up(&shard, connection, client, server, state),
     }
 }
 
 /// This process may know a newer configuration than the one before.
 fn may_go_on(
-    shard: &Shard,
+    shard: &Rc<Shard>,
     moved: &MovedConnection,
     connection: &Connection,
 ) -> Result<(), CloseReason> {
@@ -124,7 +130,7 @@ fn may_go_on(
         // Nobody can be asked about it, so it does not go on.
         (Direction::Inbound, None) => return Err(CloseReason::Broken),
     };
-    let snapshot = shard.snapshot();
+    let snapshot = shard.snapshot_to_decide();
     let local = snapshot
         .workload_of(&pod.workload)
         .ok_or_else(|| CloseReason::UnknownWorkload(pod.workload.to_string()))?;

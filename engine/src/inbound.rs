@@ -21,7 +21,7 @@ use crate::{
     connection::{Carrier, Connection, Decided, OpenSocket, Policed, relay_connection},
     decide::{self, InboundTarget},
     handover,
-    handshakes::CutForRoom,
+    handshakes::{CutForRoom, Handshaking},
     parting::Parting,
     reach::handshake_failed,
     relay::{ApplicationIs, Relayed, relay_tunnelled, write_all},
@@ -41,12 +41,13 @@ pub(crate) async fn serve_tunnel(
     socket: TcpStream,
     from: SocketAddr,
     admitted: AdmittedTunnel,
+    handshaking: Handshaking,
 ) {
     let _open = OpenSocket::new(&shard, Reporter::Destination);
     // A connection that is over already shows in its handshake.
     let local = socket.local_addr().unwrap_or(from);
     // Boxed: a tunnel at rest must not carry the size of its handshake.
-    match Box::pin(secure(&shard, &pod, socket, admitted)).await {
+    match Box::pin(secure(&shard, &pod, socket, admitted, handshaking)).await {
         Ok(tunnel) => {
             let _registered = pod.register(&tunnel);
             let peer = Rc::new(Peer {
@@ -74,8 +75,8 @@ async fn secure(
     pod: &Pod,
     socket: TcpStream,
     admitted: AdmittedTunnel,
+    handshaking: Handshaking,
 ) -> Result<Rc<Tunnel>, CloseReason> {
-    let handshaking = shard.handshakes.begin(&pod.handshakes);
     // One that waits for its certificate makes room like one that waits for its peer: the other workloads need none.
     let credentials = handshaking.peer(async {
         let workload = shard.workload(&pod.workload).await?;
@@ -219,13 +220,13 @@ async fn asked_about(
 
 /// Decides on one snapshot what the stream is connected to, and whether it is let in.
 fn decide_stream(
-    shard: &Shard,
+    shard: &Rc<Shard>,
     pod: &Pod,
     peer: &Peer,
     request: &ConnectRequest,
     connection: &Connection,
 ) -> Result<(Arc<Workload>, InboundTarget), CloseReason> {
-    let snapshot = shard.snapshot();
+    let snapshot = shard.snapshot_to_decide();
     let local = local(&snapshot, pod)?;
     let target = decide::inbound_tunnel(&snapshot, local, peer.local.ip(), &request.authority)
         .map_err(CloseReason::Refused)?;
@@ -303,10 +304,7 @@ pub(crate) async fn serve_plaintext(
         Ok(server) => match relay_connection(&shard, &pod, &connection, &client, &server).await {
             Relayed::Ended(reason) => {
                 if matches!(reason, CloseReason::PolicyChanged(_)) {
-                    [client, server]
-                        .map(Rc::new)
-                        .into_iter()
-                        .for_each(|socket| Parting::abort(&shard, socket));
+                    Parting::abort_both(&shard, [client, server]);
                 }
                 reason
             }
@@ -337,13 +335,13 @@ async fn dial_plaintext(
 
 /// Decides on one snapshot what the connection is connected to, and whether it is let in.
 fn decide_plaintext(
-    shard: &Shard,
+    shard: &Rc<Shard>,
     pod: &Pod,
     from: SocketAddr,
     destination: SocketAddr,
     connection: &Connection,
 ) -> Result<InboundTarget, CloseReason> {
-    let snapshot = shard.snapshot();
+    let snapshot = shard.snapshot_to_decide();
     let local = local(&snapshot, pod)?;
     let target =
         decide::inbound_plaintext(&snapshot, local, destination).map_err(CloseReason::Refused)?;

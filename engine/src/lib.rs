@@ -45,6 +45,7 @@ pub mod runtime;
 mod shard;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod single;
 pub mod snapshot;
 mod socks5;
 mod spike;

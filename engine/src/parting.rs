@@ -4,23 +4,20 @@
 //! more and that the peers are told; the sockets follow when no connection is left to be cut, and then so that
 //! whoever else is on the shard has its turn.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::VecDeque,
-    rc::Rc,
-};
+use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
 use crate::{
     limits::{CLOSED_AMID_CUTS, CLOSED_PER_SLICE},
     runtime::{self, TcpStream},
     shard::Shard,
+    single::{Running, Single},
 };
 
 /// The sockets of one shard that are to be closed. There are never more than connections that were cut.
 #[derive(Default)]
 pub(crate) struct Parting {
     sockets: RefCell<VecDeque<Leaving>>,
-    is_running: Cell<bool>,
+    task: Single,
 }
 
 /// A socket that nobody uses any more. It ends as an abort, whenever and however it is dropped.
@@ -36,9 +33,14 @@ impl Parting {
     /// Aborts the socket in one of the next turns. Whoever else holds it is about to let go of it.
     pub(crate) fn abort(shard: &Rc<Shard>, socket: Rc<TcpStream>) {
         shard.parting.sockets.borrow_mut().push_back(Leaving(socket));
-        if !shard.parting.is_running.replace(true) {
-            runtime::spawn_for_shard(close_all(shard.clone()));
+        if let Some(running) = shard.parting.task.begin() {
+            runtime::spawn_for_shard(close_all(shard.clone(), running));
         }
+    }
+
+    /// Aborts both sockets of a relay.
+    pub(crate) fn abort_both(shard: &Rc<Shard>, sockets: [TcpStream; 2]) {
+        sockets.map(Rc::new).into_iter().for_each(|socket| Parting::abort(shard, socket));
     }
 
     fn take_some(&self, most: usize) -> Vec<Leaving> {
@@ -48,16 +50,15 @@ impl Parting {
     }
 }
 
-async fn close_all(shard: Rc<Shard>) {
+async fn close_all(shard: Rc<Shard>, _running: Running) {
     loop {
         let amid_cuts = shard.rejudging.is_running() || shard.connections.being_cut() > 0;
         let most = if amid_cuts { CLOSED_AMID_CUTS } else { CLOSED_PER_SLICE };
         let some = shard.parting.take_some(most);
         if some.is_empty() {
-            break;
+            return;
         }
         drop(some);
         runtime::yield_now().await;
     }
-    shard.parting.is_running.set(false);
 }

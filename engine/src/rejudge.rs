@@ -9,7 +9,7 @@
 //! its way. A workload that is gone keeps them until it is withdrawn.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
     sync::Arc,
@@ -24,6 +24,7 @@ use crate::{
     publish::HeldSnapshot,
     runtime,
     shard::Shard,
+    single::{Running, Single},
 };
 
 /// What one shard has to judge again.
@@ -32,7 +33,9 @@ pub(crate) struct Rejudging {
     snapshot: RefCell<Rc<HeldSnapshot>>,
     /// The pods whose connections are to be judged.
     due: RefCell<BTreeSet<Arc<str>>>,
-    is_running: Cell<bool>,
+    /// Those whose connections are being judged. What a panic leaves here is judged by the next task.
+    in_hand: RefCell<BTreeSet<Arc<str>>>,
+    task: Single,
     /// The pods whose workload names a policy nobody has told us of, and until when that is borne.
     awaiting: RefCell<BTreeMap<Arc<str>, Instant>>,
 }
@@ -42,7 +45,8 @@ impl Rejudging {
         Rejudging {
             snapshot: RefCell::new(snapshot),
             due: RefCell::default(),
-            is_running: Cell::new(false),
+            in_hand: RefCell::default(),
+            task: Single::default(),
             awaiting: RefCell::default(),
         }
     }
@@ -55,7 +59,7 @@ impl Rejudging {
 
     /// Whether connections are being judged.
     pub(crate) fn is_running(&self) -> bool {
-        self.is_running.get()
+        self.task.is_running()
     }
 
     /// Forgets a pod that was withdrawn.
@@ -86,7 +90,7 @@ fn await_policies(shard: &Rc<Shard>, pod: &Arc<str>, are_known: bool) {
     } else if !awaiting.contains_key(pod) {
         awaiting.insert(pod.clone(), runtime::now() + POLICY_TIMEOUT);
         let (shard, pod) = (shard.clone(), pod.clone());
-        runtime::spawn(async move {
+        runtime::spawn_for_shard(async move {
             runtime::sleep(POLICY_TIMEOUT).await;
             // Known by now or not: judging once more changes nothing that is right.
             shard.rejudging.due.borrow_mut().insert(pod);
@@ -97,29 +101,32 @@ fn await_policies(shard: &Rc<Shard>, pod: &Arc<str>, are_known: bool) {
 
 fn start(shard: &Rc<Shard>) {
     let rejudging = &shard.rejudging;
-    if !rejudging.due.borrow().is_empty() && !rejudging.is_running.replace(true) {
-        runtime::spawn(judge_what_is_due(shard.clone()));
+    if rejudging.due.borrow().is_empty() && rejudging.in_hand.borrow().is_empty() {
+        return;
+    }
+    if let Some(running) = rejudging.task.begin() {
+        rejudging.due.borrow_mut().append(&mut rejudging.in_hand.borrow_mut());
+        runtime::spawn_for_shard(judge_what_is_due(shard.clone(), running));
     }
 }
 
-async fn judge_what_is_due(shard: Rc<Shard>) {
+async fn judge_what_is_due(shard: Rc<Shard>, _running: Running) {
     loop {
-        let pods = shard.rejudging.due.take();
-        if pods.is_empty() {
-            break;
+        shard.rejudging.in_hand.replace(shard.rejudging.due.take());
+        if shard.rejudging.in_hand.borrow().is_empty() {
+            return;
         }
         let mut slots = 0..JUDGED_PER_SLICE;
-        while shard.connections.judge_again(slots.clone(), |asked| judge(&shard, &pods, asked)) {
+        while shard.connections.judge_again(slots.clone(), |asked| judge(&shard, asked)) {
             slots = slots.end..slots.end + JUDGED_PER_SLICE;
             runtime::yield_now().await;
         }
     }
-    shard.rejudging.is_running.set(false);
 }
 
 /// Why the connection is to be cut, if it is.
-fn judge(shard: &Shard, pods: &BTreeSet<Arc<str>>, asked: &JudgedAgain<'_>) -> Option<CloseReason> {
-    if !pods.contains(asked.pod()) {
+fn judge(shard: &Shard, asked: &JudgedAgain<'_>) -> Option<CloseReason> {
+    if !shard.rejudging.in_hand.borrow().contains(asked.pod()) {
         return None;
     }
     let snapshot = shard.snapshot();

@@ -436,9 +436,20 @@ impl Shard {
 
     /// An idle shard, too, must leave an old snapshot, so that it can be freed.
     fn follow_snapshot(self: &Rc<Self>) {
+        self.follow(&self.snapshot());
+    }
+
+    /// The snapshot by which a connection is let in. What is published later is compared with this one, and not with one
+    /// before it: a change and its opposite in one turn must not look like none.
+    pub(crate) fn snapshot_to_decide(self: &Rc<Self>) -> Rc<HeldSnapshot> {
         let snapshot = self.snapshot();
-        let Some(before) = self.rejudging.follow(&snapshot) else { return };
-        rejudge::snapshot_changed(self, &before, &snapshot);
+        self.follow(&snapshot);
+        snapshot
+    }
+
+    fn follow(self: &Rc<Self>, snapshot: &Rc<HeldSnapshot>) {
+        let Some(before) = self.rejudging.follow(snapshot) else { return };
+        rejudge::snapshot_changed(self, &before, snapshot);
         self.series.snapshot_changed();
         #[cfg(feature = "waypoint")]
         self.requests.snapshot_changed();

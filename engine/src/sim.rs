@@ -16,6 +16,7 @@ use std::{
 
 use crate::{
     DrainReport, EngineConfig, EnrollError, MovedConnection, OpenConnection, Role,
+    accounts::{Accounts, LimitReached},
     drain::Queues,
     limits::MAILBOX_MAX,
     placement::{Placement, PlacementTable, ShardId},
@@ -36,6 +37,7 @@ pub fn alive() -> Vec<(&'static str, usize)> {
 /// One simulated host, running in the current runtime.
 pub struct SimHost {
     published: Arc<Published>,
+    accounts: Arc<Accounts>,
     telemetry: Arc<Telemetry>,
     wanted: Arc<Wanted>,
     wanted_names: Arc<Wanted>,
@@ -54,7 +56,7 @@ impl SimHost {
         let published = Published::new(snapshot);
         let common = Common::new(config);
         let (telemetry, wanted) = (common.telemetry.clone(), common.wanted.clone());
-        let wanted_names = common.wanted_names.clone();
+        let (wanted_names, accounts) = (common.wanted_names.clone(), common.accounts.clone());
         let (commands, mailbox) = mailbox(MAILBOX_MAX);
         let placement = Placement::new(ShardId(0), PlacementTable::new(1), runtime::now());
         let shard = Shard::new(
@@ -68,6 +70,7 @@ impl SimHost {
         let shard = runtime::spawn(shard.run(mailbox));
         Self {
             published,
+            accounts,
             telemetry,
             wanted,
             wanted_names,
@@ -167,6 +170,11 @@ impl SimHost {
     /// As [`Engine::next_wanted_name`](crate::Engine::next_wanted_name).
     pub fn next_wanted_name(&self) -> Option<Box<str>> {
         self.wanted_names.next()
+    }
+
+    /// As [`Engine::limits_reached`](crate::Engine::limits_reached).
+    pub fn limits_reached(&self) -> Vec<LimitReached> {
+        self.accounts.reached()
     }
 
     /// What the host tells.

@@ -1,11 +1,14 @@
 //! The command line, by running the built program: help, versions, completions, validation, the authority.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use ringway_control::handover::control_socket;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -355,6 +358,25 @@ fn authorize_tells_who_may_connect() {
         let ran = run(&[&["authorize", "-f", &mesh, "--port", "80"], &arguments[..]].concat());
         assert_eq!(ran.code, 64, "{}", ran.stderr);
     }
+}
+
+#[test]
+fn a_hand_over_that_did_not_happen_is_told_once() {
+    let home = TempDir::new().unwrap();
+    let path = control_socket::path(home.path(), "host-a").unwrap();
+    let listener = UnixListener::bind(path).unwrap();
+    // A node that refuses.
+    let node = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"{\"outcome\": \"rolled_back\", \"why\": \"because\"}\n").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        // A socket that is closed with something unread in it loses the answer.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let directory = home.path().to_str().unwrap();
+    let ran = run(&["handover", "--state-directory", directory, "--node", "host-a"]);
+    node.join().unwrap();
+    assert_eq!((ran.code, ran.stderr.as_str()), (1, "error: no hand-over, because\n"));
 }
 
 /// What the pages show is what is said: every `$ ringway authorize …` and `$ ringway validate …` in them, with the lines

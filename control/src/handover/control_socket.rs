@@ -59,9 +59,9 @@ pub enum Answer {
         /// The process that is.
         to: u32,
     },
-    /// Nothing has changed.
+    /// There is none.
     RolledBack {
-        /// Why.
+        /// Why, and what is so now.
         why: String,
     },
 }

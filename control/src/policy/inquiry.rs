@@ -71,6 +71,8 @@ pub struct DryRunAnswer {
 pub enum NoAnswer {
     /// There is no such workload.
     NoWorkload {
+        /// Its namespace and name.
+        name: String,
         /// What was probably meant.
         help: Option<String>,
     },
@@ -88,7 +90,7 @@ pub enum NoAnswer {
 impl fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            NoAnswer::NoWorkload { .. } => f.write_str("there is no such workload"),
+            NoAnswer::NoWorkload { name, .. } => write!(f, "there is no workload `{name}`"),
             NoAnswer::NoIdentity(error) => write!(f, "this is no identity: {error}"),
             NoAnswer::NeedsSource { policy } => {
                 write!(f, "the policy {policy} asks where the client connects from")
@@ -135,7 +137,8 @@ fn find<'s>(snapshot: &'s Snapshot, namespace: &str, name: &str) -> Result<&'s W
     }
     let mut names: Vec<&str> = in_namespace().map(|each| each.name()).collect();
     names.sort_unstable();
-    Err(NoAnswer::NoWorkload { help: did_you_mean(name, names) })
+    let help = did_you_mean(name, names);
+    Err(NoAnswer::NoWorkload { name: format!("{namespace}/{name}"), help })
 }
 
 fn identity(client: &Client, trust_domain: &str) -> Result<Option<Identity>, NoAnswer> {
@@ -330,12 +333,17 @@ mod tests {
             (
                 "none",
                 "shop/dp",
-                NoAnswer::NoWorkload { help: Some("did you mean `db`?".to_owned()) },
+                NoAnswer::NoWorkload {
+                    name: "shop/dp".to_owned(),
+                    help: Some("did you mean `db`?".to_owned()),
+                },
             ),
         ];
         for (from, to, want) in rows {
             assert_eq!(asked(from, None, to, 8080).unwrap_err(), want, "{from} to {to}");
         }
+        let nobody = asked("none", None, "shop/dp", 8080).unwrap_err().to_string();
+        assert_eq!(nobody, "there is no workload `shop/dp`");
         assert!(matches!(asked("a/_!", None, "shop/db", 1), Err(NoAnswer::NoIdentity(_))));
     }
 }

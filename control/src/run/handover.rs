@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 
 use super::Ending;
 use super::STANDARD_INPUT;
-use super::drain::tell;
+use super::drain::{cut_at_once, in_time};
 use super::node::Node;
 use crate::handover::channel::{Breaker, Channel};
 use crate::handover::control_socket::{Answer, Ask};
@@ -91,7 +91,7 @@ impl HandingOver {
         match std::mem::take(self) {
             Self::Nothing => None,
             Self::Asked(ask) => {
-                answer(ask, rolled_back(why));
+                answer(ask, abandoned(why));
                 None
             }
             Self::UnderWay(ask, breaker, step) => {
@@ -103,7 +103,7 @@ impl HandingOver {
                         Some(heir)
                     }
                     _ => {
-                        answer(ask, rolled_back(why));
+                        answer(ask, abandoned(why));
                         None
                     }
                 }
@@ -113,6 +113,11 @@ impl HandingOver {
 }
 
 fn rolled_back(why: &str) -> Answer {
+    Answer::RolledBack { why: format!("nothing has changed: {why}") }
+}
+
+/// Nobody has taken over, and yet it does not go on as before.
+fn abandoned(why: &str) -> Answer {
     Answer::RolledBack { why: why.to_owned() }
 }
 
@@ -200,17 +205,19 @@ impl Node {
             })
         });
         self.servers.stop().await;
-        tokio::select! {
+        let ending = tokio::select! {
             given = given => {
                 let (report, moved) = given.unwrap_or_default();
                 tracing::info!(moved, "live connections were moved");
-                tell(&report);
+                in_time(&report)
             }
-            who = self.follow_until_stop(&mut watcher) => return self.end_at_once(who).await,
-        }
+            who = self.follow_until_stop(&mut watcher) => {
+                cut_at_once(&self.engine, Engine::drain_after_handover, who).await
+            }
+        };
         self.write_records();
         tracing::info!("ended");
-        Ending::Drained
+        ending
     }
 }
 
@@ -264,4 +271,31 @@ fn move_until(engine: &Engine, heir: &Heir, drained: &AtomicBool) -> Given {
         }
     }
     given
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn ask() -> (Ask, oneshot::Receiver<Answer>) {
+        let (sender, answer) = oneshot::channel();
+        (Ask { binary: None, answer: Some(sender) }, answer)
+    }
+
+    #[tokio::test]
+    async fn nothing_has_changed_unless_the_node_ends() {
+        let mut handover = HandingOver::default();
+        let ((first, told_first), (second, told_second)) = (ask(), ask());
+        handover.ask(first);
+        handover.ask(second);
+        let Answer::RolledBack { why } = told_second.await.unwrap() else {
+            panic!("one is enough")
+        };
+        assert_eq!(why, "nothing has changed: a hand-over is under way already");
+        assert!(handover.abandon("the process is told to end: it drains").await.is_none());
+        let Answer::RolledBack { why } = told_first.await.unwrap() else { panic!("it ended") };
+        assert_eq!(why, "the process is told to end: it drains");
+    }
 }

@@ -64,7 +64,7 @@ const STANDARD_INPUT: &str = "<stdin>";
 pub enum Ending {
     /// In order: what was open has ended, was cut at the deadline, or lives on in a successor.
     Drained,
-    /// At once, because somebody asked twice.
+    /// At once, because somebody asked twice: what was open was cut.
     Forced,
 }
 

@@ -103,7 +103,17 @@ impl Source {
 /// # Errors
 /// Every mistake of every source, when there is one.
 pub fn load(sources: &[Source], node: Option<&str>) -> Result<MeshConfig, Diagnostics> {
-    in_a_thread(0, || load_here(sources, node, World::new(None), None)).map(|(mesh, _)| mesh)
+    let read = || load_here(sources, node, World::new(None), None, NamedFiles::Left);
+    in_a_thread(0, read).map(|(mesh, _)| mesh)
+}
+
+/// The same for somebody who wants to know whether the node would start: the files that it names are read as well.
+///
+/// # Errors
+/// As for [`load`], and what is wrong in those files.
+pub fn check(sources: &[Source], node: Option<&str>) -> Result<MeshConfig, Diagnostics> {
+    let read = || load_here(sources, node, World::new(None), None, NamedFiles::Read);
+    in_a_thread(0, read).map(|(mesh, _)| mesh)
 }
 
 /// The same, when there is a configuration in force already: the new snapshot shares with `previous` what is the same
@@ -117,7 +127,8 @@ pub fn reload(
     previous: &Snapshot,
 ) -> Result<MeshConfig, Diagnostics> {
     let world = World::new(Some(previous));
-    in_a_thread(RELOAD_NICE, || load_here(sources, node, world, None)).map(|(mesh, _)| mesh)
+    let read = || load_here(sources, node, world, None, NamedFiles::Left);
+    in_a_thread(RELOAD_NICE, read).map(|(mesh, _)| mesh)
 }
 
 /// The same for the objects of a cluster, of which those are left out that Ringway has no use for. What is kept comes along.
@@ -125,10 +136,19 @@ pub fn reload(
 /// # Errors
 /// Every mistake in what is kept.
 pub(crate) fn sift(sources: &[Source]) -> Result<Sifted, Diagnostics> {
-    let read =
-        in_a_thread(0, || load_here(sources, None, World::new(None), Some(sift::Sift::default())));
-    let (mesh, sift) = read?;
+    let sift = Some(sift::Sift::default());
+    let read = || load_here(sources, None, World::new(None), sift, NamedFiles::Left);
+    let (mesh, sift) = in_a_thread(0, read)?;
     Ok(sift.unwrap_or_default().finish(mesh))
+}
+
+/// What is done about files that a Node names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NamedFiles {
+    /// They are read for their mistakes.
+    Read,
+    /// They are left to whoever uses them.
+    Left,
 }
 
 fn load_here(
@@ -136,12 +156,13 @@ fn load_here(
     node: Option<&str>,
     world: World,
     sift: Option<sift::Sift>,
+    named_files: NamedFiles,
 ) -> Result<(MeshConfig, Option<sift::Sift>), Diagnostics> {
     let files = Files::find(sources);
     let mut reporter = Reporter::default();
     let mut documents = Documents::read(&files, world, sift, &mut reporter);
     let sift = documents.sift.take();
-    let mesh = compile(documents, node, &mut reporter);
+    let mesh = compile(documents, node, named_files, &mut reporter);
     let failed = reporter.has_errors();
     let diagnostics = reporter.finish(&files);
     match failed {

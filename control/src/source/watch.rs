@@ -117,7 +117,7 @@ struct Watch {
     paths: Vec<PathBuf>,
     told: mpsc::Sender<()>,
     notify: Option<RecommendedWatcher>,
-    /// Directories that are watched, and which they were: one that was made anew must be watched anew.
+    /// Directories that are watched, and which they were: the watch of another one under the same name must end.
     watched: BTreeMap<PathBuf, Option<FileMark>>,
     seen: Marks,
 }
@@ -224,11 +224,10 @@ impl Watch {
                 let _gone = notify.unwatch(directory);
             }
         }
-        for (directory, mark) in &mut wanted {
-            let is_watched = self.watched.get(directory) == Some(mark);
-            if !is_watched && notify.watch(directory, RecursiveMode::NonRecursive).is_err() {
-                *mark = None;
-            }
+        for directory in wanted.keys() {
+            // Those that are watched, too, which changes nothing for them: file systems give the number of a directory
+            // that is gone to the next one, so one that was made anew may look the same, and has lost its watch.
+            let _gone = notify.watch(directory, RecursiveMode::NonRecursive);
         }
         self.watched = wanted;
     }

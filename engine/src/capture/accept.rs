@@ -1,6 +1,6 @@
 //! What a workload's listeners accept: who has to wait, who is refused, and who serves it.
 
-use std::{net::SocketAddr, rc::Rc, sync::atomic::Ordering::Relaxed};
+use std::{cmp::Reverse, net::SocketAddr, rc::Rc, sync::atomic::Ordering::Relaxed};
 
 use super::Pod;
 use crate::{
@@ -63,8 +63,9 @@ async fn make_room_for_handshake(shard: &Shard, pod: &Pod) {
         let now = runtime::now();
         let cut = match limit {
             Limit::HandshakesPerProcess => {
-                let most = shard.pods().into_iter().max_by_key(|pod| pod.handshakes.len());
-                most.is_some_and(|pod| pod.handshakes.cut_one(now))
+                let mut pods = shard.pods();
+                pods.sort_by_key(|pod| Reverse(pod.handshakes.len()));
+                pods.iter().any(|pod| pod.handshakes.cut_one(now))
             }
             _ => pod.handshakes.cut_one(now),
         };
@@ -87,7 +88,11 @@ pub(super) fn serve(
     if let Way::Hbone = way {
         match pod.account.admit_tunnel() {
             Ok(admitted) => {
-                runtime::spawn(inbound::serve_tunnel(shard, pod, socket, from, admitted));
+                // It counts from now on: one turn may accept many before the first of them is polled.
+                let handshaking = shard.handshakes.begin(&pod.handshakes);
+                let serving =
+                    inbound::serve_tunnel(shard, pod, socket, from, admitted, handshaking);
+                runtime::spawn(serving);
             }
             Err(_counted) => socket.abort(),
         }

@@ -238,10 +238,18 @@ ringway_protocols::bounds! {
     pub const BYTES_PER_SHARED_TURN_MAX: usize = 64 * 1024;
     Bytes per Shard: "the reactor is asked who else is ready; the workload whose turn it was goes on behind the others"
 
-    /// Turns for which a shard counts as shared after two workloads had tasks ready at once: some tenths of a second
-    /// where bulk is moved, so that one which asks some ten times a second never meets a long turn.
+    /// Turns for which a shard counts as shared after two workloads had tasks ready at once: about a tenth of a second
+    /// where bulk is moved, so that one which asks twenty times a second meets no long turn.
     pub const SHARED_TURNS: u64 = 2048;
     Count per Shard: "turns and visits may be long again"
+
+    /// Bytes that a workload moves in one turn to count as one with bulk to move.
+    pub const BULK_BYTES_MIN: usize = 32 * 1024;
+    Bytes per Workload: "it has no turns before the others"
+
+    /// Turns for which it counts so.
+    pub const BULK_TURNS: u64 = 2048;
+    Count per Workload: "it has turns before those who have bulk to move again"
 
     /// Bytes one visit to a connection may move before the next connection's turn.
     pub const VISIT_BYTES_MAX: usize = 512 * 1024;

@@ -11,14 +11,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::mem;
 use std::rc::Rc;
 
 use super::local;
 use super::task::TaskKey;
 use crate::limits::{
-    BYTES_PER_SHARED_TURN_MAX, SHARED_TURNS, SHARED_VISIT_BYTES_MAX, TASKS_PER_SHARED_TURN_MAX,
-    TASKS_PER_TURN_MAX, TENANT_TASKS_MAX, VISIT_BYTES_MAX,
+    BULK_BYTES_MIN, BULK_TURNS, BYTES_PER_SHARED_TURN_MAX, SHARED_TURNS, SHARED_VISIT_BYTES_MAX,
+    TASKS_PER_SHARED_TURN_MAX, TASKS_PER_TURN_MAX, TENANT_TASKS_MAX, VISIT_BYTES_MAX,
 };
+
+const _: () = assert!(BULK_BYTES_MIN <= SHARED_VISIT_BYTES_MAX);
+const _: () = assert!(SHARED_VISIT_BYTES_MAX <= BYTES_PER_SHARED_TURN_MAX);
 
 /// How many bytes one visit to a connection may move now.
 ///
@@ -83,8 +87,9 @@ struct Queue {
     ready: VecDeque<TaskKey>,
     /// The round after which it may come before the rotation again.
     fresh_after: u64,
-    /// What it has moved, and in which turn.
-    moved: (u64, usize),
+    /// The turn in which it last moved something, and how much it did.
+    moved_in_turn: u64,
+    moved_bytes: usize,
     /// The turn up to which it counts as one with bulk to move.
     bulk_until: u64,
 }
@@ -127,11 +132,14 @@ impl Default for Ready {
 impl Ready {
     fn new_tenant(&self) -> Tenant {
         let vacant = self.vacant.borrow_mut().pop();
+        let mut queues = self.queues.borrow_mut();
         let id = vacant.unwrap_or_else(|| {
-            let mut queues = self.queues.borrow_mut();
             queues.push(Queue::default());
             TenantId(queues.len() as u32 - 1)
         });
+        // Tasks that outlived the tenant before stay; what that one moved is not this one's.
+        let queue = &mut queues[id.0 as usize];
+        *queue = Queue { ready: mem::take(&mut queue.ready), ..Queue::default() };
         Tenant { id, vacant: self.vacant.clone() }
     }
 
@@ -146,7 +154,7 @@ impl Ready {
 
     /// Where a tenant waits whose first task has become ready.
     fn line_up(&self, tenant: TenantId, queue: &mut Queue) {
-        if self.is_shared() && self.comes_first(queue) {
+        if self.is_shared() && queue.fresh_after < self.rounds.get() && !self.has_bulk(queue) {
             queue.fresh_after = self.rounds.get();
             self.fresh.borrow_mut().push_back(tenant);
         } else {
@@ -154,8 +162,8 @@ impl Ready {
         }
     }
 
-    fn comes_first(&self, queue: &Queue) -> bool {
-        queue.fresh_after < self.rounds.get() && queue.bulk_until <= self.turns.get()
+    fn has_bulk(&self, queue: &Queue) -> bool {
+        self.turns.get() < queue.bulk_until
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -202,15 +210,16 @@ impl Ready {
         }
     }
 
-    /// Who moves half of what ends a turn has bulk to move, for as long as a shard counts as shared.
     fn moved(&self, bytes: usize) {
         self.moved_bytes.set(self.moved_bytes.get() + bytes);
         let turn = self.turns.get();
         let queue = &mut self.queues.borrow_mut()[self.current.get().0 as usize];
-        let before = if queue.moved.0 == turn { queue.moved.1 } else { 0 };
-        queue.moved = (turn, before + bytes);
-        if queue.moved.1 >= BYTES_PER_SHARED_TURN_MAX / 2 {
-            queue.bulk_until = turn + SHARED_TURNS;
+        if queue.moved_in_turn != turn {
+            (queue.moved_in_turn, queue.moved_bytes) = (turn, 0);
+        }
+        queue.moved_bytes += bytes;
+        if queue.moved_bytes >= BULK_BYTES_MIN {
+            queue.bulk_until = turn + BULK_TURNS;
         }
     }
 
@@ -233,6 +242,8 @@ impl Ready {
             let queue = &mut queues[tenant.0 as usize];
             queue.ready.push_front(key);
             if tenant == spender {
+                // One of its tasks may have woken another meanwhile.
+                fresh.retain(|other| *other != tenant);
                 if !rotation.contains(&tenant) {
                     rotation.push_back(tenant);
                 }
@@ -241,12 +252,11 @@ impl Ready {
             // It has not had its turn.
             rotation.retain(|other| *other != tenant);
             fresh.retain(|other| *other != tenant);
-            match queue.bulk_until <= self.turns.get() {
-                true => {
-                    queue.fresh_after = self.rounds.get();
-                    fresh.push_front(tenant);
-                }
-                false => rotation.push_front(tenant),
+            if self.has_bulk(queue) {
+                rotation.push_front(tenant);
+            } else {
+                queue.fresh_after = self.rounds.get();
+                fresh.push_front(tenant);
             }
         }
     }
@@ -327,7 +337,7 @@ mod tests {
         ready.push(late.id(), key(9001));
         ready.push(bulk.id(), key(0));
         let of = |index: &u32| if *index == 9000 { few.id() } else { bulk.id() };
-        ready.give_back(taken.drain(2..).map(|index| (of(&index), key(index))));
+        ready.give_back(taken.split_off(2).into_iter().map(|index| (of(&index), key(index))));
         assert_eq!(turn(&ready), [9000, 9001], "by themselves, who has had no turn first");
         let first: Vec<_> = (2..2 + TENANT_TASKS_MAX as u32).collect();
         let mut of_bulk = turn(&ready);
@@ -345,7 +355,7 @@ mod tests {
         ready.push(few.id(), key(9000));
         assert_eq!(turn(&ready), [1, 9000], "nobody knows yet who has bulk to move");
         ready.current.set(bulk.id());
-        ready.moved(BYTES_PER_SHARED_TURN_MAX / 2);
+        ready.moved(BULK_BYTES_MIN);
         let wakes = |tenant: &Tenant, index| ready.push(tenant.id(), key(index));
         wakes(&bulk, 2);
         wakes(&few, 9001);
@@ -371,7 +381,7 @@ mod tests {
         assert_eq!(turn(&ready), [9000, 1]);
         ready.current.set(bulk.id());
         ready.moved(BYTES_PER_SHARED_TURN_MAX);
-        for _ in 0..SHARED_TURNS / 2 {
+        for _ in 0..BULK_TURNS / 2 {
             both();
             assert_eq!((turn(&ready), turn(&ready)), (vec![9000], vec![1]));
         }
@@ -387,5 +397,79 @@ mod tests {
         assert_eq!(ready.new_tenant().id(), gone);
         assert_eq!(turn(&ready), [1]);
         assert_eq!(ready.queues.borrow().len(), 2);
+    }
+
+    #[test]
+    fn who_takes_a_place_has_moved_nothing() {
+        let ready = Ready::default();
+        let (other, bulk) = (ready.new_tenant(), ready.new_tenant());
+        ready.push(other.id(), key(1));
+        ready.push(bulk.id(), key(2));
+        assert_eq!(turn(&ready), [1, 2], "shared from here on");
+        ready.current.set(bulk.id());
+        ready.moved(BULK_BYTES_MIN);
+        drop(bulk);
+        let next = ready.new_tenant();
+        ready.push(other.id(), key(1));
+        ready.push(next.id(), key(9000));
+        assert_eq!(turn(&ready), [1, 9000], "both before the rotation");
+        ready.push(other.id(), key(1));
+        ready.push(next.id(), key(9000));
+        assert!(ready.fresh.borrow().is_empty(), "each once for each turn of the rotation");
+    }
+
+    /// Visits tasks, and gives back what is left when a turn is spent. `visit` is told whose task it is, and returns how
+    /// many bytes that moves.
+    fn run_turn(ready: &Ready, mut visit: impl FnMut(&Ready, (TenantId, TaskKey)) -> usize) {
+        let mut keys = Vec::new();
+        ready.take_turn(&mut keys);
+        // Who a task belongs to stands in its generation.
+        let owned = keys.iter().map(|key| (TenantId(key.generation), *key));
+        for (at, owned_key) in owned.clone().enumerate() {
+            ready.current.set(owned_key.0);
+            let bytes = visit(ready, owned_key);
+            ready.moved(bytes);
+            if at + 1 < keys.len() && ready.is_turn_spent() {
+                ready.give_back(owned.skip(at + 1));
+                break;
+            }
+        }
+        let (fresh, rotation) = (ready.fresh.borrow(), ready.rotation.borrow());
+        let mut waiting: Vec<u32> = fresh.iter().chain(&*rotation).map(|tenant| tenant.0).collect();
+        waiting.sort_unstable();
+        let all = waiting.len();
+        waiting.dedup();
+        assert_eq!(waiting.len(), all, "somebody waits twice: {fresh:?} {rotation:?}");
+    }
+
+    fn own(tenant: &Tenant, index: u32) -> TaskKey {
+        TaskKey { index, generation: tenant.id().0 }
+    }
+
+    #[test]
+    fn who_wakes_its_own_while_it_spends_a_turn_waits_once() {
+        let ready = Ready::default();
+        let tenants: Vec<Tenant> = (0..3).map(|_| ready.new_tenant()).collect();
+        for tenant in &tenants {
+            (0..8).for_each(|index| ready.push(tenant.id(), own(tenant, index)));
+        }
+        let last = tenants[2].id();
+        let mut has_woken = false;
+        run_turn(&ready, |ready, (tenant, _)| {
+            if tenant == last && !has_woken {
+                has_woken = true;
+                ready.push(last, own(&tenants[2], 8));
+            }
+            BYTES_PER_SHARED_TURN_MAX.div_ceil(20)
+        });
+        assert!(has_woken && ready.fresh.borrow().is_empty());
+        let mut rest = 0;
+        while !ready.is_empty() {
+            run_turn(&ready, |_, _| {
+                rest += 1;
+                0
+            });
+        }
+        assert_eq!(rest, 5, "four that were given back, and the one that was woken");
     }
 }

@@ -36,6 +36,7 @@ use crate::{
     },
     runtime,
     shard::Shard,
+    single::{Running, Single},
     snapshot::{Snapshot, WorkloadKey},
 };
 
@@ -46,7 +47,7 @@ pub(crate) struct Recheck {
     owners: RefCell<Owners>,
     /// A snapshot was published that nobody has looked at.
     published: Cell<bool>,
-    running: Cell<bool>,
+    task: Single,
     woken: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -110,10 +111,9 @@ impl Recheck {
             recheck.published.set(true);
             in_force.iter().for_each(|new| judge(tunnel, new));
         }
-        if recheck.running.replace(true) {
-            recheck.wake();
-        } else {
-            runtime::spawn_for_shard(keep_checking(shard.clone()));
+        match recheck.task.begin() {
+            Some(running) => drop(runtime::spawn_for_shard(keep_checking(shard.clone(), running))),
+            None => recheck.wake(),
         }
     }
 
@@ -163,7 +163,7 @@ impl Recheck {
 }
 
 /// The shard's task: ends when there is no tunnel.
-async fn keep_checking(shard: Rc<Shard>) {
+async fn keep_checking(shard: Rc<Shard>, _running: Running) {
     loop {
         if shard.recheck.published.take() {
             judge_all(&shard).await;
@@ -171,7 +171,6 @@ async fn keep_checking(shard: Rc<Shard>) {
         let next = check_dates(&shard);
         shard.recheck.owners.borrow_mut().retain(|_, owner| !owner.tunnels.borrow().is_empty());
         if shard.recheck.owners.borrow().is_empty() {
-            shard.recheck.running.set(false);
             return;
         }
         shard.recheck.wait(next).await;

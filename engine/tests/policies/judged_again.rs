@@ -119,6 +119,30 @@ fn a_policy_that_is_newly_attached_cuts() {
     });
 }
 
+/// A connection that was let in between two changes is judged by the one after it.
+#[test]
+fn changes_back_and_forth_let_nobody_in() {
+    play(async |mesh| {
+        let deny = policy("no", PolicyAction::Deny, vec![everything()]);
+        mesh.change(|far| far.upsert_policy(deny));
+        let names = |policies: &[&str]| {
+            let policies: Vec<String> = policies.iter().map(|name| (*name).to_owned()).collect();
+            mesh.change_web(|web| web.authorization_policies = policies);
+        };
+        mesh.shuffle_tasks();
+        for _ in 0..200 {
+            let outside = mesh.connect("outside").await;
+            for _ in 0..8 {
+                names(&[]);
+                yield_now().await;
+                names(&["shop/no"]);
+                yield_now().await;
+            }
+            assert!(outside.end_within(SOON).await.is_some(), "nobody may be let in");
+        }
+    });
+}
+
 #[test]
 fn a_workload_of_another_namespace_has_its_policies() {
     play(async |mesh| {

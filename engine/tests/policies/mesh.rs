@@ -6,14 +6,18 @@ mod authority;
 
 use std::{
     cell::{Cell, RefCell},
+    future::{Future, poll_fn},
     io::ErrorKind,
     net::{IpAddr, SocketAddr},
     rc::Rc,
+    task::Poll,
     time::Duration,
 };
 
 use rcgen::CertificateParams;
 use ringway_engine::{
+    EngineConfig,
+    limits::Limits,
     runtime::{
         ConnectOptions, ListenOptions, NetNamespace, TcpListener, TcpStream, World, WorldOptions,
         counters, sleep, spawn, timeout,
@@ -30,6 +34,8 @@ use ringway_protocols::tls::Options;
 use authority::Authority;
 
 pub(crate) const PORT: u16 = 8080;
+/// Of the far host's workload.
+pub(crate) const HANDSHAKES_MAX: u64 = 8;
 const WEB: &str = "10.2.0.1";
 const OUTSIDE: &str = "192.0.2.1";
 /// Name and address of each.
@@ -72,6 +78,8 @@ impl Mesh {
     async fn new(world: &World) -> Mesh {
         let authority = Authority::new(CertificateParams::default());
         let (near, far) = (known_to(&CLIENTS, &authority), known_to(&[("web", WEB)], &authority));
+        let limits = Limits { handshakes_per_workload: HANDSHAKES_MAX, ..Limits::default() };
+        let config = EngineConfig { limits, ..EngineConfig::default() };
         let namespace = |(name, ip): &(&'static str, &str)| {
             (*name, world.namespace(name, &[ip.parse().unwrap()]))
         };
@@ -79,7 +87,7 @@ impl Mesh {
         let mut namespaces: Vec<_> = pods.map(namespace).collect();
         let mesh = Mesh {
             near: SimHost::start(near, 1),
-            far: SimHost::start(far.clone(), 2),
+            far: SimHost::start_with(config, far.clone(), 2),
             snapshot: RefCell::new(far),
             namespaces: namespaces.clone(),
             application: Rc::default(),
@@ -138,6 +146,29 @@ impl Mesh {
     pub(crate) fn answer_dials(&self, answered: bool) {
         let blackhole = if answered { 0 } else { 1_000_000 };
         self.world.set_options(WorldOptions { blackhole, ..WorldOptions::calm() });
+    }
+
+    /// So many connections at once of somebody outside to the port of tunnels of `web`.
+    pub(crate) async fn connect_to_tunnels(&self, count: u64) -> Vec<Call> {
+        let dial = |_| Box::pin(self.connect_at("outside", 15008));
+        let (mut dials, mut calls): (Vec<_>, _) = ((0..count).map(dial).collect(), Vec::new());
+        poll_fn(|cx| {
+            dials.retain_mut(|dial| match dial.as_mut().poll(cx) {
+                Poll::Ready(call) => {
+                    calls.push(call);
+                    false
+                }
+                Poll::Pending => true,
+            });
+            if dials.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        calls
+    }
+
+    /// Tasks of one turn run in any order from now on.
+    pub(crate) fn shuffle_tasks(&self) {
+        self.world.set_options(WorldOptions { shuffle_tasks: true, ..WorldOptions::calm() });
     }
 
     async fn dial(&self, from: &str, to: &str) -> Call {

@@ -1,10 +1,10 @@
-//! What one workload's connections cost another when nobody takes the records.
+//! What many connections at once cost others: their records, and the room for handshakes.
 
 use std::time::Duration;
 
 use ringway_engine::{limits::ACCESS_RECORDS_MAX, runtime::sleep};
 
-use crate::mesh::{CLIENTS, play};
+use crate::mesh::{CLIENTS, HANDSHAKES_MAX, play};
 
 #[test]
 fn a_storm_of_one_workload_costs_another_no_record() {
@@ -24,5 +24,19 @@ fn a_storm_of_one_workload_costs_another_no_record() {
         mesh.knock("alice").await;
         sleep(Duration::from_secs(1)).await;
         assert!(telemetry.next_record().is_some(), "there is room again");
+    });
+}
+
+/// One turn accepts more than that, and none of them has begun to speak.
+#[test]
+fn handshakes_are_bounded_from_the_moment_of_the_accept() {
+    play(async |mesh| {
+        let silent = mesh.connect_to_tunnels(4 * HANDSHAKES_MAX).await;
+        sleep(Duration::from_millis(100)).await;
+        let reached = mesh.far.limits_reached();
+        let names: Vec<_> = reached.iter().map(|row| row.limit.name()).collect();
+        assert_eq!(names, ["handshakesPerWorkload"]);
+        drop(silent);
+        assert_eq!(mesh.call("bob").await, Ok(()), "there is room again");
     });
 }

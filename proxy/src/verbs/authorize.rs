@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &AuthorizeArguments) -> Result<Exit, Failure> {
 fn unanswered(why: NoAnswer) -> Failure {
     let message = why.to_string();
     match why {
-        NoAnswer::NoWorkload { help } => {
+        NoAnswer::NoWorkload { help, .. } => {
             let next =
                 help.unwrap_or_else(|| "`--to` is the namespace and name of a workload".to_owned());
             Failure::new(Exit::Unavailable, message).next(next)

@@ -34,8 +34,7 @@ pub(crate) fn run(arguments: &HandoverArguments) -> Result<Exit, Failure> {
             Ok(Exit::Ok)
         }
         Answer::RolledBack { why } => {
-            Err(Failure::new(Exit::Failed, format!("no hand-over, nothing has changed: {why}"))
-                .next("the node's log has all of it, and what the new process said: `journalctl -u ringway`, or where its output goes"))
+            Err(Failure::new(Exit::Failed, format!("no hand-over, {why}")))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `ringway validate`: the same reading as a start does, without starting.
+//! `ringway validate`: the same reading as a start does, of the files that a Node names too, without starting.
 
 use ringway_control::policy::{PolicySummary, summaries};
 use ringway_control::source::{self, Diagnostics, MeshConfig, Severity};
@@ -12,7 +12,7 @@ use crate::output::{self, Format};
 /// Checks a configuration.
 pub(crate) fn run(arguments: &ValidateArguments) -> Result<Exit, Failure> {
     let sources = sources(&arguments.source)?;
-    let loaded = source::load(&sources, node(&arguments.source).as_deref());
+    let loaded = source::check(&sources, node(&arguments.source).as_deref());
     let warned = matches!(&loaded, Ok(mesh) if !mesh.warnings.is_empty());
     let valid = loaded.is_ok() && !(arguments.strict && warned);
     match (arguments.output, &loaded) {

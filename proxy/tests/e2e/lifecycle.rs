@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::net::{Shutdown, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -10,6 +11,8 @@ use std::time::{Duration, Instant};
 use ringway_bench::lab::{Namespace, wait_until};
 use ringway_bench::pattern;
 use ringway_bench::probe;
+use ringway_control::handover::control_socket;
+use ringway_control::run::STATE_DIRECTORY;
 
 use crate::support::{
     Application, Mesh, PATIENCE, assert_cut, connect, echo_once, exchange, http_get, is_timeout,
@@ -20,6 +23,7 @@ on_both_reactors! {
     an_open_connection_outlives_the_signal_to_stop,
     the_drain_deadline_ends_what_is_left,
     asked_twice_it_ends_at_once_and_what_is_open_is_cut,
+    asked_twice_it_leaves_nothing_behind,
     a_reload_adds_a_running_workload_without_a_failed_request,
     a_reload_takes_a_workload_away,
     what_a_workload_opens_while_it_leaves_does_not_hang,
@@ -87,6 +91,35 @@ fn asked_twice_it_ends_at_once_and_what_is_open_is_cut(reactor: &str) {
     assert_cut(&mut stream);
     assert_eq!(mesh.a.process.wait(PATIENCE).unwrap().code(), Some(130));
     assert_eq!(mesh.a.records(|record| record.get("error").contains("drain")), 1);
+    let log = mesh.a.process.log();
+    assert!(log.contains("the end was asked for again: connections were cut"), "{log}");
+    assert!(!log.contains("the drain deadline passed"), "{log}");
+    assert!(log.lines().last().is_some_and(|line| line.ends_with("ended")), "{log}");
+}
+
+fn asked_twice_it_leaves_nothing_behind(reactor: &str) {
+    let mut mesh = Mesh::with(reactor).drain_deadline("1m").start();
+    let _echo = Application::echo(mesh.at("server"), 8080);
+    let pods = ["client", "neighbour"];
+    // Before its rules let go, while they do, and while it drains.
+    for pause in [0, 5, 20, 80, 300].map(Duration::from_millis) {
+        let mut stream = connect(mesh.at("client"), mesh.address("server", 8080));
+        exchange(&mut stream, b"before").unwrap();
+        assert!(pods.iter().all(|pod| has_rules(mesh.at(pod))));
+        assert!(control_socket(mesh.at("host-a")).exists());
+        mesh.a.process.signal(rustix::process::Signal::TERM).unwrap();
+        thread::sleep(pause);
+        mesh.a.process.signal(rustix::process::Signal::INT).unwrap();
+        let status = mesh.a.process.wait(Duration::from_secs(10)).unwrap();
+        let log = mesh.a.process.log();
+        assert_eq!(status.code(), Some(130), "{pause:?}: {log}");
+        assert!(log.contains("ended"), "{pause:?}: {log}");
+        for pod in pods {
+            assert!(!has_rules(mesh.at(pod)), "{pause:?}, {pod}: {}", rules(mesh.at(pod)));
+        }
+        assert!(!control_socket(mesh.at("host-a")).exists(), "{pause:?}: {log}");
+        mesh.restart("host-a");
+    }
 }
 
 fn a_reload_adds_a_running_workload_without_a_failed_request(reactor: &str) {
@@ -298,6 +331,11 @@ impl Drop for StopOnDrop<'_> {
 
 fn has_rules(pod: &Namespace) -> bool {
     rules(pod).contains("15001")
+}
+
+/// Where the node of a namespace is asked for a hand-over.
+fn control_socket(host: &Namespace) -> PathBuf {
+    host.enter(|| control_socket::path(Path::new(STATE_DIRECTORY), "host-a")).unwrap().unwrap()
 }
 
 /// All packet filter rules of a namespace, whichever tool is here to tell.

@@ -27,6 +27,10 @@ use super::message::Message;
 /// A successor that closed the channel is about to end: how long its exit status is waited for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// It has the standard output and standard error of this process.
+const LAST_WORDS_ARE: &str =
+    "what it said is in the node's log: `journalctl -u ringway`, or where its output goes";
+
 /// What is handed over before the successor serves.
 #[derive(Debug)]
 pub(crate) struct Estate {
@@ -172,8 +176,13 @@ impl Heir {
         Ok(Message::receive(&self.channel)?.0)
     }
 
-    /// What went wrong, as an operator wants to read it.
+    /// What went wrong, as an operator wants to read it, and where there is more.
     fn explain(&mut self, error: &io::Error) -> String {
+        let why = self.what_happened(error);
+        format!("{why}; {LAST_WORDS_ARE}")
+    }
+
+    fn what_happened(&mut self, error: &io::Error) -> String {
         if error.kind() != io::ErrorKind::UnexpectedEof && error.kind() != io::ErrorKind::BrokenPipe
         {
             return describe(error);
@@ -181,9 +190,7 @@ impl Heir {
         let until = Instant::now() + LAST_WORDS;
         while Instant::now() < until {
             if let Ok(Some(status)) = self.child.try_wait() {
-                return format!(
-                    "the new process ended ({status}); what it said is in the node's log"
-                );
+                return format!("the new process ended ({status})");
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -255,6 +262,7 @@ mod tests {
             let (_home, launch) = program(script);
             let refused = prepare(&launch, estate(), Channel::pair().unwrap()).expect_err(script);
             assert!(refused.contains(complaint), "{script}: {refused}");
+            assert_eq!(refused.matches("the node's log").count(), 1, "{script}: {refused}");
         }
     }
 
@@ -280,5 +288,9 @@ mod tests {
         let refused =
             prepare(&launch, estate(), Channel::pair().unwrap()).expect_err("nothing is there");
         assert!(refused.contains("/nowhere/ringway"), "{refused}");
+        assert!(
+            !refused.contains("log"),
+            "nothing was started that could have said more: {refused}"
+        );
     }
 }

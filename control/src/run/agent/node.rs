@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use ringway_engine::Engine;
 use ringway_engine::limits::SHARD_TURN_MAX;
 use ringway_engine::snapshot::Snapshot;
 use ringway_protocols::identity::Identity;
@@ -227,19 +228,19 @@ impl Node {
         self.foundation.readiness.start_draining();
         let engine = Arc::clone(&self.foundation.engine);
         let drained = tokio::task::spawn_blocking(move || engine.drain(deadline));
-        tokio::select! {
-            report = drained => drain::tell(&report.unwrap_or_default()),
+        let ending = tokio::select! {
+            report = drained => drain::in_time(&report.unwrap_or_default()),
             who = self.foundation.requests.stop() => {
-                return drain::end_at_once(&self.foundation.engine, &self.foundation.log, who).await;
+                drain::cut_at_once(&self.foundation.engine, Engine::drain, who).await
             }
-        }
+        };
         self.foundation.servers.stop().await;
         drain::write_records(&self.foundation.engine, &self.foundation.log);
         if let Some(requests) = &self.requests {
             requests.finish().await;
         }
         tracing::info!("ended");
-        Ending::Drained
+        ending
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::task::JoinError;
 use super::{Node, Work};
 use crate::run::error::RunError;
 use crate::run::settings::{need_restart, settings};
-use crate::source::{Diagnostic, Diagnostics, MeshConfig, NodeConfig};
+use crate::source::{Diagnostic, Diagnostics, MeshConfig, NodeConfig, Severity};
 use crate::telemetry::log::LogFilter;
 
 /// A refused configuration is told with at most so many of its mistakes.
@@ -141,18 +141,23 @@ impl Node {
     }
 }
 
-/// Each mistake is a line that begins with its place.
+/// Each mistake is a line that begins with its place, as bad as the mistake is.
 fn log_mistakes(mistakes: &Diagnostics) {
     for mistake in mistakes.iter().take(MISTAKES_LOGGED_MAX) {
         let Shown { place, excerpt, help } = Shown::of(mistake);
-        tracing::warn!(excerpt, help, "{place}: {}", mistake.message());
+        let message = mistake.message();
+        match mistake.severity() {
+            Severity::Error => tracing::error!(excerpt, help, "{place}: {message}"),
+            Severity::Warning => tracing::warn!(excerpt, help, "{place}: {message}"),
+        }
     }
 }
 
 struct Shown<'a> {
     place: String,
-    excerpt: &'a str,
-    help: &'a str,
+    /// `None`: the mistake is of the whole file.
+    excerpt: Option<&'a str>,
+    help: Option<&'a str>,
 }
 
 impl<'a> Shown<'a> {
@@ -161,6 +166,45 @@ impl<'a> Shown<'a> {
             0 => mistake.file().to_owned(),
             line => format!("{}:{line}:{}", mistake.file(), mistake.column()),
         };
-        Self { place, excerpt: mistake.excerpt().trim(), help: mistake.help().unwrap_or_default() }
+        let excerpt = Some(mistake.excerpt().trim()).filter(|excerpt| !excerpt.is_empty());
+        Self { place, excerpt, help: mistake.help() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::{Source, load};
+    use crate::telemetry::log::LogFormat;
+    use crate::telemetry::log::tests::logged;
+
+    fn told(text: &str) -> String {
+        let source = Source::Text { name: "mesh.yaml".to_owned(), text: text.to_owned() };
+        let mistakes = match load(&[source], Some("host-a")) {
+            Ok(mesh) => mesh.warnings,
+            Err(mistakes) => mistakes,
+        };
+        logged(LogFormat::Plain, |_| log_mistakes(&mistakes))
+    }
+
+    #[test]
+    fn a_mistake_is_told_as_an_error_and_without_what_it_lacks() {
+        let node =
+            "{apiVersion: ringway.dev/v1alpha1, kind: Node, metadata: {name: host-a}, spec: ";
+        let lifetime = "{certificateAuthority: {leafLifetime: 5s}}}";
+        //  name                    text                                   level    in the line           absent
+        let rows = [
+            ("an empty file", String::new(), "error", "there is nothing in this file", "=\"\""),
+            ("no help", format!("{node}[]}}"), "error", "excerpt=", "help="),
+            ("with help", format!("{node}{{mdoe: shared}}}}"), "error", "help=", "=\"\""),
+            ("a warning", format!("{node}{lifetime}"), "warn", "are renewed every", "help="),
+        ];
+        for (name, text, level, present, absent) in rows {
+            let told = told(&text);
+            let (_, line) = told.split_once('\t').unwrap_or_else(|| panic!("{name}: {told}"));
+            assert!(line.starts_with(level), "{name}: {told}");
+            assert!(line.contains(present) && !line.contains(absent), "{name}: {told}");
+            assert_eq!(told.lines().count(), 1, "{name}: {told}");
+        }
     }
 }

@@ -157,7 +157,7 @@ impl Node {
                         Some(why) => refuse(ask, why),
                     },
                     Request::Stop(who) => {
-                        let ending = work.handover.abandon("the process is told to end");
+                        let ending = work.handover.abandon("the process is told to end: it drains");
                         let Some(heir) = ending.await else {
                             return self.drain(who, work.jobs).await;
                         };

@@ -12,6 +12,7 @@ mod nodes;
 mod policies;
 pub(super) mod selectors;
 mod services;
+mod wide_policies;
 mod workloads;
 
 use std::collections::BTreeSet;
@@ -20,7 +21,6 @@ use ringway_engine::snapshot::{Settings, TunnelProtocol};
 #[cfg(feature = "waypoint")]
 use ringway_http::model::GatewayName;
 
-use super::Diagnostics;
 use super::diagnostics::{Problem, Reporter};
 use super::documents::Documents;
 #[cfg(feature = "waypoint")]
@@ -32,16 +32,19 @@ use super::node::config::NodeConfig;
 #[cfg(feature = "waypoint")]
 use super::policy::report_unenforced;
 use super::world::World;
+use super::{Diagnostics, NamedFiles};
 use nodes::Nodes;
 use policies::Policies;
 use selectors::Selectors;
 use services::service;
+use wide_policies::WidePolicies;
 use workloads::Workloads;
 
 /// Makes the best of `documents`; what is wrong is reported, and then the result is not to be used.
 pub(crate) fn compile(
     documents: Documents,
     node: Option<&str>,
+    named_files: NamedFiles,
     reporter: &mut Reporter,
 ) -> MeshConfig {
     let Documents { context, objects, local, mut world, .. } = documents;
@@ -49,6 +52,9 @@ pub(crate) fn compile(
     let own = nodes.own().clone();
     duplicates::report(&objects, &local, &nodes, reporter);
 
+    if named_files == NamedFiles::Read {
+        nodes.report_revocation_lists(reporter);
+    }
     nodes.report_captured(&world, reporter);
     let domains = trust_domains(&objects.nodes, &own, &world);
     Policies::report_trust_domains(&objects.authorizations, &domains, reporter);
@@ -100,6 +106,13 @@ pub(crate) fn compile(
         world.add_service(service(object, &own, before), object.place, reporter);
     }
     policies.report_unreached(&world, reporter);
+    let wide = WidePolicies {
+        authorizations: &objects.authorizations,
+        peer_authentications: &objects.peer_authentications,
+        namespaces: &objects.namespaces,
+        root_namespace: &own.root_namespace,
+    };
+    wide_policies::report(&wide, &world, reporter);
     policies.add(&mut world);
     #[cfg(feature = "waypoint")]
     let compiled = {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ringway_engine::snapshot::{Snapshot, TunnelProtocol};
 
+use crate::identity::{RevocationError, RevocationFiles};
 use crate::source::diagnostics::suggest::{did_you_mean, one_of};
 use crate::source::diagnostics::{Problem, Reporter};
 use crate::source::mesh::{NetworkNamespace, WorkloadEnrollment};
@@ -125,6 +126,23 @@ impl<'n> Nodes<'n> {
                 help = Some("unless it is in the document that could not be read".to_owned());
             }
             reporter.report(Problem::error(*place, message).help(help));
+        }
+    }
+
+    /// Reads this node's revocation lists, as a start would, and reports each that would keep it from starting. A file that
+    /// is not here may be on the node's own host.
+    pub(super) fn report_revocation_lists(&self, reporter: &mut Reporter) {
+        let Some(own) = self.own_document else { return };
+        for (place, path) in &own.revocation_lists {
+            let Err(error) = RevocationFiles::open(None, std::slice::from_ref(path)) else {
+                continue;
+            };
+            let problem = match &error {
+                RevocationError::Io(..) => Problem::warning(*place, error.to_string())
+                    .help("a node does not start without a list that it names".to_owned()),
+                _ => Problem::error(*place, error.to_string()),
+            };
+            reporter.report(problem);
         }
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct NodeDocument {
     pub(crate) place: Place,
     pub(crate) config: NodeConfig,
     pub(crate) workloads: Vec<CapturedWorkload>,
+    /// The revocation lists of its configuration, each with its place.
+    pub(crate) revocation_lists: Vec<(Place, PathBuf)>,
 }
 
 /// Reads a Node document; relative paths in it are relative to `directory`.
@@ -62,8 +64,20 @@ pub(crate) fn node(
         let metadata = metadata?;
         let (config, workloads) = spec.unwrap_or_default();
         let config = NodeConfig { name: metadata.name, ..config };
-        Some(NodeDocument { place: metadata.place, config, workloads })
+        let revocation_lists = revocation_lists(fields, directory);
+        Some(NodeDocument { place: metadata.place, config, workloads, revocation_lists })
     })?
+}
+
+/// Where each list that [`authority`] reads is named.
+fn revocation_lists(fields: &mut Fields<'_, '_>, directory: &Path) -> Vec<(Place, PathBuf)> {
+    let authority = fields.value("spec").and_then(|spec| spec.get("certificateAuthority"));
+    let lists = authority.and_then(|authority| authority.get("revocationLists"));
+    let Some(Content::Sequence(lists)) = lists.map(|lists| &lists.content) else {
+        return Vec::new();
+    };
+    let named = lists.iter().filter_map(|list| Some((list.place, list.text()?)));
+    named.map(|(place, path)| (place, directory.join(path))).collect()
 }
 
 /// Told apart from other unknown keys when they stand beside `spec`.

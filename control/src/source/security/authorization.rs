@@ -6,6 +6,7 @@ use super::AuthorizationObject;
 use super::rule::rules;
 use super::selector::selector;
 use super::targets::{TargetReference, target_references};
+use crate::source::diagnostics::suggest::nearest;
 use crate::source::diagnostics::{Problem, Reporter};
 use crate::source::kubernetes::{Context, Metadata, metadata};
 use crate::source::objects::{Labels, find};
@@ -55,6 +56,7 @@ pub(crate) fn authorization_policy(
             fields.required("spec", |value, reporter| spec(value, namespace, context, reporter))?;
         let metadata = metadata?;
         let dry_run = dry_run(&metadata, fields.reporter);
+        report_nearly_dry_run(value, &metadata, fields.reporter);
         if !spec.targets.is_empty() && spec.selects {
             return Some(Authorization::Nothing);
         }
@@ -293,4 +295,26 @@ fn dry_run(metadata: &Metadata, reporter: &mut Reporter) -> bool {
             false
         }
     }
+}
+
+/// An annotation that was probably meant to be that one; like this, the policy is enforced.
+fn report_nearly_dry_run(object: &Value, metadata: &Metadata, reporter: &mut Reporter) {
+    let annotations = object.get("metadata").and_then(|metadata| metadata.get("annotations"));
+    for (key, _) in annotations.and_then(Value::entries).unwrap_or_default() {
+        if *key.text == *DRY_RUN || !is_nearly_dry_run(&key.text) {
+            continue;
+        }
+        let (key_text, name) = (&key.text, &metadata.name);
+        let message = format!("the annotation `{key_text}` means nothing: `{name}` is enforced");
+        let help = format!("did you mean `{DRY_RUN}`?");
+        reporter.report(Problem::warning(key.place, message).help(help));
+    }
+}
+
+/// Part by part: a long prefix would let very different names pass for near ones.
+fn is_nearly_dry_run(key: &str) -> bool {
+    let parts = key.split_once('/').zip(DRY_RUN.split_once('/'));
+    parts.is_some_and(|((prefix, name), (own_prefix, own_name))| {
+        nearest(prefix, [own_prefix]).is_some() && nearest(name, [own_name]).is_some()
+    })
 }

@@ -9,6 +9,7 @@ mod formats;
 mod fuzzing;
 #[cfg(feature = "waypoint")]
 mod gateway;
+mod named_files;
 mod policies;
 mod reloading;
 mod scale;

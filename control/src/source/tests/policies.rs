@@ -419,6 +419,87 @@ fn mutual_tls_is_strict_unless_somebody_says_otherwise() {
     assert_eq!(strict.scope, PolicyScope::WorkloadSelector);
 }
 
+/// A policy that is for nobody protects nobody; most often its namespace is mistyped.
+#[test]
+fn a_policy_for_a_namespace_without_workloads_is_told() {
+    let described = "---\n{apiVersion: v1, kind: Namespace, metadata: {name: later}}\n";
+    let none = "which has no workload";
+    //  name                        namespace  help or message
+    #[rustfmt::skip]
+    let rows = [
+        ("somebody is there",       "shop",    None),
+        ("the whole mesh",          "root",    None),
+        ("yet to come, as is said", "later",   None),
+        ("nearly the root",         "rooot",   Some([none, "did you mean `root`?"])),
+        ("nearly a namespace",      "shpo",    Some([none, "did you mean `shop`?"])),
+        ("no such namespace",       "nowhere", Some([none, "a `Namespace` says so"])),
+        ("nobody of the mesh",      "other",   Some(["which has only workloads", "outside the mesh"])),
+    ];
+    for (name, namespace, want) in rows {
+        let deny = authorization("p", namespace, "action: DENY, rules: [{}]");
+        for policy in [deny, peer("p", namespace, "mtls: {mode: STRICT}")] {
+            let said = read(&(MESH.to_owned() + described + &policy)).warnings;
+            assert_eq!(said.warnings(), usize::from(want.is_some()), "{name}: {said}");
+            for part in want.into_iter().flatten() {
+                assert!(said.to_string().contains(part), "{name}: {said}");
+            }
+        }
+    }
+    // Where nobody is in the mesh, it may be in other files.
+    let alone = read(&authorization("p", "nowhere", ""));
+    assert!(alone.warnings.is_empty(), "{}", alone.warnings);
+    // A workload of a local file has the policies of its namespace.
+    let local = read(&(LOCAL.replace("NAMED", "") + &authorization("p", "shop", "")));
+    assert!(local.warnings.is_empty(), "{}", local.warnings);
+}
+
+/// What was to be tried out would be enforced.
+#[test]
+fn an_annotation_that_is_nearly_a_dry_run_is_told() {
+    //  annotation                                             told
+    #[rustfmt::skip]
+    let rows = [
+        ("istio.io/dry-run",                                   false),
+        ("istio.io/dryrun",                                    true),
+        ("istio.io/dry_run",                                   true),
+        ("istio.io/Dry-Run",                                   true),
+        ("isto.io/dry-run",                                    true),
+        ("istio.io/rev",                                       false),
+        ("istio.io/reason",                                    false),
+        ("security.istio.io/dry-run",                          false),
+        ("dry-run",                                            false),
+        ("kubectl.kubernetes.io/last-applied-configuration",   false),
+    ];
+    for (annotation, told) in rows {
+        let mesh = read(&format!(
+            "{{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: p, annotations: {{{annotation}: 'true'}}}}, spec: {{}}}}"
+        ));
+        let said = mesh.warnings.to_string();
+        assert_eq!(said.contains("did you mean `istio.io/dry-run`?"), told, "{annotation}: {said}");
+        assert_eq!(mesh.warnings.is_empty(), !told, "{annotation}: {said}");
+    }
+}
+
+#[test]
+fn a_port_is_written_in_one_way() {
+    for (port, is_one) in [
+        ("80", true),
+        ("65535", true),
+        ("08", false),
+        ("+80", false),
+        ("0", false),
+        ("65536", false),
+    ] {
+        let text = authorization(
+            "p",
+            "shop",
+            &format!("rules: [{{to: [{{operation: {{ports: ['{port}']}}}}]}}]"),
+        );
+        let said = load_text(&text).map_err(|mistakes| mistakes.to_string());
+        assert_eq!(said.is_ok(), is_one, "{port}: {:?}", said.err());
+    }
+}
+
 fn nobody() -> PolicyMatch {
     matching(|one| one.not_principals = vec![TextMatch::Presence])
 }

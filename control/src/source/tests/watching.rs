@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::source::{Source, Watcher, load};
+use crate::source::{POLL_INTERVAL, Source, Watcher, load};
 
 /// A change that takes longer was not told.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -106,13 +106,19 @@ fn a_file_vanishes_and_comes_back() {
     assert_eq!(address_of(&path), "10.0.0.3");
 }
 
-#[test]
-fn a_directory_is_removed_and_made_anew() {
+/// A directory that may go, below one that stays, and the file in it.
+fn directory_of_a_pod() -> (TempDir, PathBuf, PathBuf) {
     let parent = TempDir::new().unwrap();
     let directory = parent.path().join("mesh");
     let path = directory.join("mesh.yaml");
     fs::create_dir(&directory).unwrap();
     fs::write(&path, pod("10.0.0.1")).unwrap();
+    (parent, directory, path)
+}
+
+#[test]
+fn a_directory_is_removed_and_made_anew() {
+    let (_parent, directory, path) = directory_of_a_pod();
     let mut watcher = watch(&directory);
     fs::remove_dir_all(&directory).unwrap();
     expect_change(&mut watcher);
@@ -123,6 +129,34 @@ fn a_directory_is_removed_and_made_anew() {
     fs::write(&path, pod("10.0.0.3")).unwrap();
     expect_change(&mut watcher);
     assert_eq!(address_of(&directory), "10.0.0.3");
+}
+
+/// A directory that is made anew may get the number of the one before it, as on ext4, and its watch is lost all the same:
+/// only the comparison every [`POLL_INTERVAL`] would find what comes.
+#[test]
+fn what_comes_to_a_directory_that_was_emptied_or_made_anew_is_told_soon() {
+    let (_parent, directory, path) = directory_of_a_pod();
+    let mut watcher = watch(&directory);
+    let made_anew = || {
+        fs::remove_dir_all(&directory).unwrap();
+        fs::create_dir(&directory).unwrap();
+    };
+    let emptied = || fs::remove_file(&path).unwrap();
+    let ways: [(&str, &dyn Fn()); 4] = [
+        ("10.0.0.2", &made_anew),
+        ("10.0.0.3", &emptied),
+        ("10.0.0.4", &made_anew),
+        ("10.0.0.5", &emptied),
+    ];
+    for (address, away) in ways {
+        away();
+        expect_change(&mut watcher);
+        let began = Instant::now();
+        fs::write(&path, pod(address)).unwrap();
+        expect_change(&mut watcher);
+        assert!(began.elapsed() < POLL_INTERVAL / 2, "{address}: {:?}", began.elapsed());
+        assert_eq!(address_of(&directory), address);
+    }
 }
 
 #[test]

@@ -148,7 +148,10 @@ impl<'v> Fields<'v, '_> {
             self.reporter.report(Problem::error(key.place, message).help(help));
         }
         for key in std::mem::take(&mut self.missing) {
-            let message = format!("`{}` lacks the required key `{key}`", self.what);
+            let message = match self.has(key) {
+                true => format!("there is nothing behind `{key}`"),
+                false => format!("`{}` lacks the required key `{key}`", self.what),
+            };
             self.reporter.report(Problem::error(self.place(key), message));
         }
     }

@@ -122,9 +122,9 @@ pub(crate) fn port(value: &Value, reporter: &mut Reporter) -> Option<u16> {
     None
 }
 
-/// A port where text is all there can be: the key of a mapping.
+/// A port where text is all there can be: the key of a mapping. One way to write each: no `+80`, no `080`.
 pub(crate) fn parse_port(text: &str) -> Option<u16> {
-    text.parse().ok().filter(|port| *port != 0)
+    text.starts_with(|first| matches!(first, '1'..='9')).then(|| text.parse().ok())?
 }
 
 /// An address of one host.

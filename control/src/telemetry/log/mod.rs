@@ -227,7 +227,7 @@ impl Visit for Fields<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::io::{self, Write};
     use std::sync::Mutex;
 
@@ -247,7 +247,8 @@ mod tests {
         }
     }
 
-    fn logged(format: LogFormat, work: impl FnOnce(&Log)) -> String {
+    /// What is written while `work` is done.
+    pub(crate) fn logged(format: LogFormat, work: impl FnOnce(&Log)) -> String {
         let sink = Sink::default();
         let writer = LogWriter::new(sink.clone()).unwrap();
         let log = Log::new(format, LogFilter::default(), writer);

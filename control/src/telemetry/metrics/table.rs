@@ -74,7 +74,7 @@ pub const METRICS: &[Metric] = &[
         Counter,
         None,
         &["reporter"],
-        "Connections that ended because a certificate of their peer was revoked.",
+        "Open connections that were cut because a certificate of their peer was revoked; handshakes that are refused for it are not among them.",
     ),
     row(
         "istio_crl_untracked_connections",
