@@ -19,8 +19,10 @@ WAIT_SECONDS = 0.5
 AGAIN_WAIT_SECONDS = 0.02
 # A client that asks for nothing is none.
 REQUEST_SECONDS = 10.0
+# Frames that are sent in one go, so that many are under way before the first is judged.
 BATCH = 50
-LARGE_BATCH = 1
+# Of kilobytes each.
+LARGE_BATCH = 8
 
 HEADERS, RST, SETTINGS, PUSH_PROMISE, WINDOW_UPDATE, CONTINUATION = 1, 3, 4, 5, 8, 9
 END_HEADERS = 4
@@ -111,7 +113,8 @@ class Attack:
             self.reader.poll(0)
             if self.reader.closed or self.reader.goaway is not None:
                 break
-        self.reader.poll(self.wait)
+        if self.reader.goaway is None:
+            self.reader.poll(self.wait)
         goaway = self.reader.goaway
         return dict(sent=sent, closed=self.reader.closed or goaway and "goaway", goaway=goaway)
 

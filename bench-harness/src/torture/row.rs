@@ -106,6 +106,8 @@ pub(super) const ROWS: &[Row] = &[
           title: "text from outside that ends in the log" },
     Row { id: "H1", goals: &["G12"], short: true, run: inputs::smuggling,
           title: "requests that two readers may take for different ones, through a waypoint" },
+    Row { id: "H2", goals: &["G10"], short: false, run: inputs::abuse_by_users,
+          title: "the abuse of B3 by users of HTTP, at a waypoint and at a gateway" },
     Row { id: "B1", goals: &["G16"], short: false, run: outside::fuzzing,
           title: "every parser under a fuzzer" },
     Row { id: "U1", goals: &[], short: false, run: outside::namespaces,

@@ -1,12 +1,13 @@
 //! Honest traffic while something else goes on: load programs, started and read.
 
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::arena::Arena;
+use super::arena::{Arena, SERVED};
 use super::trial::Trial;
 use crate::lab::{Process, Program};
 use crate::measure;
@@ -14,6 +15,9 @@ use crate::statistics::{Estimate, median};
 
 /// What a load program is waited for beyond what it was told to take.
 const MARGIN: Duration = Duration::from_secs(120);
+
+/// The priority of who asks and who answers where processors are full: what is measured does not wait for its own turn.
+pub(super) const MEASURED: u8 = 2;
 
 /// A load program under way.
 pub(super) struct Load {
@@ -44,7 +48,7 @@ impl Load {
         rate: u32,
         seconds: f64,
     ) -> Result<Load> {
-        let load = requests(arena, trial, to, rate, seconds);
+        let load = requests(trial, arena.address(to, SERVED), rate, seconds);
         Load::launch(arena, from, &format!("load-{from}-{to}"), load)
     }
 
@@ -82,15 +86,9 @@ pub(super) fn program(trial: &Trial<'_>, arguments: &[&str]) -> Program {
     Program::new(&trial.settings.own).argument("load").arguments(arguments)
 }
 
-/// The program of [`Load::requests`], to a pod's null server.
-pub(super) fn requests(
-    arena: &Arena,
-    trial: &Trial<'_>,
-    to: &str,
-    rate: u32,
-    seconds: f64,
-) -> Program {
-    let target = arena.address(to, super::arena::SERVED).to_string();
+/// The program of [`Load::requests`].
+pub(super) fn requests(trial: &Trial<'_>, to: SocketAddr, rate: u32, seconds: f64) -> Program {
+    let target = to.to_string();
     let (rate, seconds) = (rate.to_string(), seconds.to_string());
     let seed = trial.settings.seed.to_string();
     #[rustfmt::skip]

@@ -80,6 +80,11 @@ impl Plan {
         self
     }
 
+    /// Both proxies stand before busy programs as `deploy/systemd/ringway.service` has it.
+    pub(in super::super) fn standing(self) -> Plan {
+        HOSTS.into_iter().fold(self, |plan, host| plan.wrapped(host, &["nice", "-n", "-10"]))
+    }
+
     /// Both proxies have this in their environment.
     pub(in super::super) fn environment(mut self, name: &str, value: &str) -> Plan {
         self.environment.push((name.to_owned(), value.to_owned()));

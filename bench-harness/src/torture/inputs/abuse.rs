@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use super::super::arena::{Arena, PATIENCE};
 use super::super::hostile::Hostile;
-use super::super::traffic::{Load, Turns};
+use super::super::traffic::Load;
 use super::super::trial::Trial;
 use super::kinds;
 
 /// The kinds, as the client calls them; made-you-reset has five forms, others two.
-const ATTACKS: [&str; 21] = [
+pub(super) const ATTACKS: [&str; 21] = [
     "rapid-reset",
     "made-you-reset-window-0",
     "made-you-reset-overflow",
@@ -37,9 +37,9 @@ const ATTACKS: [&str; 21] = [
     "goaway",
 ];
 /// Frames of each kind, unless the connection is closed before.
-const FRAMES: &str = "100000";
+pub(super) const FRAMES: &str = "100000";
 /// Of rapid resets before anything is weighed: some twenty connections' worth.
-const FRAMES_FIRST: &str = "15000";
+pub(super) const FRAMES_FIRST: &str = "15000";
 /// So many in any case, over as many connections as that takes.
 const FRAMES_IN_ALL: u64 = 100_000;
 /// The same when there is less time.
@@ -53,7 +53,8 @@ pub(in super::super) fn abuse(trial: &mut Trial<'_>) -> Result<()> {
     // For what a shard allocates once and keeps for everybody: so many connections that each shard has had some.
     let first = ["--attack", "rapid-reset", "--again", "--frames", FRAMES_FIRST];
     sent_by(trial, &arena, "rapid-reset", &first, AGAIN_PATIENCE)?;
-    kinds::cost(trial, &arena.b, &ATTACKS, |trial, name| attack(trial, &arena, name, FRAMES))?;
+    let proxy = ("", &arena.b.process);
+    kinds::cost(trial, proxy, &ATTACKS, |trial, name| attack(trial, &arena, name, FRAMES))?;
     what_others_feel(trial, &arena)?;
     what_comes_again(trial, &arena)?;
     arena.must_work()
@@ -62,15 +63,9 @@ pub(in super::super) fn abuse(trial: &mut Trial<'_>) -> Result<()> {
 /// All kinds once more, beside honest requests in another tunnel to the same workload.
 fn what_others_feel(trial: &mut Trial<'_>, arena: &Arena) -> Result<()> {
     let (rounds, seconds) = trial.amount((1, 6.0), (5, 15.0));
-    let load = || Load::requests(arena, trial, ("client", "server"), 200, seconds);
-    let mut turns = Turns::begin()?;
-    for _ in 0..rounds {
-        let quiet = load()?.finish(trial)?;
-        let beside = load()?;
-        attack(trial, arena, &ATTACKS.join(","), FRAMES)?;
-        turns.add(&quiet, &beside.finish(trial)?);
-    }
-    kinds::felt(trial, &turns)
+    let load = |trial: &Trial<'_>| Load::requests(arena, trial, ("client", "server"), 200, seconds);
+    let names = ATTACKS.join(",");
+    kinds::felt(trial, "", rounds, load, |trial| attack(trial, arena, &names, FRAMES).map(drop))
 }
 
 /// Each kind by clients that come back as soon as they are cut.
@@ -96,10 +91,5 @@ fn sent_by(
     patience: Duration,
 ) -> Result<(Value, u64)> {
     let client = Hostile::start(arena, trial, ("stranger", "attack"), "abuse.py", arguments)?;
-    let mut most = 0;
-    let outcome = client.finish_while(trial, patience, || {
-        most = most.max(arena.b.resident_bytes()?);
-        Ok(())
-    });
-    Ok((outcome.with_context(|| names.to_owned())?, most))
+    kinds::weigh(trial, client, patience, &arena.b.process).with_context(|| names.to_owned())
 }

@@ -5,10 +5,12 @@ mod certificates;
 mod conformance;
 mod handshakes;
 mod kinds;
+mod layer7;
 mod matrix;
 mod sinks;
 mod smuggling;
 mod upstream;
+mod users;
 
 pub(super) use self::abuse::abuse;
 pub(super) use self::certificates::certificates;
@@ -18,3 +20,4 @@ pub(super) use self::matrix::matrix;
 pub(super) use self::sinks::sinks;
 pub(super) use self::smuggling::smuggling;
 pub(super) use self::upstream::abuse_by_servers;
+pub(super) use self::users::abuse_by_users;

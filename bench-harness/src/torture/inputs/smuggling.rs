@@ -2,7 +2,7 @@
 //! read.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,15 +11,14 @@ use anyhow::{Context, Result, ensure};
 use super::super::arena::{Arena, PATIENCE, Plan};
 use super::super::hostile::Hostile;
 use super::super::trial::{Trial, need, not_run};
-use crate::http::get_from;
-use crate::lab::{Process, Program, wait_until};
+use super::layer7::{WAYPOINT, behind_waypoint, wait_for};
+use crate::lab::Program;
 
 /// The servers, on the ports of one pod from the first on, in the order of the script that starts them.
 const SERVERS: [&str; 4] = ["python", "lenient", "node", "nginx"];
 const FIRST_PORT: u16 = 8081;
-/// The service before them, and the waypoint's pod.
-const SERVICE: [u8; 4] = [10, 255, 1, 8];
-const WAYPOINT: [u8; 4] = [10, 2, 0, 20];
+/// The service before them.
+const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 255, 1, 8);
 /// The goal asks for 5,000 of them before three servers; these are for each.
 const CASES: u64 = 5_000;
 const CASES_SHORT: u64 = 250;
@@ -30,7 +29,9 @@ pub(in super::super) fn smuggling(trial: &mut Trial<'_>) -> Result<()> {
     let python = trial.settings.python.clone().ok_or_else(|| {
         not_run("the servers need Python; scripts/torture makes an environment of its own")
     })?;
-    let mut arena = Arena::start(Plan::new(trial.settings).documents(&documents()))?;
+    let ports = (FIRST_PORT..).take(SERVERS.len());
+    let documents = WAYPOINT.documents() + &behind_waypoint("counted", SERVICE, ports);
+    let mut arena = Arena::start(Plan::new(trial.settings).documents(&documents))?;
     let folder = arena.lab.directory().join("seen");
     fs::create_dir(&folder)?;
     let servers = Program::new(&python)
@@ -42,9 +43,9 @@ pub(in super::super) fn smuggling(trial: &mut Trial<'_>) -> Result<()> {
     servers.wait_for_log("listening", PATIENCE)?;
     let behind = servers_that_run(&servers.log());
     ensure!(behind.len() >= 3, "only {behind:?} could be started: {}", servers.log());
-    let mut waypoint = start_waypoint(trial, &mut arena)?;
+    let mut waypoint = WAYPOINT.start(trial, &mut arena)?;
     for (_, port) in &behind {
-        wait_for(&arena, &waypoint, (SERVICE, *port).into())?;
+        wait_for(&arena, &waypoint, ("client", (SERVICE, *port).into()), "/")?;
     }
 
     let client = corpus(trial, &arena, &folder, &behind)?;
@@ -65,26 +66,6 @@ pub(in super::super) fn smuggling(trial: &mut Trial<'_>) -> Result<()> {
     arena.must_work()
 }
 
-/// A service of all the servers, with a waypoint before it.
-fn documents() -> String {
-    let [a, b, c, d] = SERVICE;
-    let [w, x, y, z] = WAYPOINT;
-    let ports: Vec<String> = (0..SERVERS.len() as u16)
-        .map(|at| format!("{{name: http-{at}, port: {}}}", FIRST_PORT + at))
-        .collect();
-    format!(
-        "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: waypoint}}\n\
-         spec: {{gatewayClassName: istio-waypoint, listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]}}\n\
-         ---\napiVersion: v1\nkind: Pod\n\
-         metadata: {{name: waypoint, labels: {{gateway.networking.k8s.io/gateway-name: waypoint}}}}\n\
-         spec: {{serviceAccountName: waypoint}}\nstatus: {{podIP: {w}.{x}.{y}.{z}}}\n\
-         ---\napiVersion: v1\nkind: Service\n\
-         metadata: {{name: counted, labels: {{istio.io/use-waypoint: waypoint}}}}\n\
-         spec: {{clusterIP: {a}.{b}.{c}.{d}, selector: {{app: server}}, ports: [{}]}}\n",
-        ports.join(", ")
-    )
-}
-
 /// Which of the servers say that they listen, with their ports.
 fn servers_that_run(log: &str) -> Vec<(&'static str, u16)> {
     let line = log.lines().find(|line| line.starts_with("listening")).unwrap_or("");
@@ -93,32 +74,13 @@ fn servers_that_run(log: &str) -> Vec<(&'static str, u16)> {
     numbered.filter(|(name, _)| named(name)).collect()
 }
 
-fn start_waypoint(trial: &Trial<'_>, arena: &mut Arena) -> Result<Process> {
-    arena.lab.add_pod("host-b", "waypoint", WAYPOINT.into())?;
-    let program = Program::new(&trial.settings.ringway)
-        .arguments(["waypoint", "--name", "default/waypoint", "--file"])
-        .argument(arena.file())
-        .arguments(["--node", "host-b", "--access-log", "off"]);
-    arena.lab.start("waypoint", "waypoint", &program)
-}
-
-/// Until a plain request passes.
-fn wait_for(arena: &Arena, waypoint: &Process, to: SocketAddr) -> Result<()> {
-    let passes = || get_from(arena.at("client"), to, "/").is_ok_and(|(status, _)| status == 200);
-    wait_until("a request passes the waypoint", PATIENCE, passes).with_context(|| {
-        let log = waypoint.log();
-        log.lines().rev().take(5).collect::<Vec<_>>().join("\n")
-    })
-}
-
 fn corpus(
     trial: &Trial<'_>,
     arena: &Arena,
     folder: &Path,
     behind: &[(&str, u16)],
 ) -> Result<Hostile> {
-    let [a, b, c, d] = SERVICE;
-    let services = behind.iter().map(|(name, port)| format!("{name}={a}.{b}.{c}.{d}:{port}"));
+    let services = behind.iter().map(|(name, port)| format!("{name}={SERVICE}:{port}"));
     let mut arguments = vec!["--services".to_owned()];
     arguments.extend(services);
     let cases = trial.amount(CASES_SHORT, CASES).to_string();

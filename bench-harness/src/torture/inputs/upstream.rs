@@ -2,7 +2,7 @@
 //! its clients.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::super::arena::{Arena, PATIENCE, Plan, SERVED, TUNNEL};
 use super::super::hostile::Hostile;
-use super::super::traffic::{Load, Turns};
+use super::super::traffic::{Load, MEASURED, requests};
 use super::super::trial::Trial;
 use super::kinds;
 
@@ -51,28 +51,35 @@ const FRAMES_BESIDE: u64 = 100;
 /// The same when nothing else goes on; each of a thousand connections is a handshake of a server in Python.
 const FRAMES_IN_ALL: u64 = 100_000;
 /// How often it is tried what others feel of it.
-const ROUNDS: usize = 5;
+const ROUNDS: u32 = 5;
 const AGAIN_PATIENCE: Duration = Duration::from_secs(500);
 /// An application that gets nothing asks anew after this long.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// What applications have to send: more than a window takes byte by byte.
 const REQUEST_BYTES: usize = 256 * 1024;
 
-/// The workload whose tunnels are served by the abuser, in the place of the pod that is in no mesh.
+/// The pod that is in no mesh, on the other host: the abuser takes its place.
+const PLACE: &str = "legacy";
+/// The workload whose tunnels are served by the abuser.
 const TRAP: &str = "---
 apiVersion: v1
 kind: Pod
 metadata: {name: trap, annotations: {ambient.istio.io/redirection: enabled}}
 spec: {serviceAccountName: trap, nodeName: elsewhere}
-status: {podIP: 10.1.0.99}
+status: {podIP: 10.2.0.99}
 ";
+/// Whom others ask meanwhile.
+const SERVERS: &[(&str, u8)] = &[("server", MEASURED)];
 
 /// Runs the row.
 pub(in super::super) fn abuse_by_servers(trial: &mut Trial<'_>) -> Result<()> {
-    let mut arena = Arena::start(Plan::new(trial.settings).documents(TRAP))?;
+    let plan = Plan::new(trial.settings).documents(TRAP);
+    // As in L9: a server in Python takes what the processors have.
+    let plan = plan.apart().preferred_servers(SERVERS).standing();
+    let mut arena = Arena::start(plan)?;
     // For what is allocated once and kept for everybody.
     attack(trial, &arena, "settings", FRAMES, false)?;
-    kinds::cost(trial, &arena.a, &ATTACKS, |trial, name| {
+    kinds::cost(trial, ("", &arena.a.process), &ATTACKS, |trial, name| {
         attack(trial, &arena, name, FRAMES, false)
     })?;
     if !trial.settings.short {
@@ -84,17 +91,15 @@ pub(in super::super) fn abuse_by_servers(trial: &mut Trial<'_>) -> Result<()> {
 
 /// All kinds once more, beside honest requests of the same workload to another server.
 fn what_others_feel(trial: &mut Trial<'_>, arena: &Arena) -> Result<()> {
-    let load = || Load::requests(arena, trial, ("client", "server"), 200, 30.0);
-    let mut turns = Turns::begin()?;
-    for _ in 0..ROUNDS {
-        let quiet = load()?.finish(trial)?;
-        let beside = load()?;
-        for name in ATTACKS {
-            attack(trial, arena, name, FRAMES_BESIDE, true)?;
-        }
-        turns.add(&quiet, &beside.finish(trial)?);
-    }
-    kinds::felt(trial, &turns)
+    let load = |trial: &Trial<'_>| {
+        let load = requests(trial, arena.address("server", SERVED), 200, 30.0).preferred(MEASURED);
+        Load::launch(arena, "client", "load", load)
+    };
+    kinds::felt(trial, "", ROUNDS, load, |trial| {
+        ATTACKS
+            .iter()
+            .try_for_each(|name| attack(trial, arena, name, FRAMES_BESIDE, true).map(drop))
+    })
 }
 
 /// Each kind over tunnels that are opened again as soon as one is cut.
@@ -116,16 +121,15 @@ fn attack(
     let frames = frames.to_string();
     let arguments: &[&str] = &["--attack", name, "--frames", &frames, "--again"];
     let arguments = &arguments[..arguments.len() - usize::from(!again)];
-    let listen = SocketAddr::from(([10, 1, 0, 99], TUNNEL));
+    let listen = arena.address(PLACE, TUNNEL);
     let script = "abusive_server.py";
-    let mut server = Hostile::serve(arena, trial, ("stranger", "trap"), script, listen, arguments)?;
+    let mut server = Hostile::serve(arena, trial, (PLACE, "trap"), script, listen, arguments)?;
     server.wait_for("listening", PATIENCE)?;
     let reads = name != "empty-data-stalled";
-    let mut most = 0;
     let ended = AtomicBool::new(false);
     let outcome = thread::scope(|scope| {
         let application = scope.spawn(|| {
-            let to = SocketAddr::from(([10, 1, 0, 99], SERVED));
+            let to = arena.address(PLACE, SERVED);
             while !ended.load(Ordering::Relaxed) {
                 match arena.connect("client", to) {
                     Ok(stream) => ask(stream, reads),
@@ -136,14 +140,11 @@ fn attack(
             }
             Ok(())
         });
-        let outcome = server.finish_while(trial, AGAIN_PATIENCE, || {
-            most = most.max(arena.a.resident_bytes()?);
-            Ok(())
-        });
+        let outcome = kinds::weigh(trial, server, AGAIN_PATIENCE, &arena.a.process);
         ended.store(true, Ordering::Relaxed);
         application.join().expect("it does not panic").and(outcome)
     });
-    Ok((outcome.with_context(|| name.to_owned())?, most))
+    outcome.with_context(|| name.to_owned())
 }
 
 fn is_reset(error: &Error) -> bool {

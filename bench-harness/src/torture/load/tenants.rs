@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::super::arena::{Arena, HOSTS, Plan, SERVED};
-use super::super::traffic::{Load, Turns, program, requests};
+use super::super::traffic::{Load, MEASURED, Turns, program, requests};
 use super::super::trial::Trial;
 use crate::lab::Program;
 
@@ -12,20 +12,15 @@ const STORM: &str = "1200";
 /// Whom the neighbour makes noise at.
 const NOISY_SERVER: &str = "server-2";
 
-/// The priority of what makes noise. It runs before the proxies, too: what others feel of it then is what those let through,
-/// and not that it has to be given its share of a full machine.
+/// The priority of what makes noise, below that of what is [measured](MEASURED). It runs before the proxies, too: what others
+/// feel of it then is what those let through, and not that it has to be given its share of a full machine.
 const LOUD: u8 = 1;
-/// The priority of what is measured beside it, which does not wait for its own turn.
-const MEASURED: u8 = 2;
-
 /// Who is not to feel it.
 const VICTIM: (&str, &str) = ("client", "server");
 /// The same without a proxy between them: what the machine itself makes of the noise.
 const DIRECT: (&str, &str) = ("stranger", "legacy");
 /// All servers, before whoever else wants the processors: they stand for machines of their own.
 const SERVERS: &[(&str, u8)] = &[("server", MEASURED), ("legacy", MEASURED), (NOISY_SERVER, LOUD)];
-/// As `deploy/systemd/ringway.service` starts the proxy.
-const STANDING: [&str; 3] = ["nice", "-n", "-10"];
 /// Requests a second.
 const RATE: u32 = 200;
 
@@ -50,8 +45,7 @@ pub(in super::super) fn noisy(trial: &mut Trial<'_>) -> Result<()> {
 
 /// Runs L9: a busy program for each processor, and proxies that stand before them as `deploy/systemd` has it.
 pub(in super::super) fn starved(trial: &mut Trial<'_>) -> Result<()> {
-    let plan = Plan::new(trial.settings).apart().preferred_servers(SERVERS);
-    let plan = HOSTS.into_iter().fold(plan, |plan, host| plan.wrapped(host, &STANDING));
+    let plan = Plan::new(trial.settings).apart().preferred_servers(SERVERS).standing();
     let mut arena = Arena::start(plan)?;
     let busy = Program::new("sh").arguments(["-c", "while :; do :; done"]);
     let felt = felt_beside(trial, &arena, true, |_, round| {
@@ -87,7 +81,7 @@ fn felt_beside<Noise>(
 ) -> Result<Felt> {
     let (rounds, seconds) = trial.amount((1, 3.0), (5, 6.0));
     let told = |trial: &Trial<'_>, (from, to)| {
-        let load = requests(arena, trial, to, RATE, seconds).preferred(MEASURED);
+        let load = requests(trial, arena.address(to, SERVED), RATE, seconds).preferred(MEASURED);
         Load::launch(arena, from, &format!("load-{from}-{to}"), load)?.finish(trial)
     };
     let mut felt = Felt { victim: Turns::begin()?, direct: Turns::begin()? };
