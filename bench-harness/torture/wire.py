@@ -98,9 +98,10 @@ def connect_block(authority):
     return literal(b":method", b"CONNECT") + literal(b":authority", authority.encode())
 
 
-def request_block(authority):
-    """The header block of a request with a body, as users of a waypoint send it."""
-    fields = ((b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/abused"), (b":authority", authority.encode()))
+def request_block(authority, method="POST", path="/abused"):
+    """The header block of a request as users of a waypoint send it."""
+    values = (("method", method), ("scheme", "http"), ("path", path), ("authority", authority))
+    fields = ((f":{name}".encode(), value.encode()) for name, value in values)
     return b"".join(literal(name, value) for name, value in fields)
 
 

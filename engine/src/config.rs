@@ -146,10 +146,11 @@ impl Default for EngineConfig {
 /// What tunnels ask of their peers, and how they are shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TunnelOptions {
-    /// What a peer may send on a stream before the application takes it, in bytes.
+    /// What a peer may send on a stream before the application takes it, in bytes, at most: a stream begins with less
+    /// ([`Settings::first_window_bytes`]), and gets more where that is taken quickly.
     pub stream_window_bytes: u32,
-    /// The same for all streams of a tunnel together. Four times the stream's by default, so that an application which
-    /// reads one stream only after another cannot stall both.
+    /// The same for all streams of a tunnel together. As long as it has room for `streams_max` of at least 65,535, an application
+    /// that does not read stalls no other.
     pub connection_window_bytes: u32,
     /// The longest HTTP/2 frame we take, in bytes.
     pub frame_bytes_max: u32,

@@ -101,7 +101,7 @@ fn hear(
             Ok(None) => return true,
             Ok(Some(Event::Data { stream, payload, flow_controlled_bytes })) => {
                 told.payload.entry(stream).or_default().extend_from_slice(&slice[payload]);
-                machine.release(stream, flow_controlled_bytes);
+                machine.release(stream, flow_controlled_bytes, now);
             }
             Ok(Some(event)) => {
                 if let Event::Request { stream, .. } = event {

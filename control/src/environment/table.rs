@@ -173,7 +173,11 @@ const TRAFFIC: &[Variable] = &[
         "false",
         "Data without an acknowledgement ends a connection after the same time as silence: time + retries × interval",
     ),
-    row("HTTP2_STREAM_WINDOW_SIZE", "4194304", "Bytes a peer may send ahead on a stream"),
+    row(
+        "HTTP2_STREAM_WINDOW_SIZE",
+        "4194304",
+        "Bytes a peer may send ahead on a stream, once that is taken quickly; a stream begins with its share of half of the tunnel's",
+    ),
     row("HTTP2_CONNECTION_WINDOW_SIZE", "16777216", "Bytes a peer may send ahead in a tunnel"),
     row("HTTP2_FRAME_SIZE", "1048576", "The largest frame a peer may send"),
     row("POOL_MAX_STREAMS_PER_CONNECTION", "100", "Streams in one tunnel. Waypoints allow 100"),

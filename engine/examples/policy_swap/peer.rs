@@ -109,7 +109,7 @@ impl Peer {
                     Event::Reset { .. } => self.resets += 1,
                     Event::Data { stream, payload, .. } => {
                         self.echoed += payload.len();
-                        self.machine.release(*stream, payload.len() as u32);
+                        self.machine.release(*stream, payload.len() as u32, now);
                     }
                     _ => {}
                 }

@@ -115,7 +115,7 @@ settings! {
     buffer_bytes_per_process "bufferBytesPerProcess" = 256 << 20, "", 1 << 20..=1 << 40;
     Bytes per Process: "as for a workload, for those workloads that hold more than their even share"
 
-    /// The same for one workload: a peer may send 4 MiB on a stream before the application takes any of it.
+    /// The same for one workload: a peer may send up to 4 MiB on a stream, and 16 MiB in a tunnel, before the application takes any of it.
     buffer_bytes_per_workload "bufferBytesPerWorkload" = 64 << 20, "", 1 << 20..=1 << 40;
     Bytes per Workload: "a stream that would hold more is reset; applications are read one record at a time"
 }

@@ -40,7 +40,7 @@ ringway_protocols::bounds! {
     pub const HTTP2_STREAMS_MAX: u32 = 250;
     Count per Stream: "a further one is refused with REFUSED_STREAM"
 
-    /// What a peer may send on one HTTP/2 stream before it is passed on; four times that on all of a connection.
+    /// What a peer may send on one HTTP/2 stream before it is passed on; a client four times that on all of a connection, a backend that on each.
     pub const HTTP2_WINDOW_BYTES: u32 = 256 * 1024;
     Bytes per Stream: "the peer waits"
 
@@ -52,8 +52,9 @@ ringway_protocols::bounds! {
     pub const HTTP2_RESETS_PENDING_MAX: usize = 20;
     Count per Stream: "the connection is closed with ENHANCE_YOUR_CALM"
 
-    /// Streams that were reset here because of what the client sent.
-    pub const HTTP2_RESETS_LOCAL_MAX: usize = 1024;
+    /// Streams of one connection that were reset here because of what the client sent. Each is a request that may have gone out
+    /// already, and none comes of traffic that HTTP/2 allows.
+    pub const HTTP2_RESETS_LOCAL_MAX: usize = 128;
     Count per Stream: "the connection is closed with ENHANCE_YOUR_CALM"
 
     /// How long a client may take its last bytes after its connection has ended here.

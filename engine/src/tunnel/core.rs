@@ -1,6 +1,6 @@
 //! The protocol machines of a tunnel and the bytes between them: records outside, frames inside.
 
-use std::ops::Range;
+use std::{io, ops::Range};
 
 use ringway_protocols::{
     hbone::Connection,
@@ -57,6 +57,17 @@ impl Core {
             }
         }
         opened
+    }
+
+    /// What it means that a read brought nothing. Where nothing can be sent any more, that is the end: what had come before was
+    /// read first.
+    pub(super) fn read_nothing(&self, outcome: io::Result<usize>) -> Result<(), TunnelError> {
+        match (self.outgoing.failed(), outcome) {
+            (Some(why), _) => Err(TunnelError::Io(why)),
+            (None, Ok(_)) => Err(TunnelError::Cut),
+            (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            (None, Err(error)) => Err(TunnelError::Io(error.kind())),
+        }
     }
 
     /// Keeps the part of a record that has arrived; holds no buffer when there is none.

@@ -68,7 +68,10 @@ impl Tunnel {
             }
         }
         let readable = self.socket.poll_readable(cx).is_ready();
-        if readable || self.core.borrow().unseen {
+        let core = self.core.borrow();
+        let (unseen, has_failed) = (core.unseen, core.outgoing.failed().is_some());
+        drop(core);
+        if readable || unseen || has_failed {
             self.receive()?;
             if self.socket.poll_readable(cx).is_ready() {
                 cx.waker().wake_by_ref();
@@ -116,13 +119,11 @@ impl Tunnel {
         let core = &mut *core;
         core.machine.go_away(ErrorCode::NO_ERROR);
         self.draining.set(true);
-        let sent = core.seal_output().and_then(|()| {
+        if core.seal_output().is_ok() {
             let mut alert = Vec::new();
             core.records.close_notify(&mut alert);
             core.outgoing.push_sealed(&alert);
-            core.outgoing.flush(&self.socket).map_err(|error| TunnelError::Io(error.kind()))
-        });
-        if sent.is_ok() {
+            core.outgoing.flush(&self.socket);
             // The socket is closed right after; a failure here has no one left to tell.
             let _ = self.socket.shutdown_write();
         }
@@ -139,7 +140,7 @@ impl Tunnel {
             if !matches!(error, TunnelError::Io(_)) {
                 // The GOAWAY or alert that says why. Best effort: the tunnel is lost either way.
                 let _ = core.seal_output();
-                let _ = core.outgoing.flush(&self.socket);
+                core.outgoing.flush(&self.socket);
             }
         }
         let streams: Vec<_> = self.streams.borrow().values().cloned().collect();

@@ -10,7 +10,7 @@
 //! from the shard's spare buffers and goes back as soon as everything is sent, so that an idle tunnel
 //! holds none.
 
-use std::io::{self, IoSlice};
+use std::io::{ErrorKind, IoSlice};
 
 use ringway_protocols::tls::{
     self, RECORD_HEADER_BYTES, RECORD_PLAINTEXT_BYTES_MAX, RECORD_TRAILER_BYTES, Records,
@@ -24,6 +24,7 @@ pub(super) struct Outgoing {
     bytes: Vec<u8>,
     sent: usize,
     open: Option<usize>,
+    failed: Option<ErrorKind>,
 }
 
 impl Outgoing {
@@ -74,56 +75,61 @@ impl Outgoing {
         sealed
     }
 
-    /// Writes what is sealed. Returns whether everything is out.
-    ///
-    /// # Errors
-    /// Whatever the socket says, except that it is full.
-    pub(super) fn flush(&mut self, socket: &TcpStream) -> io::Result<bool> {
+    /// Writes what is sealed. Returns whether nothing is left of it: all is out, or the socket [takes no more](Self::failed).
+    pub(super) fn flush(&mut self, socket: &TcpStream) -> bool {
         debug_assert!(self.open.is_none(), "an open record cannot be sent");
         while self.sent < self.bytes.len() {
             match socket.try_write(&self.bytes[self.sent..]) {
                 Ok(written) => self.sent += written,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.compact();
-                    return Ok(false);
+                    return false;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return self.fail(error.kind()),
             }
         }
         self.give_buffer_back();
-        Ok(true)
+        true
     }
 
     /// Writes what is sealed here and then `sealed`, which lies in the shard's scratch; keeps a copy of
-    /// what the socket did not take. Returns whether everything is out.
-    ///
-    /// # Errors
-    /// Whatever the socket says, except that it is full.
-    pub(super) fn flush_with(&mut self, sealed: &[u8], socket: &TcpStream) -> io::Result<bool> {
+    /// what the socket did not take. Returns what [`flush`](Self::flush) does.
+    pub(super) fn flush_with(&mut self, sealed: &[u8], socket: &TcpStream) -> bool {
         debug_assert!(self.open.is_none(), "an open record cannot be sent");
         let before = self.bytes.len() - self.sent;
         let written = match socket
             .try_writev(&[IoSlice::new(&self.bytes[self.sent..]), IoSlice::new(sealed)])
         {
             Ok(written) => written,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(error) => return Err(error),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(error) => return self.fail(error.kind()),
         };
         if written < before {
             self.sent += written;
             self.bytes.extend_from_slice(sealed);
-            return Ok(false);
+            return false;
         }
         self.bytes.clear();
         self.sent = 0;
         let rest = &sealed[written - before..];
         if rest.is_empty() {
             self.give_buffer_back();
-            return Ok(true);
+            return true;
         }
         self.take_buffer();
         self.bytes.extend_from_slice(rest);
         self.flush(socket)
+    }
+
+    /// Why the socket takes no more, and never will. What the peer said before it closed may still be there to be read.
+    pub(super) fn failed(&self) -> Option<ErrorKind> {
+        self.failed
+    }
+
+    fn fail(&mut self, why: ErrorKind) -> bool {
+        self.failed.get_or_insert(why);
+        self.give_buffer_back();
+        true
     }
 
     /// Bytes that wait for the socket.

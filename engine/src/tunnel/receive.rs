@@ -1,12 +1,7 @@
 //! The receiving side of a tunnel: one large read, records opened in place, frames read from where they
 //! lie, payload written to each stream's application without a copy.
 
-use std::{
-    io::{self, IoSlice},
-    ops::Range,
-    rc::Rc,
-    time::Instant,
-};
+use std::{io::IoSlice, ops::Range, rc::Rc, time::Instant};
 
 use ringway_protocols::hbone::{Event, StreamId};
 
@@ -29,10 +24,8 @@ impl Tunnel {
             let read = match self.socket.try_read(&mut buffer[kept..room]) {
                 // What came behind the handshake is dealt with first; the socket will say it again.
                 Ok(0) | Err(_) if unseen => 0,
-                Ok(0) => return Err(TunnelError::Cut),
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(TunnelError::Io(error.kind())),
+                Ok(read) if read > 0 => read,
+                nothing => return core.read_nothing(nothing),
             };
             runtime::moved_bytes(read);
             buffer[..kept].copy_from_slice(&core.received);
@@ -100,7 +93,7 @@ impl Tunnel {
             None => gathered.payload_bytes,
         };
         // One visit moves at most a scratch full, which is far below 4 GiB.
-        core.machine.release(stream, taken.try_into().unwrap_or(u32::MAX));
+        core.machine.release(stream, taken.try_into().unwrap_or(u32::MAX), now);
         gathered.used = 0;
         gathered.payload_bytes = 0;
     }

@@ -89,10 +89,8 @@ impl Tunnel {
         }
         outgoing.seal(records)?;
         let sealed = slots.seal(read, records, |bytes| machine.data_header(id, bytes, false))?;
-        outgoing
-            .flush_with(sealed, &self.socket)
-            .map(|_| ())
-            .map_err(|error| TunnelError::Io(error.kind()))
+        outgoing.flush_with(sealed, &self.socket);
+        Ok(())
     }
 
     pub(super) fn finish(self: &Rc<Self>, id: StreamId) {
@@ -116,7 +114,7 @@ impl Tunnel {
     pub(super) fn release(self: &Rc<Self>, id: StreamId, bytes: usize) {
         let mut core = self.core.borrow_mut();
         // At most a stream's window is ever held, which is far below 4 GiB.
-        core.machine.release(id, bytes.try_into().unwrap_or(u32::MAX));
+        core.machine.release(id, bytes.try_into().unwrap_or(u32::MAX), runtime::now());
         if core.machine.has_output() {
             drop(core);
             self.flush_at_turn_end();
@@ -157,13 +155,14 @@ impl Tunnel {
     pub(super) fn flush(self: &Rc<Self>) -> Result<(), TunnelError> {
         let mut core = self.core.borrow_mut();
         core.seal_output()?;
-        let all_out =
-            core.outgoing.flush(&self.socket).map_err(|error| TunnelError::Io(error.kind()))?;
+        let all_out = core.outgoing.flush(&self.socket);
+        let has_failed = core.outgoing.failed().is_some();
         drop(core);
         self.account_backlog();
         if all_out {
             self.wake_waiting();
-        } else {
+        }
+        if !all_out || has_failed {
             self.wake_driver();
         }
         Ok(())

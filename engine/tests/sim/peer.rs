@@ -112,7 +112,7 @@ impl Peer {
         loop {
             match self.machine.next_event(input, &mut cursor, runtime::now()) {
                 Ok(Some(Event::Data { stream, flow_controlled_bytes, .. })) => {
-                    self.machine.release(stream, flow_controlled_bytes);
+                    self.machine.release(stream, flow_controlled_bytes, runtime::now());
                 }
                 Ok(Some(event)) => events.push(event),
                 Ok(None) => return Ok(()),

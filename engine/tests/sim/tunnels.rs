@@ -156,6 +156,71 @@ fn what_was_answered_is_not_tried_again() {
 }
 
 #[test]
+fn what_a_peer_said_before_it_closed_arrives_though_it_takes_no_more() {
+    // Together more than is read at once.
+    const STREAMS: usize = 40;
+    const BYTES: usize = 60_000;
+    let authority = Authority::new();
+    let options = WorldOptions { buffer_bytes: 4 << 20..=4 << 20, ..WorldOptions::calm() };
+    let world = World::with_options(19, options);
+    let runtime = world.runtime();
+    runtime.block_on(async {
+        let mesh = Mesh::new(&world, 19, &authority);
+        mesh.enroll_one("a1").await;
+        let any = TcpListener::wildcard(false, 15008);
+        let options = ListenOptions::default();
+        let listener = TcpListener::bind(mesh.namespace("b1"), any, &options).expect("a port");
+        let credentials = authority.issue(&identity("b1"));
+        spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a tunnel");
+            let mut peer = Peer::server(stream, &credentials).await.expect("a client of the mesh");
+            let accepted = ConnectResponse { status: 200, baggage: None };
+            let (mut asked, mut ended) = (Vec::new(), 0);
+            while ended < STREAMS {
+                peer.flush().await.expect("room");
+                for event in peer.receive().await.expect("requests") {
+                    match event {
+                        Event::Request { stream, .. } => {
+                            peer.machine.accept(stream, &accepted);
+                            asked.push(stream);
+                        }
+                        Event::EndOfStream { .. } => ended += 1,
+                        _ => {}
+                    }
+                }
+            }
+            let mut all = Vec::new();
+            for stream in asked {
+                all.extend_from_slice(&peer.machine.data_header(stream, BYTES, true));
+                all.resize(all.len() + BYTES, 7);
+            }
+            peer.send(&all).await.expect("room");
+            // As a kernel does for who closes with bytes unread.
+            peer.abort();
+        });
+        let (to, options) = (at("10.2.0.1", PORT), ConnectOptions::default());
+        let mut streams = Vec::new();
+        for _ in 0..STREAMS {
+            let stream = TcpStream::connect(mesh.namespace("a1"), &options, to).await;
+            streams.push(stream.expect("captured"));
+            sleep(Duration::from_millis(50)).await;
+        }
+        streams.iter().for_each(|stream| stream.shutdown_write().expect("open"));
+        for stream in &streams {
+            let (bytes, ended) = read_to_end(stream).await;
+            assert_eq!((bytes.len(), ended), (BYTES, Ok(())));
+        }
+        drop(streams);
+        for host in &mesh.hosts {
+            host.drain(Duration::from_secs(5)).await;
+            host.stop().await;
+        }
+    });
+    drop(runtime);
+    assert_eq!(world.open_sockets(), Vec::<String>::new());
+}
+
+#[test]
 fn a_peer_that_is_gone_does_not_hold_up_the_end() {
     let authority = Authority::new();
     let world = World::with_options(11, WorldOptions::calm());

@@ -28,9 +28,9 @@ const LARGE_UNITS: u32 = 500;
 const BATCH: u32 = 50;
 
 /// Polls of tasks, on all shards of the process.
-const POLLS_MAX: u64 = 30_000;
+const POLLS_MAX: u64 = 5_000;
 /// Requests that come to the backend: those that a client may give up, which depends on how its bytes come.
-const PASSED_MAX: u64 = 3_000;
+const PASSED_MAX: u64 = 1_000;
 /// Bytes that the client gets.
 const ANSWERED_BYTES_MAX: usize = 256 << 10;
 

@@ -13,12 +13,18 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use ringway_engine::{snapshot::AppProtocol, telemetry::http::RequestProtocol};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
 
 use crate::{
     application::Client,
-    mesh::{Mesh, Plan, SERVER, on_both},
+    mesh::{Mesh, PATIENCE, Plan, SERVER, on_both},
 };
+
+/// More than is sent ahead of who takes it.
+const LARGE: usize = 1 << 20;
 
 pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -61,8 +67,12 @@ fn serve_refusing(refused: usize) -> (u16, Arc<AtomicUsize>) {
 async fn echo(request: Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>) {
     let response = Response::builder().header("content-type", "application/grpc");
     let response = response.header("x-path", request.uri().path());
+    let is_large = request.uri().path() == "/large";
     let mut body = request.into_body();
     let mut stream = respond.send_response(response.body(()).expect("good"), false).expect("open");
+    if is_large {
+        stream.send_data(vec![7; LARGE].into(), false).expect("open");
+    }
     while let Some(Ok(data)) = body.data().await {
         body.flow_control().release_capacity(data.len()).expect("it was taken");
         stream.send_data(data, false).expect("open");
@@ -133,6 +143,47 @@ fn streams_share_a_connection_and_trailers_pass() {
 }
 
 /// Whatever its method: the backend says that it has not looked at it.
+#[test]
+fn users_that_do_not_read_hold_up_nobody_else() {
+    on_both(|reactor| {
+        let mesh = Mesh::start(reactor, &Plan::of(serve_echo(), AppProtocol::Grpc));
+        run(async {
+            let mut stalled = Vec::new();
+            for _ in 0..40 {
+                let (mut client, _) = user(&mesh).await;
+                let request = Request::get("http://web/large").body(()).expect("good");
+                let (response, _) = client.send_request(request, true).expect("open");
+                let response = response.await.expect("an answer");
+                stalled.push((client, response));
+            }
+            let (mut client, _) = user(&mesh).await;
+            for _ in 0..10 {
+                let request = Request::get("http://web/large").body(()).expect("good");
+                let (response, _) = client.send_request(request, true).expect("open");
+                let mut body = response.await.expect("an answer").into_body();
+                let mut got = 0;
+                while let Some(data) = timeout(PATIENCE, body.data()).await.expect("in time") {
+                    let bytes = data.expect("whole").len();
+                    got += bytes;
+                    body.flow_control().release_capacity(bytes).expect("it was taken");
+                }
+                assert_eq!(got, LARGE);
+                client = client.ready().await.expect("room");
+            }
+        });
+    });
+}
+
+/// A connection of a user's own.
+async fn user(mesh: &Mesh) -> (h2::client::SendRequest<Bytes>, tokio::task::JoinHandle<()>) {
+    let stream = mesh.connect(80);
+    stream.set_nonblocking(true).expect("set");
+    let stream = TcpStream::from_std(stream).expect("a socket");
+    let (client, connection) = h2::client::handshake(stream).await.expect("a preface");
+    let driven = tokio::spawn(async move { drop(connection.await) });
+    (client.ready().await.expect("room"), driven)
+}
+
 #[test]
 fn what_is_refused_is_sent_once_more_body_and_all() {
     on_both(|reactor| {

@@ -1,10 +1,14 @@
 //! Flow-control windows (RFC 9113 §5.2 and §6.9).
 //!
-//! A window we grant is three numbers whose sum never changes: the credit the peer may still use,
-//! the bytes that arrived and are still with the application, and the bytes that were taken and
-//! wait to be announced.
+//! A window we grant is three numbers: the credit the peer may still use, the bytes that arrived and are still with the
+//! application, and the bytes that were taken and wait to be announced. Their sum is the window's size.
+//!
+//! **No stream stalls another.** The windows of all streams together are never larger than the connection's. So each begins
+//! small, and grows by what the others leave, as long as its application takes half of it in a moment; it shrinks where that takes
+//! long. An application that takes nothing keeps no more from the others than its own window.
 
-use super::frame::U31_MAX;
+use super::frame::{U31_MAX, WINDOW_BYTES_DEFAULT};
+use super::settings::Settings;
 
 /// A window the peer grants us. It can be negative after the peer lowered its initial window (RFC
 /// 9113 §6.9.2).
@@ -67,9 +71,13 @@ impl ReceiveWindow {
         self.unreleased
     }
 
-    /// The sum that never changes.
     pub(crate) fn size(&self) -> u32 {
         self.credit + self.unreleased + self.pending
+    }
+
+    /// Whether nothing of it is used.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.unreleased == 0 && self.pending == 0
     }
 
     /// Takes account of bytes that arrived. The caller has checked the credit when the frame began.
@@ -86,14 +94,104 @@ impl ReceiveWindow {
         self.pending += bytes;
     }
 
-    /// The increment to announce, once it is half the window: one WINDOW_UPDATE then serves many
-    /// frames, and the peer still has the other half to send from while it travels.
-    pub(crate) fn announce(&mut self) -> Option<u32> {
-        if self.pending == 0 || self.pending < self.size() / 2 {
-            return None;
-        }
+    /// Whether half of it was taken: time to announce that, for a stream. One WINDOW_UPDATE then serves many frames, and the peer
+    /// still has the other half to send from while it travels.
+    pub(crate) fn is_half_taken(&self) -> bool {
+        self.pending > 0 && self.pending >= self.size() / 2
+    }
+
+    /// The same for the connection, of which a part may be with applications that take nothing for a long time: half
+    /// of what is left.
+    pub(crate) fn is_half_taken_of_the_rest(&self) -> bool {
+        self.pending > 0 && self.pending >= self.credit
+    }
+
+    /// The increment to announce now.
+    pub(crate) fn announce(&mut self) -> u32 {
         self.credit += self.pending;
-        Some(std::mem::take(&mut self.pending))
+        std::mem::take(&mut self.pending)
+    }
+
+    fn widen(&mut self, by: u32) {
+        self.pending += by;
+    }
+
+    /// Only by what the peer was not told of: credit cannot be taken back. Returns by how much.
+    fn narrow(&mut self, by: u32) -> u32 {
+        let by = by.min(self.pending);
+        self.pending -= by;
+        by
+    }
+}
+
+/// Who has half of a window taken in less than this gets a larger one: where a round trip takes as long, the window may be
+/// what holds its peer up.
+const QUICK_MILLISECONDS: u32 = 250;
+/// By how much.
+const GROWTH: u32 = 4;
+/// Who needs longer than this gets a smaller one. One that has just grown needs up to four times as long as before.
+const SLOW_MILLISECONDS: u32 = 2_000;
+
+/// What the windows of a connection's streams may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StreamWindows {
+    /// With which each stream begins.
+    first: u32,
+    /// To which one may grow.
+    most: u32,
+    /// By which they all may still grow: what the connection's window has beyond the first ones of as many streams as there may be. Where that
+    /// is next to nothing, an eighth of it: bulk needs more than a first window, and streams that are not taken can stall others anyway.
+    left: u32,
+}
+
+impl StreamWindows {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let first = settings.first_window_bytes();
+        let firsts = first.saturating_mul(settings.streams_max);
+        let connection = settings.connection_window_bytes;
+        let left = connection.saturating_sub(firsts).max(connection / 8);
+        Self { first, most: settings.stream_window_bytes, left }
+    }
+
+    /// A new stream's.
+    pub(crate) fn first(&self) -> ReceiveWindow {
+        ReceiveWindow::new(self.first)
+    }
+
+    /// Makes a window, half of which was taken in so many milliseconds, fit that pace.
+    pub(crate) fn fit(&mut self, window: &mut ReceiveWindow, milliseconds: u32) {
+        let size = window.size();
+        if milliseconds <= QUICK_MILLISECONDS {
+            let wanted = size.saturating_mul(GROWTH).min(self.most).saturating_sub(size);
+            // Of what is left only half: others may come.
+            let by = wanted.min(self.left / 2);
+            window.widen(by);
+            self.left -= by;
+        } else if milliseconds >= SLOW_MILLISECONDS {
+            self.left += window.narrow((size - self.first) / 2);
+        }
+    }
+
+    /// What a stream had is there for others.
+    pub(crate) fn give_back(&mut self, window: &ReceiveWindow) {
+        self.left += window.size() - self.first;
+    }
+
+    /// By how much all streams' windows together may grow, with those that have.
+    #[cfg(debug_assertions)]
+    pub(crate) fn room<'a>(&self, windows: impl Iterator<Item = &'a ReceiveWindow>) -> u32 {
+        self.left + windows.map(|window| window.size() - self.first).sum::<u32>()
+    }
+}
+
+impl Settings {
+    /// What the peer may send on a new stream before the application takes it: half of the connection's window for as many streams as
+    /// there may be, at least what HTTP/2 begins with, and at most [`stream_window_bytes`](Settings::stream_window_bytes), to which it grows
+    /// where the application takes it quickly.
+    #[must_use]
+    pub fn first_window_bytes(&self) -> u32 {
+        let share = self.connection_window_bytes / 2 / self.streams_max.max(1);
+        share.max(WINDOW_BYTES_DEFAULT).min(self.stream_window_bytes)
     }
 }
 
@@ -126,11 +224,87 @@ mod tests {
         let mut window = ReceiveWindow::new(100);
         window.receive(100);
         window.release(49);
-        assert_eq!(window.announce(), None);
+        assert!(!window.is_half_taken());
         window.release(1);
-        assert_eq!(window.announce(), Some(50));
-        assert_eq!(window.announce(), None);
+        assert!(window.is_half_taken());
+        assert_eq!(window.announce(), 50);
+        assert!(!window.is_half_taken());
         assert_eq!((window.credit(), window.unreleased()), (50, 50));
+    }
+
+    #[test]
+    fn a_connection_announces_half_of_what_is_not_stuck() {
+        let mut window = ReceiveWindow::new(100);
+        // Ninety that nobody takes, and four of the ten that are left.
+        window.receive(94);
+        window.release(4);
+        assert!(!window.is_half_taken_of_the_rest());
+        window.receive(1);
+        window.release(1);
+        assert!(window.is_half_taken_of_the_rest());
+        assert!(!window.is_half_taken(), "which it would have waited for in vain");
+        assert_eq!(window.announce(), 5);
+    }
+
+    /// With room for two windows' growth.
+    fn windows() -> StreamWindows {
+        StreamWindows { first: 100, most: 1000, left: 1800 }
+    }
+
+    #[test]
+    fn who_takes_quickly_gets_more_and_who_is_slow_gives_it_back() {
+        let mut windows = windows();
+        let mut window = windows.first();
+        let sizes = [0, QUICK_MILLISECONDS, 1, 1].map(|milliseconds| {
+            window.receive(window.credit());
+            window.release(window.unreleased());
+            windows.fit(&mut window, milliseconds);
+            window.announce();
+            window.size()
+        });
+        assert_eq!(sizes, [400, 1000, 1000, 1000]);
+        assert_eq!(windows.left, 900);
+        // Not while the pace may have been another one a moment ago.
+        window.receive(1000);
+        window.release(500);
+        windows.fit(&mut window, SLOW_MILLISECONDS - 1);
+        assert_eq!(window.size(), 1000);
+        windows.fit(&mut window, SLOW_MILLISECONDS);
+        assert_eq!((window.size(), windows.left), (550, 1350));
+        windows.give_back(&window);
+        assert_eq!(windows.left, 1800);
+    }
+
+    #[test]
+    fn what_is_left_is_never_all_of_one_stream() {
+        let mut windows = windows();
+        let sizes = [(); 4].map(|()| {
+            let mut window = windows.first();
+            for _ in 0..3 {
+                windows.fit(&mut window, 0);
+            }
+            window.size()
+        });
+        assert_eq!(sizes, [1000, 850, 231, 116]);
+        assert!(windows.left > 0);
+    }
+
+    #[test]
+    fn where_very_many_streams_are_allowed_windows_still_grow() {
+        let settings = Settings { streams_max: 65_535, ..Settings::server() };
+        let mut windows = StreamWindows::new(&settings);
+        let mut window = windows.first();
+        assert_eq!(window.size(), WINDOW_BYTES_DEFAULT);
+        windows.fit(&mut window, 0);
+        assert_eq!(window.size(), 4 * WINDOW_BYTES_DEFAULT);
+    }
+
+    #[test]
+    fn all_first_windows_fit_into_the_connections() {
+        for settings in [Settings::server(), Settings::client()] {
+            let firsts = settings.first_window_bytes() * settings.streams_max;
+            assert!(firsts <= settings.connection_window_bytes, "{firsts}");
+        }
     }
 
     proptest! {
@@ -144,12 +318,14 @@ mod tests {
                     window.release(bytes.min(window.unreleased()));
                 }
                 let before = window.credit();
-                let announced = window.announce().unwrap_or(0);
+                let announced = if window.is_half_taken() { window.announce() } else { 0 };
                 prop_assert_eq!(window.credit(), before + announced);
                 prop_assert_eq!(window.size(), size);
             }
             window.release(window.unreleased());
-            window.announce();
+            if window.is_half_taken() {
+                window.announce();
+            }
             prop_assert!(window.credit() > size / 2, "a drained window never leaves the peer without credit");
         }
     }

@@ -8,13 +8,14 @@ use super::frame::{
     self, FRAME_BYTES_DEFAULT, FRAME_BYTES_LIMIT, U31_MAX, WINDOW_BYTES_DEFAULT, setting,
 };
 
-/// Our side's settings. The defaults are those of ztunnel.
+/// Our side's settings. The defaults are those of ztunnel, but for the window with which a stream begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// What the peer may send on a stream before the application takes it. At least 65,535.
+    /// What the peer may send on a stream before the application takes it, at most: each begins with
+    /// [`first_window_bytes`](Settings::first_window_bytes). At least 65,535.
     pub stream_window_bytes: u32,
-    /// The same for all streams together. Four times the stream's by default, so that an
-    /// application which reads one stream only after another cannot stall both. At least 65,535.
+    /// The same for all streams together. As long as it has room for the first windows of `streams_max` streams, those that
+    /// are not taken cannot stall others. At least 65,535.
     pub connection_window_bytes: u32,
     /// The longest frame we take, from 16,384 to 16,777,215.
     pub frame_bytes_max: u32,

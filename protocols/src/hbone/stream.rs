@@ -5,7 +5,7 @@ use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::budget::ENDED_STREAMS_REMEMBERED;
-use super::flow::{ReceiveWindow, SendWindow};
+use super::flow::{ReceiveWindow, SendWindow, StreamWindows};
 
 /// A stream's number. The client's are odd.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,6 +39,8 @@ pub(crate) enum Half {
 pub(crate) struct Stream {
     pub(crate) send_window: SendWindow,
     pub(crate) receive_window: ReceiveWindow,
+    /// Milliseconds of the connection at which half of that window began to be taken.
+    pub(crate) half_began: u32,
     pub(crate) send: Half,
     pub(crate) receive: Half,
     /// No longer open on the wire; kept until its bytes are released.
@@ -49,13 +51,18 @@ pub(crate) struct Stream {
 const _: () = assert!(size_of::<Stream>() <= 32);
 
 /// The streams of a connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Streams {
     map: HashMap<u32, Stream, BuildHasherDefault<IdHasher>>,
     open: usize,
+    windows: StreamWindows,
 }
 
 impl Streams {
+    pub(crate) fn new(windows: StreamWindows) -> Self {
+        Self { map: HashMap::default(), open: 0, windows }
+    }
+
     /// Streams open on the wire, as both sides count them (RFC 9113 §5.1.2).
     pub(crate) fn open(&self) -> usize {
         self.open
@@ -66,10 +73,27 @@ impl Streams {
         self.map.len()
     }
 
-    pub(crate) fn insert(&mut self, id: u32, stream: Stream) {
+    /// Adds a stream whose HEADERS have passed in one direction.
+    pub(crate) fn insert(&mut self, id: u32, send_window: SendWindow, send: Half, receive: Half) {
         self.open += 1;
+        let receive_window = self.windows.first();
+        let stream =
+            Stream { send_window, receive_window, half_began: 0, send, receive, ended: false };
         let before = self.map.insert(id, stream);
         debug_assert!(before.is_none(), "stream ids are never used twice");
+    }
+
+    /// What the peer is to be told of an open stream's window, if that is due: half of it was taken by now.
+    pub(crate) fn announce(&mut self, id: u32, milliseconds: u32) -> Option<u32> {
+        let stream = self.map.get_mut(&id).filter(|stream| !stream.ended)?;
+        // A stream that the peer has ended needs none.
+        if stream.receive == Half::Closed || !stream.receive_window.is_half_taken() {
+            return None;
+        }
+        let took = milliseconds.wrapping_sub(stream.half_began);
+        stream.half_began = milliseconds;
+        self.windows.fit(&mut stream.receive_window, took);
+        Some(stream.receive_window.announce()).filter(|increment| *increment > 0)
     }
 
     /// An entry, open or not.
@@ -101,6 +125,7 @@ impl Streams {
     /// Removes an entry altogether.
     pub(crate) fn remove(&mut self, id: u32) -> Option<Stream> {
         let stream = self.map.remove(&id)?;
+        self.windows.give_back(&stream.receive_window);
         if !stream.ended {
             self.open -= 1;
         }
@@ -121,6 +146,11 @@ impl Streams {
     #[cfg(debug_assertions)]
     pub(crate) fn unreleased(&self) -> u64 {
         self.map.values().map(|stream| u64::from(stream.receive_window.unreleased())).sum()
+    }
+
+    #[cfg(debug_assertions)]
+    pub(crate) fn room(&self) -> u32 {
+        self.windows.room(self.map.values().map(|stream| &stream.receive_window))
     }
 
     pub(crate) fn retained_bytes(&self) -> usize {

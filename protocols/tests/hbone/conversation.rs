@@ -100,11 +100,11 @@ impl Side {
         known.unreleased = 0;
     }
 
-    fn release(&mut self, stream: StreamId, bytes: u32) {
+    fn release(&mut self, stream: StreamId, bytes: u32, now: Instant) {
         let known = self.streams.get_mut(&stream).unwrap();
         let bytes = bytes.min(known.unreleased);
         known.unreleased -= bytes;
-        self.machine.release(stream, bytes);
+        self.machine.release(stream, bytes, now);
     }
 
     /// Hears `bytes`, and checks that every event makes sense.
@@ -177,8 +177,8 @@ fn arrive(from: &mut Side, to: &mut Side, bytes: usize, now: Instant) {
 /// Plays the steps, and then lets everything settle.
 pub(crate) fn play(steps: Vec<Step>) {
     let small = |settings| Settings {
-        stream_window_bytes: 65_535,
-        connection_window_bytes: 150_000,
+        stream_window_bytes: 150_000,
+        connection_window_bytes: 600_000,
         streams_max: 7,
         ..settings
     };
@@ -237,7 +237,7 @@ pub(crate) fn play(steps: Vec<Step>) {
             Step::Release { client: by_client, pick, bytes } => {
                 let side = if by_client { &mut client } else { &mut server };
                 if let Some(stream) = side.pick(pick) {
-                    side.release(stream, bytes);
+                    side.release(stream, bytes, now);
                 }
             }
         }
@@ -251,7 +251,7 @@ fn settle(mut client: Side, mut server: Side, now: Instant) {
     for _ in 0..3 {
         for side in [&mut client, &mut server] {
             let known: Vec<_> = side.streams.keys().copied().collect();
-            known.into_iter().for_each(|stream| side.release(stream, u32::MAX));
+            known.into_iter().for_each(|stream| side.release(stream, u32::MAX, now));
         }
         arrive(&mut client, &mut server, usize::MAX, now);
         arrive(&mut server, &mut client, usize::MAX, now);

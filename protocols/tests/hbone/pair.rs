@@ -59,7 +59,9 @@ fn every_single_cut_of_a_conversation_gives_the_same_events() {
 
 #[test]
 fn a_frame_longer_than_a_record_comes_in_slices_without_a_copy() {
-    let mut pair = Pair::new();
+    // Of one stream the window is large enough from the beginning.
+    let server = Settings { streams_max: 1, ..Settings::server() };
+    let mut pair = Pair::with(Settings::client(), server, usize::MAX);
     let stream = pair.open();
     let bytes = pattern(1024 * 1024);
     assert_eq!(pair.client.machine.peer_frame_bytes_max(), bytes.len());
@@ -90,45 +92,99 @@ fn windows_stop_the_sender_and_half_a_window_lets_it_go_on() {
     let mut pair = Pair::new();
     let stream = pair.open();
     pair.server.releases = false;
-    let window = Settings::server().stream_window_bytes as usize;
-    assert_eq!(pair.client.machine.send_capacity(stream), window);
-    for _ in 0..4 {
-        pair.client_sends(stream, &vec![7; window / 4], false);
-    }
+    let window = Settings::server().first_window_bytes();
+    assert_eq!(pair.client.machine.send_capacity(stream), window as usize);
+    pair.client_sends(stream, &vec![7; window as usize], false);
     assert_eq!(pair.client.machine.send_capacity(stream), 0);
 
-    pair.server.machine.release(stream, window as u32 / 2 - 1);
+    // Neither quick nor slow.
+    let later = pair.now + Duration::from_secs(1);
+    pair.server.machine.release(stream, window / 2 - 1, later);
     assert!(!pair.server.machine.has_output(), "below half a window nothing is announced");
-    pair.server.machine.release(stream, 1);
+    pair.server.machine.release(stream, 1, later);
     pair.drive();
     assert_eq!(pair.client.next(), Event::SendCapacity { stream: Some(stream) });
-    assert_eq!(pair.client.machine.send_capacity(stream), window / 2);
+    assert_eq!(pair.client.machine.send_capacity(stream), window as usize / 2);
 }
 
 #[test]
-fn the_connection_window_is_shared_and_one_stream_cannot_stall_another() {
+fn a_window_grows_for_who_takes_quickly_and_shrinks_for_who_is_slow() {
     let mut pair = Pair::new();
-    let streams: Vec<_> = (0..5).map(|_| pair.open()).collect();
-    pair.server.releases = false;
-    let window = Settings::server().stream_window_bytes as usize;
-    for &stream in &streams[..4] {
-        for _ in 0..4 {
-            pair.client_sends(stream, &vec![0; window / 4], false);
+    let stream = pair.open();
+    let settings = Settings::server();
+    // The peer sends all that it may, and that is taken in one piece so much later.
+    let mut turn = |took: Duration| {
+        pair.server.releases = false;
+        let window = pair.client.machine.send_capacity(stream);
+        for _ in 0..window.div_ceil(60_000) {
+            let most = pair.client.machine.send_capacity(stream).min(60_000);
+            pair.client_sends(stream, &vec![0; most], false);
         }
+        pair.now += took;
+        pair.server.machine.release(stream, window as u32, pair.now);
+        pair.drive();
+        pair.client.machine.send_capacity(stream)
+    };
+    let first = settings.first_window_bytes() as usize;
+    let sizes = [0, 100, 250, 250, 250].map(|took| turn(Duration::from_millis(took)));
+    assert_eq!(sizes[..2], [4 * first, 16 * first]);
+    assert!(sizes[4] > 2 << 20, "{sizes:?}");
+    assert!(sizes[4] <= settings.stream_window_bytes as usize, "{sizes:?}");
+    assert_eq!(turn(Duration::from_secs(1)), sizes[4]);
+    let sizes = [(); 40].map(|()| turn(Duration::from_secs(2)));
+    assert!(sizes[39] <= first + 1, "{sizes:?}");
+}
+
+#[test]
+fn streams_that_nobody_takes_cannot_stall_another() {
+    // As many as may be open, of which some had grown before.
+    let mut pair = Pair::new();
+    let streams: Vec<_> = (0..Settings::client().streams_max).map(|_| pair.open()).collect();
+    assert!(!pair.client.machine.can_open());
+    let (last, stalled) = streams.split_last().unwrap();
+    for &stream in stalled {
+        pair.server.releases = stream.0 < 20;
+        for _ in 0..200 {
+            let most = pair.client.machine.send_capacity(stream).min(60_000);
+            if most == 0 {
+                break;
+            }
+            pair.client_sends(stream, &vec![0; most], false);
+            pair.drive();
+        }
+        pair.server.releases = false;
+        while pair.client.machine.send_capacity(stream) > 0 {
+            let most = pair.client.machine.send_capacity(stream).min(60_000);
+            pair.client_sends(stream, &vec![0; most], false);
+        }
+        assert_eq!(pair.client.machine.send_capacity(stream), 0);
     }
-    assert_eq!(
-        pair.client.machine.send_capacity(streams[4]),
-        0,
-        "four streams fill the connection"
-    );
-    // The fourth stream's bytes are dropped: its credit is the connection's again.
-    pair.server.machine.reset(streams[3], ErrorCode::CONNECT_ERROR);
-    pair.server.machine.release(streams[2], window as u32);
+    pair.server.releases = true;
+    for sent in 0..2000 {
+        let most = pair.client.machine.send_capacity(*last).min(60_000);
+        assert!(most > 0, "stalled after {sent} frames");
+        pair.client_sends(*last, &vec![0; most], false);
+        pair.drive();
+    }
+}
+
+#[test]
+fn the_connections_window_is_shared() {
+    // Room for less than two streams.
+    let settings = Settings { connection_window_bytes: 100_000, ..Settings::server() };
+    let mut pair = Pair::with(Settings::client(), settings, usize::MAX);
+    let (first, second) = (pair.open(), pair.open());
+    pair.server.releases = false;
+    pair.client_sends(first, &[0; 65_535], false);
+    pair.client_sends(second, &[0; 34_465], false);
+    assert_eq!(pair.client.machine.send_capacity(second), 0);
+    // The first stream's bytes are dropped: its credit is the connection's again.
+    pair.server.machine.reset(first, ErrorCode::CONNECT_ERROR);
     pair.drive();
     let told: Vec<_> = pair.client.events.drain(..).collect();
-    assert!(told.contains(&Event::Reset { stream: streams[3], code: ErrorCode::CONNECT_ERROR }));
+    assert!(told.contains(&Event::Reset { stream: first, code: ErrorCode::CONNECT_ERROR }));
     assert!(told.contains(&Event::SendCapacity { stream: None }));
-    assert_eq!(pair.client.machine.send_capacity(streams[4]), window);
+    assert_eq!(pair.client.machine.send_capacity(second), 65_535 - 34_465);
 }
 
 #[test]
@@ -141,9 +197,9 @@ fn bytes_of_an_ended_stream_count_until_they_are_released() {
     pair.server_sends(stream, b"", true);
     assert_eq!(pair.server.machine.open_streams(), 0);
     assert!(!pair.server.machine.is_idle(), "its bytes are still somewhere");
-    pair.server.machine.release(stream, 400);
+    pair.server.machine.release(stream, 400, pair.now);
     assert!(!pair.server.machine.is_idle());
-    pair.server.machine.release(stream, 600);
+    pair.server.machine.release(stream, 600, pair.now);
     assert!(pair.server.machine.is_idle());
     assert_eq!(pair.server.output(), b"", "nobody needs credit on an ended stream");
 
@@ -173,7 +229,7 @@ fn streams_the_application_does_not_read_are_bounded_even_when_they_end() {
     let stream = pair.client.machine.open(&request()).unwrap();
     pair.drive();
     assert_eq!(pair.client.next(), Event::Reset { stream, code: ErrorCode::REFUSED_STREAM });
-    pair.server.machine.release(StreamId(1), 1);
+    pair.server.machine.release(StreamId(1), 1, pair.now);
     pair.open();
 }
 
@@ -583,11 +639,11 @@ fn a_stream_the_peer_has_ended_gets_no_credit() {
     let mut pair = Pair::new();
     let stream = pair.open();
     pair.server.releases = false;
-    let most = Settings::server().stream_window_bytes as usize / 4;
+    let most = Settings::server().first_window_bytes() as usize / 4;
     for n in 0..4 {
         pair.client_sends(stream, &vec![0; most], n == 3);
     }
-    pair.server.machine.release(stream, 4 * most as u32);
+    pair.server.machine.release(stream, 4 * most as u32, pair.now);
     assert_eq!(pair.server.output(), b"", "and the connection's is not yet half used");
 }
 
@@ -626,7 +682,7 @@ fn data_for_dropped_streams_gives_its_credit_back() {
     let mut pair = Pair::new();
     let window = Settings::server().connection_window_bytes as usize;
     let mut sent = 0;
-    let payload = vec![0; 1024 * 1024];
+    let payload = vec![0; 20 * 1024];
     while sent < 5 * window {
         let stream = pair.open();
         // The server resets the stream while its bytes are under way, and in the middle of a frame.

@@ -48,7 +48,7 @@ impl End {
                 };
                 self.received.extend_from_slice(&slice[payload.clone()]);
                 if self.releases {
-                    self.machine.release(*stream, *flow_controlled_bytes);
+                    self.machine.release(*stream, *flow_controlled_bytes, now);
                 }
             }
             assert_eq!(cursor, slice.len(), "a slice is used up");

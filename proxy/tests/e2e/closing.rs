@@ -22,6 +22,7 @@ on_both_reactors! {
     a_reset_without_a_tunnel_is_a_reset,
     an_application_that_refuses_is_a_reset_and_an_error,
     an_application_that_stalls_holds_back_its_sender_only,
+    clients_that_do_not_read_hold_back_their_servers_only,
     every_connection_has_one_record,
 }
 
@@ -149,6 +150,38 @@ fn an_application_that_stalls_holds_back_its_sender_only(reactor: &str) {
         mesh.assert_works(8081);
     }
     drop(held);
+}
+
+fn clients_that_do_not_read_hold_back_their_servers_only(reactor: &str) {
+    let mesh = Mesh::start(reactor);
+    let piece = vec![0; 256 * 1024];
+    let _flood = Application::start(mesh.at("server"), 8080, move |mut stream, _| {
+        // Once it is asked, until it is held back.
+        stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+        let asked = stream.read(&mut [0; 1]);
+        while asked.is_ok() && stream.write_all(&piece).is_ok() {}
+    });
+    let _echo = Application::echo(mesh.at("server"), 8081);
+    let open = |port| connect(mesh.at("client"), mesh.address("server", port));
+    // Before anything moves they share tunnels.
+    let (mut stalled, mut others): (Vec<_>, Vec<_>) =
+        (0..24).map(|_| (open(8080), open(8081))).unzip();
+    for other in &mut others {
+        exchange(other, b"before").unwrap();
+    }
+    let before = memory(&mesh);
+    for stream in &mut stalled {
+        stream.write_all(b"?").unwrap();
+    }
+    // More than all windows together, in pieces.
+    let message = vec![7; 64 * 1024];
+    for _ in 0..20 {
+        for other in &mut others {
+            exchange(other, &message).unwrap();
+        }
+    }
+    let grown = memory(&mesh).saturating_sub(before);
+    assert!(grown < 96 << 20, "{grown} bytes more for {} stalled connections", stalled.len());
 }
 
 fn every_connection_has_one_record(reactor: &str) {

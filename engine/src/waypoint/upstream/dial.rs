@@ -16,7 +16,7 @@ use crate::{
     decide::Route,
     limits::{
         HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, HTTP2_WINDOW_BYTES, INNER_TUNNEL_BYTES_MAX,
-        LEAVE_TIMEOUT,
+        LEAVE_TIMEOUT, UPSTREAM_STREAMS_MAX,
     },
     reach::{Call, Reached, reach},
     runtime::{self, TcpStream},
@@ -103,7 +103,8 @@ pub(super) async fn dial_shared(
     builder
         .timer(Wheel)
         .initial_stream_window_size(HTTP2_WINDOW_BYTES)
-        .initial_connection_window_size(4 * HTTP2_WINDOW_BYTES)
+        // Room for all of its streams: those whose users take nothing must not stall others.
+        .initial_connection_window_size(UPSTREAM_STREAMS_MAX as u32 * HTTP2_WINDOW_BYTES)
         .max_header_list_size(HTTP_HEAD_BYTES_MAX as u32);
     let (sender, connection) =
         builder.handshake(io).await.map_err(|_| CloseReason::DestinationReset)?;

@@ -94,7 +94,7 @@ impl Connection {
                 return Err(Misbehaviour::PaddingTooLong.into());
             }
             frame.is_work = frame.left - frame.padding > frame.padding;
-            self.give_back(frame.stream, 1);
+            self.give_back(frame.stream, 1, now);
             self.charge_data(
                 frame.left - frame.padding,
                 frame.padding + 1,
@@ -106,12 +106,12 @@ impl Connection {
             let start = *cursor;
             *cursor += taken as usize;
             frame.left -= taken;
-            event = self.deliver(frame, start..*cursor);
+            event = self.deliver(frame, start..*cursor, now);
         } else {
             let taken = available.min(frame.left);
             *cursor += taken as usize;
             frame.left -= taken;
-            self.give_back(frame.stream, taken);
+            self.give_back(frame.stream, taken, now);
         }
         self.reading = Reading::Data(frame);
         if frame.left == 0 {
@@ -121,12 +121,16 @@ impl Connection {
     }
 
     /// Lends payload to the caller, or swallows it if nobody wants it any more.
-    fn deliver(&mut self, frame: DataFrame, payload: Range<usize>) -> Option<Event> {
+    fn deliver(&mut self, frame: DataFrame, payload: Range<usize>, now: Instant) -> Option<Event> {
         let bytes = payload.len() as u32;
+        let milliseconds = self.milliseconds(now);
         let Some(entry) = self.streams.get_mut(frame.stream) else {
-            self.give_back(frame.stream, bytes);
+            self.give_back(frame.stream, bytes, now);
             return None;
         };
+        if entry.receive_window.is_whole() {
+            entry.half_began = milliseconds;
+        }
         entry.receive_window.receive(bytes);
         self.receive_window.receive(bytes);
         if frame.is_work {
@@ -137,29 +141,36 @@ impl Connection {
     }
 
     /// Counts bytes that nobody will take, and returns them to the windows at once.
-    fn give_back(&mut self, stream: u32, bytes: u32) {
+    fn give_back(&mut self, stream: u32, bytes: u32, now: Instant) {
         if let Some(entry) = self.streams.get_mut(stream) {
             entry.receive_window.receive(bytes);
             entry.receive_window.release(bytes);
         }
         self.receive_window.receive(bytes);
         self.receive_window.release(bytes);
-        self.announce_credit(stream);
+        self.announce_credit(stream, now);
     }
 
-    /// Queues WINDOW_UPDATE where half a window waits for it. A stream that the peer has ended
-    /// needs none.
-    pub(super) fn announce_credit(&mut self, stream: u32) {
-        let out = self.output.unasked();
-        if let Some(entry) = self.streams.get_mut(stream)
-            && entry.receive != Half::Closed
-            && let Some(increment) = entry.receive_window.announce()
-        {
-            frame::write_window_update(out, stream, increment);
+    /// Queues WINDOW_UPDATE where half a window waits for it.
+    pub(super) fn announce_credit(&mut self, stream: u32, now: Instant) {
+        let milliseconds = self.milliseconds(now);
+        if let Some(increment) = self.streams.announce(stream, milliseconds) {
+            frame::write_window_update(self.output.unasked(), stream, increment);
         }
-        if let Some(increment) = self.receive_window.announce() {
-            frame::write_window_update(out, 0, increment);
+        self.announce_credit_of_all();
+    }
+
+    /// The same for the connection's window alone.
+    pub(super) fn announce_credit_of_all(&mut self) {
+        if self.receive_window.is_half_taken_of_the_rest() {
+            let increment = self.receive_window.announce();
+            frame::write_window_update(self.output.unasked(), 0, increment);
         }
+    }
+
+    /// Of the connection's life, as streams keep it; after 49 days it begins anew.
+    fn milliseconds(&self, now: Instant) -> u32 {
+        now.saturating_duration_since(self.began).as_millis() as u32
     }
 
     /// Frames that carry more padding than payload, or nothing, have to stay in proportion to those

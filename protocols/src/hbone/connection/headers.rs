@@ -7,12 +7,12 @@ use super::{Connection, Event, Role};
 use crate::hbone::budget;
 use crate::hbone::code::ErrorCode;
 use crate::hbone::error::{Abuse, Error, Misbehaviour, StreamViolation};
-use crate::hbone::flow::{ReceiveWindow, SendWindow};
+use crate::hbone::flow::SendWindow;
 use crate::hbone::frame::{self, Head, flag};
 use crate::hbone::headers::{
     ConnectResponse, MalformedRequest, RequestReader, ResponseReader, check_trailer,
 };
-use crate::hbone::stream::{Ended, Half, Stream, StreamId};
+use crate::hbone::stream::{Ended, Half, StreamId};
 
 /// A pad length and the deprecated priority, which a HEADERS frame may hold beside its fragment.
 const HEADERS_OVERHEAD_BYTES_MAX: usize = 1 + 255 + 5;
@@ -181,16 +181,9 @@ impl Connection {
             }
         };
         self.budget.earn_stream();
-        self.streams.insert(
-            stream,
-            Stream {
-                send_window: SendWindow::new(self.peer.stream_window_bytes),
-                receive_window: ReceiveWindow::new(self.settings.stream_window_bytes),
-                send: Half::AwaitingHeaders,
-                receive: if end_of_stream { Half::Closed } else { Half::Open },
-                ended: false,
-            },
-        );
+        let send_window = SendWindow::new(self.peer.stream_window_bytes);
+        let receive = if end_of_stream { Half::Closed } else { Half::Open };
+        self.streams.insert(stream, send_window, Half::AwaitingHeaders, receive);
         Ok(Some(Event::Request { stream: StreamId(stream), request, end_of_stream }))
     }
 

@@ -41,7 +41,7 @@ use self::keep_alive::KeepAlive;
 use self::send::{Departure, Output};
 use super::budget::{self, Budget};
 use super::error::{Error, Silence};
-use super::flow::{ReceiveWindow, SendWindow};
+use super::flow::{ReceiveWindow, SendWindow, StreamWindows};
 use super::frame::{self, HEAD_BYTES, Head, WINDOW_BYTES_DEFAULT, setting};
 use super::hpack;
 use super::settings::{PeerSettings, Settings};
@@ -54,6 +54,7 @@ pub struct Connection {
     settings: Settings,
     peer: PeerSettings,
     failed: Option<Error>,
+    began: Instant,
 
     reading: Reading,
     head: [u8; HEAD_BYTES],
@@ -124,7 +125,7 @@ impl Connection {
             out,
             &[
                 (setting::ENABLE_PUSH, 0),
-                (setting::INITIAL_WINDOW_SIZE, settings.stream_window_bytes),
+                (setting::INITIAL_WINDOW_SIZE, settings.first_window_bytes()),
                 (setting::MAX_FRAME_SIZE, settings.frame_bytes_max),
                 (setting::MAX_HEADER_LIST_SIZE, settings.header_list_bytes_max),
             ],
@@ -143,7 +144,7 @@ impl Connection {
             connection.output.unasked(),
             &[
                 (setting::MAX_CONCURRENT_STREAMS, settings.streams_max),
-                (setting::INITIAL_WINDOW_SIZE, settings.stream_window_bytes),
+                (setting::INITIAL_WINDOW_SIZE, settings.first_window_bytes()),
                 (setting::MAX_FRAME_SIZE, settings.frame_bytes_max),
                 (setting::MAX_HEADER_LIST_SIZE, settings.header_list_bytes_max),
             ],
@@ -249,6 +250,7 @@ impl Connection {
             settings,
             peer: PeerSettings::new(),
             failed: None,
+            began: now,
             reading: if role == Role::Server { Reading::Preface(0) } else { Reading::Head(0) },
             head: [0; HEAD_BYTES],
             partial: Vec::new(),
@@ -256,7 +258,7 @@ impl Connection {
             block_deadline: None,
             preface_deadline: Some(now + budget::PREFACE_TIMEOUT),
             queue: VecDeque::new(),
-            streams: Streams::default(),
+            streams: Streams::new(StreamWindows::new(&settings)),
             ended: EndedStreams::default(),
             stream_mark: if role == Role::Server { 0 } else { 1 },
             send_window: SendWindow::new(WINDOW_BYTES_DEFAULT),
@@ -300,6 +302,8 @@ impl Connection {
         {
             assert_eq!(self.receive_window.size(), self.settings.connection_window_bytes);
             assert_eq!(u64::from(self.receive_window.unreleased()), self.streams.unreleased());
+            let room = Streams::new(StreamWindows::new(&self.settings)).room();
+            assert_eq!(self.streams.room(), room);
         }
     }
 }

@@ -1,13 +1,15 @@
 //! What the caller asks of the machine: open, answer, send, release, end.
 
+use std::time::Instant;
+
 use super::{Connection, OpenError, Role};
 use crate::hbone::budget::{BUFFER_BYTES_KEPT, PROVOKED_OUTPUT_BYTES_MAX};
 use crate::hbone::code::ErrorCode;
 use crate::hbone::error::{Abuse, Error};
-use crate::hbone::flow::{ReceiveWindow, SendWindow};
+use crate::hbone::flow::SendWindow;
 use crate::hbone::frame::{self, HEAD_BYTES, Head, U31_MAX, flag, kind};
 use crate::hbone::headers::{ConnectRequest, ConnectResponse};
-use crate::hbone::stream::{Half, Stream, StreamId};
+use crate::hbone::stream::{Half, StreamId};
 
 /// The payload of the PING whose answer says that the peer has seen our announcement to leave.
 pub(super) const FAREWELL: [u8; 8] = *b"farewell";
@@ -46,16 +48,8 @@ impl Connection {
         request.encode(&mut self.encoder, &mut block);
         let frame_bytes_max = self.peer_frame_bytes_max();
         frame::write_headers(self.output.unasked(), id, false, &block, frame_bytes_max);
-        self.streams.insert(
-            id,
-            Stream {
-                send_window: SendWindow::new(self.peer.stream_window_bytes),
-                receive_window: ReceiveWindow::new(self.settings.stream_window_bytes),
-                send: Half::Open,
-                receive: Half::AwaitingHeaders,
-                ended: false,
-            },
-        );
+        let send_window = SendWindow::new(self.peer.stream_window_bytes);
+        self.streams.insert(id, send_window, Half::Open, Half::AwaitingHeaders);
         Ok(StreamId(id))
     }
 
@@ -151,14 +145,14 @@ impl Connection {
     ///
     /// # Panics
     /// When more is released than was given out.
-    pub fn release(&mut self, stream: StreamId, bytes: u32) {
+    pub fn release(&mut self, stream: StreamId, bytes: u32, now: Instant) {
         let Some(entry) = self.streams.entry(stream.0) else { return };
         entry.receive_window.release(bytes);
         self.receive_window.release(bytes);
         if entry.ended && entry.receive_window.unreleased() == 0 {
             self.streams.remove(stream.0);
         }
-        self.announce_credit(stream.0);
+        self.announce_credit(stream.0, now);
         self.check_windows();
     }
 
@@ -232,7 +226,7 @@ impl Connection {
             self.ended.add(id, by_us);
         }
         self.receive_window.release(stream.receive_window.unreleased());
-        self.announce_credit(id);
+        self.announce_credit_of_all();
     }
 
     fn check_open(&self) -> Result<(), OpenError> {
@@ -243,7 +237,10 @@ impl Connection {
         if self.stream_mark > U31_MAX {
             return Err(OpenError::IdsExhausted);
         }
-        if self.streams.open() >= self.settings.streams_max.min(self.peer.streams_max) as usize {
+        // Those that have ended and are not taken yet have their windows, too.
+        if self.streams.len() >= self.settings.streams_max as usize
+            || self.streams.open() >= self.peer.streams_max as usize
+        {
             return Err(OpenError::TooManyStreams);
         }
         Ok(())
