@@ -127,8 +127,11 @@ impl ReceiveWindow {
 /// Who has half of a window taken in less than this gets a larger one: where a round trip takes as long, the window may be
 /// what holds its peer up.
 const QUICK_MILLISECONDS: u32 = 250;
-/// By how much.
+/// By how much, at most.
 const GROWTH: u32 = 4;
+/// And up to such a part of all that was taken so far: who takes nothing after what fits into buffers on the way has shown no
+/// pace. Windows grow by half in a round trip by that, as fast as TCP's own start.
+const OF_ALL_TAKEN: u32 = 2;
 /// Who needs longer than this gets a smaller one. One that has just grown needs up to four times as long as before.
 const SLOW_MILLISECONDS: u32 = 2_000;
 
@@ -158,11 +161,12 @@ impl StreamWindows {
         ReceiveWindow::new(self.first)
     }
 
-    /// Makes a window, half of which was taken in so many milliseconds, fit that pace.
-    pub(crate) fn fit(&mut self, window: &mut ReceiveWindow, milliseconds: u32) {
+    /// Makes a window, half of which was taken in so many milliseconds, fit that pace. `all_taken` is what its stream has taken so far.
+    pub(crate) fn fit(&mut self, window: &mut ReceiveWindow, milliseconds: u32, all_taken: u32) {
         let size = window.size();
         if milliseconds <= QUICK_MILLISECONDS {
-            let wanted = size.saturating_mul(GROWTH).min(self.most).saturating_sub(size);
+            let most = self.most.min(all_taken / OF_ALL_TAKEN).min(size.saturating_mul(GROWTH));
+            let wanted = most.saturating_sub(size);
             // Of what is left only half: others may come.
             let by = wanted.min(self.left / 2);
             window.widen(by);
@@ -258,7 +262,7 @@ mod tests {
         let sizes = [0, QUICK_MILLISECONDS, 1, 1].map(|milliseconds| {
             window.receive(window.credit());
             window.release(window.unreleased());
-            windows.fit(&mut window, milliseconds);
+            windows.fit(&mut window, milliseconds, u32::MAX);
             window.announce();
             window.size()
         });
@@ -267,9 +271,9 @@ mod tests {
         // Not while the pace may have been another one a moment ago.
         window.receive(1000);
         window.release(500);
-        windows.fit(&mut window, SLOW_MILLISECONDS - 1);
+        windows.fit(&mut window, SLOW_MILLISECONDS - 1, u32::MAX);
         assert_eq!(window.size(), 1000);
-        windows.fit(&mut window, SLOW_MILLISECONDS);
+        windows.fit(&mut window, SLOW_MILLISECONDS, u32::MAX);
         assert_eq!((window.size(), windows.left), (550, 1350));
         windows.give_back(&window);
         assert_eq!(windows.left, 1800);
@@ -281,7 +285,7 @@ mod tests {
         let sizes = [(); 4].map(|()| {
             let mut window = windows.first();
             for _ in 0..3 {
-                windows.fit(&mut window, 0);
+                windows.fit(&mut window, 0, u32::MAX);
             }
             window.size()
         });
@@ -295,8 +299,18 @@ mod tests {
         let mut windows = StreamWindows::new(&settings);
         let mut window = windows.first();
         assert_eq!(window.size(), WINDOW_BYTES_DEFAULT);
-        windows.fit(&mut window, 0);
+        windows.fit(&mut window, 0, u32::MAX);
         assert_eq!(window.size(), 4 * WINDOW_BYTES_DEFAULT);
+    }
+
+    #[test]
+    fn who_has_filled_buffers_only_gets_no_more() {
+        let mut windows = windows();
+        let mut window = windows.first();
+        windows.fit(&mut window, 0, 200);
+        assert_eq!(window.size(), 100);
+        windows.fit(&mut window, 0, 300);
+        assert_eq!(window.size(), 150);
     }
 
     #[test]

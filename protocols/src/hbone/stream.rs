@@ -41,6 +41,8 @@ pub(crate) struct Stream {
     pub(crate) receive_window: ReceiveWindow,
     /// Milliseconds of the connection at which half of that window began to be taken.
     pub(crate) half_began: u32,
+    /// Bytes that were taken so far, as far as they can be counted.
+    pub(crate) all_taken: u32,
     pub(crate) send: Half,
     pub(crate) receive: Half,
     /// No longer open on the wire; kept until its bytes are released.
@@ -77,8 +79,15 @@ impl Streams {
     pub(crate) fn insert(&mut self, id: u32, send_window: SendWindow, send: Half, receive: Half) {
         self.open += 1;
         let receive_window = self.windows.first();
-        let stream =
-            Stream { send_window, receive_window, half_began: 0, send, receive, ended: false };
+        let stream = Stream {
+            send_window,
+            receive_window,
+            half_began: 0,
+            all_taken: 0,
+            send,
+            receive,
+            ended: false,
+        };
         let before = self.map.insert(id, stream);
         debug_assert!(before.is_none(), "stream ids are never used twice");
     }
@@ -92,7 +101,7 @@ impl Streams {
         }
         let took = milliseconds.wrapping_sub(stream.half_began);
         stream.half_began = milliseconds;
-        self.windows.fit(&mut stream.receive_window, took);
+        self.windows.fit(&mut stream.receive_window, took, stream.all_taken);
         Some(stream.receive_window.announce()).filter(|increment| *increment > 0)
     }
 

@@ -148,6 +148,7 @@ impl Connection {
     pub fn release(&mut self, stream: StreamId, bytes: u32, now: Instant) {
         let Some(entry) = self.streams.entry(stream.0) else { return };
         entry.receive_window.release(bytes);
+        entry.all_taken = entry.all_taken.saturating_add(bytes);
         self.receive_window.release(bytes);
         if entry.ended && entry.receive_window.unreleased() == 0 {
             self.streams.remove(stream.0);
