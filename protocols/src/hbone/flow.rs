@@ -116,11 +116,10 @@ impl ReceiveWindow {
         self.pending += by;
     }
 
-    /// Only by what the peer was not told of: credit cannot be taken back. Returns by how much.
-    fn narrow(&mut self, by: u32) -> u32 {
-        let by = by.min(self.pending);
+    /// By less than what the peer was not told of: credit cannot be taken back.
+    fn narrow(&mut self, by: u32) {
+        assert!(by < self.pending, "something is left to be announced");
         self.pending -= by;
-        by
     }
 }
 
@@ -172,7 +171,9 @@ impl StreamWindows {
             window.widen(by);
             self.left -= by;
         } else if milliseconds >= SLOW_MILLISECONDS {
-            self.left += window.narrow((size - self.first) / 2);
+            let by = (size - self.first) / 2;
+            window.narrow(by);
+            self.left += by;
         }
     }
 

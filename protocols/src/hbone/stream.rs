@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::time::Instant;
 
 use super::budget::ENDED_STREAMS_REMEMBERED;
 use super::flow::{ReceiveWindow, SendWindow, StreamWindows};
@@ -39,7 +40,7 @@ pub(crate) enum Half {
 pub(crate) struct Stream {
     pub(crate) send_window: SendWindow,
     pub(crate) receive_window: ReceiveWindow,
-    /// Milliseconds of the connection at which half of that window began to be taken.
+    /// When half of that window began to be taken, in milliseconds of the connection.
     pub(crate) half_began: u32,
     /// Bytes that were taken so far, as far as they can be counted.
     pub(crate) all_taken: u32,
@@ -58,11 +59,13 @@ pub(crate) struct Streams {
     map: HashMap<u32, Stream, BuildHasherDefault<IdHasher>>,
     open: usize,
     windows: StreamWindows,
+    /// From when on milliseconds are counted.
+    began: Instant,
 }
 
 impl Streams {
-    pub(crate) fn new(windows: StreamWindows) -> Self {
-        Self { map: HashMap::default(), open: 0, windows }
+    pub(crate) fn new(windows: StreamWindows, now: Instant) -> Self {
+        Self { map: HashMap::default(), open: 0, windows, began: now }
     }
 
     /// Streams open on the wire, as both sides count them (RFC 9113 §5.1.2).
@@ -92,17 +95,30 @@ impl Streams {
         debug_assert!(before.is_none(), "stream ids are never used twice");
     }
 
+    /// Takes account of bytes that arrived on an open stream; false where there is none.
+    pub(crate) fn receive(&mut self, id: u32, bytes: u32, now: Instant) -> bool {
+        let Some(stream) = self.map.get_mut(&id).filter(|stream| !stream.ended) else {
+            return false;
+        };
+        if stream.receive_window.is_whole() {
+            stream.half_began = milliseconds(self.began, now);
+        }
+        stream.receive_window.receive(bytes);
+        true
+    }
+
     /// What the peer is to be told of an open stream's window, if that is due: half of it was taken by now.
-    pub(crate) fn announce(&mut self, id: u32, milliseconds: u32) -> Option<u32> {
+    pub(crate) fn announce(&mut self, id: u32, now: Instant) -> Option<u32> {
         let stream = self.map.get_mut(&id).filter(|stream| !stream.ended)?;
         // A stream that the peer has ended needs none.
         if stream.receive == Half::Closed || !stream.receive_window.is_half_taken() {
             return None;
         }
-        let took = milliseconds.wrapping_sub(stream.half_began);
-        stream.half_began = milliseconds;
+        let now = milliseconds(self.began, now);
+        let took = now.wrapping_sub(stream.half_began);
+        stream.half_began = now;
         self.windows.fit(&mut stream.receive_window, took, stream.all_taken);
-        Some(stream.receive_window.announce()).filter(|increment| *increment > 0)
+        Some(stream.receive_window.announce())
     }
 
     /// An entry, open or not.
@@ -167,6 +183,11 @@ impl Streams {
         // in eight free.
         self.map.capacity() * 8 / 7 * (size_of::<(u32, Stream)>() + 1)
     }
+}
+
+/// As streams keep them; after 49 days they begin anew.
+fn milliseconds(began: Instant, now: Instant) -> u32 {
+    now.saturating_duration_since(began).as_millis() as u32
 }
 
 /// Spreads stream ids over the table: one multiplication, the same in every run. Ids are chosen by

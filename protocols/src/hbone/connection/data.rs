@@ -123,15 +123,10 @@ impl Connection {
     /// Lends payload to the caller, or swallows it if nobody wants it any more.
     fn deliver(&mut self, frame: DataFrame, payload: Range<usize>, now: Instant) -> Option<Event> {
         let bytes = payload.len() as u32;
-        let milliseconds = self.milliseconds(now);
-        let Some(entry) = self.streams.get_mut(frame.stream) else {
+        if !self.streams.receive(frame.stream, bytes, now) {
             self.give_back(frame.stream, bytes, now);
             return None;
-        };
-        if entry.receive_window.is_whole() {
-            entry.half_began = milliseconds;
         }
-        entry.receive_window.receive(bytes);
         self.receive_window.receive(bytes);
         if frame.is_work {
             self.budget.earn(payload.len());
@@ -153,8 +148,7 @@ impl Connection {
 
     /// Queues WINDOW_UPDATE where half a window waits for it.
     pub(super) fn announce_credit(&mut self, stream: u32, now: Instant) {
-        let milliseconds = self.milliseconds(now);
-        if let Some(increment) = self.streams.announce(stream, milliseconds) {
+        if let Some(increment) = self.streams.announce(stream, now) {
             frame::write_window_update(self.output.unasked(), stream, increment);
         }
         self.announce_credit_of_all();
@@ -166,11 +160,6 @@ impl Connection {
             let increment = self.receive_window.announce();
             frame::write_window_update(self.output.unasked(), 0, increment);
         }
-    }
-
-    /// Of the connection's life, as streams keep it; after 49 days it begins anew.
-    fn milliseconds(&self, now: Instant) -> u32 {
-        now.saturating_duration_since(self.began).as_millis() as u32
     }
 
     /// Frames that carry more padding than payload, or nothing, have to stay in proportion to those

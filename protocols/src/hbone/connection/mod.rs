@@ -54,7 +54,6 @@ pub struct Connection {
     settings: Settings,
     peer: PeerSettings,
     failed: Option<Error>,
-    began: Instant,
 
     reading: Reading,
     head: [u8; HEAD_BYTES],
@@ -250,7 +249,6 @@ impl Connection {
             settings,
             peer: PeerSettings::new(),
             failed: None,
-            began: now,
             reading: if role == Role::Server { Reading::Preface(0) } else { Reading::Head(0) },
             head: [0; HEAD_BYTES],
             partial: Vec::new(),
@@ -258,7 +256,7 @@ impl Connection {
             block_deadline: None,
             preface_deadline: Some(now + budget::PREFACE_TIMEOUT),
             queue: VecDeque::new(),
-            streams: Streams::new(StreamWindows::new(&settings)),
+            streams: Streams::new(StreamWindows::new(&settings), now),
             ended: EndedStreams::default(),
             stream_mark: if role == Role::Server { 0 } else { 1 },
             send_window: SendWindow::new(WINDOW_BYTES_DEFAULT),
@@ -302,7 +300,7 @@ impl Connection {
         {
             assert_eq!(self.receive_window.size(), self.settings.connection_window_bytes);
             assert_eq!(u64::from(self.receive_window.unreleased()), self.streams.unreleased());
-            let room = Streams::new(StreamWindows::new(&self.settings)).room();
+            let room = StreamWindows::new(&self.settings).room([].into_iter());
             assert_eq!(self.streams.room(), room);
         }
     }
