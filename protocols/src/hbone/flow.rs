@@ -4,8 +4,9 @@
 //! application, and the bytes that were taken and wait to be announced. Their sum is the window's size.
 //!
 //! **No stream stalls another.** The windows of all streams together are never larger than the connection's. So each begins
-//! small, and grows by what the others leave, as long as its application takes half of it in a moment; it shrinks where that takes
-//! long. An application that takes nothing keeps no more from the others than its own window.
+//! small, and grows up to an equal share of what there is to grow by, as long as its application takes half of it in a moment; it
+//! shrinks where that takes long, and where others have come. An application that takes nothing keeps no more from the others than its
+//! own window.
 
 use super::frame::{U31_MAX, WINDOW_BYTES_DEFAULT};
 use super::settings::Settings;
@@ -141,9 +142,13 @@ pub(crate) struct StreamWindows {
     first: u32,
     /// To which one may grow.
     most: u32,
-    /// By which they all may still grow: what the connection's window has beyond the first ones of as many streams as there may be. Where that
+    /// By which they all may grow: what the connection's window has beyond the first ones of as many streams as there may be. Where that
     /// is next to nothing, an eighth of it: bulk needs more than a first window, and streams that are not taken can stall others anyway.
+    growth: u32,
+    /// Of `growth`.
     left: u32,
+    /// How many there are.
+    streams: u32,
 }
 
 impl StreamWindows {
@@ -151,34 +156,41 @@ impl StreamWindows {
         let first = settings.first_window_bytes();
         let firsts = first.saturating_mul(settings.streams_max);
         let connection = settings.connection_window_bytes;
-        let left = connection.saturating_sub(firsts).max(connection / 8);
-        Self { first, most: settings.stream_window_bytes, left }
+        let growth = connection.saturating_sub(firsts).max(connection / 8);
+        Self { first, most: settings.stream_window_bytes, growth, left: growth, streams: 0 }
     }
 
     /// A new stream's.
-    pub(crate) fn first(&self) -> ReceiveWindow {
+    pub(crate) fn add(&mut self) -> ReceiveWindow {
+        self.streams += 1;
         ReceiveWindow::new(self.first)
     }
 
     /// Makes a window, half of which was taken in so many milliseconds, fit that pace. `all_taken` is what its stream has taken so far.
     pub(crate) fn fit(&mut self, window: &mut ReceiveWindow, milliseconds: u32, all_taken: u32) {
         let size = window.size();
-        if milliseconds <= QUICK_MILLISECONDS {
-            let most = self.most.min(all_taken / OF_ALL_TAKEN).min(size.saturating_mul(GROWTH));
-            let wanted = most.saturating_sub(size);
-            // Of what is left only half: others may come.
-            let by = wanted.min(self.left / 2);
+        let share = self.most.min(self.first + self.growth / self.streams);
+        if milliseconds >= SLOW_MILLISECONDS {
+            self.narrow(window, (size - self.first) / 2);
+        } else if size > share {
+            // Not at once: what is announced now keeps the peer going.
+            self.narrow(window, (size - share).min(window.pending / 2));
+        } else if milliseconds <= QUICK_MILLISECONDS {
+            let most = share.min(all_taken / OF_ALL_TAKEN).min(size.saturating_mul(GROWTH));
+            let by = most.saturating_sub(size).min(self.left);
             window.widen(by);
             self.left -= by;
-        } else if milliseconds >= SLOW_MILLISECONDS {
-            let by = (size - self.first) / 2;
-            window.narrow(by);
-            self.left += by;
         }
     }
 
-    /// What a stream had is there for others.
-    pub(crate) fn give_back(&mut self, window: &ReceiveWindow) {
+    fn narrow(&mut self, window: &mut ReceiveWindow, by: u32) {
+        window.narrow(by);
+        self.left += by;
+    }
+
+    /// A stream is gone; what it had is there for others.
+    pub(crate) fn remove(&mut self, window: &ReceiveWindow) {
+        self.streams -= 1;
         self.left += window.size() - self.first;
     }
 
@@ -253,20 +265,24 @@ mod tests {
 
     /// With room for two windows' growth.
     fn windows() -> StreamWindows {
-        StreamWindows { first: 100, most: 1000, left: 1800 }
+        StreamWindows { first: 100, most: 1000, growth: 1800, left: 1800, streams: 0 }
+    }
+
+    /// All of `window` was taken, in so many milliseconds.
+    fn took(windows: &mut StreamWindows, window: &mut ReceiveWindow, milliseconds: u32) -> u32 {
+        window.receive(window.credit());
+        window.release(window.unreleased());
+        windows.fit(window, milliseconds, u32::MAX);
+        window.announce();
+        window.size()
     }
 
     #[test]
     fn who_takes_quickly_gets_more_and_who_is_slow_gives_it_back() {
         let mut windows = windows();
-        let mut window = windows.first();
-        let sizes = [0, QUICK_MILLISECONDS, 1, 1].map(|milliseconds| {
-            window.receive(window.credit());
-            window.release(window.unreleased());
-            windows.fit(&mut window, milliseconds, u32::MAX);
-            window.announce();
-            window.size()
-        });
+        let mut window = windows.add();
+        let sizes = [0, QUICK_MILLISECONDS, 1, 1]
+            .map(|milliseconds| took(&mut windows, &mut window, milliseconds));
         assert_eq!(sizes, [400, 1000, 1000, 1000]);
         assert_eq!(windows.left, 900);
         // Not while the pace may have been another one a moment ago.
@@ -276,29 +292,32 @@ mod tests {
         assert_eq!(window.size(), 1000);
         windows.fit(&mut window, SLOW_MILLISECONDS, u32::MAX);
         assert_eq!((window.size(), windows.left), (550, 1350));
-        windows.give_back(&window);
-        assert_eq!(windows.left, 1800);
+        windows.remove(&window);
+        assert_eq!((windows.left, windows.streams), (1800, 0));
     }
 
     #[test]
-    fn what_is_left_is_never_all_of_one_stream() {
+    fn streams_that_are_taken_quickly_come_to_equal_shares_whoever_was_first() {
         let mut windows = windows();
-        let sizes = [(); 4].map(|()| {
-            let mut window = windows.first();
-            for _ in 0..3 {
-                windows.fit(&mut window, 0, u32::MAX);
+        let mut all: Vec<ReceiveWindow> = Vec::new();
+        for share in [1000, 1000, 700, 550, 460, 400] {
+            all.push(windows.add());
+            for _ in 0..4 {
+                for window in &mut all {
+                    took(&mut windows, window, 0);
+                }
             }
-            window.size()
-        });
-        assert_eq!(sizes, [1000, 850, 231, 116]);
-        assert!(windows.left > 0);
+            let sizes: Vec<u32> = all.iter().map(ReceiveWindow::size).collect();
+            assert_eq!(sizes, vec![share; all.len()]);
+        }
+        assert_eq!(windows.left, 0);
     }
 
     #[test]
     fn where_very_many_streams_are_allowed_windows_still_grow() {
         let settings = Settings { streams_max: 65_535, ..Settings::server() };
         let mut windows = StreamWindows::new(&settings);
-        let mut window = windows.first();
+        let mut window = windows.add();
         assert_eq!(window.size(), WINDOW_BYTES_DEFAULT);
         windows.fit(&mut window, 0, u32::MAX);
         assert_eq!(window.size(), 4 * WINDOW_BYTES_DEFAULT);
@@ -307,7 +326,7 @@ mod tests {
     #[test]
     fn who_has_filled_buffers_only_gets_no_more() {
         let mut windows = windows();
-        let mut window = windows.first();
+        let mut window = windows.add();
         windows.fit(&mut window, 0, 200);
         assert_eq!(window.size(), 100);
         windows.fit(&mut window, 0, 300);
