@@ -3,11 +3,14 @@
 //! An allocator gives freed pages back when it is called, and a shard whose connections have gone hardly calls it. So
 //! a shard that had many connections looks once in a while, and when most of them have gone it has the allocator
 //! collect ([`EngineConfig::collect`](crate::EngineConfig::collect)).
+//!
+//! A page in which a single thing lives is not given back, and the tunnels of a spike lie scattered among what its connections
+//! had. So when it is over and stays over, those that are not needed end, and it is collected once more.
 
 use std::{cell::Cell, rc::Rc};
 
 use crate::{
-    limits::{SPIKE_CONNECTIONS_MIN, SPIKE_LOOK_INTERVAL},
+    limits::{SPIKE_CONNECTIONS_MIN, SPIKE_LOOK_INTERVAL, SPIKE_REST},
     runtime,
     shard::Shard,
 };
@@ -46,15 +49,33 @@ pub(crate) fn grew(shard: &Rc<Shard>) {
 
 /// Looks once in a while, for as long as there is anything to give back.
 async fn watch(shard: Rc<Shard>) {
-    while shard.spike.most.get() >= SPIKE_CONNECTIONS_MIN {
-        runtime::sleep(SPIKE_LOOK_INTERVAL).await;
-        if shard.spike.is_over(shard.connections.len())
-            && let Some(collect) = shard.config.collect
-        {
-            collect();
+    let is_spike = || shard.spike.most.get() >= SPIKE_CONNECTIONS_MIN;
+    loop {
+        while is_spike() {
+            runtime::sleep(SPIKE_LOOK_INTERVAL).await;
+            if shard.spike.is_over(shard.connections.len()) {
+                collect(&shard);
+            }
+        }
+        runtime::sleep(SPIKE_REST).await;
+        if is_spike() {
+            continue;
+        }
+        shard.pods().iter().for_each(|pod| pod.pool.end_surplus());
+        // So that the other host has ended those that lead here.
+        runtime::sleep(SPIKE_REST).await;
+        if !is_spike() {
+            break;
         }
     }
+    collect(&shard);
     shard.spike.is_watched.set(false);
+}
+
+fn collect(shard: &Shard) {
+    if let Some(collect) = shard.config.collect {
+        collect();
+    }
 }
 
 #[cfg(test)]

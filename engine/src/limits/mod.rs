@@ -78,6 +78,11 @@ ringway_protocols::bounds! {
     pub const SPIKE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
     Time per Shard: "freed memory is given back to the system"
 
+    /// After this long below `SPIKE_CONNECTIONS_MIN`, of several tunnels to one destination without streams all but one end; and as long after
+    /// that memory is given back once more. Who comes in larger waves than these pays for handshakes again.
+    pub const SPIKE_REST: Duration = Duration::from_secs(3);
+    Time per Shard: "tunnels that are not needed end"
+
     /// A TLS handshake is cut after this long, so that silent peers cannot pile up.
     pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
     Time per Tunnel: "the connection is reset"

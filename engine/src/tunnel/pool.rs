@@ -101,6 +101,14 @@ impl Pool {
         }
     }
 
+    /// Of several tunnels to one destination that have no streams, all but one end.
+    pub(crate) fn end_surplus(&self) {
+        for destination in self.destinations.borrow().values() {
+            let idle = destination.tunnels.iter().filter(|tunnel| tunnel.streams() == 0);
+            idle.skip(1).for_each(|tunnel| tunnel.end_when_idle());
+        }
+    }
+
     fn open_in_existing(
         &self,
         key: &TunnelKey,

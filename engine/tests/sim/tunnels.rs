@@ -250,6 +250,42 @@ fn a_peer_that_is_gone_does_not_hold_up_the_end() {
 }
 
 #[test]
+fn of_the_tunnels_of_a_spike_one_is_kept() {
+    // Four tunnels' worth.
+    const CONNECTIONS: usize = 350;
+    let authority = Authority::new();
+    let world = World::with_options(17, WorldOptions::calm());
+    let runtime = world.runtime();
+    runtime.block_on(async {
+        let mesh = Mesh::new(&world, 17, &authority);
+        mesh.enroll().await;
+        spawn(serve(mesh.clone(), mesh.namespace("b1").clone(), Rc::<Tally>::default()));
+        sleep(Duration::from_millis(100)).await;
+        let quiet = world.open_sockets().len();
+        let (to, options) = (at("10.2.0.1", PORT), ConnectOptions::default());
+        let mut streams = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let stream = TcpStream::connect(mesh.namespace("a1"), &options, to).await;
+            streams.push(stream.expect("captured"));
+        }
+        sleep(Duration::from_secs(1)).await;
+        drop(streams);
+        sleep(Duration::from_secs(2)).await;
+        // Each has two ends.
+        let tunnels = || (world.open_sockets().len() - quiet) / 2;
+        assert_eq!(tunnels(), 4, "they wait for the next wave");
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(tunnels(), 1, "and not for ever: {:?}", world.open_sockets());
+        for host in &mesh.hosts {
+            host.drain(Duration::from_secs(60)).await;
+            host.stop().await;
+        }
+    });
+    drop(runtime);
+    assert_eq!(world.open_sockets(), Vec::<String>::new());
+}
+
+#[test]
 fn a_handshake_that_outlasts_its_workload_leads_nowhere() {
     let authority = Authority::new();
     let slow = Duration::from_millis(10);
