@@ -63,6 +63,8 @@ impl Idle {
         self.rest(turn)?;
         turn.sample("near-rss", "MiB", near.resident_bytes as f64 / MIB);
         turn.sample("far-rss", "MiB", far.resident_bytes as f64 / MIB);
+        turn.sample("near-anonymous", "MiB", near.anonymous_bytes as f64 / MIB);
+        turn.sample("far-anonymous", "MiB", far.anonymous_bytes as f64 / MIB);
         turn.sample("near-pss", "MiB", near.proportional_bytes as f64 / MIB);
         turn.sample("far-pss", "MiB", far.proportional_bytes as f64 / MIB);
         Ok(())

@@ -42,6 +42,8 @@ pub struct Memory {
     pub resident_bytes: u64,
     /// Resident at most so far (`VmHWM`).
     pub peak_bytes: u64,
+    /// Resident now and no file's (`RssAnon`): what the process itself has written, without its program's text.
+    pub anonymous_bytes: u64,
     /// Resident now, what several processes share divided among them (`Pss`); 0 where the kernel
     /// does not tell.
     pub proportional_bytes: u64,
@@ -54,6 +56,7 @@ pub fn memory(id: u32) -> Result<Memory> {
     Ok(Memory {
         resident_bytes: status_bytes(&status, "VmRSS:").context("no VmRSS")?,
         peak_bytes: status_bytes(&status, "VmHWM:").context("no VmHWM")?,
+        anonymous_bytes: status_bytes(&status, "RssAnon:").context("no RssAnon")?,
         proportional_bytes: status_bytes(&rollup, "Pss:").unwrap_or(0),
     })
 }

@@ -175,6 +175,10 @@ const STORIES: &[Story] = &[
                 "Memory of the process (RSS)",
                 &[("near-rss", "client's side"), ("far-rss", "server's side")],
             ),
+            Barred(
+                "Memory of the process that is no file's, such as its program's text",
+                &[("near-anonymous", "client's side"), ("far-anonymous", "server's side")],
+            ),
             Barred("Time until memory is given back", &[("return-time", "")]),
             Barred(
                 "Memory still held when it had come back, or when that was waited for in vain",

@@ -369,6 +369,7 @@ fn memory_of(ids: Vec<u32>) -> Result<Memory> {
         Ok(Memory {
             resident_bytes: sum.resident_bytes + more.resident_bytes,
             peak_bytes: sum.peak_bytes + more.peak_bytes,
+            anonymous_bytes: sum.anonymous_bytes + more.anonymous_bytes,
             proportional_bytes: sum.proportional_bytes + more.proportional_bytes,
         })
     })

@@ -13,7 +13,7 @@ use crate::{
     accounts::{Account, HeldBytes},
     capture::Pod,
     close::CloseReason,
-    limits::COALESCE_BYTES_MAX,
+    limits::SCARCE_VISIT_BYTES_MAX,
     parting::Parting,
     relay::{Observer, RelayState, Relayed, Watching, resume_plain},
     runtime::{self, TcpStream},
@@ -87,7 +87,7 @@ impl Observer for Accounted<'_> {
     /// A destination that takes nothing makes us hold what was read last.
     fn visit_bytes_max(&self) -> usize {
         match self.held.borrow().account().scarce() {
-            Some(_) => COALESCE_BYTES_MAX,
+            Some(_) => SCARCE_VISIT_BYTES_MAX,
             None => runtime::visit_bytes_max(),
         }
     }

@@ -265,9 +265,14 @@ ringway_protocols::bounds! {
     Bytes per Stream: "the next connection's turn"
 
     /// A message up to this size is copied into the tunnel's shared record, so that the frames of many small streams
-    /// leave in one record and one write; a larger one is sealed where it was read.
-    pub const COALESCE_BYTES_MAX: usize = 4096;
+    /// leave in one record and one write; a larger one is sealed where it was read. All that leaves room in a record: a copy of it costs a tenth of
+    /// a write.
+    pub const COALESCE_BYTES_MAX: usize = 16_374;
     Bytes per Stream: "the message is sealed where it was read"
+
+    /// What is read at once of a plain connection while its workload may hold no more.
+    pub const SCARCE_VISIT_BYTES_MAX: usize = 4096;
+    Bytes per Stream: "the next connection's turn"
 
     /// A read of a plain direction from this size on is one of bulk. A relay that keeps up with its sender seldom finds
     /// more at once.
@@ -429,7 +434,7 @@ const _: () = assert!(
 const _: () = assert!(BUSY_STREAMS < BUSY_STREAMS_WHEN_QUIET);
 // The table of destinations counts no further.
 const _: () = assert!(BUSY_STREAMS_WHEN_QUIET <= u8::MAX as usize);
-const _: () = assert!(COALESCE_BYTES_MAX < 16 * 1024);
+const _: () = assert!(SCARCE_VISIT_BYTES_MAX <= SHARED_VISIT_BYTES_MAX);
 // A visit to a tunnel takes a record at least.
 const _: () = assert!(SHARED_VISIT_BYTES_MAX >= 32 * 1024);
 const _: () = assert!(TASKS_PER_SHARED_TURN_MAX <= TASKS_PER_TURN_MAX);

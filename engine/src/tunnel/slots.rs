@@ -17,12 +17,17 @@ use ringway_protocols::{
     tls::{self, RECORD_HEADER_BYTES, RECORD_PLAINTEXT_BYTES_MAX, RECORD_TRAILER_BYTES, Records},
 };
 
-use crate::runtime::{SCRATCH_BYTES, TcpStream};
+use crate::{
+    limits::COALESCE_BYTES_MAX,
+    runtime::{SCRATCH_BYTES, TcpStream},
+};
 
 /// A full record.
 const SLOT_BYTES: usize = RECORD_HEADER_BYTES + RECORD_PLAINTEXT_BYTES_MAX + RECORD_TRAILER_BYTES;
 /// Payload of the first slot.
 pub(super) const FIRST_PAYLOAD_BYTES: usize = RECORD_PLAINTEXT_BYTES_MAX - FRAME_HEADER_BYTES;
+/// What fills it is the beginning of bulk.
+const _: () = assert!(COALESCE_BYTES_MAX < FIRST_PAYLOAD_BYTES);
 /// Slots of one read: as many as the scratch has room for.
 const SLOTS: usize = SCRATCH_BYTES / SLOT_BYTES;
 
