@@ -5,8 +5,8 @@
 //!
 //! **No stream stalls another.** The windows of all streams together are never larger than the connection's. So each begins
 //! small, and grows up to an equal share of what there is to grow by, as long as its application takes half of it in a moment; it
-//! shrinks where that takes long, and where others have come. An application that takes nothing keeps no more from the others than its
-//! own window.
+//! shrinks where that takes long, and where others grow. A part is for who comes next: one that rests, or whose application
+//! takes nothing, keeps no more from the others than its own window.
 
 use super::frame::{U31_MAX, WINDOW_BYTES_DEFAULT};
 use super::settings::Settings;
@@ -132,6 +132,12 @@ const GROWTH: u32 = 4;
 /// And up to such a part of all that was taken so far: who takes nothing after what fits into buffers on the way has shown no
 /// pace. Windows grow by half in a round trip by that, as fast as TCP's own start.
 const OF_ALL_TAKEN: u32 = 2;
+/// So many parts of what windows may grow by are shared by those that grow. The rest is for who comes while one of them rests.
+const SHARED_PARTS: u32 = 3;
+const SHARED_OF: u32 = 4;
+/// For so many streams first windows are kept free: as many as node proxies open in one tunnel. Of a peer that opens more, those that are not taken
+/// could stall its others, if most of them are.
+const RESERVED_STREAMS: u32 = 100;
 /// Who needs longer than this gets a smaller one. One that has just grown needs up to four times as long as before.
 const SLOW_MILLISECONDS: u32 = 2_000;
 
@@ -142,34 +148,36 @@ pub(crate) struct StreamWindows {
     first: u32,
     /// To which one may grow.
     most: u32,
-    /// By which they all may grow: what the connection's window has beyond the first ones of as many streams as there may be. Where that
+    /// By which they all may grow: what the connection's window has beyond the first ones of as many streams as there mostly are. Where that
     /// is next to nothing, an eighth of it: bulk needs more than a first window, and streams that are not taken can stall others anyway.
     growth: u32,
     /// Of `growth`.
     left: u32,
-    /// How many there are.
-    streams: u32,
+    /// How many have grown.
+    grown: u32,
 }
 
 impl StreamWindows {
     pub(crate) fn new(settings: &Settings) -> Self {
         let first = settings.first_window_bytes();
-        let firsts = first.saturating_mul(settings.streams_max);
+        let firsts = first.saturating_mul(settings.streams_max.min(RESERVED_STREAMS));
         let connection = settings.connection_window_bytes;
         let growth = connection.saturating_sub(firsts).max(connection / 8);
-        Self { first, most: settings.stream_window_bytes, growth, left: growth, streams: 0 }
+        Self { first, most: settings.stream_window_bytes, growth, left: growth, grown: 0 }
     }
 
     /// A new stream's.
-    pub(crate) fn add(&mut self) -> ReceiveWindow {
-        self.streams += 1;
+    pub(crate) fn first(&self) -> ReceiveWindow {
         ReceiveWindow::new(self.first)
     }
 
     /// Makes a window, half of which was taken in so many milliseconds, fit that pace. `all_taken` is what its stream has taken so far.
     pub(crate) fn fit(&mut self, window: &mut ReceiveWindow, milliseconds: u32, all_taken: u32) {
         let size = window.size();
-        let share = self.most.min(self.first + self.growth / self.streams);
+        let has_grown = size > self.first;
+        let shared = self.growth / SHARED_OF * SHARED_PARTS;
+        let sharers = self.grown + u32::from(!has_grown);
+        let share = self.most.min(self.first + shared / sharers);
         if milliseconds >= SLOW_MILLISECONDS {
             self.narrow(window, (size - self.first) / 2);
         } else if size > share {
@@ -177,10 +185,13 @@ impl StreamWindows {
             self.narrow(window, (size - share).min(window.pending / 2));
         } else if milliseconds <= QUICK_MILLISECONDS {
             let most = share.min(all_taken / OF_ALL_TAKEN).min(size.saturating_mul(GROWTH));
-            let by = most.saturating_sub(size).min(self.left);
+            // Of what is left only half: others may come.
+            let by = most.saturating_sub(size).min(self.left / 2);
             window.widen(by);
             self.left -= by;
         }
+        self.grown += u32::from(window.size() > self.first);
+        self.grown -= u32::from(has_grown);
     }
 
     fn narrow(&mut self, window: &mut ReceiveWindow, by: u32) {
@@ -189,8 +200,8 @@ impl StreamWindows {
     }
 
     /// A stream is gone; what it had is there for others.
-    pub(crate) fn remove(&mut self, window: &ReceiveWindow) {
-        self.streams -= 1;
+    pub(crate) fn give_back(&mut self, window: &ReceiveWindow) {
+        self.grown -= u32::from(window.size() > self.first);
         self.left += window.size() - self.first;
     }
 
@@ -265,7 +276,7 @@ mod tests {
 
     /// With room for two windows' growth.
     fn windows() -> StreamWindows {
-        StreamWindows { first: 100, most: 1000, growth: 1800, left: 1800, streams: 0 }
+        StreamWindows { first: 100, most: 1000, growth: 1800, left: 1800, grown: 0 }
     }
 
     /// All of `window` was taken, in so many milliseconds.
@@ -280,7 +291,7 @@ mod tests {
     #[test]
     fn who_takes_quickly_gets_more_and_who_is_slow_gives_it_back() {
         let mut windows = windows();
-        let mut window = windows.add();
+        let mut window = windows.first();
         let sizes = [0, QUICK_MILLISECONDS, 1, 1]
             .map(|milliseconds| took(&mut windows, &mut window, milliseconds));
         assert_eq!(sizes, [400, 1000, 1000, 1000]);
@@ -292,17 +303,19 @@ mod tests {
         assert_eq!(window.size(), 1000);
         windows.fit(&mut window, SLOW_MILLISECONDS, u32::MAX);
         assert_eq!((window.size(), windows.left), (550, 1350));
-        windows.remove(&window);
-        assert_eq!((windows.left, windows.streams), (1800, 0));
+        windows.give_back(&window);
+        assert_eq!((windows.left, windows.grown), (1800, 0));
     }
 
     #[test]
     fn streams_that_are_taken_quickly_come_to_equal_shares_whoever_was_first() {
         let mut windows = windows();
+        // Who only rests has no part in it.
+        let resting: Vec<ReceiveWindow> = (0..50).map(|_| windows.first()).collect();
         let mut all: Vec<ReceiveWindow> = Vec::new();
-        for share in [1000, 1000, 700, 550, 460, 400] {
-            all.push(windows.add());
-            for _ in 0..4 {
+        for share in [1000, 775, 550, 437, 370, 325] {
+            all.push(windows.first());
+            for _ in 0..8 {
                 for window in &mut all {
                     took(&mut windows, window, 0);
                 }
@@ -310,14 +323,27 @@ mod tests {
             let sizes: Vec<u32> = all.iter().map(ReceiveWindow::size).collect();
             assert_eq!(sizes, vec![share; all.len()]);
         }
-        assert_eq!(windows.left, 0);
+        assert!(resting.iter().all(|window| window.size() == 100));
+    }
+
+    #[test]
+    fn who_has_grown_and_rests_leaves_something_for_who_comes() {
+        let mut windows = windows();
+        let sizes = [(); 4].map(|()| {
+            let mut window = windows.first();
+            for _ in 0..8 {
+                took(&mut windows, &mut window, 0);
+            }
+            window.size()
+        });
+        assert_eq!(sizes, [1000, 775, 324, 100]);
     }
 
     #[test]
     fn where_very_many_streams_are_allowed_windows_still_grow() {
         let settings = Settings { streams_max: 65_535, ..Settings::server() };
         let mut windows = StreamWindows::new(&settings);
-        let mut window = windows.add();
+        let mut window = windows.first();
         assert_eq!(window.size(), WINDOW_BYTES_DEFAULT);
         windows.fit(&mut window, 0, u32::MAX);
         assert_eq!(window.size(), 4 * WINDOW_BYTES_DEFAULT);
@@ -326,7 +352,7 @@ mod tests {
     #[test]
     fn who_has_filled_buffers_only_gets_no_more() {
         let mut windows = windows();
-        let mut window = windows.add();
+        let mut window = windows.first();
         windows.fit(&mut window, 0, 200);
         assert_eq!(window.size(), 100);
         windows.fit(&mut window, 0, 300);

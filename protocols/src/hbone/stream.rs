@@ -81,7 +81,7 @@ impl Streams {
     /// Adds a stream whose HEADERS have passed in one direction.
     pub(crate) fn insert(&mut self, id: u32, send_window: SendWindow, send: Half, receive: Half) {
         self.open += 1;
-        let receive_window = self.windows.add();
+        let receive_window = self.windows.first();
         let stream = Stream {
             send_window,
             receive_window,
@@ -150,7 +150,7 @@ impl Streams {
     /// Removes an entry altogether.
     pub(crate) fn remove(&mut self, id: u32) -> Option<Stream> {
         let stream = self.map.remove(&id)?;
-        self.windows.remove(&stream.receive_window);
+        self.windows.give_back(&stream.receive_window);
         if !stream.ended {
             self.open -= 1;
         }
