@@ -256,13 +256,23 @@ impl Account {
     /// The limit that one who would hold bytes beyond it has reached, if any. At the bound of the process those
     /// workloads pay that hold more than their even share of it.
     pub(crate) fn scarce(&self) -> Option<Limit> {
+        self.reaches(|bound| bound)
+    }
+
+    /// The limit of which three quarters are reached, in the same sense: time for who only holds to make room.
+    pub(crate) fn nearly_scarce(&self) -> Option<Limit> {
+        self.reaches(|bound| bound / 4 * 3)
+    }
+
+    fn reaches(&self, of: impl Fn(u64) -> u64) -> Option<Limit> {
         let bounds = &self.process.bounds;
         let held = self.buffered_bytes.load(Relaxed) as u64;
-        if held >= bounds.buffer_bytes_per_workload {
+        if held >= of(bounds.buffer_bytes_per_workload) {
             return Some(Limit::BufferBytesPerWorkload);
         }
-        if self.process.buffered_bytes.load(Relaxed) as u64 >= bounds.buffer_bytes_per_process
-            && held >= bounds.buffer_bytes_per_process / self.process.sharers()
+        let of_process = of(bounds.buffer_bytes_per_process);
+        if self.process.buffered_bytes.load(Relaxed) as u64 >= of_process
+            && held >= of_process / self.process.sharers()
         {
             return Some(Limit::BufferBytesPerProcess);
         }
@@ -453,8 +463,13 @@ mod tests {
         let accounts = accounts();
         let (one, other) = (accounts.of(&"one".into()), accounts.of(&"other".into()));
         let (mut much, mut little) = (HeldBytes::none(&one), HeldBytes::none(&other));
+        much.set(449);
+        assert_eq!(one.nearly_scarce(), None);
         much.set(599);
-        assert_eq!(one.scarce(), None);
+        assert_eq!(
+            (one.scarce(), one.nearly_scarce()),
+            (None, Some(Limit::BufferBytesPerWorkload))
+        );
         much.set(600);
         assert_eq!(one.scarce(), Some(Limit::BufferBytesPerWorkload));
         assert_eq!(other.scarce(), None);

@@ -92,8 +92,8 @@ async fn secure(
     let machine = || Handshake::server(&credentials);
     match tunnel::handshake(&socket, tunnel::Role::Server, machine, &handshaking).await {
         Ok(secured) => {
-            let tunnel =
-                Tunnel::new(socket, secured, tunnel::Role::Server, &shard.config.tunnels, admitted);
+            let (role, options) = (tunnel::Role::Server, &shard.config.tunnels);
+            let tunnel = Tunnel::new(socket, secured, role, options, admitted, &pod.stalled);
             Recheck::watch(shard, pod, &credentials, &tunnel);
             Ok(tunnel)
         }

@@ -9,7 +9,7 @@
 //! one of the names that the service gives its endpoints. The inner tunnel carries this one connection and is shared
 //! with no other: sharing would bind others to the endpoint that was chosen for this one.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc};
 
 use ringway_protocols::{
     hbone::ConnectRequest,
@@ -18,13 +18,12 @@ use ringway_protocols::{
 };
 
 use crate::{
-    accounts::{Account, HeldBytes},
-    carry::carry,
+    carry::{carry, pair},
     close::CloseReason,
-    limits::{INNER_TUNNEL_BYTES_MAX, LEAVE_TIMEOUT},
+    limits::LEAVE_TIMEOUT,
     placement::Placed,
     reach::{Call, answer, handshake_failed},
-    runtime::{self, Holds, TcpStream},
+    runtime::{self, TcpStream},
     telemetry::FarEnd,
     tunnel::{self, Recheck, Role, Tunnel, TunnelStream, drive},
 };
@@ -51,7 +50,8 @@ pub(crate) async fn open(
             return Err(reason);
         }
     };
-    let tunnel = Tunnel::new(near, secured, Role::Client, &shard.config.tunnels, admitted);
+    let options = &shard.config.tunnels;
+    let tunnel = Tunnel::new(near, secured, Role::Client, options, admitted, &pod.stalled);
     Recheck::watch(shard, pod, &credentials, &tunnel);
 
     // What the address of this connection means is said inside only: a gateway is asked for a name.
@@ -66,15 +66,6 @@ pub(crate) async fn open(
     let identity = tunnel.with_records(|records| records.peer().cloned());
     let baggage = response.baggage.filter(|_| shard.config.response_baggage).map(Arc::new);
     Ok((stream, Box::new(FarEnd { identity, baggage })))
-}
-
-/// Two ends in memory. What they hold counts for the workload.
-fn pair(account: &Arc<Account>) -> (TcpStream, TcpStream) {
-    let holds = || -> Holds {
-        let held = RefCell::new(HeldBytes::none(account));
-        Box::new(move |bytes| held.borrow_mut().set(bytes))
-    };
-    TcpStream::pair_that_tells(INNER_TUNNEL_BYTES_MAX, [holds(), holds()])
 }
 
 async fn secure(

@@ -165,7 +165,8 @@ async fn dial(shard: Rc<Shard>, pod: Rc<Pod>, key: TunnelKey) -> Result<Rc<Tunne
     let secured = tunnel::handshake(&socket, Role::Client, machine, &handshaking)
         .await
         .map_err(handshake_failed)?;
-    let tunnel = Tunnel::new(socket, secured, Role::Client, &shard.config.tunnels, admitted);
+    let options = &shard.config.tunnels;
+    let tunnel = Tunnel::new(socket, secured, Role::Client, options, admitted, &pod.stalled);
     Recheck::watch(&shard, &pod, &credentials, &tunnel);
     Ok(tunnel)
 }

@@ -22,7 +22,7 @@ use crate::{
     shard::Shard,
     snapshot::WorkloadKey,
     tries::Unreachable,
-    tunnel::{Pool, Tunnel},
+    tunnel::{Pool, Stalled, Tunnel},
 };
 
 /// An enrolled workload on one shard.
@@ -42,6 +42,8 @@ pub(crate) struct Pod {
     tenant: Tenant,
     /// The workload's tunnels to its destinations.
     pub(crate) pool: Rc<Pool>,
+    /// What its tunnels hold for applications that take nothing.
+    pub(crate) stalled: Rc<Stalled>,
     /// Whom it could not reach a moment ago.
     pub(crate) unreachable: Unreachable,
     /// Tunnels that peers have open to the workload.
@@ -150,8 +152,10 @@ impl Pod {
         let (bounds, now) = (shard.accounts.bounds(), runtime::now());
         let sharing = if shard.config.shared_ports { shard.shards() } else { 1 };
         let rate = |per_second| Rate::new(per_second, sharing, now);
+        let account = shard.accounts.of(&uid);
         Rc::new(Self {
-            account: shard.accounts.of(&uid),
+            stalled: Stalled::new(&account),
+            account,
             handshakes: Rc::default(),
             rates: Rates {
                 connections: rate(bounds.connection_rate_per_workload),

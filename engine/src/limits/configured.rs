@@ -117,7 +117,7 @@ settings! {
 
     /// The same for one workload: a peer may send up to 4 MiB on a stream, and 16 MiB in a tunnel, before the application takes any of it.
     buffer_bytes_per_workload "bufferBytesPerWorkload" = 64 << 20, "", 1 << 20..=1 << 40;
-    Bytes per Workload: "a stream that would hold more is reset; applications are read one record at a time"
+    Bytes per Workload: "from three quarters on, streams are reset whose applications have stood still longest (`STALLED_PATIENCE`); a stream that would hold more is reset; applications are read one record at a time"
 }
 
 /// The bounds in force.

@@ -142,6 +142,15 @@ ringway_protocols::bounds! {
     pub const KEEPALIVE_PROBES_MAX: u32 = 4;
     Count per Stream: "the connection ends, on both sides, as an abort"
 
+    /// A stream whose application's socket has taken nothing for this long stands still: while its workload holds three quarters of `bufferBytesPerWorkload` (or
+    /// its process of `bufferBytesPerProcess`), those streams are reset that have stood still longest.
+    pub const STALLED_PATIENCE: Duration = Duration::from_secs(10);
+    Time per Stream: "it may have to make room"
+
+    /// How often it is looked who stands still, while anybody may.
+    pub const STALLED_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+    Time per Workload: "room is made"
+
     /// The pause before what a peer has not acknowledged is sent again grows to this (`TCP_RTO_MAX_MS`; before Linux 6.15 to
     /// 120 s). With `net.ipv4.tcp_retries2` at 15, as it usually is, a peer that is gone is given up within a minute instead
     /// of a quarter of an hour. One that answers and takes nothing is never given up by it.
@@ -225,6 +234,11 @@ ringway_protocols::bounds! {
     pub const INNER_TUNNEL_BYTES_MAX: usize = 128 * 1024;
     Bytes per Tunnel: "whoever would write more waits"
 
+    /// In such steps what is held so counts for its workload: less than one is not counted, so that messages which pass at once touch nothing
+    /// that shards share.
+    pub const PAIR_ACCOUNT_STEP_BYTES: usize = 16 * 1024;
+    Bytes per Tunnel: "it counts"
+
     /// Tasks of one workload that are polled before the next workload's turn. More than one, because tasks of one
     /// workload often share a tunnel, and what they send in one turn leaves in one write.
     pub const TENANT_TASKS_MAX: usize = 8;
@@ -269,6 +283,10 @@ ringway_protocols::bounds! {
     /// a write.
     pub const COALESCE_BYTES_MAX: usize = 16_374;
     Bytes per Stream: "the message is sealed where it was read"
+
+    /// So much of one turn leaves before the turn's end: what is larger fits no spare buffer.
+    pub const COALESCED_BYTES_MAX: usize = 48 * 1024;
+    Bytes per Tunnel: "it is written at once"
 
     /// What is read at once of a plain connection while its workload may hold no more.
     pub const SCARCE_VISIT_BYTES_MAX: usize = 4096;
@@ -416,7 +434,7 @@ ringway_protocols::bounds! {
     Count per Shard: "the buffer is freed"
 
     /// A spare buffer larger than this is given back to the allocator instead of being kept.
-    pub const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+    pub const SPARE_BUFFER_BYTES_MAX: usize = 72 * 1024;
     Bytes per Shard: "the buffer is freed"
 }
 
@@ -435,6 +453,9 @@ const _: () = assert!(BUSY_STREAMS < BUSY_STREAMS_WHEN_QUIET);
 // The table of destinations counts no further.
 const _: () = assert!(BUSY_STREAMS_WHEN_QUIET <= u8::MAX as usize);
 const _: () = assert!(SCARCE_VISIT_BYTES_MAX <= SHARED_VISIT_BYTES_MAX);
+const _: () = assert!(COALESCED_BYTES_MAX + COALESCE_BYTES_MAX <= SPARE_BUFFER_BYTES_MAX);
+const _: () = assert!(INNER_TUNNEL_BYTES_MAX.is_multiple_of(PAIR_ACCOUNT_STEP_BYTES));
+const _: () = assert!(STALLED_LOOK_INTERVAL.as_millis() < STALLED_PATIENCE.as_millis());
 // A visit to a tunnel takes a record at least.
 const _: () = assert!(SHARED_VISIT_BYTES_MAX >= 32 * 1024);
 const _: () = assert!(TASKS_PER_SHARED_TURN_MAX <= TASKS_PER_TURN_MAX);

@@ -24,6 +24,7 @@ mod receive;
 mod recheck;
 mod send;
 mod slots;
+mod stalled;
 mod stream;
 
 use std::{
@@ -47,6 +48,7 @@ pub(crate) use self::{
     handshake::{HandshakeError, Secured, handshake},
     pool::{Pool, TunnelKey, drive},
     recheck::Recheck,
+    stalled::Stalled,
     stream::{Received, Sent, TunnelStream},
 };
 use crate::{
@@ -100,6 +102,7 @@ pub(crate) struct Tunnel {
     /// What waits for the socket, at the workload's expense.
     backlog_held: RefCell<HeldBytes>,
     admitted: AdmittedTunnel,
+    stalled: Rc<Stalled>,
     #[cfg(feature = "sim")]
     _alive: crate::alive::Alive,
 }
@@ -112,6 +115,7 @@ impl Tunnel {
         role: Role,
         options: &TunnelOptions,
         admitted: AdmittedTunnel,
+        stalled: &Rc<Stalled>,
     ) -> Rc<Self> {
         let Secured { records, received } = secured;
         let machine = match role {
@@ -151,6 +155,7 @@ impl Tunnel {
             watched: OnceCell::new(),
             backlog_held: RefCell::new(HeldBytes::none(admitted.account())),
             admitted,
+            stalled: stalled.clone(),
             #[cfg(feature = "sim")]
             _alive: crate::alive::Alive::new("tunnel"),
         });

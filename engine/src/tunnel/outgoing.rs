@@ -16,7 +16,7 @@ use ringway_protocols::tls::{
     self, RECORD_HEADER_BYTES, RECORD_PLAINTEXT_BYTES_MAX, RECORD_TRAILER_BYTES, Records,
 };
 
-use crate::{buffers, runtime::TcpStream};
+use crate::{buffers, limits::COALESCED_BYTES_MAX, runtime::TcpStream};
 
 /// See the module's drawing.
 #[derive(Default)]
@@ -24,6 +24,8 @@ pub(super) struct Outgoing {
     bytes: Vec<u8>,
     sent: usize,
     open: Option<usize>,
+    /// The socket was full when it was last written to.
+    blocked: bool,
     failed: Option<ErrorKind>,
 }
 
@@ -78,11 +80,13 @@ impl Outgoing {
     /// Writes what is sealed. Returns whether nothing is left of it: all is out, or the socket [takes no more](Self::failed).
     pub(super) fn flush(&mut self, socket: &TcpStream) -> bool {
         debug_assert!(self.open.is_none(), "an open record cannot be sent");
+        self.blocked = false;
         while self.sent < self.bytes.len() {
             match socket.try_write(&self.bytes[self.sent..]) {
                 Ok(written) => self.sent += written,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.compact();
+                    self.blocked = true;
                     return false;
                 }
                 Err(error) => return self.fail(error.kind()),
@@ -107,6 +111,7 @@ impl Outgoing {
         if written < before {
             self.sent += written;
             self.bytes.extend_from_slice(sealed);
+            self.blocked = true;
             return false;
         }
         self.bytes.clear();
@@ -130,6 +135,11 @@ impl Outgoing {
         self.failed.get_or_insert(why);
         self.give_buffer_back();
         true
+    }
+
+    /// Whether so much is here that it had better go now than at the turn's end, and may.
+    pub(super) fn is_worth_a_write(&self) -> bool {
+        self.bytes.len() >= COALESCED_BYTES_MAX && !self.blocked
     }
 
     /// Bytes that wait for the socket.

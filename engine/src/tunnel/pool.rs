@@ -104,7 +104,9 @@ impl Pool {
     /// Of several tunnels to one destination that have no streams, all but one end.
     pub(crate) fn end_surplus(&self) {
         for destination in self.destinations.borrow().values() {
-            let idle = destination.tunnels.iter().filter(|tunnel| tunnel.streams() == 0);
+            let is_idle = |tunnel: &&Rc<Tunnel>| tunnel.streams() == 0 && tunnel.can_open();
+            // The last is where the next stream would go.
+            let idle = destination.tunnels.iter().rev().filter(is_idle);
             idle.skip(1).for_each(|tunnel| tunnel.end_when_idle());
         }
     }

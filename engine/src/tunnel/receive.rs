@@ -88,7 +88,12 @@ impl Tunnel {
                 if cell.meter.moved(gathered.payload_bytes, now) {
                     self.bulk_until.set(Some(now + BULK_WINDOW));
                 }
-                cell.deliver(slices, gathered.payload_bytes, self.admitted.account())
+                let total = gathered.payload_bytes;
+                let taken = cell.deliver(slices, total, self.admitted.account());
+                if cell.stands_still_since().is_some() {
+                    self.stalled.note(&cell);
+                }
+                taken
             }
             None => gathered.payload_bytes,
         };

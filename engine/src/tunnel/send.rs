@@ -85,6 +85,10 @@ impl Tunnel {
         if read <= COALESCE_BYTES_MAX {
             outgoing.push(&machine.data_header(id, read, false), records)?;
             outgoing.push(slots.first_payload(read), records)?;
+            if outgoing.is_worth_a_write() {
+                outgoing.seal(records)?;
+                outgoing.flush(&self.socket);
+            }
             return Ok(());
         }
         outgoing.seal(records)?;

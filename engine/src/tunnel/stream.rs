@@ -11,6 +11,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
+    time::Instant,
 };
 
 use ringway_protocols::hbone::{ConnectResponse, ErrorCode, LocalEnd, StreamEnd, StreamId};
@@ -19,7 +20,7 @@ use super::{Tunnel, TunnelError};
 use crate::{
     accounts::{Account, HeldBytes, Limit},
     buffers,
-    runtime::TcpStream,
+    runtime::{self, TcpStream},
     telemetry::ByteCounters,
 };
 
@@ -27,6 +28,8 @@ use crate::{
 pub(super) struct StreamCell {
     sink: OnceCell<Sink>,
     backlog: RefCell<Backlog>,
+    /// Whether [`Stalled`](super::Stalled) knows of it.
+    pub(super) is_noted: Cell<bool>,
     incoming: RefCell<Incoming>,
     /// Boxed: it is here for a moment only.
     pub(super) response: RefCell<Option<Box<ConnectResponse>>>,
@@ -60,6 +63,8 @@ impl Sink {
 struct Backlog {
     bytes: Vec<u8>,
     taken: usize,
+    /// Since when the application has taken nothing of it.
+    since: Option<Instant>,
     /// At whose expense.
     held: Option<HeldBytes>,
 }
@@ -87,6 +92,7 @@ impl StreamCell {
         Rc::new(Self {
             sink: OnceCell::new(),
             backlog: RefCell::default(),
+            is_noted: Cell::new(false),
             incoming: RefCell::new(Incoming::Open),
             response: RefCell::new(None),
             waker: RefCell::new(None),
@@ -105,6 +111,10 @@ impl StreamCell {
         total: usize,
         account: &Arc<Account>,
     ) -> usize {
+        // Of a stream that is cut nothing follows: there would be a gap before it.
+        if !matches!(*self.incoming.borrow(), Incoming::Open) {
+            return total;
+        }
         let mut backlog = self.backlog.borrow_mut();
         let written = match self.sink.get() {
             Some(sink) if backlog.is_empty() => match sink.application.try_writev(slices) {
@@ -150,6 +160,21 @@ impl StreamCell {
         self.end(Incoming::TunnelLost(error.clone()));
     }
 
+    /// Since when the application's socket has taken nothing of what is here for it, if something is; or nobody has of what waits in a pair.
+    pub(super) fn stands_still_since(&self) -> Option<Instant> {
+        let since = self.backlog.borrow().since;
+        since.or_else(|| self.sink.get()?.application.waits_since())
+    }
+
+    /// Lets go of what the application does not take, and of the stream with it.
+    pub(super) fn cut_for_room(&self, limit: Limit) {
+        self.backlog.borrow_mut().release();
+        if let Some(sink) = self.sink.get() {
+            sink.application.forget_unread();
+        }
+        self.end(Incoming::LimitReached(limit));
+    }
+
     /// Whether the machine has forgotten the stream: nothing can be sent in it.
     fn is_over(&self) -> bool {
         !matches!(
@@ -175,6 +200,12 @@ impl StreamCell {
         let mut incoming = self.incoming.borrow_mut();
         let replaces = match (&*incoming, &how) {
             (Incoming::Open, _) => true,
+            // Of what came, some was thrown away: no end is in order any more.
+            (Incoming::LimitReached(_), _) | (Incoming::ApplicationGone, Incoming::Ended) => false,
+            (
+                Incoming::LetGo | Incoming::Reset(_) | Incoming::TunnelLost(_),
+                Incoming::LimitReached(_),
+            ) => false,
             // Ended in both directions: what becomes of the tunnel afterwards does not matter.
             (Incoming::Ended, Incoming::TunnelLost(_)) => !self.sent_end.get(),
             (Incoming::Ended, Incoming::Ended) => false,
@@ -204,6 +235,7 @@ impl Backlog {
     fn keep(&mut self, slices: &[IoSlice<'_>], mut skip: usize, account: &Arc<Account>) {
         if self.bytes.capacity() == 0 {
             self.bytes = buffers::take();
+            self.since = Some(runtime::now());
         }
         if self.taken > self.bytes.len() / 2 {
             // It may never run dry: what was taken must not stay, and count, for as long as more comes.
@@ -220,6 +252,7 @@ impl Backlog {
 
     fn release(&mut self) {
         self.held = None;
+        self.since = None;
         self.taken = 0;
         buffers::give_back(std::mem::take(&mut self.bytes));
     }
@@ -401,6 +434,7 @@ impl TunnelStream {
             match sink.application.try_write(&backlog.bytes[backlog.taken..]) {
                 Ok(written) => {
                     backlog.taken += written;
+                    backlog.since = Some(runtime::now());
                     released += written;
                     sink.took(written);
                 }
@@ -444,6 +478,7 @@ mod tests {
     const ENDED: fn(&StreamCell) = StreamCell::peer_ended;
     const RESET: fn(&StreamCell) = |cell| cell.peer_reset(ErrorCode::CONNECT_ERROR);
     const LET_GO: fn(&StreamCell) = |cell| cell.peer_reset(ErrorCode::CANCEL);
+    const CUT: fn(&StreamCell) = |cell| cell.cut_for_room(Limit::BufferBytesPerWorkload);
     const LOST: fn(&StreamCell) = |cell| cell.tunnel_lost(&TunnelError::Closed);
 
     #[test]
@@ -466,9 +501,33 @@ mod tests {
     }
 
     #[test]
+    fn nothing_follows_what_was_not_kept_of_a_stream_that_is_cut() {
+        let limits = Limits { buffer_bytes_per_workload: 100, ..Limits::default() };
+        let account = Accounts::new(&limits).of(&"pod".into());
+        let mut others = HeldBytes::none(&account);
+        others.set(100);
+        let (application, far) = TcpStream::pair(4);
+        let cell = StreamCell::new();
+        let sink = Sink { application: Rc::new(application), counters: None };
+        assert!(cell.sink.set(sink).is_ok());
+        let deliver = |bytes: &[u8]| cell.deliver(&[IoSlice::new(bytes)], bytes.len(), &account);
+        let read = || {
+            let mut buffer = [0; 8];
+            far.try_read(&mut buffer).map(|read| buffer[..read].to_vec()).ok()
+        };
+        assert_eq!(deliver(b"one two"), 7, "credit goes back for what is thrown away");
+        assert_eq!(read().as_deref(), Some(&b"one "[..]));
+        drop(others);
+        assert_eq!(deliver(b"three"), 5);
+        cell.peer_ended();
+        assert_eq!(read(), None, "there is a gap before it, and that is no end in order");
+        assert!(matches!(*cell.incoming.borrow(), Incoming::LimitReached(_)));
+    }
+
+    #[test]
     fn what_the_peer_said_last_of_the_stream_wins_over_the_loss_of_the_tunnel() {
         type Row<'a> = (&'a str, bool, &'a [fn(&StreamCell)], &'a str);
-        let rows: [Row<'_>; 7] = [
+        let rows: [Row<'_>; 9] = [
             ("ended both ways, then the tunnel closes", true, &[ENDED, LOST], "Ended"),
             ("only the peer had ended", false, &[ENDED, LOST], "TunnelLost(Closed)"),
             ("the peer had let go", false, &[LET_GO, LOST], "LetGo"),
@@ -476,6 +535,13 @@ mod tests {
             ("an abort after the end", true, &[ENDED, RESET], "Reset(CONNECT_ERROR)"),
             ("nothing was said", true, &[LOST], "TunnelLost(Closed)"),
             ("an end is told once", false, &[ENDED, ENDED], "Ended"),
+            (
+                "a cut is no end in order",
+                false,
+                &[CUT, ENDED, LET_GO],
+                "LimitReached(BufferBytesPerWorkload)",
+            ),
+            ("a cut of what is over", true, &[RESET, CUT], "Reset(CONNECT_ERROR)"),
         ];
         for (name, sent_end, events, want) in rows {
             assert_eq!(told(sent_end, events), want, "{name}");

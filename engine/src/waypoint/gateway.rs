@@ -245,7 +245,7 @@ impl Accepted {
         let terminators: &RefCell<tls::Terminators> = &self.pod.l7.kept().terminators;
         let terminator = terminators.borrow_mut().of(tls);
         let terminator = terminator.inspect_err(|_| socket.reset_on_close())?;
-        let shaking = tls::terminate(socket, hello, &terminator);
+        let shaking = tls::terminate(socket, hello, &terminator, &self.pod.account);
         let shaking = Box::pin(runtime::timeout(HANDSHAKE_TIMEOUT, shaking));
         match connection.unless_cut(shaking).await? {
             Ok(terminated) => terminated,

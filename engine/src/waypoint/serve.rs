@@ -27,15 +27,14 @@ use super::{
 use crate::{
     accounts::AdmittedConnection,
     capture::Pod,
-    carry::carry,
+    carry::{carry, pair},
     close::CloseReason,
     connect,
     connection::Connection,
     decide::{self, Fronted, Refusal},
     inbound::Peer,
     limits::{
-        HTTP_HEAD_TIMEOUT, HTTP_IDLE_TIMEOUT, HTTP_LINGER_TIME, INNER_TUNNEL_BYTES_MAX,
-        SNIFF_BYTES_MAX, SNIFF_TIMEOUT,
+        HTTP_HEAD_TIMEOUT, HTTP_IDLE_TIMEOUT, HTTP_LINGER_TIME, SNIFF_BYTES_MAX, SNIFF_TIMEOUT,
     },
     runtime::{self, TcpStream},
     shard::Shard,
@@ -125,7 +124,7 @@ pub(crate) async fn serve_stream(
     };
     // Before anybody is dialled: what goes wrong from here on is told in HTTP.
     stream.tunnel().accept(&stream, &connect::response(&shard, &local));
-    let (near, far) = TcpStream::pair(INNER_TUNNEL_BYTES_MAX);
+    let (near, far) = pair(&downstream.pod.account);
     runtime::spawn(carry(stream, Rc::new(far), HTTP_LINGER_TIME, None));
     let authority = Some(request.authority.clone());
     drop(request);

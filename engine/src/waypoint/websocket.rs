@@ -21,7 +21,7 @@ use super::{
     serve::{Downstream, UnderWay},
 };
 use crate::{
-    limits::INNER_TUNNEL_BYTES_MAX,
+    carry::pair,
     runtime::{self, TcpStream},
 };
 
@@ -42,7 +42,7 @@ pub(crate) async fn pass(
 ) {
     // The client may have left before it had its answer.
     let Ok(client) = stream.await else { return };
-    let (near, far) = TcpStream::pair(INNER_TUNNEL_BYTES_MAX);
+    let (near, far) = pair(&downstream.pod.account);
     runtime::spawn(Joint::new(client, far).run());
     upgraded.pass(&downstream, &near, Bytes::new(), None).await;
 }

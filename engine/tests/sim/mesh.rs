@@ -13,6 +13,8 @@ use std::{
 };
 
 use ringway_engine::{
+    EngineConfig,
+    limits::Limits,
     runtime::{NetNamespace, World},
     sim::SimHost,
     snapshot::{
@@ -69,13 +71,26 @@ pub(crate) struct Mesh {
 
 impl Mesh {
     pub(crate) fn new(world: &World, seed: u64, authority: &Authority) -> Rc<Self> {
+        Self::with_limits(world, seed, authority, Limits::default())
+    }
+
+    pub(crate) fn with_limits(
+        world: &World,
+        seed: u64,
+        authority: &Authority,
+        limits: Limits,
+    ) -> Rc<Self> {
         let namespaces =
             PODS.iter().map(|(name, address, _)| world.namespace(name, &[ip(address)])).collect();
         let outside = world.namespace("outside", &[ip(OUTSIDE)]);
         let credentials = PODS.iter().map(|(name, ..)| (*name, authority.issue(&identity(name))));
         let credentials: BTreeMap<_, _> = credentials.collect();
         let hosts = (0..2)
-            .map(|host| SimHost::start(snapshot(host, &credentials, &[], 0), seed ^ host as u64))
+            .map(|host| {
+                let config = EngineConfig { limits: limits.clone(), ..EngineConfig::default() };
+                let snapshot = snapshot(host, &credentials, &[], 0);
+                SimHost::start_with(config, snapshot, seed ^ host as u64)
+            })
             .collect();
         let mesh = Self {
             world: world.clone(),

@@ -4,7 +4,9 @@
 use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
 use ringway_engine::{
+    Limit,
     close::CloseReason,
+    limits::Limits,
     runtime::{
         ConnectOptions, ListenOptions, TcpListener, TcpStream, World, WorldOptions, sleep, spawn,
         timeout,
@@ -242,6 +244,68 @@ fn a_peer_that_is_gone_does_not_hold_up_the_end() {
         assert!(took < Duration::from_secs(10), "draining took {took:?} for a peer that is gone");
         mesh.hosts[0].drain(Duration::from_secs(60)).await;
         for host in &mesh.hosts {
+            host.stop().await;
+        }
+    });
+    drop(runtime);
+    assert_eq!(world.open_sockets(), Vec::<String>::new());
+}
+
+#[test]
+fn who_stands_still_longest_makes_room() {
+    // Each has a window of 64 KiB here, and in the socket of an application that does not read.
+    const CONNECTIONS: usize = 15;
+    const SOCKET_BYTES: u64 = 4096;
+    const TAKES: usize = 0;
+    let authority = Authority::new();
+    let socket = SOCKET_BYTES..=SOCKET_BYTES;
+    let world =
+        World::with_options(23, WorldOptions { buffer_bytes: socket, ..WorldOptions::calm() });
+    let runtime = world.runtime();
+    runtime.block_on(async {
+        let limits = Limits { buffer_bytes_per_workload: 1 << 20, ..Limits::default() };
+        let mesh = Mesh::with_limits(&world, 23, &authority, limits);
+        mesh.enroll().await;
+        let any = TcpListener::wildcard(false, PORT);
+        let options = ListenOptions::default();
+        let listener = TcpListener::bind(mesh.namespace("b1"), any, &options).expect("a port");
+        let (to, options) = (at("10.2.0.1", PORT), ConnectOptions::default());
+        let (mut clients, mut applications) = (Vec::new(), Vec::new());
+        for _ in 0..CONNECTIONS {
+            let client = TcpStream::connect(mesh.namespace("a1"), &options, to).await;
+            clients.push(Rc::new(client.expect("captured")));
+            applications.push(listener.accept().await.expect("a connection").0);
+            let client = clients[clients.len() - 1].clone();
+            // It is cut, or stands still to the end.
+            spawn(async move {
+                let _ = write_all(&client, &[7; 1 << 20]).await;
+            });
+            sleep(Duration::from_millis(100)).await;
+        }
+        let ended = || -> Vec<usize> {
+            let is_aborted = |at: &usize| applications[*at].is_aborted();
+            (0..CONNECTIONS).filter(is_aborted).collect()
+        };
+        for second in 0..16 {
+            assert!(second > 7 || ended().is_empty(), "within {second} s: {:?}", ended());
+            // As much as makes its socket take more.
+            let mut some = [0; 2000];
+            applications[TAKES].try_read(&mut some).expect("there is enough");
+            sleep(Duration::from_secs(1)).await;
+        }
+        // What is left is less than three quarters of what there may be.
+        let cut = ended();
+        assert!(cut == [1, 2] || cut == [1, 2, 3], "{cut:?}");
+        let telemetry = mesh.hosts[1].telemetry();
+        let reasons: Vec<_> =
+            std::iter::from_fn(|| telemetry.next_record()).map(|record| record.reason).collect();
+        let is_told = |reason: &CloseReason| {
+            matches!(reason, CloseReason::LimitReached(Limit::BufferBytesPerWorkload))
+        };
+        assert!(reasons.len() == cut.len() && reasons.iter().all(is_told), "{reasons:?}");
+        drop((clients, applications));
+        for host in &mesh.hosts {
+            host.drain(Duration::from_secs(5)).await;
             host.stop().await;
         }
     });

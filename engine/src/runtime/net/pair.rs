@@ -11,8 +11,10 @@ use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read};
 use std::mem;
 use std::rc::Rc;
+use std::time::Instant;
 
 use super::super::readiness::Readiness;
+use super::super::time::now;
 use super::super::watch::Watch;
 use crate::buffers;
 
@@ -40,6 +42,8 @@ struct Side {
     watch: Watch,
     /// What the other end has written and this one has not read. Holds no memory while empty.
     arrived: RefCell<VecDeque<u8>>,
+    /// Since when nothing of it was read.
+    waits_since: Cell<Option<Instant>>,
     /// Of `arrived`.
     bytes_max: usize,
     held: Held,
@@ -56,6 +60,7 @@ impl PairEnd {
             Rc::new(Side {
                 watch: Watch::new(Readiness::WRITABLE),
                 arrived: RefCell::default(),
+                waits_since: Cell::new(None),
                 bytes_max,
                 held: Held(holds),
                 ended: Cell::new(false),
@@ -77,7 +82,7 @@ impl PairEnd {
 
     pub(super) fn try_readv(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let wanted: usize = buffers.iter().map(|buffer| buffer.len()).sum();
-        let Side { watch, arrived, ended, held, .. } = &*self.own;
+        let Side { watch, arrived, waits_since, ended, held, .. } = &*self.own;
         let mut arrived = arrived.borrow_mut();
         if arrived.is_empty() && !ended.get() && !watch.is(Readiness::ABORTED) {
             watch.clear(Readiness::READABLE);
@@ -91,6 +96,7 @@ impl PairEnd {
             buffers::give_back(mem::take(&mut *arrived).into());
         }
         held.0(arrived.len());
+        waits_since.set((!arrived.is_empty()).then(now));
         watch.check_end(read, wanted)?;
         watch.after_read(read, wanted);
         if read > 0 {
@@ -127,6 +133,9 @@ impl PairEnd {
             left -= taken;
         }
         self.other.held.0(arrived.len());
+        if !arrived.is_empty() && self.other.waits_since.get().is_none() {
+            self.other.waits_since.set(Some(now()));
+        }
         drop(arrived);
         let written = room.min(wanted);
         self.own.watch.after_write(written, wanted);
@@ -147,6 +156,21 @@ impl PairEnd {
 
     pub(super) fn has_unread(&self) -> bool {
         !self.own.arrived.borrow().is_empty()
+    }
+
+    /// Since when the other end has read nothing of what was written here, if something waits for it.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        self.other.waits_since.get()
+    }
+
+    /// Takes back what was written here and not read. The other end reads an abort in its place.
+    pub(super) fn forget_unread(&self) {
+        buffers::give_back(mem::take(&mut *self.other.arrived.borrow_mut()).into());
+        self.other.waits_since.set(None);
+        self.other.held.0(0);
+        self.resets.set(true);
+        let aborted = Readiness::ABORTED.or(Readiness::ERROR).or(Readiness::READABLE);
+        self.other.watch.notify(aborted.or(Readiness::WRITABLE).or(Readiness::HUNG_UP));
     }
 
     pub(super) fn reset_on_close(&self) {
@@ -240,6 +264,25 @@ mod tests {
         assert_eq!(held(), [0, 0]);
         drop((near, far));
         assert!(told.iter().all(|told| Rc::strong_count(told) == 1), "nobody tells any more");
+    }
+
+    #[test]
+    fn what_nobody_reads_can_be_taken_back() {
+        let (near, far) = pair();
+        assert_eq!(near.waits_since(), None);
+        assert_eq!(write(&near, b"seven b"), Ok(7));
+        let since = near.waits_since().expect("it waits");
+        assert_eq!(write(&near, b"8"), Ok(1));
+        assert_eq!(near.waits_since(), Some(since), "more does not make it newer");
+        assert_eq!(far.try_read(&mut [0; 8]).ok(), Some(8));
+        assert_eq!(near.waits_since(), None);
+        assert_eq!(write(&near, b"unread"), Ok(6));
+        near.forget_unread();
+        assert_eq!((near.waits_since(), far.own.arrived.borrow().capacity()), (None, 0));
+        for _ in 0..2 {
+            assert_eq!(read(&far), Err(ErrorKind::ConnectionReset), "and no end in order");
+            drop(near.shutdown_write());
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::sockopt;
@@ -93,7 +93,7 @@ impl TcpStream {
 
     /// Two ends that are joined in memory and hold so many bytes for each other. They have no descriptors and
     /// no addresses, and stay on their shard.
-    #[cfg(feature = "waypoint")]
+    #[cfg(test)]
     pub(crate) fn pair(bytes_max: usize) -> (TcpStream, TcpStream) {
         TcpStream::pair_that_tells(bytes_max, [Box::new(|_| ()), Box::new(|_| ())])
     }
@@ -103,6 +103,21 @@ impl TcpStream {
         let (one, other) = PairEnd::pair(bytes_max, holds);
         let stream = |end| TcpStream { io: Stream::Joined(Box::new(end)), foreign_source: false };
         (stream(one), stream(other))
+    }
+
+    /// Of an end of a pair: since when nothing was read of what was written here and waits.
+    pub(crate) fn waits_since(&self) -> Option<Instant> {
+        match &self.io {
+            Stream::Joined(end) => end.waits_since(),
+            _ => None,
+        }
+    }
+
+    /// Of an end of a pair: takes back what was written here and not read; the other end reads an abort in its place.
+    pub(crate) fn forget_unread(&self) {
+        if let Stream::Joined(end) = &self.io {
+            end.forget_unread();
+        }
     }
 
     #[cfg(feature = "sim")]

@@ -14,12 +14,15 @@ use std::{
     future::poll_fn,
     io::{self, ErrorKind, Read, Write},
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use rustls::Connection;
 
 use crate::{
+    accounts::Account,
+    carry::pair,
     limits::{CLIENT_HELLO_BYTES_MAX, INNER_TUNNEL_BYTES_MAX},
     runtime::{self, TcpStream},
 };
@@ -39,9 +42,13 @@ pub(super) struct Between {
 
 impl Between {
     /// Begins the task. What the peer says comes out of the end that is returned, and what is written there goes to it.
-    pub(super) fn join(socket: Rc<TcpStream>, mut session: Connection) -> Rc<TcpStream> {
+    pub(super) fn join(
+        socket: Rc<TcpStream>,
+        mut session: Connection,
+        account: &Arc<Account>,
+    ) -> Rc<TcpStream> {
         session.set_buffer_limit(Some(INNER_TUNNEL_BYTES_MAX));
-        let (near, far) = TcpStream::pair(INNER_TUNNEL_BYTES_MAX);
+        let (near, far) = pair(account);
         let mut between =
             Self { socket, far, session, held: Vec::new(), peer_ended: false, near_ended: false };
         runtime::spawn(async move {

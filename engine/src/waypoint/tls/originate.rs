@@ -156,7 +156,7 @@ pub(crate) async fn originate(
     let shaking = Box::pin(shake_hands(&socket, through, &handshaking));
     let outcome = runtime::timeout(HANDSHAKE_TIMEOUT, shaking).await;
     match outcome.unwrap_or(Err(BackendTls::TimedOut)) {
-        Ok(session) => Ok(Between::join(socket, session.into())),
+        Ok(session) => Ok(Between::join(socket, session.into(), &pod.account)),
         Err(why) => {
             socket.reset_on_close();
             shard.telemetry.http().backend_tls_failed(&why);

@@ -31,6 +31,7 @@ use super::{
     handshake::{receive, send},
 };
 use crate::{
+    accounts::Account,
     close::CloseReason,
     limits::{HANDSHAKE_READ_BYTES_MAX, TERMINATORS_MAX},
     runtime::TcpStream,
@@ -209,6 +210,7 @@ pub(crate) async fn terminate(
     socket: TcpStream,
     hello: Hello,
     terminator: &Terminator,
+    account: &Arc<Account>,
 ) -> Result<Terminated, CloseReason> {
     let session = ServerConnection::new(terminator.config.clone());
     let mut session = session.map_err(|error| unusable(&error.to_string()))?;
@@ -220,7 +222,8 @@ pub(crate) async fn terminate(
         return Err(reason);
     }
     let certificate = session.peer_certificates().and_then(|chain| terminator.describe(chain));
-    Ok(Terminated { near: Between::join(Rc::new(socket), session.into()), certificate })
+    let near = Between::join(Rc::new(socket), session.into(), account);
+    Ok(Terminated { near, certificate })
 }
 
 async fn shake_hands(

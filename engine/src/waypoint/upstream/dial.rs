@@ -11,12 +11,12 @@ use super::{
     pool::Opened,
 };
 use crate::{
-    carry::carry,
+    carry::{carry, pair},
     close::CloseReason,
     decide::Route,
     limits::{
-        HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, HTTP2_WINDOW_BYTES, INNER_TUNNEL_BYTES_MAX,
-        LEAVE_TIMEOUT, UPSTREAM_STREAMS_MAX,
+        HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, HTTP2_WINDOW_BYTES, LEAVE_TIMEOUT,
+        UPSTREAM_STREAMS_MAX,
     },
     reach::{Call, Reached, reach},
     runtime::{self, TcpStream},
@@ -56,7 +56,7 @@ async fn carried(
         Reached::Tunnelled(stream, placed) => (stream, Some(placed)),
         Reached::DoublyTunnelled(stream, _told) => (stream, None),
     };
-    let (near, far) = TcpStream::pair(INNER_TUNNEL_BYTES_MAX);
+    let (near, far) = pair(&call.pod.account);
     runtime::spawn(carry(stream, Rc::new(far), LEAVE_TIMEOUT, placed));
     Ok((Rc::new(near), None))
 }
