@@ -18,15 +18,20 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
 use ringway_bench::lab::{Process, Program, wait_until};
+use serde_json::{Value, json};
 
 use crate::clients::tool;
-use crate::on_both_reactors;
 use crate::support::waypoint::{PLACE, WaypointMesh};
 use crate::support::{Metrics, PATIENCE, http_get};
+use crate::{on_both_reactors, under_a_control_plane};
 
 on_both_reactors! {
     only_servers_that_the_policy_believes_get_requests,
     a_destination_rule_says_whom_to_believe_and_what_to_show,
+}
+
+under_a_control_plane! {
+    only_servers_that_istiod_has_believed_get_requests,
 }
 
 const RULES: &str = "  - matches: [{path: {type: PathPrefix, value: /right}}]
@@ -156,6 +161,37 @@ fn only_servers_that_the_policy_believes_get_requests(reactor: &str) {
     let why = &story.record("/right/told")["upstream_transport_failure_reason"];
     let want = "the BackendTLSPolicy `default/secure` cannot be used: there is no ConfigMap `gone`";
     assert!(why.as_str().unwrap_or_default().contains(want), "{why}");
+}
+
+/// The same policy, told by a control plane.
+fn only_servers_that_istiod_has_believed_get_requests(plane: &str) {
+    let (ours, stranger) = (Authority::new(), Authority::new());
+    let roots: String = ours.0.pem().lines().map(|line| format!("    {line}\n")).collect();
+    let story = WaypointMesh::told(plane, RULES, &format!("{SERVICE}{POLICY}{roots}"));
+    let _servers = serve(&story, &ours, &stranger);
+    for (path, want) in [("/right/1", 200), ("/name", 503), ("/authority", 503), ("/ended", 503)] {
+        let (status, body) = story.ask(path, "");
+        assert_eq!(status, want, "{path}: {body}\n{}", story.logs());
+    }
+    assert_eq!(story.ask("/right/2", "").1, "9000 /right/2 TLSv1.3");
+    let becomes = |path: &str, status| {
+        wait_until("what is told is in force", PATIENCE, || story.ask(path, "").0 == status)
+            .unwrap_or_else(|error| panic!("{path}: {error}\n{}", story.logs()));
+    };
+    // One whose authorities cannot be had closes what it is for.
+    story.rewrite("name: roots}]", "name: gone}]");
+    becomes("/right/3", 503);
+    let other = "[{type: Hostname, hostname: other.example}]";
+    let names = format!("hostname: secure.example\n    subjectAltNames: {other}");
+    story.rewrite("hostname: secure.example", &names);
+    becomes("/name", 200);
+    assert_eq!(story.ask("/right/4", "").0, 503, "it has no name of those");
+    let status: Value = {
+        let address = SocketAddr::from(([127, 0, 0, 1], 15000));
+        let told = http_get(story.mesh.at(PLACE), address, "/config/status").unwrap().1;
+        serde_json::from_str(&told).unwrap()
+    };
+    assert_eq!(status["refused"], json!([]), "{status}");
 }
 
 fn a_destination_rule_says_whom_to_believe_and_what_to_show(reactor: &str) {

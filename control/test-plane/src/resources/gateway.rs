@@ -5,14 +5,18 @@
 use std::collections::BTreeSet;
 
 use ringway_control::proto::agent as wire;
+use ringway_control::proto::agent::backend_tls::Verification;
 use ringway_control::proto::agent::resource::Kind;
 use ringway_control::proto::agent::tls_config::MtlsMode;
 use ringway_control::proto::agent::traffic_policy_spec::Kind as Policy;
 use ringway_control::proto::agent::{
-    backend_reference, header_match, path_match, query_match, request_redirect, url_rewrite,
+    backend_reference, header_match, path_match, policy_target, query_match, request_redirect,
+    url_rewrite,
 };
 use ringway_engine::decide::fronts;
 use ringway_engine::snapshot::{NamespacedHostname, Snapshot, Workload};
+use ringway_http::model::policy::Target;
+use ringway_http::model::traffic::{AlternativeName, Belief, TlsOrigination};
 use ringway_http::model::{
     Backend, BackendTarget, ClientDemand, Filter, HeaderChanges, HostPattern, HttpConfig, Listener,
     ListenerKey, ListenerProtocol, ListenerTls, Match, OriginMatch, Parent, PathChange, PathMatch,
@@ -61,7 +65,66 @@ pub fn tell(
             }
         }
     }
+    told.extend(backend_tls(http).into_iter().map(Kind::Policy));
     told.into_iter().map(named).collect()
+}
+
+/// TLS to backends, of each service by itself. In the place of a certificate that cannot be had stands the text `invalid`.
+fn backend_tls(http: &HttpConfig) -> Vec<wire::Policy> {
+    let mut policies = Vec::new();
+    for attached in &http.policies.traffic {
+        let Some(tls) = &attached.policy.tls else { continue };
+        for target in &attached.targets {
+            let Target::Service { service, port } = target else { continue };
+            let kind = wire::backend_policy_spec::Kind::BackendTls(tls_of(tls));
+            let service_target = policy_target::Service {
+                namespace: service.namespace.to_string(),
+                hostname: service.hostname.to_string(),
+                port: port.map(u32::from),
+            };
+            policies.push(wire::Policy {
+                key: format!("{}:{service}:{}", attached.name, port.unwrap_or_default()),
+                target: Some(wire::PolicyTarget {
+                    kind: Some(policy_target::Kind::Service(service_target)),
+                }),
+                kind: Some(wire::policy::Kind::Backend(wire::BackendPolicySpec {
+                    kind: Some(kind),
+                })),
+                ..wire::Policy::default()
+            });
+        }
+    }
+    policies
+}
+
+fn tls_of(tls: &TlsOrigination) -> wire::BackendTls {
+    let TlsOrigination::By(settings) = tls else {
+        return wire::BackendTls { root: Some(b"invalid".to_vec()), ..wire::BackendTls::default() };
+    };
+    let names: Vec<String> = match &settings.belief {
+        Belief::OneOf(names) => names.iter().map(name_of).collect(),
+        Belief::ServerName | Belief::AnyName | Belief::Anybody => Vec::new(),
+    };
+    let verification = match &settings.belief {
+        Belief::OneOf(_) | Belief::ServerName => Verification::Strict,
+        Belief::AnyName => Verification::InsecureHost,
+        Belief::Anybody => Verification::InsecureAll,
+    };
+    let client = settings.client.as_ref();
+    wire::BackendTls {
+        root: Some(settings.authorities.to_vec()),
+        hostname: Some(settings.server_name.to_string()),
+        verification: verification.into(),
+        verify_subject_alt_names: names,
+        cert: client.map(|client| client.chain.to_vec()),
+        key: client.map(|client| client.key.to_vec()),
+        ..wire::BackendTls::default()
+    }
+}
+
+fn name_of(name: &AlternativeName) -> String {
+    let (AlternativeName::Host(name) | AlternativeName::Uri(name)) = name;
+    name.to_string()
 }
 
 fn is_process(workload: &Workload, gateway: &GatewayCaller) -> bool {
@@ -80,6 +143,7 @@ fn named(kind: Kind) -> (String, wire::Resource) {
         Kind::Listener(listener) => format!("listener/{}", listener.key),
         Kind::Route(route) => format!("route/{}", route.key),
         Kind::TcpRoute(route) => format!("tcp_route/{}", route.key),
+        Kind::Policy(policy) => format!("policy/{}", policy.key),
         other => unreachable!("it is not written here: {other:?}"),
     };
     (name, wire::Resource { kind: Some(kind) })

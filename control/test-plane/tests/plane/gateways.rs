@@ -4,6 +4,7 @@ use ringway_control::proto::agent::Resource;
 use ringway_control::source::{MeshConfig, Source, load};
 use ringway_control::xds::l7::{L7Resource, Place, ToldRole, compile, read};
 use ringway_engine::snapshot::{LocalName, WorkloadKey};
+use ringway_http::model::traffic::TlsOrigination;
 use ringway_http::model::{GatewayName, Parent};
 use ringway_http::tables::Tables;
 use ringway_test_plane::GatewayCaller;
@@ -155,6 +156,49 @@ fn http_route(name: &str, parent: &str, hosts: &str) -> String {
         "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}}}\nspec:\n  \
          parentRefs: [{parent}]\n  hostnames: [{hosts}]\n  rules:{RULES}\n---\n"
     )
+}
+
+#[test]
+fn tls_to_backends_is_told_for_each_service() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let root = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
+    let root: String = root.lines().map(|line| format!("    {line}\n")).collect();
+    let policy = |name: &str, service: &str, authorities: &str, further: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\nmetadata: {{name: {name}}}\nspec:\n  \
+             targetRefs: [{{group: '', kind: Service, name: {service}}}]\n  validation:\n    \
+             caCertificateRefs: [{{group: '', kind: ConfigMap, name: {authorities}}}]\n    \
+             hostname: {name}.example\n{further}---\n"
+        )
+    };
+    let names = "    subjectAltNames: [{type: Hostname, hostname: x.example}, {type: URI, uri: 'spiffe://a/b'}]\n";
+    let roots = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: roots}}\ndata:\n  ca.crt: |\n{root}---\n"
+    );
+    let documents = policy("one", "web-v1", "roots", "")
+        + &policy("two", "web-v2", "roots", names)
+        + &policy("broken", "web", "gone", "")
+        + &roots;
+    let config = config(&documents);
+    let compiled = told(&config, &caller("wp"));
+    // Why something cannot be had is not told.
+    let described = |http: &ringway_http::model::HttpConfig| {
+        let tls = |tls: &TlsOrigination| match tls {
+            TlsOrigination::By(settings) => format!("{settings:?}"),
+            TlsOrigination::Broken(_) => "broken".to_owned(),
+        };
+        let policies = http.policies.traffic.iter();
+        let mut all: Vec<_> = policies
+            .map(|attached| {
+                (format!("{:?}", attached.targets), attached.policy.tls.as_ref().map(tls))
+            })
+            .collect();
+        all.sort();
+        all
+    };
+    let want = described(&config.http);
+    assert_eq!(want.len(), 3);
+    assert_eq!(described(&compiled.http), want);
 }
 
 #[test]
