@@ -182,7 +182,9 @@ fn calls(story: &WaypointMesh, service: &str, outcome: &str) -> f64 {
 
 fn start(story: &WaypointMesh, pod: &str) -> Process {
     let program = Program::new(tool("clients-python/bin/python")).argument(services());
-    let mut process = story.mesh.lab.start(pod, "services", &program).unwrap();
+    // Each has a log of its own.
+    let name = format!("services-{pod}");
+    let mut process = story.mesh.lab.start(pod, &name, &program).unwrap();
     process.wait_for_log("\"ready\"", PATIENCE).unwrap();
     process
 }
