@@ -16,7 +16,6 @@ pub mod get;
 pub mod handover;
 pub mod histogram;
 pub mod http;
-pub mod istio_csv;
 pub mod lab;
 pub mod load;
 pub mod manifest;

@@ -5,6 +5,7 @@
 //! is missed and what is void as plainly as what is met.
 
 mod figures;
+mod istio_csv;
 mod measurements;
 pub(crate) mod number;
 mod page;
@@ -19,7 +20,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 pub use self::measurements::{Experiment, Measurements, Metric, Point};
-use crate::istio_csv;
 use crate::record::Results;
 
 /// Writes `report.html` and `istio.csv` into a folder of results, from what it holds.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::envoy::{address, marked, no_limits, original_destination, typed};
+use super::envoy_config::{address, marked, no_limits, original_destination, typed};
 use super::{Bench, ECHO, InMesh, PROBE, Rules, WORKERS, tail};
 use crate::http::get_from;
 use crate::lab::{Program, wait_until};

@@ -10,6 +10,7 @@
 mod bench;
 mod company;
 mod envoy;
+mod envoy_config;
 mod envoy_mesh;
 mod none;
 mod other;

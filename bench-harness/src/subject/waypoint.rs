@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::envoy::{address, common_tls, no_limits, typed};
+use super::envoy_config::{address, common_tls, no_limits, typed};
 use super::ringway::{Ringway, Way};
 use super::{
     Bench, ECHO, Group, Options, Pair, Programs, Rules, SERVICE, SERVICE_PORTS, Subject, WORKERS,

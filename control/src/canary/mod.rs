@@ -14,6 +14,6 @@ pub mod scrape;
 pub mod statistics;
 pub mod trial;
 
-pub use self::report::{Report, Verdict};
+pub use self::report::{Report, Terms, Verdict};
 pub use self::scrape::{Scraped, Selector, Service, Wanted};
-pub use self::trial::{Terms, Trial};
+pub use self::trial::Trial;

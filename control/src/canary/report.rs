@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use super::scrape::Block;
 use super::statistics::{Counted, quantile};
-use super::trial::Terms;
 
 /// What is to be thought of the canary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +28,17 @@ impl Verdict {
             Self::Undecided => "undecided",
         }
     }
+}
+
+/// On what terms one is called worse.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Terms {
+    /// One minus the probability of calling a canary worse that is not.
+    pub confidence: f64,
+    /// Requests of each without which there is no verdict but "worse".
+    pub requests_min: u64,
+    /// A request that takes longer is slow; none: as nine of ten of the baseline's first requests show.
+    pub slow_milliseconds: Option<f64>,
 }
 
 /// See the module's text.

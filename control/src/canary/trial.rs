@@ -1,19 +1,8 @@
 //! Two backends that are watched for a while.
 
-use super::report::{Report, Side, SlowTest, Verdict};
+use super::report::{Report, Side, SlowTest, Terms, Verdict};
 use super::scrape::Block;
 use super::statistics::{Counted, Evidence};
-
-/// On what terms one is called worse.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Terms {
-    /// One minus the probability of calling a canary worse that is not.
-    pub confidence: f64,
-    /// Requests of each without which there is no verdict but "worse".
-    pub requests_min: u64,
-    /// A request that takes longer is slow; none: as nine of ten of the baseline's first requests show.
-    pub slow_milliseconds: Option<f64>,
-}
 
 /// See the module's text.
 #[derive(Debug, Clone)]

@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until};
 
 use super::backoff::{Backoff, Ended};
-use super::session::{Job, Outcome, Packet, Seen, Session, Step};
-use super::socket::{Namespace, Socket};
+use super::session::{Job, Outcome, Seen, Session, Step};
+use super::socket::{Namespace, Packet, Socket};
 
 /// How often the agent's socket is looked at while a pause lasts: one that was made anew ends the pause.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::message::{self, PodInfo, Request};
-use super::socket::NamespaceId;
+use super::socket::{NamespaceId, Packet};
 
 /// How long after a failure a pod is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
@@ -27,17 +27,6 @@ const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// Pods of one host, and names in one snapshot. Kubernetes supports 110 to a host, and people run a few hundred; more is
 /// an agent gone wrong.
 const PODS_MAX: usize = 4096;
-
-/// A packet as it arrived. `N` holds a namespace open.
-#[derive(Debug)]
-pub(super) struct Packet<N> {
-    /// The message.
-    pub(super) bytes: Vec<u8>,
-    /// What came beside it, and which namespace each is.
-    pub(super) namespaces: Vec<(NamespaceId, N)>,
-    /// Descriptors were lost, because this process may not open any more.
-    pub(super) lost_descriptors: bool,
-}
 
 /// What has to be done about pods.
 #[derive(Debug, PartialEq, Eq)]

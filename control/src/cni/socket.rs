@@ -17,7 +17,6 @@ use tokio::net::UnixDatagram;
 use tokio::time::{sleep, timeout};
 
 use super::message::PACKET_BYTES_MAX;
-use super::session::Packet;
 
 /// The most descriptors the kernel lets one packet have (SCM_MAX_FD): whatever was sent has room, so what is missing was
 /// lost because we may not open more.
@@ -46,6 +45,17 @@ impl NamespaceId {
         let stat = rustix::fs::fstat(descriptor)?;
         Ok(Self { device: stat.st_dev, inode: stat.st_ino })
     }
+}
+
+/// A packet as it arrived. `N` holds a namespace open.
+#[derive(Debug)]
+pub(super) struct Packet<N> {
+    /// The message.
+    pub(super) bytes: Vec<u8>,
+    /// What came beside it, and which namespace each is.
+    pub(super) namespaces: Vec<(NamespaceId, N)>,
+    /// Descriptors were lost, because this process may not open any more.
+    pub(super) lost_descriptors: bool,
 }
 
 /// What the agent says is a network namespace, held open.

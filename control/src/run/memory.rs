@@ -10,7 +10,6 @@ use ringway_engine::limits::{SHARD_MEMORY_BYTES, START_MEMORY_BYTES};
 use rustix::process::{Resource, getrlimit};
 
 use super::cores::cores_of;
-use super::error::RunError;
 use crate::source::NodeConfig;
 
 /// The system gives no more memory: `EX_OSERR` of `sysexits.h`.
@@ -57,13 +56,13 @@ const LIMITS: [Limit; 2] = [
 /// Whether a node of this configuration may have what it needs. Call it while there is one thread.
 ///
 /// # Errors
-/// [`RunError::Memory`], with what to allow.
-pub(super) fn enough(node: &NodeConfig) -> Result<(), RunError> {
+/// Where it may not, with what to allow.
+pub(super) fn enough(node: &NodeConfig) -> Result<(), Shortage> {
     let shards = cores_of(&node.cores).len() as u64;
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let allowed = |limit: &Limit| getrlimit(limit.resource).current;
     match shortage(&status, shards, allowed) {
-        Some(shortage) => Err(RunError::Memory(shortage)),
+        Some(shortage) => Err(shortage),
         None => Ok(()),
     }
 }

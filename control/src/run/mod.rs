@@ -81,7 +81,7 @@ pub fn run(options: RunOptions) -> Result<Ending, RunError> {
     // Before the first load, so that what changes in between is not missed.
     let before = source::Glimpse::of(&options.sources);
     let mesh = load(&options)?;
-    memory::enough(&mesh.node)?;
+    memory::enough(&mesh.node).map_err(RunError::Memory)?;
     // Before there is another thread: all of them inherit it.
     let inherited_filter = inherited.as_ref().and_then(|inherited| inherited.call_filter);
     let hardened = hardening::harden(&mesh.node, &places(&options, &mesh), inherited_filter)?;

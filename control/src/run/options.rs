@@ -24,7 +24,7 @@ pub struct RunOptions {
     pub overrides: Overrides,
     /// For a process that is a waypoint or a gateway.
     #[cfg(feature = "waypoint")]
-    pub l7: Option<super::waypoint::L7Options>,
+    pub l7: Option<super::waypoint::options::L7Options>,
     /// See [`STATE_DIRECTORY`].
     pub state_directory: PathBuf,
     /// What runs.
@@ -96,15 +96,15 @@ pub enum OverrideError {
     #[cfg(feature = "waypoint")]
     UnknownGateway {
         /// Which.
-        name: super::waypoint::GatewayName,
+        name: ringway_http::model::GatewayName,
         /// As what.
-        kind: super::waypoint::Kind,
+        kind: super::waypoint::options::Kind,
         /// Those there are.
-        known: Vec<super::waypoint::GatewayName>,
+        known: Vec<ringway_http::model::GatewayName>,
     },
     /// It is a gateway and not a waypoint, or the other way round.
     #[cfg(feature = "waypoint")]
-    OtherKindOfGateway(super::waypoint::GatewayName, super::waypoint::Kind),
+    OtherKindOfGateway(ringway_http::model::GatewayName, super::waypoint::options::Kind),
 }
 
 impl std::fmt::Display for WorkloadName {
@@ -167,12 +167,12 @@ impl std::fmt::Display for OverrideError {
                 }
             }
             #[cfg(feature = "waypoint")]
-            Self::OtherKindOfGateway(name, super::waypoint::Kind::Waypoint) => write!(
+            Self::OtherKindOfGateway(name, super::waypoint::options::Kind::Waypoint) => write!(
                 f,
                 "the Gateway {name} has no listener with the protocol HBONE, so it is no waypoint: use `ringway gateway`"
             ),
             #[cfg(feature = "waypoint")]
-            Self::OtherKindOfGateway(name, super::waypoint::Kind::Gateway) => write!(
+            Self::OtherKindOfGateway(name, super::waypoint::options::Kind::Gateway) => write!(
                 f,
                 "the Gateway {name} has only listeners with the protocol HBONE, so it is a waypoint: use `ringway waypoint`"
             ),

@@ -7,6 +7,7 @@
 //! keep-alive on every socket and by PING on every tunnel; drain and withdrawal cut what is left.
 
 mod plain;
+mod side;
 mod splice;
 
 use std::{

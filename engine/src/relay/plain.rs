@@ -19,7 +19,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::splice::{Pause, Spliced};
+use super::{
+    side::{Side, is_aborted, would_block},
+    splice::{Pause, Spliced},
+};
 use crate::{
     buffers,
     close::CloseReason,
@@ -187,13 +190,6 @@ impl<O: Observer> Relay<'_, O> {
         }
         Relayed::Ended(reason)
     }
-}
-
-/// Which socket of a direction failed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    From,
-    To,
 }
 
 /// Names the side that aborted; `client_side` is the client's place in the direction that failed.
@@ -380,18 +376,4 @@ fn copy_once(
         held.extend_from_slice(&buffer[written..read]);
     }
     Ok(Some(Copied { read, written }))
-}
-
-/// Whether the connection is known to have been aborted; if not, the task is woken when it ends.
-pub(super) fn is_aborted(socket: &TcpStream, cx: &mut Context<'_>) -> bool {
-    socket.poll_closed(cx).is_ready() && socket.is_aborted()
-}
-
-/// Tells "nothing now" from a failure.
-pub(super) fn would_block<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
-    match outcome {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(error),
-    }
 }

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::plain::{Side, is_aborted, would_block};
+use super::side::{Side, is_aborted, would_block};
 use crate::runtime::{self, Pipe, PipePool, TcpStream};
 
 /// A direction that is being spliced.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use prost::Message;
 
 use crate::cni::message::PodInfo;
-use crate::cni::session::{Job, Outcome, Packet, Session, Step};
-use crate::cni::socket::NamespaceId;
+use crate::cni::session::{Job, Outcome, Session, Step};
+use crate::cni::socket::{NamespaceId, Packet};
 use crate::proto::zds;
 use crate::proto::zds::workload_request::Payload;
 

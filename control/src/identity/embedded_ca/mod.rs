@@ -41,7 +41,7 @@ use self::files::{
 };
 use self::succession::{Entry, Role, Succession};
 use super::certificate::{self, CertificateSummary};
-use super::store::Epoch;
+use super::store::{Epoch, Issuer, Refusal};
 
 /// Leaves live this long where nothing else is asked for.
 pub const LEAF_LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -381,6 +381,16 @@ impl EmbeddedCa {
 
     fn state_error(&self, error: succession::SuccessionError) -> CaError {
         CaError::State(self.directory.path().join(STATE_FILE), error)
+    }
+}
+
+impl Issuer for EmbeddedCa {
+    fn issue(&self, identity: &Identity, now: SystemTime) -> Result<Material, Refusal> {
+        EmbeddedCa::issue(self, identity, now).map_err(|error| Refusal::Refused(error.to_string()))
+    }
+
+    fn epoch(&self, now: SystemTime) -> Epoch {
+        EmbeddedCa::epoch(self, now)
     }
 }
 

@@ -6,8 +6,6 @@ use std::time::SystemTime;
 use ringway_protocols::identity::Identity;
 use ringway_protocols::tls::Material;
 
-use crate::identity::embedded_ca::EmbeddedCa;
-
 /// Who issues certificates, and answers at once.
 pub trait Issuer {
     /// A fresh key and certificate for `identity`.
@@ -18,16 +16,6 @@ pub trait Issuer {
 
     /// What credentials made at `now` look like.
     fn epoch(&self, now: SystemTime) -> Epoch;
-}
-
-impl Issuer for EmbeddedCa {
-    fn issue(&self, identity: &Identity, now: SystemTime) -> Result<Material, Refusal> {
-        EmbeddedCa::issue(self, identity, now).map_err(|error| Refusal::Refused(error.to_string()))
-    }
-
-    fn epoch(&self, now: SystemTime) -> Epoch {
-        EmbeddedCa::epoch(self, now)
-    }
 }
 
 /// What decides how credentials look: a change means that they are to be made anew.

@@ -50,7 +50,7 @@ pub fn run(
 ) -> Result<Ending, RunError> {
     let settings = start::settings(&options.config.process);
     let places = ztunnel::places(&options.config.process);
-    memory::enough(&settings)?;
+    memory::enough(&settings).map_err(RunError::Memory)?;
     // Before there is another thread: all of them inherit it.
     let hardened = hardening::harden(&settings, &places, None)?;
     let prepared = start::prepare(options, settings, hardened, version)?;

@@ -17,7 +17,7 @@ mod failed_open;
 mod fetch;
 mod keys;
 mod lingering;
-mod options;
+pub(super) mod options;
 mod requests;
 mod status;
 

@@ -1,6 +1,7 @@
 //! What a process of an L7 role is told beside what every run is.
 
-use super::GatewayName;
+use ringway_http::model::GatewayName;
+
 use crate::telemetry::requests::RequestLog;
 use crate::telemetry::traces::TraceOptions;
 

@@ -43,7 +43,7 @@ pub fn run(
     collect: Option<fn()>,
 ) -> Result<Ending, RunError> {
     let settings = config.node_config();
-    memory::enough(&settings)?;
+    memory::enough(&settings).map_err(RunError::Memory)?;
     // Before there is another thread: all of them inherit it.
     let hardened = hardening::harden(&settings, &places(&config), None)?;
     let prepared = start::prepare(config, settings, hardened, version)?;

@@ -2,8 +2,6 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::request::Underscores;
-
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
@@ -127,6 +125,18 @@ pub fn join_cookies(headers: &mut HeaderMap) {
     if let Some(Ok(joined)) = joined {
         headers.insert(header::COOKIE, joined);
     }
+}
+
+/// What becomes of headers with underscores in their names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Underscores {
+    /// They are passed on.
+    #[default]
+    Allow,
+    /// They are taken out; see [`drop_underscores`].
+    Drop,
+    /// 400.
+    Reject,
 }
 
 /// Takes out headers with underscores, where that is the rule.

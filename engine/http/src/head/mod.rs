@@ -18,9 +18,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::path::{self, PathError, PathMode};
 
-pub use self::hops::drop_underscores;
+pub use self::hops::{Underscores, drop_underscores};
 pub use self::host::normal;
-pub use self::request::{HeadRules, Refusal, Underscores, check_request, check_response};
+pub use self::request::{HeadRules, Refusal, check_request, check_response};
 
 /// A request's head, as it is matched: the host in lower case and without port, the path canonical.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use std::fmt;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 
-use super::hops::{self, CONNECTION_OWN};
+use super::hops::{self, CONNECTION_OWN, Underscores};
 
 /// What is let through that need not be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,18 +22,6 @@ pub struct HeadRules {
     pub connect: bool,
     /// Header names with underscores, which some servers take for hyphens.
     pub underscores: Underscores,
-}
-
-/// What becomes of headers with underscores in their names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Underscores {
-    /// They are passed on.
-    #[default]
-    Allow,
-    /// They are taken out; see [`super::drop_underscores`].
-    Drop,
-    /// 400.
-    Reject,
 }
 
 /// Why a request is refused, by whoever sent it.

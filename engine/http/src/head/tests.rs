@@ -9,7 +9,8 @@ use ringway_protocols::tls::LeafNames;
 
 use super::forwarding::{Standing, described, say_certificate, say_client, say_origin};
 use super::hops;
-use super::request::{HeadRules, Refusal, Underscores, check_request, check_response};
+use super::hops::Underscores;
+use super::request::{HeadRules, Refusal, check_request, check_response};
 
 /// `GET 1.1 /target`, then headers.
 fn head(line: &str, headers: &[&str]) -> Parts {

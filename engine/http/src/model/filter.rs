@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::route::Backend;
+use super::backend::Backend;
 
 /// One thing a rule, or one backend of it, does beside passing the request on. In the order of the document.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@
 //! shorthands: names are whole, defaults are filled in, references are resolved to what they mean or to why they
 //! mean nothing.
 
+mod backend;
 mod filter;
 mod listener;
 pub mod policy;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use crate::path::PathMode;
 
+pub use self::backend::{Backend, BackendTarget};
 pub use self::filter::{
     Cors, Filter, HeaderChange, HeaderChanges, Mirror, OriginMatch, PathChange, Redirect, Rewrite,
 };
@@ -23,8 +25,8 @@ pub use self::listener::{
     ListenerProtocol, ListenerTls,
 };
 pub use self::route::{
-    Backend, BackendTarget, Match, NamedMatch, Parent, PathMatch, Retry, Route, RouteKind,
-    RouteName, Rule, Timeouts, ValueMatch, WeightedBackend, whole,
+    Match, NamedMatch, Parent, PathMatch, Retry, Route, RouteKind, RouteName, Rule, Timeouts,
+    ValueMatch, WeightedBackend, whole,
 };
 
 /// Everything that is configured at L7 for one process.

@@ -8,7 +8,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
 use super::ServiceName;
-use super::route::{Backend, RouteName};
+use super::backend::Backend;
+use super::route::RouteName;
 
 /// The name of a policy's document. Of two kinds of document both may have the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

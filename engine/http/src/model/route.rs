@@ -8,6 +8,7 @@ use http::{HeaderName, Method};
 use regex::Regex;
 
 use super::ServiceName;
+use super::backend::Backend;
 use super::filter::Filter;
 use super::listener::{HostPattern, ListenerKey};
 use super::traffic::SessionPersistence;
@@ -165,27 +166,6 @@ pub struct WeightedBackend {
     pub weight: u32,
     /// After the rule's.
     pub filters: Vec<Filter>,
-}
-
-/// Who requests are passed to.
-#[derive(Clone, Debug)]
-pub struct Backend {
-    /// What it is.
-    pub target: BackendTarget,
-}
-
-/// What a reference to a backend has come to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BackendTarget {
-    /// A port of a service, without routes and waypoints of its own.
-    Service {
-        /// Which.
-        service: ServiceName,
-        /// Of its ports.
-        port: u16,
-    },
-    /// The reference leads nowhere: its share of requests gets 500. Says why.
-    Invalid(Arc<str>),
 }
 
 /// How long a request may take; none: as long as it likes.

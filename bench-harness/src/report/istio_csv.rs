@@ -14,8 +14,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::measurements::Measurements;
 use crate::record::Results;
-use crate::report::Measurements;
 
 /// The names, and the metric whose median stands there.
 const MEASURED: [(&str, &str); 9] = [
@@ -31,7 +31,7 @@ const MEASURED: [(&str, &str); 9] = [
 ];
 
 /// Writes it beside the other files, if latencies were measured.
-pub fn write(folder: &Path, results: &Results, measurements: &Measurements) -> Result<()> {
+pub(super) fn write(folder: &Path, results: &Results, measurements: &Measurements) -> Result<()> {
     let Some(latency) = measurements.experiment("latency") else { return Ok(()) };
     let Some(p50) = latency.metric("p50") else { return Ok(()) };
     let date = results.manifest.get("date").and_then(Value::as_str).unwrap_or("-");
