@@ -2,28 +2,40 @@
 //! that `resolv.conf` cannot name: so what is forwarded is tested end to end, and here only what is answered.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A DNS proxy at a port that nobody has.
+/// A port that nobody has and nobody will be given: it lies below those from which the kernel chooses.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    loop {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        let at = SocketAddr::from(([127, 0, 0, 1], port));
+        if UdpSocket::bind(at).is_ok() && TcpListener::bind(at).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A DNS proxy at a port of its own.
 fn start(snapshot: Snapshot) -> (Dns, SocketAddr) {
     let directory = tempfile::tempdir().unwrap();
     let resolv_conf = directory.path().join("resolv.conf");
     // A reserved address (RFC 5737): nobody is there, and nothing is to be asked.
     std::fs::write(&resolv_conf, "nameserver 192.0.2.1\noptions timeout:1 attempts:1\n").unwrap();
-    let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let config = DnsConfig {
         lookup: settings(),
-        port: free.port(),
+        port: at.port(),
         shared_ports: true,
         mark: None,
         resolv_conf,
     };
-    (Dns::start(config, snapshot).unwrap(), free)
+    (Dns::start(config, snapshot).unwrap(), at)
 }
 
 fn by_uid(uid: &'static str) -> FindWorkload {
