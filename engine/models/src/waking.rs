@@ -5,10 +5,11 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use loom::thread;
 
+use crate::runtime::key::TaskKey;
 use crate::runtime::mailbox::{MailReceiver, mailbox};
 use crate::runtime::ready::TenantId;
 use crate::runtime::remote::Remote;
-use crate::runtime::waker::{TaskKey, TaskWaker};
+use crate::runtime::waker::TaskWaker;
 use crate::runtime::wakeup::Wakeup;
 use crate::{model, model_with};
 

@@ -1,18 +1,8 @@
 //! What a shard's runtime counts: plain numbers of its own thread, summed up by whoever shows them.
 
-use super::local::expect_current;
+use std::cell::RefCell;
 
-/// What this shard's runtime has met so far.
-///
-/// # Panics
-/// Outside of a runtime.
-pub fn counters() -> Counters {
-    let local = expect_current("counters");
-    let tasks = local.tasks.borrow().alive() as u64;
-    Counters { tasks, ..*local.counters.borrow() }
-}
-
-/// Counted by a shard since its start; see [`counters`].
+/// Counted by a shard since its start; see [`counters`](super::counters).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
@@ -52,4 +42,23 @@ pub struct Counters {
     pub waits_refused: u64,
     /// Nested uses of the scratch buffers, served with fresh ones.
     pub scratch_nested: u64,
+}
+
+/// The counters of one runtime, for all of its parts.
+#[derive(Debug, Default)]
+pub(super) struct Counts(RefCell<Counters>);
+
+impl Counts {
+    pub(super) fn count(&self, add: impl FnOnce(&mut Counters)) {
+        add(&mut self.0.borrow_mut());
+    }
+
+    /// Turns of the loop.
+    pub(super) fn turns(&self) -> u64 {
+        self.0.borrow().turns
+    }
+
+    pub(super) fn now(&self) -> Counters {
+        *self.0.borrow()
+    }
 }

@@ -1,19 +1,20 @@
 //! The executor: [`Runtime`] and the turn of its loop.
 
-use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 
+use super::counters::Counts;
 use super::local::{self, Local};
+use super::options::{RuntimeError, RuntimeOptions};
 use super::pulse::Pulse;
-use super::reactor::{Reactor, ReactorChoice, ReactorReport, RingSizes};
+use super::reactor::Reactor;
+use super::reactor::choice::{ReactorChoice, ReactorReport};
 use super::remote::Remote;
 #[cfg(feature = "sim")]
 use super::sim::World;
@@ -24,46 +25,6 @@ use super::wakeup::Wakeup;
 /// Dropping it drops every task, then what the kernel still had in hand for it.
 pub struct Runtime {
     local: Rc<Local>,
-}
-
-/// How to make a [`Runtime`].
-#[derive(Clone, Debug, Default)]
-pub struct RuntimeOptions {
-    /// Which reactor; by default the ring where it works, epoll elsewhere.
-    pub reactor: ReactorChoice,
-    /// Queue lengths of the ring.
-    pub ring: RingSizes,
-}
-
-/// A runtime could not be made.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum RuntimeError {
-    /// `ring` was asked for and refused; the report says by what.
-    RingRefused(ReactorReport),
-    /// The descriptors that every runtime needs (eventfd, epoll) could not be made; most likely the
-    /// descriptor limit is reached.
-    Setup(io::Error),
-}
-
-impl fmt::Display for RuntimeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RuntimeError::RingRefused(report) => {
-                write!(f, "io_uring was asked for but cannot be used: {}", report.reason())
-            }
-            RuntimeError::Setup(error) => write!(f, "the runtime could not be set up: {error}"),
-        }
-    }
-}
-
-impl Error for RuntimeError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            RuntimeError::RingRefused(_) => None,
-            RuntimeError::Setup(error) => Some(error),
-        }
-    }
 }
 
 impl Runtime {
@@ -83,10 +44,10 @@ impl Runtime {
         options: &RuntimeOptions,
     ) -> Result<(Runtime, ReactorReport), RuntimeError> {
         let wakeup = Wakeup::new().map_err(RuntimeError::Setup)?;
-        let (reactor, report) = Reactor::choose(options, &wakeup)?;
-        let remote = Remote::new(next_id(), wakeup);
-        let seed = RandomState::new().hash_one(remote.id());
-        Ok((Runtime::start(remote, reactor, seed), report))
+        let (id, counts) = (next_id(), Rc::<Counts>::default());
+        let (reactor, report) = Reactor::choose(options, id, &wakeup, &counts)?;
+        let seed = RandomState::new().hash_one(id);
+        Ok((Runtime::start(Remote::new(id, wakeup), reactor, counts, seed), report))
     }
 
     /// Makes a runtime that lives in a simulated world.
@@ -94,12 +55,12 @@ impl Runtime {
     pub(crate) fn in_world(world: &World) -> Runtime {
         let wakeup = Wakeup::new().expect("a descriptor for wake-ups");
         let remote = Remote::new(next_id(), wakeup);
-        Runtime::start(remote, Reactor::Sim(world.clone()), world.seed_of_runtime())
+        let reactor = Reactor::Sim(world.clone());
+        Runtime::start(remote, reactor, Rc::default(), world.seed_of_runtime())
     }
 
-    fn start(remote: Remote, reactor: Reactor, seed: u64) -> Runtime {
-        let now = reactor.clock();
-        Runtime { local: Rc::new(Local::new(Arc::new(remote), reactor, now, seed)) }
+    fn start(remote: Remote, reactor: Reactor, counts: Rc<Counts>, seed: u64) -> Runtime {
+        Runtime { local: Rc::new(Local::new(remote, reactor, counts, seed)) }
     }
 
     /// Runs `future` to its end on this thread, with the tasks it spawns beside it.
@@ -155,6 +116,6 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         let _entered = local::enter(&self.local);
         self.local.abort_all();
-        self.local.reactor.shut_down(&self.local);
+        self.local.reactor.shut_down();
     }
 }

@@ -6,49 +6,25 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::counters::Counters;
+use super::counters::{Counters, Counts};
+use super::key::TaskKey;
 use super::pulse::Pulse;
 use super::random::Random;
 use super::reactor::Reactor;
-use super::ready::{Ready, Tenant, TenantId};
+use super::ready::{self, Ready, TenantId};
 use super::remote::Remote;
-use super::task::{BoxedFuture, Running, Task, TaskEnd, TaskKey, TaskWaker, Tasks};
+use super::tasks::{BoxedFuture, Running, TaskEnd, Tasks};
+use super::waker::TaskWaker;
 use super::wheel::Wheel;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Local>>> = const { RefCell::new(None) };
-}
-
-/// Runs `future` on this shard. Dropping the returned handle detaches it.
-///
-/// # Panics
-/// Outside of a runtime.
-pub fn spawn(future: impl Future<Output = ()> + 'static) -> Task {
-    let local = expect_current("spawn");
-    local.spawn(local.ready.current.get(), Box::pin(future))
-}
-
-/// Runs `future` on this shard as a task of `tenant`'s, and so whatever it spawns.
-///
-/// # Panics
-/// Outside of a runtime.
-pub fn spawn_for(tenant: &Tenant, future: impl Future<Output = ()> + 'static) -> Task {
-    expect_current("spawn").spawn(tenant.id(), Box::pin(future))
-}
-
-/// Runs `future` as a task of the shard's own, whoever's task it is that asks.
-///
-/// # Panics
-/// Outside of a runtime.
-pub fn spawn_for_shard(future: impl Future<Output = ()> + 'static) -> Task {
-    expect_current("spawn").spawn(TenantId::default(), Box::pin(future))
 }
 
 /// Something to be done once per turn, after the tasks and before the wait.
@@ -65,6 +41,16 @@ pub trait TurnEnd {
 /// Outside of a runtime.
 pub fn at_turn_end(hook: Rc<dyn TurnEnd>) {
     expect_current("at_turn_end").hooks.borrow_mut().push(hook);
+}
+
+/// What this shard's runtime has met so far.
+///
+/// # Panics
+/// Outside of a runtime.
+pub fn counters() -> Counters {
+    let local = expect_current("counters");
+    let tasks = local.tasks.borrow().alive() as u64;
+    Counters { tasks, ..local.counts.now() }
 }
 
 /// A random number for choices that need no secrecy: seeded from the system, or by the simulation.
@@ -85,18 +71,18 @@ pub(crate) struct Local {
     pub(crate) scratch: Cell<Option<Box<[u8]>>>,
     pub(crate) scratch_made: Cell<bool>,
     pub(crate) main: Arc<TaskWaker>,
-    pub(super) counters: RefCell<Counters>,
+    counts: Rc<Counts>,
     now: Cell<Instant>,
     random: RefCell<Random>,
-    main_ready: Cell<bool>,
-    pub(super) ready: Ready,
+    pub(super) ready: Rc<Ready>,
     polling: RefCell<Vec<TaskKey>>,
     fired: RefCell<Vec<Waker>>,
     hooks: RefCell<Vec<Rc<dyn TurnEnd>>>,
 }
 
 impl Local {
-    pub(crate) fn new(remote: Arc<Remote>, reactor: Reactor, now: Instant, seed: u64) -> Local {
+    pub(crate) fn new(remote: Remote, reactor: Reactor, counts: Rc<Counts>, seed: u64) -> Local {
+        let (remote, now) = (Arc::new(remote), reactor.clock());
         Local {
             main: Arc::new(TaskWaker::new(TaskKey::MAIN, remote.clone(), TenantId::default())),
             remote,
@@ -106,11 +92,10 @@ impl Local {
             reactor,
             scratch: Cell::default(),
             scratch_made: Cell::default(),
-            counters: RefCell::default(),
+            counts,
             now: Cell::new(now),
             random: RefCell::new(Random::new(seed)),
-            main_ready: Cell::new(false),
-            ready: Ready::default(),
+            ready: Rc::default(),
             polling: RefCell::default(),
             fired: RefCell::default(),
             hooks: RefCell::default(),
@@ -126,31 +111,22 @@ impl Local {
     }
 
     pub(crate) fn count(&self, add: impl FnOnce(&mut Counters)) {
-        add(&mut self.counters.borrow_mut());
+        self.counts.count(add);
     }
 
     /// Which turn this is.
     pub(crate) fn turn(&self) -> u64 {
-        self.counters.borrow().turns
+        self.counts.turns()
     }
 
-    /// Queues a task whose place in the ready queue the caller has claimed.
-    pub(crate) fn push_ready(&self, tenant: TenantId, key: TaskKey) {
-        if key == TaskKey::MAIN {
-            self.main_ready.set(true);
-        } else {
-            self.ready.push(tenant, key);
-        }
-    }
-
-    fn spawn(&self, tenant: TenantId, future: BoxedFuture) -> Task {
+    pub(super) fn spawn(&self, tenant: TenantId, future: BoxedFuture) -> TaskKey {
         let key = self.tasks.borrow_mut().insert(future, &self.remote, tenant);
         self.schedule(key);
-        Task::new(self.id(), key)
+        key
     }
 
     pub(crate) fn take_main_ready(&self) -> bool {
-        let ready = self.main_ready.replace(false);
+        let ready = self.ready.take_main();
         if ready {
             self.main.released();
         }
@@ -160,7 +136,7 @@ impl Local {
     fn schedule(&self, key: TaskKey) {
         let tasks = self.tasks.borrow();
         if let Some(handle) = tasks.handle(key).filter(|handle| handle.claim()) {
-            self.push_ready(handle.tenant(), key);
+            self.ready.push(handle.tenant(), key);
         }
     }
 
@@ -251,8 +227,7 @@ impl Local {
 
     /// Looks at the reactor, waiting only when nothing is ready, and makes ready what is due.
     pub(crate) fn wait(&self) {
-        let busy =
-            self.main_ready.get() || !self.ready.is_empty() || !self.hooks.borrow().is_empty();
+        let busy = !self.ready.is_empty() || !self.hooks.borrow().is_empty();
         let mut timeout = Some(Duration::ZERO);
         if !busy && self.remote.may_wait() {
             self.count(|counters| counters.waits += 1);
@@ -262,7 +237,7 @@ impl Local {
         if timeout != Some(Duration::ZERO) {
             self.pulse.rest();
         }
-        self.reactor.wait(self, timeout);
+        self.reactor.wait(timeout);
         self.remote.woken();
         self.now.set(self.reactor.clock());
         self.pulse.turn(self.now());
@@ -276,7 +251,7 @@ impl Local {
             if key == TaskKey::MAIN {
                 self.main.taken_from_injector();
                 if self.main.claim() {
-                    self.push_ready(TenantId::default(), key);
+                    self.ready.push(TenantId::default(), key);
                 }
                 continue;
             }
@@ -325,21 +300,19 @@ pub(crate) fn current_if(id: u32) -> Option<Rc<Local>> {
 
 /// The runtime this thread must be in.
 pub(crate) fn expect_current(what: &str) -> Rc<Local> {
-    match current() {
-        Some(local) => local,
-        None => panic!("{what} needs a runtime: call it inside Runtime::block_on"),
-    }
+    current().unwrap_or_else(|| ready::outside(what))
 }
 
 /// Makes `local` current until the guard is dropped.
 pub(crate) fn enter(local: &Rc<Local>) -> Entered {
     let former = CURRENT.with(|current| current.replace(Some(local.clone())));
-    Entered { former }
+    Entered { former, _ready: ready::enter(local.id(), &local.ready) }
 }
 
 /// Restores the former runtime on drop.
 pub(crate) struct Entered {
     former: Option<Rc<Local>>,
+    _ready: ready::Entered,
 }
 
 impl Entered {

@@ -23,13 +23,18 @@
 //!   readiness) is closed or ignored by the reactor, never leaked and never given to somebody else.
 //! * A task that panics loses its own connection and nothing else.
 
+mod cookie;
 mod counters;
 mod descriptors;
 mod executor;
+#[cfg(feature = "sim")]
+mod inside;
+mod key;
 mod local;
 mod mailbox;
 mod net;
 mod netns;
+mod options;
 mod pulse;
 mod random;
 mod reactor;
@@ -42,6 +47,7 @@ mod sim;
 mod socket;
 mod splice;
 mod task;
+mod tasks;
 mod time;
 mod waker;
 mod wakeup;
@@ -49,10 +55,10 @@ mod watch;
 mod watched;
 mod wheel;
 
-pub use counters::{Counters, counters};
+pub use counters::Counters;
 pub use descriptors::{DESCRIPTOR_RESERVE, descriptors_max};
-pub use executor::{Runtime, RuntimeError, RuntimeOptions};
-pub use local::{TurnEnd, at_turn_end, random, spawn, spawn_for, spawn_for_shard};
+pub use executor::Runtime;
+pub use local::{TurnEnd, at_turn_end, counters, random};
 pub use mailbox::{MailReceiver, MailSender, TrySendError, mailbox};
 pub(crate) use net::Holds;
 pub use net::{
@@ -60,13 +66,16 @@ pub use net::{
     UdpOptions, UdpSocket, UnixListener, UnixSeqpacket, UnixStream, check_listener,
 };
 pub use netns::NetNamespace;
+pub use options::{RuntimeError, RuntimeOptions};
 pub use pulse::Pulse;
-pub use reactor::{RING_OPERATIONS, ReactorChoice, ReactorKind, ReactorReport, RingSizes};
+pub use reactor::RING_OPERATIONS;
+pub use reactor::choice::{ReactorChoice, ReactorKind, ReactorReport, RingSizes};
 pub(crate) use reactor::{SHARD_SLICE, ask_for_slice};
 pub use ready::{Tenant, moved_bytes, visit_bytes_max};
 pub use scratch::{SCRATCH_BYTES, scratch};
 #[cfg(feature = "sim")]
 pub use sim::{FaultsMet, WALL_CLOCK_START, World, WorldOptions};
 pub use splice::{Pipe, PipePool, splice_in, splice_out};
-pub use task::{Task, TaskEnd};
+pub use task::{Task, spawn, spawn_for, spawn_for_shard};
+pub use tasks::TaskEnd;
 pub use time::{Elapsed, Sleep, Timeout, YieldNow, now, sleep, sleep_until, timeout, yield_now};

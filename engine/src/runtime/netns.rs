@@ -15,9 +15,9 @@ use std::sync::Arc;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::cookie;
 #[cfg(feature = "sim")]
-use super::sim::SimNamespace;
-use super::socket;
+use super::sim::namespace::SimNamespace;
 
 /// A network namespace, held open.
 #[derive(Clone)]
@@ -49,7 +49,7 @@ impl NetNamespace {
             return Ok(home);
         }
         let fd = OwnedFd::from(File::open("/proc/thread-self/ns/net")?);
-        let cookie = socket::namespace_cookie(&socket::probe()?)?;
+        let cookie = cookie::namespace_cookie(&cookie::probe()?)?;
         let home = NetNamespace { inner: Arc::new(Inner::Kernel { fd, cookie }) };
         HOME.set(Some(home.clone()));
         Ok(home)
@@ -68,8 +68,8 @@ impl NetNamespace {
     /// # Errors
     /// When it is no network namespace, or may not be entered.
     pub fn from_fd(fd: OwnedFd) -> io::Result<NetNamespace> {
-        let probe = within(fd.as_fd(), socket::probe)??;
-        let cookie = socket::namespace_cookie(&probe)?;
+        let probe = within(fd.as_fd(), cookie::probe)??;
+        let cookie = cookie::namespace_cookie(&probe)?;
         Ok(NetNamespace { inner: Arc::new(Inner::Kernel { fd, cookie }) })
     }
 
@@ -100,7 +100,7 @@ impl NetNamespace {
     /// # Errors
     /// When it is no socket.
     pub fn cookie_of(socket: impl AsFd) -> io::Result<u64> {
-        socket::namespace_cookie(socket)
+        cookie::namespace_cookie(socket)
     }
 
     /// Runs `work` with the thread inside this namespace. `work` must not await or make threads.

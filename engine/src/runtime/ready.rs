@@ -14,12 +14,16 @@ use std::collections::VecDeque;
 use std::mem;
 use std::rc::Rc;
 
-use super::local;
-use super::task::TaskKey;
+use super::key::TaskKey;
 use crate::limits::{
     BULK_BYTES_MIN, BULK_TURNS, BYTES_PER_SHARED_TURN_MAX, SHARED_TURNS, SHARED_VISIT_BYTES_MAX,
     TASKS_PER_SHARED_TURN_MAX, TASKS_PER_TURN_MAX, TENANT_TASKS_MAX, VISIT_BYTES_MAX,
 };
+
+thread_local! {
+    /// What is ready on this thread, and the number of the runtime that it is in.
+    static CURRENT: RefCell<Option<(u32, Rc<Ready>)>> = const { RefCell::new(None) };
+}
 
 const _: () = assert!(BULK_BYTES_MIN <= SHARED_VISIT_BYTES_MAX);
 const _: () = assert!(SHARED_VISIT_BYTES_MAX <= BYTES_PER_SHARED_TURN_MAX);
@@ -29,7 +33,7 @@ const _: () = assert!(SHARED_VISIT_BYTES_MAX <= BYTES_PER_SHARED_TURN_MAX);
 /// # Panics
 /// Outside of a runtime.
 pub fn visit_bytes_max() -> usize {
-    match local::expect_current("visit_bytes_max").ready.is_shared() {
+    match expect_current("visit_bytes_max").is_shared() {
         true => SHARED_VISIT_BYTES_MAX,
         false => VISIT_BYTES_MAX,
     }
@@ -40,7 +44,7 @@ pub fn visit_bytes_max() -> usize {
 /// # Panics
 /// Outside of a runtime.
 pub fn moved_bytes(bytes: usize) {
-    local::expect_current("moved_bytes").ready.moved(bytes);
+    expect_current("moved_bytes").moved(bytes);
 }
 
 /// Who tasks belong to. The tasks that never got one belong to a tenant of their own.
@@ -60,7 +64,7 @@ impl Tenant {
     /// # Panics
     /// Outside of a runtime.
     pub fn new() -> Tenant {
-        local::expect_current("Tenant::new").ready.new_tenant()
+        expect_current("Tenant::new").new_tenant()
     }
 
     pub(crate) fn id(&self) -> TenantId {
@@ -111,6 +115,8 @@ pub(crate) struct Ready {
     shared_until: Cell<u64>,
     /// In this turn.
     moved_bytes: Cell<usize>,
+    /// The main future of `block_on` is ready.
+    main: Cell<bool>,
 }
 
 impl Default for Ready {
@@ -125,6 +131,7 @@ impl Default for Ready {
             rounds: Cell::new(1),
             shared_until: Cell::default(),
             moved_bytes: Cell::default(),
+            main: Cell::default(),
         }
     }
 }
@@ -143,7 +150,11 @@ impl Ready {
         Tenant { id, vacant: self.vacant.clone() }
     }
 
+    /// Queues a task whose place here the caller has claimed.
     pub(crate) fn push(&self, tenant: TenantId, key: TaskKey) {
+        if key == TaskKey::MAIN {
+            return self.main.set(true);
+        }
         let mut queues = self.queues.borrow_mut();
         let queue = &mut queues[tenant.0 as usize];
         if queue.ready.is_empty() {
@@ -167,7 +178,13 @@ impl Ready {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.rotation.borrow().is_empty() && self.fresh.borrow().is_empty()
+        let is_empty = self.rotation.borrow().is_empty() && self.fresh.borrow().is_empty();
+        is_empty && !self.main.get()
+    }
+
+    /// Whether the main future was ready; it is not any more.
+    pub(crate) fn take_main(&self) -> bool {
+        self.main.replace(false)
     }
 
     /// Moves the tasks of the next turn into `turn`.
@@ -259,6 +276,42 @@ impl Ready {
                 fresh.push_front(tenant);
             }
         }
+    }
+}
+
+/// What is ready on this thread, if it is in the runtime of that number: wakers may outlive theirs.
+pub(crate) fn current_if(id: u32) -> Option<Rc<Ready>> {
+    let matching = |current: &RefCell<Option<(u32, Rc<Ready>)>>| {
+        let current = current.borrow();
+        current.as_ref().filter(|(own, _)| *own == id).map(|(_, ready)| ready.clone())
+    };
+    CURRENT.try_with(matching).ok().flatten()
+}
+
+fn expect_current(what: &str) -> Rc<Ready> {
+    let ready = CURRENT.try_with(|current| Some(current.borrow().as_ref()?.1.clone()));
+    ready.ok().flatten().unwrap_or_else(|| outside(what))
+}
+
+/// Somebody asks for what only a runtime has.
+pub(crate) fn outside(what: &str) -> ! {
+    panic!("{what} needs a runtime: call it inside Runtime::block_on")
+}
+
+/// Makes `ready` the thread's until the guard is dropped.
+pub(crate) fn enter(id: u32, ready: &Rc<Ready>) -> Entered {
+    Entered { former: CURRENT.with(|current| current.replace(Some((id, ready.clone())))) }
+}
+
+/// Restores the former one on drop.
+pub(crate) struct Entered {
+    former: Option<(u32, Rc<Ready>)>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let former = self.former.take();
+        let _left = CURRENT.with(|current| mem::replace(&mut *current.borrow_mut(), former));
     }
 }
 

@@ -1,7 +1,7 @@
 //! How other threads reach a shard: an injector of tasks to be polled, and an eventfd that ends its
 //! wait.
 
-use super::waker::TaskKey;
+use super::key::TaskKey;
 use super::wakeup::Wakeup;
 use crate::sync::SegQueue;
 use crate::sync::atomic::{AtomicBool, Ordering, fence};

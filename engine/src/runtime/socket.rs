@@ -2,12 +2,12 @@
 //!
 //! Every socket of the data plane comes from [`create`].
 #![allow(unsafe_code)]
-// JUSTIFICATION: SO_NETNS_COOKIE, SIOCGSKNS, IP_BIND_ADDRESS_NO_PORT and TCP_RTO_MAX_MS have no safe wrapper in
-// rustix or socket2; each is one call on an integer.
+// JUSTIFICATION: IP_BIND_ADDRESS_NO_PORT and TCP_RTO_MAX_MS have no safe wrapper in rustix or socket2; each is one
+// call on an integer.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -16,6 +16,7 @@ use rustix::net::{
 };
 use socket2::SockRef;
 
+use super::cookie::namespace_cookie;
 use super::local;
 use super::net::{Keepalive, PeerPatience};
 use super::netns::NetNamespace;
@@ -58,11 +59,6 @@ fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 }
 }
 
-/// A socket that is good for asking where it is: it needs no protocol and no address.
-pub(crate) fn probe() -> io::Result<OwnedFd> {
-    Ok(socket_with(AddressFamily::UNIX, SocketType::DGRAM, FLAGS, None)?)
-}
-
 fn verify(fd: &OwnedFd, namespace: &NetNamespace) -> io::Result<()> {
     let found = namespace_cookie(fd)?;
     if found == namespace.cookie() {
@@ -73,48 +69,6 @@ fn verify(fd: &OwnedFd, namespace: &NetNamespace) -> io::Result<()> {
     }
     let wanted = namespace.cookie();
     Err(io::Error::other(format!("a socket for namespace {wanted} was made in namespace {found}")))
-}
-
-/// What tells one namespace from another: its cookie, or before Linux 5.14 its inode.
-pub(crate) fn namespace_cookie(fd: impl AsFd) -> io::Result<u64> {
-    let fd = fd.as_fd();
-    match netns_cookie_option(fd) {
-        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => namespace_inode(fd),
-        cookie => cookie,
-    }
-}
-
-fn netns_cookie_option(fd: BorrowedFd<'_>) -> io::Result<u64> {
-    let mut cookie = 0_u64;
-    let mut length = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: `fd` is open for the call; the value pointer is valid for writes of `length` bytes,
-    // the length pointer for reads and writes of a `socklen_t`; both outlive the call.
-    let result = unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut length,
-        )
-    };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(cookie)
-}
-
-fn namespace_inode(fd: BorrowedFd<'_>) -> io::Result<u64> {
-    /// Opens the namespace of a socket (`linux/sockios.h`, Linux 4.10).
-    const SIOCGSKNS: libc::c_ulong = 0x894c;
-    // SAFETY: `fd` is open for the call, and this request takes no argument.
-    let result = unsafe { libc::ioctl(fd.as_raw_fd(), SIOCGSKNS) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
-    let namespace = unsafe { OwnedFd::from_raw_fd(result) };
-    Ok(rustix::fs::fstat(&namespace)?.st_ino)
 }
 
 /// Lets the kernel choose the port at `connect`, when it knows the destination too, so that one
@@ -258,17 +212,8 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
     use crate::limits::RESEND_PAUSE_MAX;
-
-    #[test]
-    fn an_older_kernel_tells_namespaces_apart_by_inode() {
-        let here = std::fs::metadata("/proc/thread-self/ns/net").expect("proc is mounted").ino();
-        let probe = probe().expect("a socket");
-        assert_eq!(namespace_inode(probe.as_fd()).expect("SIOCGSKNS"), here);
-    }
 
     #[test]
     fn what_was_sent_is_sent_again_before_long() {

@@ -3,21 +3,10 @@
 use std::sync::Arc;
 use std::task::Wake;
 
-use super::local;
-use super::ready::TenantId;
+use super::key::TaskKey;
+use super::ready::{self, TenantId};
 use super::remote::Remote;
 use crate::sync::atomic::{AtomicBool, Ordering};
-
-/// Index and generation of a task; the main future of `block_on` has an index of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TaskKey {
-    pub(crate) index: u32,
-    pub(crate) generation: u32,
-}
-
-impl TaskKey {
-    pub(crate) const MAIN: TaskKey = TaskKey { index: u32::MAX, generation: 0 };
-}
 
 /// What a task's waker points to.
 ///
@@ -72,9 +61,9 @@ impl Wake for TaskWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if let Some(local) = local::current_if(self.remote.id()) {
+        if let Some(ready) = ready::current_if(self.remote.id()) {
             if self.claim() {
-                local.push_ready(self.tenant, self.key);
+                ready.push(self.tenant, self.key);
             }
         } else if !self.injected.swap(true, Ordering::AcqRel) {
             self.remote.inject(self.key);

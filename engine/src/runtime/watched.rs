@@ -65,7 +65,7 @@ impl Watched {
             return;
         }
         let local = local::expect_current("a socket");
-        match local.reactor.register(&local, self.as_fd(), &self.watch) {
+        match local.reactor.register(self.as_fd(), &self.watch) {
             Ok(token) => self.watch.token.set(Some(token)),
             Err(_) => self.watch.set(Readiness::UNWATCHED.or(Readiness::ERROR)),
         }
@@ -158,7 +158,7 @@ impl Watched {
     pub(crate) fn into_fd(mut self) -> OwnedFd {
         let fd = self.fd.take().expect("present until here");
         match self.deregistration() {
-            Some((local, token)) => local.reactor.release(&local, token, fd),
+            Some((local, token)) => local.reactor.release(token, fd),
             None => fd,
         }
     }
@@ -179,7 +179,7 @@ impl Drop for Watched {
     fn drop(&mut self) {
         let Some(fd) = self.fd.take() else { return };
         if let Some((local, token)) = self.deregistration() {
-            local.reactor.close(&local, token, fd);
+            local.reactor.close(token, fd);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The engine's runtime, as far as other threads touch it.
 
+#[path = "../../../src/runtime/key.rs"]
+pub(crate) mod key;
 #[path = "../../../src/runtime/mailbox.rs"]
 pub(crate) mod mailbox;
 #[path = "../../../src/runtime/remote.rs"]
@@ -7,26 +9,22 @@ pub(crate) mod remote;
 #[path = "../../../src/runtime/waker.rs"]
 pub(crate) mod waker;
 
-/// Whose task it is; of no account here.
+/// What is ready on this thread: in the models wakes come from other threads, and whose task it is, is of no account.
 pub(crate) mod ready {
+    use super::key::TaskKey;
+
     #[derive(Clone, Copy, Debug)]
     pub(crate) struct TenantId;
-}
 
-/// The runtime of this thread: in the models wakes come from other threads.
-pub(crate) mod local {
-    use super::ready::TenantId;
-    use super::waker::TaskKey;
+    pub(crate) struct Ready;
 
-    pub(crate) struct Local;
-
-    impl Local {
-        pub(crate) fn push_ready(&self, _: TenantId, _: TaskKey) {
+    impl Ready {
+        pub(crate) fn push(&self, _: TenantId, _: TaskKey) {
             unreachable!("nobody is at home");
         }
     }
 
-    pub(crate) fn current_if(_: u32) -> Option<Local> {
+    pub(crate) fn current_if(_: u32) -> Option<Ready> {
         None
     }
 }

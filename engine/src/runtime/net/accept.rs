@@ -145,7 +145,7 @@ impl KernelListener {
         let local = local::expect_current("stop");
         poll_fn(|cx| {
             self.io.watch().wait_readable(cx);
-            match local.reactor.stop_accepting(&local, self.io.token()) {
+            match local.reactor.stop_accepting(self.io.token()) {
                 true => Poll::Pending,
                 false => Poll::Ready(()),
             }
@@ -205,7 +205,7 @@ impl KernelListener {
             return Poll::Ready(ready);
         }
         self.io.register();
-        if local.reactor.accepts(local, self.io.token(), self.has_room()) {
+        if local.reactor.accepts(self.io.token(), self.has_room()) {
             self.io.watch().wait_readable(cx);
             return Poll::Pending;
         }
@@ -262,7 +262,7 @@ impl KernelListener {
         let local = local::expect_current("accept");
         // A multishot accept would go on taking what there is.
         if self.io.token().is_some() {
-            local.reactor.accepts(&local, self.io.token(), false);
+            local.reactor.accepts(self.io.token(), false);
         }
         for _ in 0..REFUSALS_PER_PAUSE_MAX {
             let waiting = self.take_ready().unwrap_or_else(|| accept_now(self.io.as_fd()));

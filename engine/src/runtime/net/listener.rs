@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::super::netns::NetNamespace;
 #[cfg(feature = "sim")]
-use super::super::sim::SimListener;
+use super::super::sim::sockets::SimListener;
 use super::super::socket;
 use super::accept::KernelListener;
 use super::{PeerPatience, TcpStream};

@@ -10,7 +10,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
 use socket2::SockRef;
 
 #[cfg(feature = "sim")]
-use super::super::sim::{SimDetached, SimStream};
+use super::super::sim::sockets::{SimDetached, SimStream};
 use super::super::socket;
 use super::super::watch::Watch;
 use super::super::watched::Watched;

@@ -14,7 +14,7 @@ use super::super::descriptors::unless_reserved;
 use super::super::netns::NetNamespace;
 use super::super::readiness::Readiness;
 #[cfg(feature = "sim")]
-use super::super::sim::SimStream;
+use super::super::sim::sockets::SimStream;
 use super::super::socket;
 use super::super::time::timeout;
 use super::super::watch::Watch;

@@ -26,6 +26,8 @@ const EVENTS_PER_WAIT_MAX: usize = 512;
 const WAKEUP: u64 = u64::MAX;
 
 pub(crate) struct Epoll {
+    /// The runtime's number.
+    id: u32,
     fd: OwnedFd,
     slots: RefCell<Slab<Slot>>,
     generation: Cell<u32>,
@@ -38,17 +40,16 @@ struct Slot {
 }
 
 impl Epoll {
-    pub(super) fn new(wakeup: &Wakeup) -> io::Result<Epoll> {
+    pub(super) fn new(id: u32, wakeup: &Wakeup) -> io::Result<Epoll> {
         let fd = epoll::create(CreateFlags::CLOEXEC)?;
         let edge = EventFlags::IN | EventFlags::ET;
         epoll::add(&fd, wakeup, EventData::new_u64(WAKEUP), edge)?;
         let events = RefCell::new(Vec::with_capacity(EVENTS_PER_WAIT_MAX));
-        Ok(Epoll { fd, slots: RefCell::default(), generation: Cell::new(0), events })
+        Ok(Epoll { id, fd, slots: RefCell::default(), generation: Cell::new(0), events })
     }
 
     pub(super) fn register(
         &self,
-        local: u32,
         fd: BorrowedFd<'_>,
         watch: &Rc<Watch>,
     ) -> rustix::io::Result<Token> {
@@ -61,7 +62,7 @@ impl Epoll {
             self.slots.borrow_mut().remove(slot);
             return Err(errno);
         }
-        Ok(Token { local, slot: slot as u32, generation })
+        Ok(Token { local: self.id, slot: slot as u32, generation })
     }
 
     pub(super) fn close(&self, token: Token, fd: OwnedFd) {

@@ -8,96 +8,27 @@
 //! **Invariant:** none makes sockets, moves bytes or owns buffers. The kernel holds nothing of
 //! ours but descriptors.
 
+pub(super) mod choice;
 mod epoll;
 mod ring;
 mod slice;
 
-use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use self::choice::{ReactorChoice, ReactorKind, ReactorReport};
 use self::epoll::Epoll;
 pub use self::ring::RING_OPERATIONS;
 use self::ring::Ring;
 pub(crate) use self::slice::{SHARD_SLICE, ask_for_slice};
-use super::executor::{RuntimeError, RuntimeOptions};
-use super::local::Local;
+use super::counters::Counts;
+use super::key::TaskKey;
+use super::options::{RuntimeError, RuntimeOptions};
 #[cfg(feature = "sim")]
 use super::sim::World;
-use super::task::TaskKey;
 use super::wakeup::Wakeup;
 use super::watch::{Token, Watch};
-
-/// Which reactor a runtime shall have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ReactorChoice {
-    /// The ring if the kernel lets us and its self-test passes, otherwise epoll.
-    #[default]
-    Auto,
-    /// io_uring, or an error that says what is in the way.
-    Ring,
-    /// epoll.
-    Epoll,
-}
-
-/// Which reactor a runtime has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReactorKind {
-    /// io_uring as the wait point.
-    Ring,
-    /// epoll as the wait point.
-    Epoll,
-}
-
-impl fmt::Display for ReactorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ReactorKind::Ring => "io_uring",
-            ReactorKind::Epoll => "epoll",
-        })
-    }
-}
-
-/// Queue lengths of a ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RingSizes {
-    /// Submission queue entries; halved, down to 256, while the kernel has no memory for them.
-    pub submissions: u32,
-    /// Completion queue entries. At least four times the submissions, unless a test wants overflow.
-    pub completions: u32,
-}
-
-impl Default for RingSizes {
-    fn default() -> Self {
-        RingSizes { submissions: 1024, completions: 8192 }
-    }
-}
-
-/// What was chosen and why; `Display` is the one line for the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReactorReport {
-    kind: ReactorKind,
-    reason: String,
-}
-
-impl ReactorReport {
-    /// What was chosen.
-    pub fn kind(&self) -> ReactorKind {
-        self.kind
-    }
-
-    /// Why, in words.
-    pub fn reason(&self) -> &str {
-        &self.reason
-    }
-}
-
-impl fmt::Display for ReactorReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "reactor {}: {}", self.kind, self.reason)
-    }
-}
 
 /// The reactor of one runtime.
 pub(crate) enum Reactor {
@@ -108,26 +39,31 @@ pub(crate) enum Reactor {
 }
 
 impl Reactor {
-    /// Makes the reactor that `options` ask for; `wakeup` is the eventfd other threads write to.
+    /// Makes the reactor that `options` ask for, of the runtime `id`; `wakeup` is the eventfd other
+    /// threads write to.
     pub(crate) fn choose(
         options: &RuntimeOptions,
+        id: u32,
         wakeup: &Wakeup,
+        counts: &Rc<Counts>,
     ) -> Result<(Reactor, ReactorReport), RuntimeError> {
         let refused = match options.reactor {
             ReactorChoice::Epoll => "asked for".to_owned(),
-            ReactorChoice::Auto | ReactorChoice::Ring => match Ring::new(options.ring, wakeup) {
-                Ok((ring, reason)) => {
-                    let report = ReactorReport { kind: ReactorKind::Ring, reason };
-                    return Ok((Reactor::Ring(Box::new(ring)), report));
+            ReactorChoice::Auto | ReactorChoice::Ring => {
+                match Ring::new(options.ring, id, wakeup, counts.clone()) {
+                    Ok((ring, reason)) => {
+                        let report = ReactorReport { kind: ReactorKind::Ring, reason };
+                        return Ok((Reactor::Ring(Box::new(ring)), report));
+                    }
+                    Err(reason) => reason,
                 }
-                Err(reason) => reason,
-            },
+            }
         };
         if options.reactor == ReactorChoice::Ring {
             let report = ReactorReport { kind: ReactorKind::Ring, reason: refused };
             return Err(RuntimeError::RingRefused(report));
         }
-        let epoll = Epoll::new(wakeup).map_err(RuntimeError::Setup)?;
+        let epoll = Epoll::new(id, wakeup).map_err(RuntimeError::Setup)?;
         let reason = match options.reactor {
             ReactorChoice::Epoll => refused,
             _ => format!("io_uring cannot be used: {refused}"),
@@ -138,13 +74,12 @@ impl Reactor {
     /// Watches a descriptor from now on: the first edge comes at once if it is ready already.
     pub(crate) fn register(
         &self,
-        local: &Local,
         fd: BorrowedFd<'_>,
         watch: &Rc<Watch>,
     ) -> rustix::io::Result<Token> {
         match self {
-            Reactor::Epoll(epoll) => epoll.register(local.id(), fd, watch),
-            Reactor::Ring(ring) => Ok(ring.register(local, fd, watch)),
+            Reactor::Epoll(epoll) => epoll.register(fd, watch),
+            Reactor::Ring(ring) => Ok(ring.register(fd, watch)),
             // A socket of the kernel in a simulation: nobody would ever hear of it.
             #[cfg(feature = "sim")]
             Reactor::Sim(_) => Err(rustix::io::Errno::OPNOTSUPP),
@@ -152,20 +87,20 @@ impl Reactor {
     }
 
     /// Stops watching and closes.
-    pub(crate) fn close(&self, local: &Local, token: Token, fd: OwnedFd) {
+    pub(crate) fn close(&self, token: Token, fd: OwnedFd) {
         match self {
             Reactor::Epoll(epoll) => epoll.close(token, fd),
-            Reactor::Ring(ring) => ring.close(local, token, fd),
+            Reactor::Ring(ring) => ring.close(token, fd),
             #[cfg(feature = "sim")]
             Reactor::Sim(_) => drop(fd),
         }
     }
 
     /// Stops watching and gives the descriptor back.
-    pub(crate) fn release(&self, local: &Local, token: Token, fd: OwnedFd) -> OwnedFd {
+    pub(crate) fn release(&self, token: Token, fd: OwnedFd) -> OwnedFd {
         match self {
             Reactor::Epoll(epoll) => epoll.release(token, fd),
-            Reactor::Ring(ring) => ring.release(local, token, fd),
+            Reactor::Ring(ring) => ring.release(token, fd),
             #[cfg(feature = "sim")]
             Reactor::Sim(_) => fd,
         }
@@ -173,26 +108,26 @@ impl Reactor {
 
     /// Whether the connections of this listener are accepted by the reactor; if so, they are from
     /// now on. It takes all that wait, so it stops where there is no `room` for them.
-    pub(crate) fn accepts(&self, local: &Local, listener: Option<Token>, room: bool) -> bool {
+    pub(crate) fn accepts(&self, listener: Option<Token>, room: bool) -> bool {
         match (self, listener) {
-            (Reactor::Ring(ring), Some(token)) => ring.accepts(local, token, room),
+            (Reactor::Ring(ring), Some(token)) => ring.accepts(token, room),
             _ => false,
         }
     }
 
     /// Has the reactor accept no more; whether it still might.
-    pub(crate) fn stop_accepting(&self, local: &Local, listener: Option<Token>) -> bool {
+    pub(crate) fn stop_accepting(&self, listener: Option<Token>) -> bool {
         match (self, listener) {
-            (Reactor::Ring(ring), Some(token)) => ring.stop_accepting(local, token),
+            (Reactor::Ring(ring), Some(token)) => ring.stop_accepting(token),
             _ => false,
         }
     }
 
     /// Delivers what is ready; waits for it up to `timeout`, for ever without one.
-    pub(crate) fn wait(&self, local: &Local, timeout: Option<Duration>) {
+    pub(crate) fn wait(&self, timeout: Option<Duration>) {
         match self {
             Reactor::Epoll(epoll) => epoll.wait(timeout),
-            Reactor::Ring(ring) => ring.wait(local, timeout),
+            Reactor::Ring(ring) => ring.wait(timeout),
             #[cfg(feature = "sim")]
             Reactor::Sim(world) => world.wait(timeout),
         }
@@ -217,10 +152,10 @@ impl Reactor {
     }
 
     /// Takes back everything the kernel holds for this reactor.
-    pub(crate) fn shut_down(&self, local: &Local) {
+    pub(crate) fn shut_down(&self) {
         match self {
             Reactor::Epoll(_) => {}
-            Reactor::Ring(ring) => ring.shut_down(local),
+            Reactor::Ring(ring) => ring.shut_down(),
             #[cfg(feature = "sim")]
             Reactor::Sim(_) => {}
         }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::super::readiness::Readiness;
 use super::super::watch::Watch;
-use super::connection::{CLIENT, Connection, Custody, EndId, SERVER};
-use super::network::{Event, Network};
+use super::connection::{CLIENT, Connection, Custody, EndId, SERVER, Target};
+use super::network::{EPHEMERAL, Event, Network};
 use super::options::MARK_MASK;
 
 /// Where captured connections arrive.
@@ -16,7 +16,6 @@ const OUTBOUND_CAPTURE: u16 = 15001;
 const INBOUND_CAPTURE: u16 = 15006;
 /// The one port that is not captured: peers' tunnels.
 const TUNNELS: u16 = 15008;
-pub(super) const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 /// The first wait before a dial is tried again, then doubling; and how often.
 const RETRY: Duration = Duration::from_secs(1);
 const RETRIES_MAX: u32 = 6;
@@ -28,14 +27,6 @@ pub(super) struct Dial {
     pub(super) mark: Option<u32>,
     pub(super) source: Option<IpAddr>,
     pub(super) destination: SocketAddr,
-}
-
-/// Where a dial leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Target {
-    pub(super) namespace: usize,
-    /// The address a listener must have.
-    pub(super) address: SocketAddr,
 }
 
 impl Network {
@@ -166,6 +157,27 @@ impl Network {
             .map(|(index, _)| index)
             .collect();
         (!matches.is_empty()).then(|| matches[self.random.below(matches.len())])
+    }
+
+    pub(super) fn answered(&mut self, id: u64, refusal: Option<ErrorKind>) {
+        let client = EndId { connection: id, side: CLIENT };
+        match refusal {
+            Some(kind) => self.fail(client, kind),
+            None => {
+                for side in [CLIENT, SERVER] {
+                    let end = EndId { side, ..client };
+                    if let Some(end) = self.end(end).filter(|end| !end.dead) {
+                        end.connected = true;
+                    }
+                    self.notify(end, Readiness::WRITABLE);
+                    self.pump(end);
+                }
+            }
+        }
+    }
+
+    pub(super) fn is_connected(&mut self, id: EndId) -> bool {
+        self.end(id).is_some_and(|end| end.connected)
     }
 }
 

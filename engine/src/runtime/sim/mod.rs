@@ -12,12 +12,14 @@
 //! **Determinism:** the same seed, options and program give the same run to the last byte
 //! ([`World::digest`]). Nothing here reads a clock, iterates a hash map or asks the system.
 
+mod carrying;
 mod connection;
 mod dialling;
 mod ending;
+pub(super) mod namespace;
 mod network;
 mod options;
-mod sockets;
+pub(super) mod sockets;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -26,15 +28,12 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use self::namespace::SimNamespace;
 use self::network::Network;
 pub use self::options::{FaultsMet, WorldOptions};
-pub(crate) use self::sockets::{SimDetached, SimListener, SimStream};
-use super::executor::Runtime;
-use super::local;
+use super::key::TaskKey;
 use super::netns::NetNamespace;
-use super::reactor::Reactor;
 use super::readiness::Readiness;
-use super::task::TaskKey;
 use super::watch::Watch;
 
 /// When every world begins, in Unix time.
@@ -50,13 +49,6 @@ pub struct World {
     network: Rc<RefCell<Network>>,
 }
 
-/// Names a namespace of a world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SimNamespace {
-    pub(crate) world: u64,
-    pub(crate) index: usize,
-}
-
 impl World {
     /// A world whose faults, too, are drawn from the seed.
     pub fn new(seed: u64) -> World {
@@ -68,19 +60,6 @@ impl World {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         World { id, network: Rc::new(RefCell::new(Network::new(seed, options))) }
-    }
-
-    /// A runtime that lives in this world; for one thread, and one at a time.
-    pub fn runtime(&self) -> Runtime {
-        Runtime::in_world(self)
-    }
-
-    /// The world of the running runtime, if it is simulated.
-    pub fn current() -> Option<World> {
-        match &local::current()?.reactor {
-            Reactor::Sim(world) => Some(world.clone()),
-            _ => None,
-        }
     }
 
     /// A host, or a pod: whatever has addresses and ports of its own.
@@ -150,14 +129,6 @@ impl World {
     /// Virtual time since the world began.
     pub fn elapsed(&self) -> Duration {
         self.network.borrow().clock
-    }
-
-    /// Timers that are set in the running runtime.
-    ///
-    /// # Panics
-    /// Outside of a runtime.
-    pub fn timers_set(&self) -> usize {
-        local::expect_current("timers_set").timers.borrow().set()
     }
 
     /// A fingerprint of everything that happened, bytes by their number only: equal for equal runs.

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -12,9 +13,11 @@ use slab::Slab;
 use super::super::random::Random;
 use super::super::readiness::Readiness;
 use super::super::watch::Watch;
-use super::connection::{Connection, EndId, SERVER};
-use super::dialling::{EPHEMERAL, Target};
+use super::connection::{Connection, End, EndId, SERVER, Target};
 use super::options::{FaultsMet, WorldOptions};
+
+/// The ports that dials come from.
+pub(super) const EPHEMERAL: RangeInclusive<u16> = 32_768..=60_999;
 
 pub(crate) struct Network {
     pub(super) seed: u64,
@@ -203,6 +206,17 @@ impl Network {
             Event::Reveal { end } => self.reveal(end),
             Event::Room { end } => self.notify(end, Readiness::WRITABLE),
             Event::Expire { end } => self.fail(end, ErrorKind::TimedOut),
+        }
+    }
+
+    pub(super) fn end(&mut self, id: EndId) -> Option<&mut End> {
+        self.connections.get_mut(&id.connection).map(|connection| &mut connection.ends[id.side])
+    }
+
+    pub(super) fn notify(&mut self, id: EndId, readiness: Readiness) {
+        if let Some(end) = self.end(id) {
+            let watch = end.watch.clone();
+            self.wakes.push((watch, readiness));
         }
     }
 

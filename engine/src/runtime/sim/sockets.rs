@@ -13,9 +13,10 @@ use super::super::net::{ConnectOptions, ListenOptions};
 use super::super::readiness::Readiness;
 use super::super::time::sleep;
 use super::super::watch::Watch;
+use super::World;
 use super::connection::{Custody, EndId};
 use super::dialling::Dial;
-use super::{SimNamespace, World};
+use super::namespace::SimNamespace;
 
 /// How long an accept that found no descriptor left waits before the next.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(5);

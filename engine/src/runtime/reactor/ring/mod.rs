@@ -38,11 +38,11 @@ use rustix::io::Errno;
 use self::queue::{Completion, Entered, Queue, Request};
 pub use self::setup::RING_OPERATIONS;
 use self::slot::{Name, Operation, Owner, Phase, Slot, Slots};
-use super::super::local::Local;
+use super::super::counters::Counts;
 use super::super::readiness::Readiness;
 use super::super::wakeup::Wakeup;
 use super::super::watch::{Accepts, Token, Watch};
-use super::RingSizes;
+use super::choice::RingSizes;
 
 /// Connections taken from the kernel and not yet by us: above it, the multishot accept is told to
 /// end. What the kernel had queued at that moment may still come.
@@ -53,6 +53,9 @@ const FAILURES_MAX: u8 = 8;
 const SHUTDOWN_MAX: Duration = Duration::from_secs(1);
 
 pub(crate) struct Ring {
+    /// The runtime's number.
+    id: u32,
+    counts: Rc<Counts>,
     queue: RefCell<Queue>,
     slots: RefCell<Slots>,
     completions: RefCell<Vec<Completion>>,
@@ -74,10 +77,17 @@ fn adopt(result: i32) -> OwnedFd {
 
 impl Ring {
     /// A ring, and how it was got; or why there is none.
-    pub(super) fn new(sizes: RingSizes, wakeup: &Wakeup) -> Result<(Ring, String), String> {
+    pub(super) fn new(
+        sizes: RingSizes,
+        id: u32,
+        wakeup: &Wakeup,
+        counts: Rc<Counts>,
+    ) -> Result<(Ring, String), String> {
         let granted = setup::obtain(sizes)?;
         let (queue, multishot_accept) = granted.ring;
         let ring = Ring {
+            id,
+            counts,
             rearms_max: (queue.completions_max() / 2).max(1),
             queue: RefCell::new(queue),
             slots: RefCell::default(),
@@ -90,7 +100,7 @@ impl Ring {
         Ok((ring, granted.story))
     }
 
-    pub(super) fn register(&self, local: &Local, fd: BorrowedFd<'_>, watch: &Rc<Watch>) -> Token {
+    pub(super) fn register(&self, fd: BorrowedFd<'_>, watch: &Rc<Watch>) -> Token {
         let accepts = watch.accepts.is_some() && self.multishot_accept;
         // A listener is armed by whoever waits for it, see `accepts`.
         let (operation, phase) = match accepts {
@@ -101,29 +111,29 @@ impl Ring {
         let slot = Slot { operation, phase, failures: 0, fd: fd.as_raw_fd(), owner };
         let name = self.slots.borrow_mut().insert(slot);
         if phase == Phase::Armed {
-            self.push(local, Request::Poll { fd: fd.as_raw_fd(), name: name.with(operation) });
+            self.push(Request::Poll { fd: fd.as_raw_fd(), name: name.with(operation) });
         }
-        Token { local: local.id(), slot: name.slot, generation: name.generation }
+        Token { local: self.id, slot: name.slot, generation: name.generation }
     }
 
-    pub(super) fn close(&self, local: &Local, token: Token, fd: OwnedFd) {
-        self.forget(local, token, Some(fd));
+    pub(super) fn close(&self, token: Token, fd: OwnedFd) {
+        self.forget(token, Some(fd));
     }
 
-    pub(super) fn release(&self, local: &Local, token: Token, fd: OwnedFd) -> OwnedFd {
-        self.forget(local, token, None);
+    pub(super) fn release(&self, token: Token, fd: OwnedFd) -> OwnedFd {
+        self.forget(token, None);
         // The requests name the descriptor by its number, which the caller may close from here on.
-        self.enter(local, Some(Duration::ZERO));
+        self.enter(Some(Duration::ZERO));
         fd
     }
 
-    fn forget(&self, local: &Local, token: Token, fd: Option<OwnedFd>) {
+    fn forget(&self, token: Token, fd: Option<OwnedFd>) {
         let mut slots = self.slots.borrow_mut();
         let name = Name::from(token);
         let slot = slots.get_mut(name).expect("a token names its own slot");
         if slot.phase == Phase::Armed {
             slot.phase = Phase::Cancelling;
-            self.push(local, slot.cancel(name));
+            self.push(slot.cancel(name));
         }
         // Both are dropped after the borrow: a watch may hold accepted connections and wakers.
         let (_owner, _slot);
@@ -139,7 +149,7 @@ impl Ring {
     /// Whether this listener's connections come by multishot accept; if so, one is with the kernel
     /// from now on. Without `room` for all that may wait in the kernel it is ended, and from then
     /// on the listener is polled, to be accepted from one by one.
-    pub(super) fn accepts(&self, local: &Local, token: Token, room: bool) -> bool {
+    pub(super) fn accepts(&self, token: Token, room: bool) -> bool {
         let mut slots = self.slots.borrow_mut();
         let name = Name::from(token);
         let slot = slots.get_mut(name).expect("a token names its own slot");
@@ -150,11 +160,11 @@ impl Ring {
             Phase::Idle | Phase::Ended if !room => {
                 slot.operation = Operation::Poll;
                 slot.phase = Phase::Armed;
-                self.push(local, slot.request(name));
+                self.push(slot.request(name));
             }
             Phase::Idle => {
                 slot.phase = Phase::Armed;
-                self.push(local, slot.request(name));
+                self.push(slot.request(name));
             }
             Phase::Ended => {
                 slot.phase = Phase::Queued;
@@ -162,7 +172,7 @@ impl Ring {
             }
             Phase::Armed if !room => {
                 slot.phase = Phase::Cancelling;
-                self.push(local, slot.cancel(name));
+                self.push(slot.cancel(name));
             }
             Phase::Queued | Phase::Armed | Phase::Cancelling => {}
         }
@@ -170,14 +180,14 @@ impl Ring {
     }
 
     /// Whether a multishot accept is still with the kernel; it is asked to end.
-    pub(super) fn stop_accepting(&self, local: &Local, token: Token) -> bool {
+    pub(super) fn stop_accepting(&self, token: Token) -> bool {
         let mut slots = self.slots.borrow_mut();
         let name = Name::from(token);
         let slot = slots.get_mut(name).expect("a token names its own slot");
         match (slot.operation, slot.phase) {
             (Operation::Accept, Phase::Armed) => {
                 slot.phase = Phase::Cancelling;
-                self.push(local, slot.cancel(name));
+                self.push(slot.cancel(name));
                 true
             }
             (Operation::Accept, Phase::Cancelling) => true,
@@ -189,58 +199,58 @@ impl Ring {
         }
     }
 
-    pub(super) fn wait(&self, local: &Local, timeout: Option<Duration>) {
-        self.arm_wakeup(local);
+    pub(super) fn wait(&self, timeout: Option<Duration>) {
+        self.arm_wakeup();
         // What is to be armed again must not wait for something else to happen.
         let timeout = if self.queued.borrow().is_empty() { timeout } else { Some(Duration::ZERO) };
-        let refused = self.enter(local, timeout);
-        let reaped = self.deliver(local);
+        let refused = self.enter(timeout);
+        let reaped = self.deliver();
         // Refused, nothing to do and not allowed to spin: what we waited for will still be there.
         if refused && reaped == 0 && timeout != Some(Duration::ZERO) {
             self.queue.borrow().rest();
         }
     }
 
-    fn arm_wakeup(&self, local: &Local) {
+    fn arm_wakeup(&self) {
         if !self.wakeup_armed.replace(true) {
-            self.push(local, Request::Poll { fd: self.wakeup, name: Name::WAKEUP });
+            self.push(Request::Poll { fd: self.wakeup, name: Name::WAKEUP });
         }
     }
 
     /// Takes every completion and acts on it.
-    fn deliver(&self, local: &Local) -> usize {
+    fn deliver(&self) -> usize {
         let mut completions = self.completions.take();
         let overflown = self.queue.borrow_mut().reap(&mut completions);
         let reaped = completions.len();
         for completion in completions.drain(..) {
-            self.complete(local, completion);
+            self.complete(completion);
         }
         self.completions.replace(completions);
         if overflown {
-            local.count(|counters| counters.completion_overflows += 1);
+            self.counts.count(|counters| counters.completion_overflows += 1);
         } else {
-            self.rearm(local);
+            self.rearm();
         }
         reaped
     }
 
     /// Arms again what ended by itself, as much as the kernel has room to tell about.
-    fn rearm(&self, local: &Local) {
+    fn rearm(&self) {
         for _ in 0..self.rearms_max {
             let Some(name) = self.queued.borrow_mut().pop_front() else { break };
             let mut slots = self.slots.borrow_mut();
             if let Some(slot) = slots.get_mut(name).filter(|slot| slot.phase == Phase::Queued) {
                 slot.phase = Phase::Armed;
-                local.count(|counters| counters.rearmed += 1);
-                self.push(local, slot.request(name));
+                self.counts.count(|counters| counters.rearmed += 1);
+                self.push(slot.request(name));
             }
         }
     }
 
-    fn complete(&self, local: &Local, completion: Completion) {
+    fn complete(&self, completion: Completion) {
         match Name::parse(completion.name) {
             (name, Some(Operation::Poll)) => self.polled(name, completion),
-            (name, Some(Operation::Accept)) => self.accepted(local, name, completion),
+            (name, Some(Operation::Accept)) => self.accepted(name, completion),
             // A wake-up has done its work by ending the wait: the injector is looked at every turn.
             (_, Some(Operation::Wakeup)) => self.wakeup_armed.set(completion.more),
             // A cancel that came too late (ENOENT, EALREADY): its target's last completion counts.
@@ -273,7 +283,7 @@ impl Ring {
         watch.notify(ready);
     }
 
-    fn accepted(&self, local: &Local, name: Name, completion: Completion) {
+    fn accepted(&self, name: Name, completion: Completion) {
         let connection = (completion.result >= 0).then(|| adopt(completion.result));
         let mut slots = self.slots.borrow_mut();
         let watching = slots.get_mut(name).and_then(|slot| match &slot.owner {
@@ -281,7 +291,8 @@ impl Ring {
             Owner::Closing(_) => None,
         });
         let Some((watch, slot)) = watching else {
-            local.count(|counters| counters.late_accepts_closed += u64::from(connection.is_some()));
+            self.counts
+                .count(|counters| counters.late_accepts_closed += u64::from(connection.is_some()));
             let finished = (!completion.more).then(|| slots.remove(name));
             drop(slots);
             drop((connection, finished));
@@ -299,39 +310,39 @@ impl Ring {
             slot.phase = if asked { Phase::Idle } else { Phase::Ended };
         } else if slot.phase == Phase::Armed && ready.borrow().len() >= ACCEPTED_MAX {
             slot.phase = Phase::Cancelling;
-            self.push(local, slot.cancel(name));
+            self.push(slot.cancel(name));
         }
         drop(slots);
         watch.notify(Readiness::READABLE);
     }
 
     /// Ends everything that is with the kernel and takes back what it still hands over.
-    pub(super) fn shut_down(&self, local: &Local) {
+    pub(super) fn shut_down(&self) {
         // The owners close their descriptors themselves: the runtime they knew is gone by then.
-        let abandoned = self.slots.borrow_mut().abandon(|cancel| self.push(local, cancel));
+        let abandoned = self.slots.borrow_mut().abandon(|cancel| self.push(cancel));
         drop(abandoned);
         let deadline = Instant::now() + SHUTDOWN_MAX;
         while !self.slots.borrow().is_empty() && Instant::now() < deadline {
-            self.wait(local, Some(Duration::from_millis(10)));
+            self.wait(Some(Duration::from_millis(10)));
         }
     }
 
     /// Hands in what is queued and waits; `true` when the kernel cannot right now.
-    fn enter(&self, local: &Local, timeout: Option<Duration>) -> bool {
+    fn enter(&self, timeout: Option<Duration>) -> bool {
         let entered = self.queue.borrow_mut().enter(timeout);
         match entered {
             Entered::Done => false,
             Entered::Refused(_) => {
-                local.count(|counters| counters.waits_refused += 1);
+                self.counts.count(|counters| counters.waits_refused += 1);
                 true
             }
             Entered::Broken(errno) => panic!("io_uring_enter on our own ring: {errno}"),
         }
     }
 
-    fn push(&self, local: &Local, request: Request) {
+    fn push(&self, request: Request) {
         if !self.queue.borrow_mut().push(request) {
-            local.count(|counters| counters.submissions_delayed += 1);
+            self.counts.count(|counters| counters.submissions_delayed += 1);
         }
     }
 }

@@ -205,7 +205,7 @@ fn classify(result: std::io::Result<usize>) -> Entered {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::RingSizes;
+    use super::super::super::choice::RingSizes;
     use super::super::setup::{RING_OPERATIONS, obtain};
     use super::*;
 

@@ -18,7 +18,7 @@ use rustix::net::{
     socket_with, socketpair,
 };
 
-use super::super::RingSizes;
+use super::super::choice::RingSizes;
 use super::queue::{Completion, Entered, Queue, Request};
 
 /// The operations our rings may perform, and nothing else: number and name.
