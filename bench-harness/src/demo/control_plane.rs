@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::stage::{HOSTS, PATIENCE};
+use super::bookstore::{HOSTS, PATIENCE};
 use crate::lab::{Lab, Process, Program};
 
 /// The host the control plane is on; it is there before the mesh.

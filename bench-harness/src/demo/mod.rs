@@ -1,7 +1,10 @@
 //! The demonstration: a bookstore on two hosts, first without a mesh, then with Ringway, while the
 //! applications run on and notice nothing.
 
+mod bookstore;
+mod client;
 mod control_plane;
+mod plot;
 mod rights;
 mod stage;
 mod story;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 
 use super::stage::Stage;
-use super::story::{Story, log_of};
+use super::story::Story;
 use crate::http::get_from;
 use crate::lab::wait_until;
 
@@ -34,7 +34,7 @@ const ROWS: [(&str, &str, &str, Option<&str>); 3] = [
 pub(super) fn show(story: &mut Story, stage: &Stage) -> Result<()> {
     let ratings: SocketAddr = RATINGS.parse()?;
     for (claim, pod, client, refused) in ROWS {
-        let before = log_of(stage, "host-b").lines().count();
+        let before = stage.log_of("host-b").lines().count();
         let answer = get_from(stage.lab.namespace(pod), ratings, "/ratings/0");
         let said = stage.authorize(client, "bookinfo/ratings-v1")?;
         let seen = match (answer, refused) {
@@ -55,7 +55,7 @@ pub(super) fn show(story: &mut Story, stage: &Stage) -> Result<()> {
 fn refusal(stage: &Stage, after: usize, why: &str) -> Option<String> {
     let mut found = None;
     let _ = wait_until("the refusal is logged", Duration::from_secs(5), || {
-        let log = log_of(stage, "host-b");
+        let log = stage.log_of("host-b");
         let mut lines = log.lines().skip(after).filter(|line| line.contains("\taccess\t"));
         found = lines.find(|line| line.contains(why)).map(|line| line.replace('\t', " "));
         found.is_some()

@@ -1,84 +1,18 @@
 //! What the demonstration is played on: hosts, pods, applications, proxies.
-//!
-//! ```text
-//!   office            host-a                      host-b
-//!     outside           productpage-v1              details-v1
-//!                       reviews-v1                  details-v2   (joins the mesh later)
-//!                       reviews-v3                  reviews-v2
-//!                                                   ratings-v1
-//! ```
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::bookstore::{HOSTS, JOINING, LATE, LATE_POD, PAGE, PATIENCE, PODS, SERVICES};
 use super::control_plane::{self, ControlPlane};
 use crate::http::get_from;
 use crate::lab::{Lab, Process, Program, wait_until};
 use crate::observe::Metrics;
-
-/// Nothing here takes longer, even on a busy machine.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The hosts that have a proxy.
-pub(super) const HOSTS: [&str; 2] = ["host-a", "host-b"];
-
-/// The application that is not part of the mesh at first.
-pub(super) const LATE: &str = "details-v2";
-
-/// Where the page is, for a client outside the mesh.
-pub(super) const PAGE: &str = "10.1.0.10:9080";
-
-const PODS: [(&str, &str, [u8; 4]); 8] = [
-    ("productpage-v1", "host-a", [10, 1, 0, 10]),
-    ("reviews-v1", "host-a", [10, 1, 0, 21]),
-    ("reviews-v3", "host-a", [10, 1, 0, 23]),
-    ("details-v1", "host-b", [10, 2, 0, 10]),
-    (LATE, "host-b", [10, 2, 0, 11]),
-    ("reviews-v2", "host-b", [10, 2, 0, 22]),
-    ("ratings-v1", "host-b", [10, 2, 0, 30]),
-    ("outside", "office", [10, 3, 0, 10]),
-];
-
-/// Service addresses, and where they lead without a mesh.
-const SERVICES: [(&str, &str); 4] = [
-    ("10.96.0.10", "10.1.0.10"),
-    ("10.96.0.11", "10.2.0.10"),
-    ("10.96.0.12", "10.2.0.22"),
-    ("10.96.0.13", "10.2.0.30"),
-];
-
-/// The late application, as a workload.
-const LATE_POD: &str = "\
-apiVersion: v1
-kind: Pod
-metadata: {name: details-v2, namespace: bookinfo, labels: {app: details, version: v2}}
-spec:
-  serviceAccountName: bookinfo-details
-  nodeName: host-b
-  containers: [{name: details, ports: [{name: http, containerPort: 9080}]}]
-status: {podIP: 10.2.0.11}
-";
-
-/// While it joins, the page may ask it without an identity.
-const JOINING: &str = "\
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: details-v2-joins, namespace: bookinfo}
-spec: {selector: {matchLabels: {app: details, version: v2}}, mtls: {mode: PERMISSIVE}}
----
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: {name: details-v2-joins, namespace: bookinfo}
-spec:
-  selector: {matchLabels: {app: details, version: v2}}
-  rules: [{from: [{source: {ipBlocks: [10.1.0.10]}}]}]
-";
 
 /// Everything that runs.
 pub(super) struct Stage {
@@ -220,6 +154,12 @@ impl Stage {
         arguments: &[&str],
     ) -> Result<Process> {
         self.lab.start(place, name, &Program::new(&self.bench).arguments(arguments))
+    }
+
+    /// What the proxy of a host has logged so far.
+    pub(super) fn log_of(&self, host: &str) -> String {
+        let proxy = self.proxies.iter().find(|(name, _)| *name == host);
+        proxy.map(|(_, process)| process.log()).unwrap_or_default()
     }
 
     /// What the proxy of a host counts at this moment.

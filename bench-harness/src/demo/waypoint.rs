@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::stage::{PATIENCE, Stage, replace};
-use super::story::{Story, end_client, no_failures, start_client};
+use super::bookstore::PATIENCE;
+use super::client::{end_client, no_failures, start_client};
+use super::stage::{Stage, replace};
+use super::story::Story;
 use crate::http::{ask_from, get_from};
 use crate::lab::{Process, Program, wait_until};
 use crate::observe::Metrics;

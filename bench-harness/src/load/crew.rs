@@ -15,7 +15,7 @@ use super::protocol::{Dialect, Protocol};
 use super::schedule::{Arrivals, Schedule};
 use super::span::{Marks, Span};
 use super::tally::Tally;
-use super::worker::Worker;
+use super::worker::{Orders, Worker};
 use crate::processors::pin;
 
 /// How long after the last thread is ready the run begins, so that all are there in time.
@@ -165,16 +165,6 @@ pub(super) struct Ready {
     threads: Vec<(Sender<Orders>, JoinHandle<Result<Tally>>)>,
     /// What the user said about counting down.
     spin: Option<u64>,
-}
-
-/// What one thread is told when all are ready.
-#[derive(Clone, Debug)]
-pub(super) struct Orders {
-    pub(super) origin: Instant,
-    pub(super) span: Span,
-    /// None in closed loop.
-    pub(super) schedule: Option<Schedule>,
-    pub(super) spin: Duration,
 }
 
 impl Ready {

@@ -30,9 +30,9 @@ use rustix::time::{ClockId, clock_gettime};
 use socket2::Socket;
 
 use super::alarm::Alarm;
-use super::crew::Orders;
 use super::dialler::Dialler;
 use super::protocol::{Client, Dialect, Standing};
+use super::schedule::Schedule;
 use super::span::Span;
 use super::tally::Tally;
 use crate::histogram;
@@ -68,6 +68,16 @@ pub(super) struct Worker {
     scratch: Vec<u8>,
     answered: Vec<Duration>,
     ready: Vec<u32>,
+}
+
+/// What a worker is told when all are ready.
+#[derive(Clone, Debug)]
+pub(super) struct Orders {
+    pub(super) origin: Instant,
+    pub(super) span: Span,
+    /// None in closed loop.
+    pub(super) schedule: Option<Schedule>,
+    pub(super) spin: Duration,
 }
 
 enum Lane {

@@ -13,7 +13,7 @@ use h2::RecvStream;
 use h2::server::{Connection, Handshake, SendResponse};
 use http::{HeaderMap, HeaderValue, Request, Response};
 
-use super::connection::{Outbox, Turn, ready};
+use super::turn::{Outbox, Turn, ready};
 use crate::polled::Polled;
 
 /// Bytes of a request's head at most.

@@ -16,6 +16,7 @@
 
 mod connection;
 mod http;
+mod turn;
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
@@ -29,7 +30,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::Timespec;
 use socket2::{Domain, Socket, Type};
 
-use self::connection::{Connection, Turn};
+use self::connection::Connection;
+use self::turn::Turn;
 use crate::load::Cores;
 use crate::processors::pin;
 

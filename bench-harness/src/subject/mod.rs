@@ -18,6 +18,7 @@ mod reference;
 mod ringway;
 mod ringway_mesh;
 mod rules;
+mod service_mesh;
 mod waypoint;
 
 use std::path::{Path, PathBuf};

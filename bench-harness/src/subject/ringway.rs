@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use super::company::{self, Company, Service};
 use super::{
     Bench, Changing, Group, Handshakes, InMesh, Options, Pair, Populating, Programs, Replacing,
-    Resumption, Rules, Subject, tail, waypoint,
+    Resumption, Rules, Subject, service_mesh, tail,
 };
 use crate::handover::hand_over;
 use crate::http::get_from;
@@ -115,7 +115,20 @@ impl Ringway {
         text
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    /// Starts both sides in the mesh of a service that has its waypoint, or has none.
+    pub(super) fn start_nodes(
+        &self,
+        bench: &Bench,
+        rules: u32,
+        has_waypoint: bool,
+    ) -> Result<Pair> {
+        self.check()?;
+        let settings =
+            service_mesh::NODES.map(|name| self.node_document(name, &Options::default()));
+        service_mesh::start_nodes(&self.program, &settings, bench, rules, has_waypoint)
+    }
+
+    fn check(&self) -> Result<()> {
         ensure!(
             self.program.exists(),
             "there is no program {}; build it (cargo build --release -p ringway) or name it with \
@@ -214,7 +227,7 @@ impl Subject for Ringway {
 
     fn start_before_service(&self, bench: &Bench, _rules: u32) -> Result<Pair> {
         ensure!(self.way == Way::Alone, "it stands before a service in the same way as ringway");
-        waypoint::start_nodes(self, bench, 0, false)
+        self.start_nodes(bench, 0, false)
     }
 
     fn start_in_mesh(&self, bench: &Bench, mesh: &Mesh) -> Result<InMesh> {
