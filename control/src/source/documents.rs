@@ -4,16 +4,20 @@
 //! `workloads`, `services` and `policies`. Their long lists, like the `items` of a `List`, are read element by element,
 //! so that one document may hold the whole mesh.
 
+use super::chunks::Chunks;
+use super::context::Context;
 use super::diagnostics::suggest::did_you_mean;
 use super::diagnostics::{FileId, Place, Problem, Reporter};
 use super::gateway;
 #[cfg(feature = "waypoint")]
 use super::kinds::PolicyKind;
 use super::kinds::{Kind, kind_of};
-use super::kubernetes::{self, Context};
+use super::kubernetes;
 use super::local::{self, LocalObjects};
-use super::node::node;
-use super::objects::Objects;
+use super::node::{NodeDocument, node};
+use super::objects::{
+    NamespaceObject, ServiceAccountObject, ServiceObject, Unreadable, WorkloadObject,
+};
 #[cfg(feature = "waypoint")]
 use super::policy;
 use super::security::{self, Authorization};
@@ -33,6 +37,22 @@ pub(crate) struct Documents {
     pub(crate) world: World,
     /// Where only some of the objects are wanted.
     pub(crate) sift: Option<Sift>,
+}
+
+/// Everything that was read.
+#[derive(Default)]
+pub(crate) struct Objects {
+    pub(crate) nodes: Vec<NodeDocument>,
+    pub(crate) namespaces: Vec<NamespaceObject>,
+    pub(crate) accounts: Vec<ServiceAccountObject>,
+    pub(crate) services: Vec<ServiceObject>,
+    pub(crate) workloads: Chunks<WorkloadObject>,
+    pub(crate) authorizations: Vec<security::AuthorizationObject>,
+    pub(crate) peer_authentications: Vec<security::PeerAuthenticationObject>,
+    pub(crate) gateway: gateway::GatewayObjects,
+    #[cfg(feature = "waypoint")]
+    pub(crate) policies: policy::PolicyObjects,
+    pub(crate) unreadable: Unreadable,
 }
 
 /// A list of the top level that is read element by element.

@@ -10,6 +10,7 @@
 
 mod chunks;
 mod compile;
+mod context;
 pub(crate) mod diagnostics;
 mod documents;
 mod gateway;

@@ -7,33 +7,13 @@ use std::sync::Arc;
 
 use ringway_engine::snapshot::{AppProtocol, IpFamilies};
 
-use super::chunks::Chunks;
 use super::diagnostics::Place;
-use super::gateway::GatewayObjects;
-use super::node::NodeDocument;
-use super::security::{AuthorizationObject, PeerAuthenticationObject};
 
 /// Key and value, sorted by key.
 pub(crate) type Labels = Box<[(Arc<str>, Arc<str>)]>;
 
 /// The ports of a workload that have a name, sorted by it.
 pub(crate) type NamedPorts = Box<[(Arc<str>, u16)]>;
-
-/// Everything that was read.
-#[derive(Default)]
-pub(crate) struct Objects {
-    pub(crate) nodes: Vec<NodeDocument>,
-    pub(crate) namespaces: Vec<NamespaceObject>,
-    pub(crate) accounts: Vec<ServiceAccountObject>,
-    pub(crate) services: Vec<ServiceObject>,
-    pub(crate) workloads: Chunks<WorkloadObject>,
-    pub(crate) authorizations: Vec<AuthorizationObject>,
-    pub(crate) peer_authentications: Vec<PeerAuthenticationObject>,
-    pub(crate) gateway: GatewayObjects,
-    #[cfg(feature = "waypoint")]
-    pub(crate) policies: super::policy::PolicyObjects,
-    pub(crate) unreadable: Unreadable,
-}
 
 /// What there is, but could not be read: a reference to it is not a mistake of its own.
 #[derive(Default)]

@@ -1,4 +1,4 @@
-//! How a stream ended, and when the next one is tried.
+//! When the next stream is tried, by how the last one ended.
 //!
 //! | it ended because | next attempt |
 //! |---|---|
@@ -10,13 +10,11 @@
 //! whose control plane restarts do not come back in one moment. A control plane that nobody hears is asked often, because
 //! that costs it nothing and because the first node it serves again should not wait; one that refuses is left in peace.
 
-use std::fmt;
 use std::time::Duration;
 
-use tonic::{Code, Status};
+use tonic::Code;
 
-use super::counts::Termination;
-use crate::grpc;
+use super::end::{End, is_transient};
 
 /// The first delay, doubled from there.
 const DELAY_MIN: Duration = Duration::from_millis(10);
@@ -29,114 +27,6 @@ const REFUSED_DELAY_MAX: Duration = Duration::from_secs(15);
 
 /// All nodes of a cluster come back within this time when their control plane goes away.
 const SPREAD: Duration = Duration::from_secs(2);
-
-/// How a stream ended.
-#[derive(Clone, Debug)]
-pub(super) enum End {
-    /// There was no connection.
-    Unreachable(String),
-    /// The call was refused, or never answered.
-    NotEstablished(Status),
-    /// The control plane ended it with this status.
-    Status(Status),
-    /// The connection broke.
-    Lost(String),
-    /// What came cannot be, or did not go out.
-    Misbehaved(String),
-    /// The control plane ended it without complaint.
-    Complete,
-}
-
-/// What kind of end it was, as people tell them apart.
-pub(super) type Reason = (std::mem::Discriminant<End>, Option<Code>);
-
-impl End {
-    pub(super) fn reason(&self) -> Reason {
-        let code = match self {
-            End::NotEstablished(status) | End::Status(status) => Some(status.code()),
-            End::Unreachable(_) | End::Lost(_) | End::Misbehaved(_) | End::Complete => None,
-        };
-        (std::mem::discriminant(self), code)
-    }
-
-    /// The same for somebody who has sent no token.
-    pub(super) fn of_nobody(self) -> Self {
-        let explained = |status: Status| match status.code() {
-            Code::Unauthenticated => {
-                Status::unauthenticated(format!("{}; {}", status.message(), grpc::no_token()))
-            }
-            _ => status,
-        };
-        match self {
-            End::NotEstablished(status) => End::NotEstablished(explained(status)),
-            End::Status(status) => End::Status(explained(status)),
-            other => other,
-        }
-    }
-
-    /// As it is counted.
-    pub(super) fn termination(&self) -> Termination {
-        match self {
-            End::Unreachable(_) | End::NotEstablished(_) => Termination::ConnectionError,
-            End::Status(status) if is_transient(status) => Termination::Reconnect,
-            End::Status(_) | End::Misbehaved(_) => Termination::Error,
-            End::Lost(_) => Termination::Reconnect,
-            End::Complete => Termination::Complete,
-        }
-    }
-
-    /// Whether there was a stream, and nothing wrong with it while it lasted.
-    pub(super) fn was_established(&self) -> bool {
-        self.delay_max().is_none()
-    }
-
-    /// The longest delay that it may lead to; none when the delay begins anew.
-    fn delay_max(&self) -> Option<Duration> {
-        match self {
-            End::Unreachable(_) => Some(UNREACHABLE_DELAY_MAX),
-            End::NotEstablished(status) if status.code() == Code::Unavailable => {
-                Some(UNREACHABLE_DELAY_MAX)
-            }
-            End::Status(status) if is_transient(status) => None,
-            End::NotEstablished(_) | End::Status(_) | End::Misbehaved(_) => Some(REFUSED_DELAY_MAX),
-            End::Lost(_) | End::Complete => None,
-        }
-    }
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            End::Unreachable(why) => f.write_str(why),
-            End::NotEstablished(status) => {
-                write!(f, "the call was not answered: {} ({:?})", status.message(), status.code())
-            }
-            End::Status(status) => {
-                write!(
-                    f,
-                    "the control plane ended the stream: {} ({:?})",
-                    status.message(),
-                    status.code()
-                )
-            }
-            End::Lost(why) => write!(f, "the connection was lost: {why}"),
-            End::Misbehaved(why) => f.write_str(why),
-            End::Complete => f.write_str("the control plane ended the stream in order"),
-        }
-    }
-}
-
-/// A control plane that restarts, or sends its clients to another, says so.
-fn is_transient(status: &Status) -> bool {
-    match status.code() {
-        Code::Unknown | Code::Cancelled | Code::DeadlineExceeded => true,
-        Code::Unavailable => {
-            let message = status.message();
-            message.contains("transport is closing") || message.contains("received prior goaway")
-        }
-        _ => false,
-    }
-}
 
 /// The delays of one client.
 #[derive(Debug)]
@@ -173,9 +63,32 @@ impl Backoff {
     }
 }
 
+impl End {
+    /// Whether there was a stream, and nothing wrong with it while it lasted.
+    pub(super) fn was_established(&self) -> bool {
+        self.delay_max().is_none()
+    }
+
+    /// The longest delay that it may lead to; none when the delay begins anew.
+    fn delay_max(&self) -> Option<Duration> {
+        match self {
+            End::Unreachable(_) => Some(UNREACHABLE_DELAY_MAX),
+            End::NotEstablished(status) if status.code() == Code::Unavailable => {
+                Some(UNREACHABLE_DELAY_MAX)
+            }
+            End::Status(status) if is_transient(status) => None,
+            End::NotEstablished(_) | End::Status(_) | End::Misbehaved(_) => Some(REFUSED_DELAY_MAX),
+            End::Lost(_) | End::Complete => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use tonic::Status;
+
     use super::*;
+    use crate::xds::end::Termination;
 
     fn status(code: Code, message: &str) -> End {
         End::Status(Status::new(code, message))
@@ -226,22 +139,6 @@ mod tests {
                 }
                 None => assert!(first <= SPREAD && last <= SPREAD, "{name}: {first:?}, {last:?}"),
             }
-        }
-    }
-
-    #[test]
-    fn who_is_refused_without_a_token_hears_that_none_was_sent() {
-        let refused = "authentication failure";
-        let rows = [
-            ("at once", End::NotEstablished(Status::unauthenticated(refused)), true),
-            ("later", status(Code::Unauthenticated, refused), true),
-            ("for something else", status(Code::PermissionDenied, refused), false),
-        ];
-        for (name, end, want) in rows {
-            let told = end.of_nobody().to_string();
-            assert!(told.contains(refused), "{name}: {told}");
-            assert_eq!(told.contains("no token was sent"), want, "{name}: {told}");
-            assert_eq!(told.contains("tokens/istio-token"), want, "{name}: {told}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::backoff::End;
+use super::end::{End, Termination};
 use super::session::Finished;
 use super::state::Kind;
 
@@ -14,39 +14,6 @@ pub struct Counts {
     message_bytes: [AtomicU64; Kind::ALL.len() + 1],
     refused: AtomicU64,
     degraded: AtomicU64,
-}
-
-/// Why a stream ended; the label `reason` of `istio_xds_connection_terminations_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Termination {
-    /// It never began.
-    ConnectionError,
-    /// The control plane, or what it said, was wrong.
-    Error,
-    /// The control plane, or the way there, went away.
-    Reconnect,
-    /// The control plane had said all it wanted.
-    Complete,
-}
-
-impl Termination {
-    /// Every reason.
-    pub const ALL: [Termination; 4] = [
-        Termination::ConnectionError,
-        Termination::Error,
-        Termination::Reconnect,
-        Termination::Complete,
-    ];
-
-    /// The label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Termination::ConnectionError => "ConnectionError",
-            Termination::Error => "Error",
-            Termination::Reconnect => "Reconnect",
-            Termination::Complete => "Complete",
-        }
-    }
 }
 
 impl Counts {

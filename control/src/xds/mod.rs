@@ -20,6 +20,7 @@ mod backoff;
 mod counts;
 pub mod decode;
 mod demand;
+mod end;
 #[cfg(feature = "waypoint")]
 pub mod l7;
 mod local;
@@ -43,12 +44,14 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-pub use self::counts::{Counts, Termination};
+pub use self::counts::Counts;
 pub use self::demand::Refused;
+pub use self::end::Termination;
 pub use self::local::LocalWorkloads;
 pub use self::node::{NodeIdentity, NodeType};
 
-use self::backoff::{Backoff, End, Reason};
+use self::backoff::Backoff;
+use self::end::{End, Reason};
 use self::session::Session;
 use self::stream::{Ask, Client};
 use crate::grpc::{self, Endpoint};

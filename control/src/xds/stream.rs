@@ -20,9 +20,9 @@ use tonic::codegen::Service;
 use tonic::{Code, Status};
 
 use super::Update;
-use super::backoff::End;
 use super::counts::Counts;
 use super::demand::Refused;
+use super::end::End;
 use super::reader::{Piece, Reader};
 use super::request::{self, FirstRequest};
 use super::session::{Finished, Session};

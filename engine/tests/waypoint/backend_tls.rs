@@ -10,7 +10,8 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
     date_time_ymd,
 };
 use ringway_engine::{
@@ -56,7 +57,12 @@ impl Authority {
     }
 
     fn sign(&self, name: &str, until: i32) -> Shown {
+        self.sign_as(name, until, 1)
+    }
+
+    fn sign_as(&self, name: &str, until: i32, serial: u64) -> Shown {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        params.serial_number = Some(SerialNumber::from(serial));
         params.not_after = date_time_ymd(until, 1, 1);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
@@ -65,10 +71,30 @@ impl Authority {
         Shown { chain, key: key.serialize_pem() }
     }
 
+    /// Its list of one certificate that counts no more, in PEM.
+    fn revoke(&self, serial: u64) -> String {
+        let revoked = RevokedCertParams {
+            serial_number: SerialNumber::from(serial),
+            revocation_time: date_time_ymd(2024, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2024, 1, 1),
+            next_update: date_time_ymd(2024, 2, 1),
+            crl_number: SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.0).expect("signed").pem().expect("a list")
+    }
+
     /// What a policy says that believes whom it has signed for.
     fn believed(&self, belief: Belief) -> TlsSettings {
         let authorities = self.0.pem().into_bytes().into();
-        TlsSettings { server_name: NAME.into(), authorities, belief, client: None }
+        let (server_name, revoked) = (NAME.into(), None);
+        TlsSettings { server_name, authorities, revoked, belief, client: None }
     }
 }
 
@@ -294,6 +320,30 @@ fn what_is_no_server_is_told_apart() {
     });
 }
 
+#[test]
+fn a_server_whose_certificate_was_revoked_gets_no_request() {
+    on_both(|reactor| {
+        let ours = Authority::new();
+        //  name          list             reason
+        let rows =
+            [("in it", ours.revoke(7), Some("untrusted")), ("another is", ours.revoke(8), None)];
+        for (name, list, reason) in rows {
+            let (port, seen) =
+                serve_tls(server_config(&ours.sign_as(NAME, 2040, 7), &[], None), http);
+            let revoked = Some(list.into_bytes().into());
+            let tls = by(TlsSettings { revoked, ..ours.believed(Belief::ServerName) });
+            let mesh = Mesh::start(reactor, &under(tls, Plan::of(port, AppProtocol::Http11)));
+            let answer = Client::new(mesh.connect(80)).get("/");
+            assert_eq!(seen.recv().expect("it came").is_some(), reason.is_none(), "{name}");
+            assert_eq!(answer.status(), if reason.is_some() { 503 } else { 200 }, "{name}");
+            let why = mesh.record().upstream_failure;
+            let told = why.as_deref().is_some_and(|why| why.contains("Revoked"));
+            assert_eq!(told, reason.is_some(), "{name}: {why:?}");
+            assert!(reason.is_none_or(|reason| failures(&mesh, reason) > 0), "{name}");
+        }
+    });
+}
+
 /// Nothing is dialled, and above all nothing is sent in the clear.
 #[test]
 fn settings_that_cannot_be_used_close_the_backend() {
@@ -306,6 +356,7 @@ fn settings_that_cannot_be_used_close_the_backend() {
         let nobody = TlsSettings {
             server_name: NAME.into(),
             authorities: Arc::from(&b""[..]),
+            revoked: None,
             belief: Belief::ServerName,
             client: None,
         };

@@ -13,16 +13,15 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs},
     server::NoServerSessionStorage,
     sign::{CertifiedKey, SingleCertAndKey},
-    time_provider::{DefaultTimeProvider, TimeProvider},
     version::TLS13,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroize;
 
 use super::{
-    bounds::{CLIENT_CONFIGS_MAX, RECORDS_PER_KEY, SESSION_SERVERS_MAX, TICKETS_PER_SERVER},
+    bounds::{CLIENT_CONFIGS_MAX, SESSION_SERVERS_MAX, TICKETS_PER_SERVER},
     error::Error,
-    records::RecordLayer,
+    options::Options,
     revocation::RevocationLists,
     tickets::Tickets,
     trust::{Trust, Validity, system_time, validity},
@@ -41,36 +40,6 @@ pub struct Material {
     pub key: PrivateKeyDer<'static>,
     /// Whom to trust.
     pub trust_anchors: Vec<CertificateDer<'static>>,
-}
-
-/// How sessions are run.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Who seals and opens what follows the handshake.
-    pub records: RecordLayer,
-    /// Records sealed with one key before it is renewed.
-    pub records_per_key: u64,
-    /// The clock that certificates are judged by.
-    pub time: Arc<dyn TimeProvider>,
-    /// Whether sessions are resumed.
-    pub resumption: bool,
-    /// Certificates that are not accepted any more.
-    pub revocation: Arc<RevocationLists>,
-    /// Whether keys are agreed on by X25519MLKEM768 alone: who does not know it is refused. Otherwise it is preferred.
-    pub post_quantum_only: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            records: RecordLayer::Own,
-            records_per_key: RECORDS_PER_KEY,
-            time: Arc::new(DefaultTimeProvider),
-            resumption: true,
-            revocation: Arc::default(),
-            post_quantum_only: false,
-        }
-    }
 }
 
 /// See the module's text. Shared by every handshake of the identity.

@@ -9,10 +9,10 @@
 //! What rustls does not insist on is checked when it is done and before anybody gets the records: that
 //! both sides agreed on HTTP/2, and that a session taken up again still holds.
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{net::IpAddr, sync::Arc};
 
 use rustls::{
-    CommonState, HandshakeKind, NamedGroup, client::UnbufferedClientConnection,
+    CommonState, HandshakeKind, client::UnbufferedClientConnection,
     server::UnbufferedServerConnection,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -22,8 +22,10 @@ use super::{
     connection::{Connection, Step},
     credentials::{ALPN, Credentials},
     error::{Error, Misbehaviour},
-    records::{RECORD_HEADER_BYTES, RecordLayer, Records, Terms},
-    trust::{PeerRole, Trust, validity},
+    options::RecordLayer,
+    peer::{Acceptance, Peer},
+    records::{RECORD_HEADER_BYTES, Records, Terms},
+    trust::{PeerRole, validity},
     verifier::{ClientVerifier, ServerVerifier},
 };
 use crate::identity::Identity;
@@ -277,23 +279,6 @@ impl Verifier {
             Self::OfClient(verifier) => verifier.accepted(leaf),
         }
     }
-}
-
-/// What the handshake told about the other side.
-#[derive(Default)]
-pub(super) struct Peer {
-    pub(super) identity: Option<Identity>,
-    pub(super) not_after: Option<SystemTime>,
-    pub(super) accepted: Option<Acceptance>,
-    pub(super) resumed: bool,
-    pub(super) key_exchange: Option<NamedGroup>,
-}
-
-/// What the other side showed, and what it was accepted by.
-pub(super) struct Acceptance {
-    pub(super) chain: Box<[CertificateDer<'static>]>,
-    pub(super) role: PeerRole,
-    pub(super) trust: Arc<Trust>,
 }
 
 /// What stands first in some bytes.

@@ -17,7 +17,9 @@ mod credentials;
 mod error;
 mod handshake;
 mod leaf;
+mod options;
 mod origination;
+mod peer;
 mod records;
 mod revocation;
 mod tickets;
@@ -26,14 +28,14 @@ mod verifier;
 
 pub use self::{
     bounds::{REVOCATION_BYTES_MAX, REVOCATION_LISTS_MAX},
-    credentials::{Credentials, Material, Options},
+    credentials::{Credentials, Material},
     error::{Error, Misbehaviour},
     handshake::{Handshake, Progress},
     leaf::LeafNames,
+    options::{Options, RecordLayer},
     origination::{AlternativeName, Belief, Origination},
     records::{
-        Opened, RECORD_HEADER_BYTES, RECORD_PLAINTEXT_BYTES_MAX, RECORD_TRAILER_BYTES, RecordLayer,
-        Records,
+        Opened, RECORD_HEADER_BYTES, RECORD_PLAINTEXT_BYTES_MAX, RECORD_TRAILER_BYTES, Records,
     },
     revocation::RevocationLists,
 };

@@ -7,26 +7,31 @@
 use std::{fmt, sync::Arc};
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
-    SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme,
     client::{
         Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_cert_signed_by_trust_anchor, verify_server_name,
+        verify_server_name,
     },
-    crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature},
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature},
     server::ParsedCertificate,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 use webpki::EndEntityCert;
 
-use super::error::Error;
+use super::{
+    error::Error,
+    revocation::RevocationLists,
+    trust::{PeerRole, Trust},
+};
 
 /// How a server is told from any other, and what it is shown.
 #[derive(Clone, Debug)]
 pub struct Origination<'a> {
     /// Who may sign for it, in PEM. One that cannot be read is passed over: systems have such.
     pub authorities: &'a [u8],
+    /// Which of their certificates count no more: any number of lists in PEM. Of what no list speaks, nothing is revoked.
+    pub revoked: &'a [u8],
     /// By what it is known.
     pub belief: Belief<'a>,
     /// A certificate chain and its key, in PEM, for servers that ask who we are.
@@ -59,14 +64,11 @@ impl Origination<'_> {
     /// What sessions with such a server are made of.
     ///
     /// # Errors
-    /// [`Error::Credentials`]: authorities, names or the client's certificate cannot be used.
+    /// [`Error::Credentials`]: authorities, names or the client's certificate cannot be used; [`Error::Revocation`]: the
+    /// lists of what is revoked cannot.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>, Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier = OutsideVerifier {
-            roots: self.roots()?,
-            belief: self.belief.owned()?,
-            algorithms: provider.signature_verification_algorithms,
-        };
+        let verifier = OutsideVerifier::new(self, &provider)?;
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(unusable)?
@@ -86,14 +88,19 @@ impl Origination<'_> {
         Ok(Arc::new(config))
     }
 
-    fn roots(&self) -> Result<RootCertStore, Error> {
-        let mut roots = RootCertStore::empty();
-        let certificates = CertificateDer::pem_slice_iter(self.authorities);
-        roots.add_parsable_certificates(certificates.filter_map(Result::ok));
-        if roots.is_empty() && !matches!(self.belief, Belief::Anybody) {
+    /// None: whoever answers is believed.
+    fn trust(&self, provider: &CryptoProvider) -> Result<Option<Trust>, Error> {
+        if matches!(self.belief, Belief::Anybody) {
+            return Ok(None);
+        }
+        let readable =
+            |anchor: &CertificateDer<'_>| webpki::anchor_from_trusted_cert(anchor).is_ok();
+        let anchors = CertificateDer::pem_slice_iter(self.authorities).filter_map(Result::ok);
+        let anchors: Vec<_> = anchors.filter(readable).collect();
+        if anchors.is_empty() {
             return Err(unusable("no certificate of an authority is there"));
         }
-        Ok(roots)
+        Trust::new(&anchors, Arc::new(RevocationLists::from_pem(self.revoked)?), provider).map(Some)
     }
 }
 
@@ -197,12 +204,20 @@ impl std::error::Error for WrongName {}
 /// Verifies a server that is not of the mesh.
 #[derive(Debug)]
 struct OutsideVerifier {
-    roots: RootCertStore,
+    trust: Option<Trust>,
     belief: Believed,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl OutsideVerifier {
+    fn new(origination: &Origination<'_>, provider: &CryptoProvider) -> Result<Self, Error> {
+        Ok(Self {
+            trust: origination.trust(provider)?,
+            belief: origination.belief.owned()?,
+            algorithms: provider.signature_verification_algorithms,
+        })
+    }
+
     fn check_names(
         &self,
         leaf: &CertificateDer<'_>,
@@ -240,15 +255,9 @@ impl ServerCertVerifier for OutsideVerifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if !matches!(self.belief, Believed::Anybody) {
+        if let Some(trust) = &self.trust {
             let parsed = ParsedCertificate::try_from(leaf)?;
-            verify_server_cert_signed_by_trust_anchor(
-                &parsed,
-                &self.roots,
-                intermediates,
-                now,
-                self.algorithms.all,
-            )?;
+            trust.verify(leaf, intermediates, now, PeerRole::Server)?;
             self.check_names(leaf, &parsed, called)?;
         }
         Ok(ServerCertVerified::assertion())
@@ -282,7 +291,9 @@ mod tests {
     use std::time::Duration;
 
     use rcgen::{
-        BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType, date_time_ymd,
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+        DnType, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
+        SerialNumber, date_time_ymd,
     };
 
     use super::*;
@@ -292,14 +303,25 @@ mod tests {
 
     impl Authority {
         fn new() -> Self {
+            Self::called("one")
+        }
+
+        fn called(name: &str) -> Self {
             let mut params = CertificateParams::default();
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+            params.distinguished_name.push(DnType::CommonName, name);
             let key = KeyPair::generate().expect("a key");
             Self(CertifiedIssuer::self_signed(params, key).expect("a root"))
         }
 
         fn leaf(&self, names: &[&str]) -> CertificateDer<'static> {
+            self.leaf_numbered(names, 1)
+        }
+
+        fn leaf_numbered(&self, names: &[&str], serial: u64) -> CertificateDer<'static> {
             let mut params = CertificateParams::default();
+            params.serial_number = Some(SerialNumber::from(serial));
             params.subject_alt_names = names
                 .iter()
                 .map(|name| match name.contains(':') {
@@ -311,6 +333,25 @@ mod tests {
             let key = KeyPair::generate().expect("a key");
             params.signed_by(&key, &self.0).expect("signed").der().clone()
         }
+
+        /// Its list of these serial numbers, in PEM; its next update was due long ago.
+        fn revoke(&self, serials: &[u64]) -> String {
+            let revoked = |serial: &u64| RevokedCertParams {
+                serial_number: SerialNumber::from(*serial),
+                revocation_time: date_time_ymd(2024, 1, 1),
+                reason_code: None,
+                invalidity_date: None,
+            };
+            let params = CertificateRevocationListParams {
+                this_update: date_time_ymd(2024, 1, 1),
+                next_update: date_time_ymd(2024, 2, 1),
+                crl_number: SerialNumber::from(1_u64),
+                issuing_distribution_point: None,
+                revoked_certs: serials.iter().map(revoked).collect(),
+                key_identifier_method: KeyIdMethod::Sha256,
+            };
+            params.signed_by(&self.0).expect("signed").pem().expect("a list")
+        }
     }
 
     fn verify(
@@ -321,14 +362,19 @@ mod tests {
     ) -> Result<(), Error> {
         let origination = Origination {
             authorities: authorities.as_bytes(),
+            revoked: b"",
             belief: belief.clone(),
             client: None,
         };
-        let verifier = OutsideVerifier {
-            roots: origination.roots()?,
-            belief: belief.owned()?,
-            algorithms: aws_lc_rs::default_provider().signature_verification_algorithms,
-        };
+        judge(&origination, leaf, year)
+    }
+
+    fn judge(
+        origination: &Origination<'_>,
+        leaf: &CertificateDer<'_>,
+        year: u64,
+    ) -> Result<(), Error> {
+        let verifier = OutsideVerifier::new(origination, &aws_lc_rs::default_provider())?;
         let called = ServerName::try_from("web.called.example").expect("a name");
         let now = UnixTime::since_unix_epoch(Duration::from_secs((year - 1970) * 365 * 86_400));
         let verified = verifier.verify_server_cert(leaf, &[], &called, &[], now);
@@ -446,6 +492,51 @@ mod tests {
     }
 
     #[test]
+    fn a_server_is_not_believed_whose_authority_has_revoked_its_certificate() {
+        let (ours, other) = (Authority::called("ours"), Authority::called("other"));
+        let both = ours.revoke(&[7]) + &other.revoke(&[8]);
+        //  name                            belief              lists               serial  want
+        let rows: [(&str, Belief<'_>, &str, u64, bool); 6] = [
+            ("no list", Belief::ServerName, "", 7, true),
+            ("in its authority's list", Belief::ServerName, &ours.revoke(&[6, 7]), 7, false),
+            ("in none", Belief::ServerName, &both, 8, true),
+            ("in one of several", Belief::ServerName, &both, 7, false),
+            ("whatever it is called", Belief::AnyName, &both, 7, false),
+            ("anybody is believed", Belief::Anybody, &both, 7, true),
+        ];
+        let root = ours.0.pem();
+        for (name, belief, lists, serial, want) in rows {
+            let origination = Origination {
+                authorities: root.as_bytes(),
+                revoked: lists.as_bytes(),
+                belief,
+                client: None,
+            };
+            let leaf = ours.leaf_numbered(&["web.called.example"], serial);
+            let judged = judge(&origination, &leaf, 2030);
+            assert_eq!(judged.is_ok(), want, "{name}: {judged:?}");
+            if let Err(error) = judged {
+                assert!(error.to_string().contains("Revoked"), "{name}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn lists_that_are_none_are_not_passed_over() {
+        let root = Authority::new().0.pem();
+        for (name, lists) in [("garbage", "garbage"), ("a certificate", root.as_str())] {
+            let origination = Origination {
+                authorities: root.as_bytes(),
+                revoked: lists.as_bytes(),
+                belief: Belief::ServerName,
+                client: None,
+            };
+            let error = origination.client_config().expect_err(name);
+            assert!(matches!(error, Error::Revocation(_)), "{name}: {error}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_used_is_refused_before_anybody_is_called() {
         let root = Authority::new().0.pem();
         let key = KeyPair::generate().expect("a key").serialize_pem();
@@ -467,6 +558,7 @@ mod tests {
         for (name, authorities, host, client, want) in rows {
             let origination = Origination {
                 authorities: authorities.as_bytes(),
+                revoked: b"",
                 belief: Belief::OneOf(vec![AlternativeName::Host(host)]),
                 client: client.map(|(chain, key)| (chain.as_bytes(), key.as_bytes())),
             };

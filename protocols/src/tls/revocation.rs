@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject};
 use webpki::{CertRevocationList, EndEntityCert, OwnedCertRevocationList};
 
 use super::bounds::{REVOCATION_BYTES_MAX, REVOCATION_LISTS_MAX};
@@ -48,6 +48,21 @@ impl RevocationLists {
             read.lists.push(list);
         }
         Ok(read)
+    }
+
+    /// Reads every list in PEM; none where there is nothing.
+    ///
+    /// # Errors
+    /// As [`RevocationLists::from_der`], and when there is something and no list.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, Error> {
+        if pem.trim_ascii().is_empty() {
+            return Ok(Self::default());
+        }
+        let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+        match lists {
+            Ok(lists) if !lists.is_empty() => Self::from_der(lists.iter().map(AsRef::as_ref)),
+            _ => Err(Error::Revocation("there is no `X509 CRL` section in PEM".to_owned())),
+        }
     }
 
     /// How many lists there are.

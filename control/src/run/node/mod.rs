@@ -1,6 +1,8 @@
 //! A node that serves: what it holds, and what it does about what happens.
 
 mod configuration;
+mod drain;
+mod handover;
 mod keys;
 mod show;
 

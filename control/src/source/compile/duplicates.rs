@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use super::nodes::Nodes;
 use crate::source::chunks::Chunks;
 use crate::source::diagnostics::{Place, Problem, Reporter};
+use crate::source::documents::Objects;
 use crate::source::gateway;
 use crate::source::local::LocalObjects;
-use crate::source::objects::{Objects, ServiceObject, WorkloadObject};
+use crate::source::objects::{ServiceObject, WorkloadObject};
 
 pub(super) fn report(
     objects: &Objects,

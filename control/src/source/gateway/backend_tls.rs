@@ -5,8 +5,9 @@ use std::sync::Arc;
 use ringway_http::model::traffic::AlternativeName;
 
 use super::values::hostname;
+use crate::source::context::Context;
 use crate::source::diagnostics::{Place, Problem, Reporter};
-use crate::source::kubernetes::{Context, created, generation, metadata};
+use crate::source::kubernetes::{created, generation, metadata};
 use crate::source::security::{TargetReference, target_references};
 use crate::source::yaml::fields::{list, mapping};
 use crate::source::yaml::scalars::{nonempty, text, word};

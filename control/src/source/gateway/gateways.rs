@@ -8,15 +8,13 @@ use super::objects::{
 };
 use super::tls::{gateway_tls, listener_tls};
 use super::values::{GATEWAY_GROUP, hostname};
+use crate::source::context::Context;
 use crate::source::diagnostics::{Place, Problem, Reporter};
-use crate::source::kubernetes::{Context, generation, labels, metadata};
+use crate::source::kubernetes::{TELLS_CLIENT, generation, labels, metadata};
 use crate::source::objects::find;
 use crate::source::yaml::fields::{Fields, list, mapping};
 use crate::source::yaml::scalars::{ip, name, nonempty, port, text, word};
 use crate::source::yaml::value::Value;
-
-/// `true` on a Gateway: backends are told which client asks; an annotation, Istio's.
-pub(crate) const TELLS_CLIENT: &str = "ambient.istio.io/xfcc-include-client-identity";
 
 pub(super) fn gateway_class(
     value: &Value,

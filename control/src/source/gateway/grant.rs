@@ -1,8 +1,9 @@
 //! `ReferenceGrant`: which objects of other namespaces may refer to objects of this one.
 
 use super::objects::routed::{GrantFrom, GrantObject, GrantTo};
+use crate::source::context::Context;
 use crate::source::diagnostics::Reporter;
-use crate::source::kubernetes::{Context, metadata};
+use crate::source::kubernetes::metadata;
 use crate::source::yaml::fields::{list, mapping};
 use crate::source::yaml::scalars::{name, nonempty, text};
 use crate::source::yaml::value::Value;

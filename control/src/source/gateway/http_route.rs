@@ -5,8 +5,8 @@ use ringway_http::model::{Filter, PathChange, PathMatch, Retry, RouteKind, Timeo
 use super::matches::http_matches;
 use super::objects::routed::{FilterObject, RouteObject, RuleObject};
 use super::route::{of_requests, route, spec};
+use crate::source::context::Context;
 use crate::source::diagnostics::{Place, Problem, Reporter};
-use crate::source::kubernetes::Context;
 use crate::source::yaml::fields::{Fields, list, mapping};
 use crate::source::yaml::scalars::{duration, integer};
 use crate::source::yaml::value::Value;

@@ -4,8 +4,9 @@ use super::gateways::{listener, report_same_name};
 use super::objects::routed::ListenerSetObject;
 use super::references::reference;
 use super::values::GATEWAY_GROUP;
+use crate::source::context::Context;
 use crate::source::diagnostics::Reporter;
-use crate::source::kubernetes::{Context, created, generation, metadata};
+use crate::source::kubernetes::{created, generation, metadata};
 use crate::source::yaml::fields::{list, mapping};
 use crate::source::yaml::value::Value;
 

@@ -51,7 +51,6 @@ mod stream_route;
 
 #[cfg(feature = "waypoint")]
 pub(crate) use compile::{Fronted, Given, HttpCompiled, Registry, compile};
-pub(crate) use gateways::TELLS_CLIENT;
 pub(crate) use objects::GatewayObjects;
 #[cfg(feature = "waypoint")]
 pub(crate) use secrets::read as read_file;
@@ -59,12 +58,12 @@ pub(crate) use secrets::read as read_file;
 pub use status::{Condition, ListenerStatus, ObjectStatus, ParentStatus, status_as_json};
 #[cfg(feature = "waypoint")]
 pub(crate) use values::GATEWAY_GROUP;
-pub(crate) use waypoints::{BeforeService, CANARY_WEIGHT, Placed, Waypoints};
+pub(crate) use waypoints::{BeforeService, Placed, Waypoints};
 
 use std::path::Path;
 
+use super::context::Context;
 use super::diagnostics::{Place, Reporter};
-use super::kubernetes::Context;
 use super::yaml::value::Value;
 
 /// The kinds that are read here.

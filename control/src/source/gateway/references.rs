@@ -2,8 +2,8 @@
 
 use super::objects::routed::{BackendReference, ParentReference, Reference};
 use super::values::GATEWAY_GROUP;
+use crate::source::context::Context;
 use crate::source::diagnostics::Reporter;
-use crate::source::kubernetes::Context;
 use crate::source::yaml::fields::{Fields, list, mapping};
 use crate::source::yaml::scalars::{name, nonempty, port, text};
 use crate::source::yaml::value::Value;

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::source::context::Context;
 use crate::source::diagnostics::{Place, Problem, Reporter};
-use crate::source::kubernetes::{Context, metadata};
+use crate::source::kubernetes::metadata;
 use crate::source::yaml::fields::mapping;
 use crate::source::yaml::scalars::nonempty;
 use crate::source::yaml::value::{Value, shortened};
@@ -155,7 +156,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let size = fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?.len();
     if size > FILE_BYTES_MAX {
         return Err(format!(
-            "a certificate or key has at most {FILE_BYTES_MAX} bytes, this has {size}"
+            "a file of certificates, a key or lists has at most {FILE_BYTES_MAX} bytes, this has {size}"
         ));
     }
     fs::read(path).map_err(|error| format!("cannot be read: {error}"))

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::objects::{
     ClientValidation, FrontendTls, MutualTls, SecretReference, TlsAtListener, ValidationMode,
 };
+use crate::source::context::Context;
 use crate::source::diagnostics::{Place, Problem, Reporter};
-use crate::source::kubernetes::Context;
 use crate::source::yaml::fields::{list, mapping};
 use crate::source::yaml::scalars::{name, nonempty, port, text, word};
 use crate::source::yaml::value::Value;

@@ -15,6 +15,7 @@ use super::objects::{Addressed, GatewayObject, GatewayObjects, SpokenAtListener}
 use crate::source::chunks::Chunks;
 use crate::source::diagnostics::suggest::did_you_mean;
 use crate::source::diagnostics::{Place, Problem, Reporter};
+use crate::source::kubernetes::CANARY_WEIGHT;
 use crate::source::node::config::NodeConfig;
 use crate::source::objects::{
     Labels, NamespaceObject, ServiceAccountObject, ServiceObject, Template, Unreadable,
@@ -27,8 +28,6 @@ const USE_WAYPOINT_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
 /// A second one, for a part of the connections.
 const CANARY: &str = "istio.io/use-waypoint-canary";
 const CANARY_NAMESPACE: &str = "istio.io/use-waypoint-canary-namespace";
-/// How many connections of a hundred the second one gets; an annotation.
-pub(crate) const CANARY_WEIGHT: &str = "istio.io/use-waypoint-canary-weight";
 /// Whether ingress goes through the waypoint, too.
 const INGRESS: &str = "istio.io/ingress-use-waypoint";
 /// What a waypoint is for: `service`, `workload`, `all` or `none`.

@@ -5,7 +5,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Context, Metadata, metadata};
+use super::{Metadata, metadata};
+use crate::source::context::Context;
 use crate::source::diagnostics::{Problem, Reporter};
 use crate::source::objects::{
     Addresses, Labels, NamedPorts, Origin, Template, WorkloadObject, find,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Context;
+use crate::source::context::Context;
 use crate::source::diagnostics::{Place, Problem, Reporter};
 use crate::source::objects::{Labels, Owner};
 use crate::source::yaml::fields::{Fields, list, mapping};
@@ -105,12 +105,18 @@ pub(crate) fn labels(
     Some(labels.into())
 }
 
+/// `true` on a Gateway: backends are told which client asks. Istio's.
+pub(crate) const TELLS_CLIENT: &str = "ambient.istio.io/xfcc-include-client-identity";
+
+/// On what has a waypoint and a canary of it: how many connections of a hundred the second one gets.
+pub(crate) const CANARY_WEIGHT: &str = "istio.io/use-waypoint-canary-weight";
+
 /// Annotations that are looked at. The others may be long, and different for every object.
 pub(crate) const ANNOTATIONS: &[&str] = &[
     "ambient.istio.io/redirection",
-    crate::source::gateway::TELLS_CLIENT,
+    TELLS_CLIENT,
     "istio.io/dry-run",
-    crate::source::gateway::CANARY_WEIGHT,
+    CANARY_WEIGHT,
     "networking.istio.io/traffic-distribution",
 ];
 

@@ -13,24 +13,19 @@ mod workload_entry;
 pub(crate) use endpoint_slice::endpoint_slice;
 #[cfg(feature = "waypoint")]
 pub(crate) use metadata::created;
-pub(crate) use metadata::{ANNOTATIONS, IGNORED, Metadata, generation, labels, metadata};
+pub(crate) use metadata::{
+    ANNOTATIONS, CANARY_WEIGHT, IGNORED, Metadata, TELLS_CLIENT, generation, labels, metadata,
+};
 pub(crate) use pod::pod;
 pub(crate) use service::service;
 pub(crate) use service_entry::service_entry;
 pub(crate) use workload_entry::{locality, workload_entry};
 
+use super::context::Context;
 use super::diagnostics::Reporter;
-use super::names::{Names, Shared};
-use super::objects::{NamespaceObject, ServiceAccountObject, Template};
+use super::objects::{NamespaceObject, ServiceAccountObject};
 use super::yaml::fields::mapping;
 use super::yaml::value::Value;
-
-/// What is shared between the objects of a load.
-#[derive(Default)]
-pub(crate) struct Context {
-    pub(crate) names: Names,
-    pub(crate) templates: Shared<Template>,
-}
 
 /// A ServiceAccount matters for its labels.
 pub(crate) fn service_account(

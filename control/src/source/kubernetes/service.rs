@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use ringway_engine::snapshot::{AppProtocol, IpFamilies};
 
+use super::metadata;
 use super::metadata::labels;
-use super::{Context, metadata};
+use crate::source::context::Context;
 use crate::source::diagnostics::{Place, Problem, Reporter};
 use crate::source::objects::{Labels, Preference, ServiceObject, ServicePort, TargetPort, find};
 use crate::source::yaml::fields::{list, mapping};

@@ -13,7 +13,8 @@ use ringway_engine::snapshot::{AppProtocol, IpFamilies};
 
 use super::metadata::labels;
 use super::workload_entry::{ListedBy, WorkloadSpec, workload_spec};
-use super::{Context, Metadata, metadata};
+use super::{Metadata, metadata};
+use crate::source::context::Context;
 use crate::source::diagnostics::{Place, Problem, Reporter};
 use crate::source::objects::{
     Addresses, Labels, Origin, Preference, ServiceObject, ServicePort, TargetPort, WorkloadObject,

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use super::metadata;
 use super::metadata::labels;
-use super::{Context, metadata};
+use crate::source::context::Context;
 use crate::source::diagnostics::{Place, Problem, Reporter};
 use crate::source::objects::{Addresses, Labels, NamedPorts, Origin, Template, WorkloadObject};
 use crate::source::yaml::fields::mapping;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::source::context::Context;
 use crate::source::diagnostics::{Place, Problem, Reporter};
-use crate::source::kubernetes::Context;
 use crate::source::yaml::fields::{Fields, mapping};
 use crate::source::yaml::scalars::{name, nonempty};
 use crate::source::yaml::value::Value;

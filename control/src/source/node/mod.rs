@@ -16,8 +16,9 @@ use self::config::{
     NodeConfig, OriginalSource, Ports, Reactor, Redirect,
 };
 use crate::identity::workload_api::socket_path;
+use crate::source::context::Context;
 use crate::source::diagnostics::{Place, Problem, Reporter};
-use crate::source::kubernetes::{Context, locality, metadata};
+use crate::source::kubernetes::{locality, metadata};
 use crate::source::yaml::fields::{Fields, list, mapping};
 use crate::source::yaml::scalars::{
     boolean, duration, integer, name, nonempty, port, socket_address, text, word,

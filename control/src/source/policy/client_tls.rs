@@ -12,10 +12,10 @@ use std::sync::Arc;
 use ringway_http::model::traffic::{
     AlternativeName, Belief, ClientCertificate, TlsOrigination, TlsSettings,
 };
+use ringway_protocols::tls::RevocationLists;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use super::traffic::refuse;
 use crate::grpc;
 use crate::source::diagnostics::{Problem, Reporter};
 use crate::source::gateway::read_file;
@@ -46,11 +46,13 @@ pub(super) fn client_tls(
 ) -> Option<Option<TlsOrigination>> {
     mapping("tls", value, reporter, |fields| {
         let mode = fields.optional("mode", word(MODES)).unwrap_or(Mode::Plain);
-        refuse(fields, &["credentialName", "caCrl"]);
+        fields.refuse(&["credentialName"]);
         let file = |fields: &mut Fields<'_, '_>, key| {
             fields.optional(key, |value, reporter| pem(value, directory, reporter))
         };
         let authorities = file(fields, "caCertificates");
+        let revoked = fields
+            .optional("caCrl", |value, reporter| revocation_lists(value, directory, reporter));
         let (chain, key) = (file(fields, "clientCertificate"), file(fields, "privateKey"));
         let sni = fields.optional("sni", nonempty);
         let names = fields.optional("subjectAltNames", |value, reporter| {
@@ -89,7 +91,8 @@ pub(super) fn client_tls(
         };
         let server_name = server_name.into();
         let by = |authorities| {
-            TlsOrigination::By(Arc::new(TlsSettings { server_name, authorities, belief, client }))
+            let settings = TlsSettings { server_name, authorities, revoked, belief, client };
+            TlsOrigination::By(Arc::new(settings))
         };
         Some(Some(match (authorities, skip) {
             (Some(authorities), _) => by(authorities),
@@ -104,12 +107,28 @@ pub(super) fn client_tls(
 
 /// What a file holds that is named relative to the document's directory.
 fn pem(value: &Value, directory: &Path, reporter: &mut Reporter) -> Option<Arc<[u8]>> {
-    let path = directory.join(nonempty(value, reporter)?);
-    let read = read_file(&path).and_then(|bytes| {
+    checked(value, directory, reporter, |bytes| {
         let is_pem = bytes.windows(11).any(|some| some == b"-----BEGIN ");
-        let whole = CertificateDer::pem_slice_iter(&bytes).all(|one| one.is_ok());
-        if is_pem && whole { Ok(bytes) } else { Err("holds nothing in PEM".to_owned()) }
-    });
+        let whole = CertificateDer::pem_slice_iter(bytes).all(|one| one.is_ok());
+        if is_pem && whole { Ok(()) } else { Err("holds nothing in PEM".to_owned()) }
+    })
+}
+
+/// The same of a file of revocation lists; one without any revokes nothing.
+fn revocation_lists(value: &Value, directory: &Path, reporter: &mut Reporter) -> Option<Arc<[u8]>> {
+    checked(value, directory, reporter, |bytes| {
+        RevocationLists::from_pem(bytes).map(drop).map_err(|error| error.to_string())
+    })
+}
+
+fn checked(
+    value: &Value,
+    directory: &Path,
+    reporter: &mut Reporter,
+    check: impl FnOnce(&[u8]) -> Result<(), String>,
+) -> Option<Arc<[u8]>> {
+    let path = directory.join(nonempty(value, reporter)?);
+    let read = read_file(&path).and_then(|bytes| check(&bytes).map(|()| bytes));
     match read {
         Ok(bytes) => Some(bytes.into()),
         Err(why) => {

@@ -4,8 +4,8 @@ use http::StatusCode;
 use ringway_http::model::traffic::{FaultAbort, FaultDelay, FaultPolicy, Share};
 
 use super::{PolicyObject, object};
+use crate::source::context::Context;
 use crate::source::diagnostics::{Problem, Reporter};
-use crate::source::kubernetes::Context;
 use crate::source::security::{TargetReference, target_references};
 use crate::source::yaml::fields::{Fields, mapping};
 use crate::source::yaml::scalars::{duration, integer};

@@ -12,11 +12,12 @@ use ringway_http::model::policy::{
 
 use super::service::{ServiceReference, unresolved};
 use super::text_match;
+use crate::source::context::Context;
 use crate::source::diagnostics::{Place, Problem, Reporter};
-use crate::source::kubernetes::{Context, metadata};
+use crate::source::kubernetes::metadata;
 use crate::source::security::pattern;
 use crate::source::yaml::fields::{Fields, list, mapping};
-use crate::source::yaml::scalars::{boolean, duration, integer, nonempty, text};
+use crate::source::yaml::scalars::{boolean, integer, nonempty, some_time, text};
 use crate::source::yaml::value::{Value, shortened};
 
 /// What else Istio's mesh configuration knows by this key: where telemetry goes. Policies name none of them.
@@ -245,15 +246,4 @@ pub(super) fn outside_timeout(value: &Value, reporter: &mut Reporter) -> Option<
         return None;
     }
     Some(timeout)
-}
-
-/// Longer than nothing.
-pub(super) fn some_time(value: &Value, reporter: &mut Reporter) -> Option<Duration> {
-    let time = duration(value, reporter)?;
-    if time.is_zero() {
-        let message = "expected a duration of more than nothing";
-        reporter.report(Problem::error(value.place, message));
-        return None;
-    }
-    Some(time)
 }

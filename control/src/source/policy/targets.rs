@@ -1,84 +1,31 @@
 //! What policies are attached to, by what there is.
 
 use ringway_http::model::policy::{
-    Attached, AuthorizationProvider, Policies, PolicyName, RateLimitPolicy, Target,
+    Attached, AuthorizationProvider, PolicyName, RateLimitPolicy, Target,
 };
 use ringway_http::model::{RouteKind, RouteName};
-use ringway_http::path::PathMode;
-use ringway_http::policies::{PolicyError, PolicyMistake, PolicyTables};
 
 use super::traffic::HOST;
-use super::{PolicyObject, PolicyObjects, ProviderObject, RateLimits, backend_traffic};
+use super::{PolicyObject, ProviderObject, RateLimits};
 use crate::source::diagnostics::suggest::did_you_mean;
-use crate::source::diagnostics::{Place, Problem, Reporter};
-use crate::source::gateway::{GATEWAY_GROUP, GatewayObjects, ObjectStatus, Registry};
+use crate::source::diagnostics::{Problem, Reporter};
+use crate::source::gateway::{GATEWAY_GROUP, GatewayObjects, Registry};
 use crate::source::security::TargetReference;
 
 /// Classes of waypoints, which policies of the root namespace may be attached to.
 const CLASSES: [&str; 3] = ["ringway-waypoint", "istio-waypoint", "istio-agentgateway-waypoint"];
 
-/// Finds what all policies are attached to; tells what became of those that have conditions.
-pub(crate) fn resolve(
-    objects: &PolicyObjects,
-    gateway: &GatewayObjects,
-    registry: &Registry<'_>,
-    root_namespace: &str,
-    reporter: &mut Reporter,
-) -> (Policies, Vec<ObjectStatus>) {
-    let (backends, status) = backend_traffic::attach(&objects.backend_traffic, registry, reporter);
-    let mut resolver = Resolver { gateway, registry, root_namespace, reporter };
-    let rate_limits = resolver.rate_limits(&objects.rate_limits);
-    let policies = Policies {
-        providers: resolver.providers(&objects.providers),
-        rate_limits,
-        authorizations: resolver.all(&objects.authorizations, false),
-        authentications: resolver.all(&objects.authentications, false),
-        faults: resolver.all(&objects.faults, true),
-        traffic: resolver.all(&objects.traffic, true).into_iter().chain(backends).collect(),
-        external: Vec::new(),
-    };
-    report_mistakes(objects, &policies, reporter);
-    (policies, status)
-}
-
-/// What waypoints would refuse is told with its place.
-fn report_mistakes(objects: &PolicyObjects, policies: &Policies, reporter: &mut Reporter) {
-    let Err(errors) = PolicyTables::compile(policies, PathMode::default()) else { return };
-    for PolicyError { kind, policy, mistake } in errors {
-        let place = match kind {
-            "AuthorizationPolicy" => place_of(&objects.authorizations, &policy),
-            "RequestAuthentication" => place_of(&objects.authentications, &policy),
-            "RateLimitPolicy" => place_of(&objects.rate_limits, &policy),
-            _ => place_of(&objects.faults, &policy),
-        };
-        let place = place.expect("errors are of policies that were given");
-        let help = match &mistake {
-            PolicyMistake::Provider(name) => {
-                let known = policies.providers.iter().map(|one| &*one.name);
-                let near = did_you_mean(name, known);
-                near.or_else(|| Some("name it in `extensionProviders` of a MeshConfig".to_owned()))
-            }
-            _ => None,
-        };
-        reporter.report(Problem::error(place, format!("`{}`: {mistake}", policy.name)).help(help));
-    }
-}
-
-fn place_of<P>(objects: &[PolicyObject<P>], name: &PolicyName) -> Option<Place> {
-    let is_it = |one: &&PolicyObject<P>| one.name == name.name && one.namespace == name.namespace;
-    objects.iter().find(is_it).map(|one| one.place)
-}
-
-struct Resolver<'r, 'o> {
-    gateway: &'r GatewayObjects,
-    registry: &'r Registry<'o>,
-    root_namespace: &'r str,
-    reporter: &'r mut Reporter,
+/// Attaches policies to what there is, and tells of what there is not.
+pub(super) struct Resolver<'r, 'o> {
+    pub(super) gateway: &'r GatewayObjects,
+    pub(super) registry: &'r Registry<'o>,
+    pub(super) root_namespace: &'r str,
+    pub(super) reporter: &'r mut Reporter,
 }
 
 impl Resolver<'_, '_> {
     /// Those that keep limits for many are services of the policy's own namespace, unless more is said.
-    fn rate_limits(
+    pub(super) fn rate_limits(
         &mut self,
         objects: &[PolicyObject<RateLimits>],
     ) -> Vec<Attached<RateLimitPolicy>> {
@@ -94,7 +41,7 @@ impl Resolver<'_, '_> {
     }
 
     /// Those of the mesh are seen from its root namespace.
-    fn providers(&mut self, objects: &[ProviderObject]) -> Vec<AuthorizationProvider> {
+    pub(super) fn providers(&mut self, objects: &[ProviderObject]) -> Vec<AuthorizationProvider> {
         let mut all: Vec<AuthorizationProvider> = Vec::new();
         for object in objects {
             let mut provider = object.provider.clone();
@@ -110,7 +57,11 @@ impl Resolver<'_, '_> {
     }
 
     /// `routes`: such policies may be attached to routes, too.
-    fn all<P: Clone>(&mut self, objects: &[PolicyObject<P>], routes: bool) -> Vec<Attached<P>> {
+    pub(super) fn all<P: Clone>(
+        &mut self,
+        objects: &[PolicyObject<P>],
+        routes: bool,
+    ) -> Vec<Attached<P>> {
         objects.iter().map(|object| self.one(object, routes)).collect()
     }
 

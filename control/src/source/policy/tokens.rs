@@ -5,13 +5,12 @@ use ringway_engine::limits::{TOKEN_KEYS_TIMEOUT, TOKEN_KEYS_TIMEOUT_MAX};
 use ringway_http::model::policy::{JwtRule, KeySource, Keys, RequestAuthentication, TokenHeader};
 use ringway_http::token::KeySet;
 
-use super::providers::some_time;
 use super::{PolicyObject, object};
+use crate::source::context::Context;
 use crate::source::diagnostics::{Problem, Reporter};
-use crate::source::kubernetes::Context;
 use crate::source::security::{TargetReference, target_references};
 use crate::source::yaml::fields::{Fields, list, mapping};
-use crate::source::yaml::scalars::{boolean, nonempty, text};
+use crate::source::yaml::scalars::{boolean, nonempty, some_time, text};
 use crate::source::yaml::value::{Value, shortened};
 
 pub(crate) fn request_authentication(

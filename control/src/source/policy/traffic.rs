@@ -13,13 +13,13 @@ use ringway_http::model::traffic::{
 
 use super::PolicyObject;
 use super::client_tls::client_tls;
-use super::providers::some_time;
 use super::tokens::header;
+use crate::source::context::Context;
 use crate::source::diagnostics::{Problem, Reporter};
-use crate::source::kubernetes::{Context, metadata};
+use crate::source::kubernetes::metadata;
 use crate::source::security::TargetReference;
 use crate::source::yaml::fields::{Fields, list, mapping};
-use crate::source::yaml::scalars::{boolean, duration, integer, nonempty, word};
+use crate::source::yaml::scalars::{boolean, duration, integer, nonempty, some_time, word};
 use crate::source::yaml::value::Value;
 
 /// The kind by which the target of a rule goes: not one of the standard's, for it is named by its host.
@@ -48,17 +48,6 @@ pub(crate) fn destination_rule(
     })?
 }
 
-/// Tells of keys that are known to Istio and mean nothing here.
-pub(super) fn refuse(fields: &mut Fields<'_, '_>, keys: &[&'static str]) {
-    for key in keys {
-        if fields.value(key).is_some() {
-            let place = fields.place(key);
-            let message = format!("`{key}` is not supported: nothing would come of it");
-            fields.reporter.report(Problem::error(place, message));
-        }
-    }
-}
-
 fn spec(
     value: &Value,
     directory: &Path,
@@ -71,7 +60,7 @@ fn spec(
             policy(value, host.unwrap_or_default(), directory, reporter)
         });
         let policy = policy.unwrap_or_default();
-        refuse(fields, &["subsets", "workloadSelector"]);
+        fields.refuse(&["subsets", "workloadSelector"]);
         // Who may use it is the same everywhere: it is read where the service's waypoint is.
         fields.ignore(&["exportTo"]);
         let (group, kind, name) = ("".into(), HOST.into(), host?.into());
@@ -92,7 +81,7 @@ fn policy(
             fields.optional("loadBalancer", load_balancer).unwrap_or_default();
         let tls =
             fields.optional("tls", |value, reporter| client_tls(value, host, directory, reporter));
-        refuse(fields, &["portLevelSettings", "tunnel", "proxyProtocol", "retryBudget"]);
+        fields.refuse(&["portLevelSettings", "tunnel", "proxyProtocol", "retryBudget"]);
         let tls = tls.flatten();
         TrafficPolicy { limits, outliers, balancing, locality, tls, ..TrafficPolicy::default() }
     })
@@ -111,7 +100,7 @@ fn connection_pool(value: &Value, reporter: &mut Reporter) -> Option<ConnectionL
                 limits.connections = number(fields, "maxConnections");
                 limits.connect = fields.optional("connectTimeout", some_time);
                 limits.age = fields.optional("maxConnectionDuration", some_time);
-                refuse(fields, &["tcpKeepalive", "idleTimeout"]);
+                fields.refuse(&["tcpKeepalive", "idleTimeout"]);
             })
         });
         fields.optional("http", |value, reporter| {
@@ -121,7 +110,7 @@ fn connection_pool(value: &Value, reporter: &mut Reporter) -> Option<ConnectionL
                 limits.requests_per_connection = number(fields, "maxRequestsPerConnection");
                 limits.retries = number(fields, "maxRetries");
                 limits.idle = fields.optional("idleTimeout", some_time);
-                refuse(fields, &["h2UpgradePolicy", "useClientProtocol", "maxConcurrentStreams"]);
+                fields.refuse(&["h2UpgradePolicy", "useClientProtocol", "maxConcurrentStreams"]);
             })
         });
         limits
@@ -145,7 +134,7 @@ fn outliers(value: &Value, reporter: &mut Reporter) -> Option<OutlierDetection> 
         let consecutive_gateway = number(fields, "consecutiveGatewayErrors");
         let max_percent = percent(fields, "maxEjectionPercent");
         let min_health_percent = percent(fields, "minHealthPercent");
-        refuse(fields, &["consecutiveErrors"]);
+        fields.refuse(&["consecutiveErrors"]);
         OutlierDetection {
             consecutive_5xx: consecutive_5xx.unwrap_or(otherwise.consecutive_5xx),
             consecutive_gateway: consecutive_gateway.unwrap_or(otherwise.consecutive_gateway),
@@ -192,7 +181,7 @@ fn load_balancer(value: &Value, reporter: &mut Reporter) -> Option<Balance> {
             fields.reporter.report(Problem::error(place, message));
         }
         let locality = fields.optional("localityLbSetting", locality).flatten();
-        refuse(fields, &["warmupDurationSecs", "warmup"]);
+        fields.refuse(&["warmupDurationSecs", "warmup"]);
         (hash.map(Balancing::ConsistentHash).or(simple), locality)
     })
 }
@@ -209,7 +198,7 @@ fn consistent_hash(value: &Value, reporter: &mut Reporter) -> Option<ConsistentH
         let (key, other) = (keys.next(), keys.next());
         let ring = fields.optional("ringHash", ring);
         let maglev = fields.optional("maglev", maglev);
-        refuse(fields, &["minimumRingSize"]);
+        fields.refuse(&["minimumRingSize"]);
         let place = fields.place("consistentHash");
         if key.is_none() || other.is_some() || (ring.is_some() && maglev.is_some()) {
             let message = "expected one of `httpHeaderName`, `httpCookie`, `useSourceIp` and \
@@ -264,7 +253,7 @@ fn locality(value: &Value, reporter: &mut Reporter) -> Option<Option<LocalityPol
             fields.optional("distribute", |value, reporter| list(value, reporter, distribution));
         let failover =
             fields.optional("failover", |value, reporter| list(value, reporter, failover));
-        refuse(fields, &["failoverPriority"]);
+        fields.refuse(&["failoverPriority"]);
         let (distribute, failover) = (distribute.unwrap_or_default(), failover.unwrap_or_default());
         enabled.then_some(LocalityPolicy { distribute, failover })
     })

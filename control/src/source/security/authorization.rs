@@ -6,9 +6,10 @@ use super::AuthorizationObject;
 use super::rule::rules;
 use super::selector::selector;
 use super::targets::{TargetReference, target_references};
+use crate::source::context::Context;
 use crate::source::diagnostics::suggest::nearest;
 use crate::source::diagnostics::{Problem, Reporter};
-use crate::source::kubernetes::{Context, Metadata, metadata};
+use crate::source::kubernetes::{Metadata, metadata};
 use crate::source::objects::{Labels, find};
 #[cfg(feature = "waypoint")]
 use crate::source::policy::PolicyObject;

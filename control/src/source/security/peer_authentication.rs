@@ -2,8 +2,9 @@
 
 use super::selector::selector;
 use super::{MutualTls, PeerAuthenticationObject};
+use crate::source::context::Context;
 use crate::source::diagnostics::{Problem, Reporter};
-use crate::source::kubernetes::{Context, metadata};
+use crate::source::kubernetes::metadata;
 use crate::source::objects::Labels;
 use crate::source::yaml::fields::mapping;
 use crate::source::yaml::scalars::{parse_port, word};

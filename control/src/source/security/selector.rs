@@ -1,7 +1,8 @@
 //! `selector`: the workloads that an object is for.
 
+use crate::source::context::Context;
 use crate::source::diagnostics::{Problem, Reporter};
-use crate::source::kubernetes::{Context, labels};
+use crate::source::kubernetes::labels;
 use crate::source::objects::Labels;
 use crate::source::yaml::fields::{Fields, mapping};
 use crate::source::yaml::value::Value;

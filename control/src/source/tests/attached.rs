@@ -500,22 +500,39 @@ fn keys_that_are_fetched() {
     assert_eq!(keys, want.iter().collect::<Vec<_>>());
 }
 
+/// An authority's list that revokes nothing, in PEM.
+fn revocation_list(key: &rcgen::KeyPair) -> String {
+    let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let list = rcgen::CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2024, 1, 1),
+        next_update: rcgen::date_time_ymd(2024, 2, 1),
+        crl_number: rcgen::SerialNumber::from(1_u64),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    list.signed_by(&rcgen::Issuer::new(params, key)).unwrap().pem().unwrap()
+}
+
 #[test]
 fn destination_rules_begin_tls() {
     use ringway_http::model::traffic::{AlternativeName, Belief, TlsOrigination};
     let home = tempfile::tempdir().unwrap();
     let key = rcgen::KeyPair::generate().unwrap();
     let params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+    let certificate = params.self_signed(&key).unwrap().pem();
     let files = [
-        ("ca.pem", params.self_signed(&key).unwrap().pem()),
+        ("ca.pem", certificate),
         ("own.key", key.serialize_pem()),
         ("empty", String::new()),
+        ("ca.crl", revocation_list(&key)),
     ];
     for (name, text) in &files {
         std::fs::write(home.path().join(name), text).unwrap();
     }
     let at = |name: &str| home.path().join(name).display().to_string();
-    let (ca, own, empty) = (at("ca.pem"), at("own.key"), at("empty"));
+    let (ca, own, empty, crl) = (at("ca.pem"), at("own.key"), at("empty"), at("ca.crl"));
     let read = |host: &str, tls: &str| {
         let text = format!(
             "{MESH}{{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {{name: p, namespace: shop}}, \
@@ -564,6 +581,14 @@ fn destination_rules_begin_tls() {
         assert_eq!((&*settings.server_name, &settings.belief), (called, &belief), "{tls}");
         assert_eq!(settings.client.is_some(), shows, "{tls}");
         assert_eq!(&*settings.authorities, files[0].1.as_bytes(), "{tls}");
+        assert_eq!(settings.revoked, None, "{tls}");
+    }
+    for (list, want) in [(&crl, &files[3].1), (&empty, &files[2].1)] {
+        let tls = format!("mode: SIMPLE, sni: a.example, caCertificates: '{ca}', caCrl: '{list}'");
+        let Some(TlsOrigination::By(settings)) = origination("reviews", &tls) else {
+            panic!("{tls}")
+        };
+        assert_eq!(settings.revoked.as_deref(), Some(want.as_bytes()), "{tls}");
     }
     //  tls                                                        told
     let mistakes = [
@@ -582,6 +607,8 @@ fn destination_rules_begin_tls() {
             "holds nothing in PEM",
         ),
         ("mode: SIMPLE, sni: a.example, caCertificates: /gone".to_owned(), "cannot be read"),
+        (format!("mode: SIMPLE, sni: a.example, caCrl: '{ca}'"), "no `X509 CRL` section"),
+        ("mode: SIMPLE, sni: a.example, caCrl: /gone".to_owned(), "cannot be read"),
         ("mode: TLS".to_owned(), "SIMPLE"),
     ];
     for (tls, want) in mistakes {

@@ -114,6 +114,18 @@ impl<'v> Fields<'v, '_> {
         self.known.extend(keys);
     }
 
+    /// Keys that mean something to others, and of which nothing would come here: who relies on them is told.
+    #[cfg(feature = "waypoint")]
+    pub(crate) fn refuse(&mut self, keys: &[&'static str]) {
+        for key in keys {
+            if self.value(key).is_some() {
+                let place = self.place(key);
+                let message = format!("`{key}` is not supported: nothing would come of it");
+                self.reporter.report(Problem::error(place, message));
+            }
+        }
+    }
+
     /// Keys that are known, but not here: they belong under `key`.
     pub(crate) fn nest(&mut self, key: &'static str, keys: &'static [&'static str]) {
         self.nested = Some((key, keys));

@@ -210,6 +210,18 @@ pub(crate) fn duration(value: &Value, reporter: &mut Reporter) -> Option<Duratio
     None
 }
 
+/// A duration longer than nothing.
+#[cfg(feature = "waypoint")]
+pub(crate) fn some_time(value: &Value, reporter: &mut Reporter) -> Option<Duration> {
+    let time = duration(value, reporter)?;
+    if time.is_zero() {
+        let message = "expected a duration of more than nothing";
+        reporter.report(Problem::error(value.place, message));
+        return None;
+    }
+    Some(time)
+}
+
 /// Numbers, each with its unit: `1m30s`, `0.5s`.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text;

@@ -10,6 +10,7 @@
 //! The trace id of the stream to here is the one that the client's node chose for the connection. A connection to a backend
 //! has that of the connection whose request had it opened, and is kept for others.
 
+mod error;
 mod operator;
 mod template;
 
@@ -22,7 +23,8 @@ use std::str::FromStr;
 use ringway_engine::telemetry::http::RequestRecord;
 use tracing::Level;
 
-pub use self::template::{Template, TemplateError};
+pub use self::error::TemplateError;
+pub use self::template::Template;
 
 use self::operator::{Operator, Value};
 use super::log::Log;

@@ -8,7 +8,7 @@ use ringway_engine::telemetry::http::RequestRecord;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::template::TemplateError;
+use super::error::TemplateError;
 use crate::telemetry::access_log::canonical;
 
 /// One operator.

@@ -1,39 +1,12 @@
 //! Who gets requests.
 
-use ringway_http::model::{Backend, BackendTarget, ServiceName, WeightedBackend};
+use ringway_http::model::{Backend, BackendTarget, WeightedBackend};
 
 use super::filter;
-use super::values::{Wrong, port};
+use super::reference::backend;
+use super::values::Wrong;
 use crate::proto::agent as told;
 use crate::proto::agent::backend_policy_spec::Kind as PolicyKind;
-use crate::proto::agent::backend_reference::Kind;
-
-/// A reference to a backend.
-pub(super) fn backend(reference: Option<&told::BackendReference>) -> Result<Backend, Wrong> {
-    let nowhere = "the reference leads nowhere";
-    let reference = reference.ok_or(nowhere)?;
-    match &reference.kind {
-        Some(Kind::Service(service)) => {
-            if service.namespace.is_empty() || service.hostname.is_empty() {
-                return Err(nowhere.to_owned());
-            }
-            let service = ServiceName {
-                namespace: service.namespace.as_str().into(),
-                hostname: service.hostname.as_str().into(),
-            };
-            let port = port(reference.port)?;
-            Ok(Backend { target: BackendTarget::Service { service, port } })
-        }
-        Some(Kind::Backend(key)) => Err(format!("a Backend ({key}) is not supported")),
-        Some(Kind::Inline(_)) => Err("a backend by its hostname is not supported".to_owned()),
-        None => Err(nowhere.to_owned()),
-    }
-}
-
-/// One that leads nowhere: its share gets 500.
-pub(super) fn nobody(why: &str) -> Backend {
-    Backend { target: BackendTarget::Invalid(why.into()) }
-}
 
 /// A backend of a rule with its share. What cannot be done for it is told, and its share gets 500.
 pub(super) fn weighted(
@@ -79,4 +52,9 @@ pub(super) fn weighted(
         nobody(&why)
     });
     Ok(WeightedBackend { backend, weight, filters })
+}
+
+/// One that leads nowhere: its share gets 500.
+pub(super) fn nobody(why: &str) -> Backend {
+    Backend { target: BackendTarget::Invalid(why.into()) }
 }

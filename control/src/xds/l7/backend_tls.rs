@@ -59,5 +59,6 @@ pub(super) fn backend_tls(
         },
     };
     let server_name = told.hostname.as_deref().unwrap_or(&service.hostname).into();
-    Ok(TlsOrigination::By(Arc::new(TlsSettings { server_name, authorities, belief, client })))
+    let settings = TlsSettings { server_name, authorities, revoked: None, belief, client };
+    Ok(TlsOrigination::By(Arc::new(settings)))
 }

@@ -5,7 +5,7 @@ use ringway_http::model::{
     Cors, Filter, HeaderChange, HeaderChanges, Mirror, OriginMatch, PathChange, Redirect, Rewrite,
 };
 
-use super::backend::backend;
+use super::reference::backend;
 use super::values::{Wrong, duration, given, header_name, header_value, port, status};
 use crate::proto::agent as told;
 use crate::proto::agent::{request_redirect, url_rewrite};

@@ -22,6 +22,7 @@ mod filter;
 mod listener;
 mod policy;
 mod protocol;
+mod reference;
 mod route;
 mod rule;
 mod store;
@@ -39,7 +40,6 @@ use ringway_http::model::{HostPattern, Listener, RouteName, Rule, ServiceName};
 
 pub use self::compile::{Compiled, Place, ToldRole, compile, fronted};
 pub use self::protocol::documentation;
-pub(super) use self::store::NamedL7;
 pub use self::store::ToldL7;
 use super::decode::Rejection;
 use crate::proto::agent as told;
@@ -158,6 +158,14 @@ pub struct Closed {
     pub target: Target,
     /// Why it was refused.
     pub why: Arc<str>,
+}
+
+/// A resource under its name.
+#[derive(Debug)]
+pub(super) struct NamedL7 {
+    pub(super) name: Box<str>,
+    resource: Option<L7Resource>,
+    warnings: Vec<String>,
 }
 
 /// What has become of a resource.

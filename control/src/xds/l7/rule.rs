@@ -9,10 +9,10 @@ use ringway_http::model::policy::{
 };
 use ringway_http::model::{Filter, Retry, Timeouts};
 
-use super::backend::backend;
 use super::expression;
 use super::filter;
 use super::protocol;
+use super::reference::backend;
 use super::values::{Wrong, duration, header_name, header_value, status};
 use crate::proto::agent as told;
 use crate::proto::agent::external_auth::{FailureMode, Protocol};

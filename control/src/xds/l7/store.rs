@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{L7Resource, read};
+use super::{L7Resource, NamedL7, read};
 use crate::xds::decode::Rejection;
 use crate::xds::told::{Resource, Told};
 
@@ -15,14 +15,6 @@ const REFUSED_MAX: usize = 1000;
 pub struct ToldL7 {
     told: Told,
     refused: Arc<BTreeMap<Box<str>, Box<str>>>,
-}
-
-/// A resource under its name.
-#[derive(Debug)]
-pub(in crate::xds) struct NamedL7 {
-    pub(in crate::xds) name: Box<str>,
-    resource: Option<L7Resource>,
-    warnings: Vec<String>,
 }
 
 impl ToldL7 {

@@ -4,7 +4,7 @@ use tonic::Status;
 
 use super::mesh::{Told, pod, response, uid};
 use super::server::{Server, client, run, until};
-use crate::xds::backoff::End;
+use crate::xds::end::End;
 use crate::xds::state::Kind;
 use crate::xds::{Outage, Refused, Termination};
 

@@ -265,6 +265,8 @@ pub struct TlsSettings {
     pub server_name: Arc<str>,
     /// Who may sign for it, in PEM.
     pub authorities: Arc<[u8]>,
+    /// What those have revoked: their lists, in PEM. None: nothing is held against any.
+    pub revoked: Option<Arc<[u8]>>,
     /// By what it is known.
     pub belief: Belief,
     /// PEM of a certificate chain and its key, where the server asks for them.

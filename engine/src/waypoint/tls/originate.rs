@@ -111,6 +111,7 @@ impl Originator {
         let client = settings.client.as_ref();
         let origination = tls::Origination {
             authorities: &settings.authorities,
+            revoked: settings.revoked.as_deref().unwrap_or_default(),
             belief: belief(&settings.belief),
             client: client.map(|client| (&*client.chain, &*client.key)),
         };
@@ -208,7 +209,9 @@ mod tests {
     fn settings(server_name: &str, belief: Belief) -> TlsOrigination {
         let authorities = Arc::from(&b""[..]);
         let server_name = server_name.into();
-        TlsOrigination::By(Arc::new(TlsSettings { server_name, authorities, belief, client: None }))
+        let (revoked, client) = (None, None);
+        let settings = TlsSettings { server_name, authorities, revoked, belief, client };
+        TlsOrigination::By(Arc::new(settings))
     }
 
     #[test]

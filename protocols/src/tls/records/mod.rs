@@ -5,9 +5,8 @@
 //!  seal()   ──── filled ─▶          ◀─── filled ─────
 //! ```
 //!
-//! There are two record layers behind one interface. [`RecordLayer::Own`] seals and opens where the bytes
-//! lie. [`RecordLayer::Rustls`] leaves the keys with rustls and copies; it is what the first is held
-//! against.
+//! There are two record layers behind one interface. Ours ([`own`]) seals and opens where the bytes lie.
+//! The other ([`library`]) leaves the keys with rustls and copies; it is what the first is held against.
 //!
 //! Both put out records of their own (key updates, alerts) only through [`Records::take_output`]: that is
 //! the one place where a key may change under the caller, so that no record can overtake an update.
@@ -27,7 +26,7 @@ use super::{
     connection::Connection,
     credentials::Credentials,
     error::{Error, Misbehaviour},
-    handshake::{Acceptance, Peer},
+    peer::{Acceptance, Peer},
     trust::system_time,
 };
 use crate::identity::Identity;
@@ -47,16 +46,6 @@ const RECORDS_PER_KEY_MAX: u64 = 23_726_566;
 const _: () = assert!(RECORDS_PER_KEY * 2 < RECORDS_PER_KEY_MAX);
 
 const APPLICATION_DATA: u8 = 23;
-
-/// Who seals and opens what follows the handshake.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RecordLayer {
-    /// Ringway itself, in place.
-    #[default]
-    Own,
-    /// rustls, with copies.
-    Rustls,
-}
 
 /// What the first record of received bytes was.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use ringway_http::model::traffic::{Belief, TlsOrigination, TlsSettings, TrafficP
 use ringway_http::model::{BackendTarget, GatewayName, Parent, Route, ServiceName};
 
 use super::authorities::authorities;
-use super::listeners::Gateways;
+use super::gateways::Gateways;
 use super::registry::Registry;
 use super::{Fronted, warn};
 use crate::grpc;
@@ -92,6 +92,7 @@ impl BackendTlsCompiler<'_, '_> {
             Ok(authorities) => TlsOrigination::By(Arc::new(TlsSettings {
                 server_name: object.hostname.clone(),
                 authorities: authorities.clone(),
+                revoked: None,
                 belief: match &object.names[..] {
                     [] => Belief::ServerName,
                     names => Belief::OneOf(names.to_vec()),

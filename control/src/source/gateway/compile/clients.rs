@@ -9,7 +9,7 @@
 use ringway_http::model::{ClientCertificates, ClientDemand};
 
 use super::authorities::authorities;
-use super::certificates::{Referrer, Unresolved, permitted};
+use super::references::{Referrer, Unresolved, permitted};
 use super::registry::Registry;
 use crate::source::gateway::objects::{
     ClientValidation, GatewayObject, ListenerObject, MutualTls, SecretReference, SpokenAtListener,

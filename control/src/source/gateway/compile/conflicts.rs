@@ -2,9 +2,9 @@
 //!
 //! Of one object neither is served; of two objects, the one that goes before.
 
-use super::super::status::Condition;
-use super::listeners::KnownListener;
+use super::known_listener::KnownListener;
 use crate::source::gateway::objects::{ListenerObject, SpokenAtListener};
+use crate::source::gateway::status::Condition;
 
 /// Why a listener cannot be served beside the others of its Gateway. They stand in the order of their precedence, and
 /// what became of those before it is known.

@@ -3,16 +3,21 @@
 //! Nothing here is an error. Where an object asks for what is not there, the standard says what happens to its requests,
 //! and its conditions say why.
 
+mod admission;
 mod authorities;
 mod backend_tls;
 mod backends;
 mod certificates;
 mod clients;
 mod conflicts;
-mod listeners;
+mod gateways;
+mod known_gateway;
+mod known_listener;
 mod parents;
+mod references;
 mod registry;
 mod routes;
+mod served;
 mod sets;
 
 use ringway_http::model::{GatewayName, HttpConfig, Route};
@@ -24,9 +29,10 @@ use crate::source::local::LocalObjects;
 use crate::source::objects::{NamespaceObject, ServiceObject};
 use crate::source::policy::{self, PolicyObjects};
 use backend_tls::BackendTlsCompiler;
-use listeners::{Gateways, Served};
+use gateways::Gateways;
 pub(crate) use registry::Registry;
 use routes::RouteCompiler;
+use served::Served;
 
 /// The result.
 #[derive(Default)]

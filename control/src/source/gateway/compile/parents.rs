@@ -3,7 +3,9 @@
 use ringway_http::model::{HostPattern, Parent, RouteKind};
 
 use super::backends::ISTIO_NETWORKING;
-use super::listeners::{Gateways, KnownGateway, KnownListener, intersect, kind_name};
+use super::gateways::Gateways;
+use super::known_gateway::KnownGateway;
+use super::known_listener::{KnownListener, intersect, kind_name};
 use super::registry::{KnownService, Registry};
 use crate::source::did_you_mean;
 use crate::source::gateway::objects::routed::{

@@ -8,7 +8,8 @@ use ringway_http::path::PathMode;
 use ringway_http::tables::{CompileError, check_route};
 
 use super::backends::{Unresolved, resolve};
-use super::listeners::{Gateways, kind_name};
+use super::gateways::Gateways;
+use super::known_listener::kind_name;
 use super::parents::attach;
 use super::registry::Registry;
 use super::warn;
