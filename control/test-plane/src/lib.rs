@@ -25,13 +25,14 @@ mod port;
 mod redirect;
 mod resources;
 mod spiffe;
+mod start;
 mod tokens;
 mod world;
 
 pub use authority::ROOT_FILE;
 pub use journal::JOURNAL_FILE;
-pub use orders::tell;
-pub use plane::{ORDERS_SOCKET, Options, Plane};
+pub use orders::{ORDERS_SOCKET, tell};
+pub use plane::{Options, Plane};
 pub use redirect::Rules;
 pub use resources::{ADDRESS, AGENT, AUTHORIZATION, gateway};
 pub use spiffe::{SpiffeAgents, SpiffeOptions};

@@ -19,6 +19,9 @@ use crate::mesh::Pod;
 use crate::plane::{Plane, Sequence};
 use crate::resources::synthetic;
 
+/// The name of the orders' socket in the plane's directory.
+pub const ORDERS_SOCKET: &str = "orders.sock";
+
 /// An order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "kebab-case", deny_unknown_fields)]

@@ -1,4 +1,4 @@
-//! One test plane: its parts, and how they are started.
+//! One test plane: its parts, which its services share.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -8,24 +8,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use ringway_control::source::{Source, Watcher};
+use ringway_control::source::Source;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::agent::Agent;
 use crate::authority::Authority;
 use crate::controls::Controls;
 use crate::journal::Journal;
 use crate::mesh::Mesh;
-use crate::orders;
-use crate::port::Port;
 use crate::redirect::Rules;
 use crate::resources;
 use crate::tokens::{GatewayCaller, Tokens};
 use crate::world::Worlds;
-
-/// The name of the orders' socket in the plane's directory.
-pub const ORDERS_SOCKET: &str = "orders.sock";
 
 /// What a plane is started with.
 #[derive(Clone, Debug)]
@@ -118,28 +112,6 @@ impl Plane {
         Ok(Arc::new(plane))
     }
 
-    /// Serves until it fails.
-    ///
-    /// # Errors
-    /// When the port or the orders' socket cannot be opened.
-    pub async fn run(self: Arc<Self>) -> Result<()> {
-        let watcher = Watcher::new(&self.options.sources).context("cannot watch the mesh files")?;
-        let orders = orders::Listener::bind(&self.options.directory.join(ORDERS_SOCKET))?;
-        let port = Port::bind(Arc::clone(&self)).await?;
-        for agent in &self.agents {
-            tokio::spawn(Arc::clone(agent).run());
-        }
-        tokio::spawn(Arc::clone(&self).reload_for_ever(watcher));
-        println!("ready");
-        tokio::select! {
-            ended = port.run() => ended,
-            ended = orders.run(move |line| {
-                let plane = Arc::clone(&self);
-                async move { orders::obey(&plane, &line).await }
-            }) => ended,
-        }
-    }
-
     /// How addresses are sent.
     pub(crate) fn sequence(&self) -> Sequence {
         match self.sequence.load(Ordering::Relaxed) {
@@ -170,16 +142,5 @@ impl Plane {
             agent.want(mesh.pods.iter().filter(|pod| pod.node == agent.node()).cloned());
         }
         Ok(())
-    }
-
-    async fn reload_for_ever(self: Arc<Self>, mut watcher: Watcher) {
-        loop {
-            watcher.changed().await;
-            let error = self.load().err().map(|error| format!("{error:#}"));
-            if let Some(error) = &error {
-                eprintln!("the mesh files stay as they were:\n{error}");
-            }
-            self.journal.record("reloaded", json!({ "error": error }));
-        }
     }
 }

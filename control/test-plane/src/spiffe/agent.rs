@@ -1,6 +1,5 @@
 //! One agent: its socket, and what it holds.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,48 +7,26 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rcgen::KeyPair;
 use ringway_control::proto::spiffe::spiffe_workload_api_server::SpiffeWorkloadApiServer;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::codegen::Service as _;
 
+use super::held::{Held, Identities};
 use super::service::WorkloadApi;
 use crate::authority::Authority;
 use crate::journal::Journal;
 
-/// What an agent holds by SPIFFE ID; `None` is to be issued.
-pub(super) type Identities = BTreeMap<String, Option<Issued>>;
-
 type Server = SpiffeWorkloadApiServer<WorkloadApi>;
-
-/// A certificate as it was issued.
-#[derive(Clone)]
-pub(super) struct Issued {
-    /// The leaf and the intermediate, DER, one after the other.
-    pub(super) chain: Vec<u8>,
-    /// PKCS #8, DER.
-    pub(super) key: Vec<u8>,
-}
-
-/// What an agent holds, ready to be told.
-#[derive(Clone, Default)]
-pub(super) struct Held {
-    pub(super) identities: Identities,
-    /// The roots, DER, one after the other.
-    pub(super) bundle: Vec<u8>,
-}
 
 /// One agent.
 pub(super) struct SpiffeAgent {
     name: String,
     socket: PathBuf,
-    pub(super) journal: Arc<Journal>,
-    pub(super) held: watch::Sender<Held>,
+    journal: Arc<Journal>,
+    held: watch::Sender<Held>,
     running: watch::Sender<bool>,
 }
 
@@ -104,13 +81,7 @@ impl SpiffeAgent {
     ) -> Result<()> {
         let mut identities = self.held.borrow().identities.clone();
         change(&mut identities);
-        for (identity, issued) in &mut identities {
-            if issued.is_none() {
-                *issued = Some(issue(authority, identity, lifetime)?);
-            }
-        }
-        let bundle = der(&authority.bundle())?;
-        self.held.send_replace(Held { identities, bundle });
+        self.held.send_replace(Held::complete(authority, identities, lifetime)?);
         Ok(())
     }
 
@@ -124,8 +95,9 @@ impl SpiffeAgent {
     }
 
     /// Takes connections until the socket fails; all of them end with the future.
-    async fn serve(self: &Arc<Self>, listener: UnixListener) -> Result<()> {
-        let server = SpiffeWorkloadApiServer::new(WorkloadApi::new(Arc::clone(self)));
+    async fn serve(&self, listener: UnixListener) -> Result<()> {
+        let api = WorkloadApi::new(&self.name, Arc::clone(&self.journal), self.held.subscribe());
+        let server = SpiffeWorkloadApiServer::new(api);
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -148,21 +120,4 @@ async fn serve_connection(server: Server, stream: UnixStream) {
 async fn becomes(running: &mut watch::Receiver<bool>, wanted: bool) {
     let reached = running.wait_for(|running| *running == wanted).await.is_ok();
     assert!(reached, "a switch lives as long as its agent");
-}
-
-fn issue(authority: &Authority, identity: &str, lifetime: Duration) -> Result<Issued> {
-    let key = KeyPair::generate()?;
-    let mut chain = authority.issue(identity, &key, lifetime)?;
-    // Roots are told apart from the chain here.
-    chain.pop();
-    Ok(Issued { chain: der(&chain.concat())?, key: key.serialize_der() })
-}
-
-/// Certificates one after the other.
-fn der(pem: &str) -> Result<Vec<u8>> {
-    let mut der = Vec::new();
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        der.extend_from_slice(&certificate?);
-    }
-    Ok(der)
 }

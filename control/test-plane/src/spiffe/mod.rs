@@ -9,6 +9,7 @@
 //! agent's socket is given what it holds.
 
 mod agent;
+mod held;
 mod orders;
 mod service;
 
@@ -22,10 +23,10 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use self::agent::SpiffeAgent;
+use self::held::Identities;
 use crate::authority::Authority;
 use crate::journal::Journal;
-use crate::orders::Listener;
-use crate::plane::ORDERS_SOCKET;
+use crate::orders::{Listener, ORDERS_SOCKET};
 
 /// What the agents are started with.
 #[derive(Clone, Debug)]
@@ -105,11 +106,7 @@ impl SpiffeAgents {
     }
 
     /// Changes what an agent holds, issues what it lacks then, and has it push.
-    fn change(
-        &self,
-        agent: &SpiffeAgent,
-        change: impl FnOnce(&mut agent::Identities),
-    ) -> Result<()> {
+    fn change(&self, agent: &SpiffeAgent, change: impl FnOnce(&mut Identities)) -> Result<()> {
         let authority = self.authority.lock().expect("no holder of the authority panics");
         agent.change(&authority, self.options.leaf_lifetime, change)
     }

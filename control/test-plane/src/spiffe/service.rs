@@ -8,12 +8,13 @@ use ringway_control::proto::spiffe::{
 };
 use ringway_protocols::identity::Identity;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use super::agent::{Held, SpiffeAgent};
+use super::held::Held;
+use crate::journal::Journal;
 
 /// Without it a call may have been made by somebody whom another has lured here (SPIFFE Workload Endpoint §4).
 const HEADER: (&str, &str) = ("workload.spiffe.io", "true");
@@ -26,13 +27,19 @@ type Pushes<M> = ReceiverStream<Result<M, Status>>;
 /// The service, of one agent.
 #[derive(Clone)]
 pub(super) struct WorkloadApi {
-    agent: Arc<SpiffeAgent>,
+    agent: String,
+    journal: Arc<Journal>,
+    held: watch::Receiver<Held>,
 }
 
 impl WorkloadApi {
-    /// The service of `agent`.
-    pub(super) fn new(agent: Arc<SpiffeAgent>) -> WorkloadApi {
-        WorkloadApi { agent }
+    /// The service of the agent of this name.
+    pub(super) fn new(
+        agent: &str,
+        journal: Arc<Journal>,
+        held: watch::Receiver<Held>,
+    ) -> WorkloadApi {
+        WorkloadApi { agent: agent.to_owned(), journal, held }
     }
 
     fn answer<M: Send + 'static>(
@@ -43,15 +50,37 @@ impl WorkloadApi {
     ) -> Result<Response<Pushes<M>>, Status> {
         let (name, value) = HEADER;
         let admitted = headers.get(name).is_some_and(|header| header == value);
-        let agent = self.agent.name();
-        let line = json!({ "agent": agent, "method": method, "admitted": admitted });
-        self.agent.journal.record("workload-call", line);
+        let line = json!({ "agent": self.agent, "method": method, "admitted": admitted });
+        self.journal.record("workload-call", line);
         if !admitted {
             return Err(Status::invalid_argument("security header missing from request"));
         }
         let (pushes, received) = mpsc::channel(PUSHES_MAX);
-        tokio::spawn(push(Arc::clone(&self.agent), message, pushes));
+        tokio::spawn(self.clone().push(message, pushes));
         Ok(Response::new(ReceiverStream::new(received)))
+    }
+
+    /// Until the client goes, or nothing is held any more.
+    async fn push<M>(mut self, message: fn(&Held) -> M, pushes: mpsc::Sender<Result<M, Status>>) {
+        loop {
+            let told = {
+                let held = self.held.borrow_and_update();
+                let line = json!({ "agent": self.agent, "identities": held.identities.len() });
+                self.journal.record("push", line);
+                (!held.identities.is_empty()).then(|| message(&held))
+            };
+            // "If the client is not entitled to receive any X509-SVIDs, then the server SHOULD respond with the
+            // "PermissionDenied" gRPC status code" (SPIFFE Workload API §5.2.1).
+            let denied = || Status::permission_denied("no identity issued");
+            let is_last = told.is_none();
+            if pushes.send(told.ok_or_else(denied)).await.is_err() || is_last {
+                return;
+            }
+            tokio::select! {
+                changed = self.held.changed() => if changed.is_err() { return },
+                () = pushes.closed() => return,
+            }
+        }
     }
 }
 
@@ -72,34 +101,6 @@ impl SpiffeWorkloadApi for WorkloadApi {
         request: Request<X509BundlesRequest>,
     ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
         self.answer("FetchX509Bundles", request.metadata(), bundles)
-    }
-}
-
-/// Until the client goes, or nothing is held any more.
-async fn push<M>(
-    agent: Arc<SpiffeAgent>,
-    message: fn(&Held) -> M,
-    pushes: mpsc::Sender<Result<M, Status>>,
-) {
-    let mut held = agent.held.subscribe();
-    loop {
-        let told = {
-            let held = held.borrow_and_update();
-            let line = json!({ "agent": agent.name(), "identities": held.identities.len() });
-            agent.journal.record("push", line);
-            (!held.identities.is_empty()).then(|| message(&held))
-        };
-        // "If the client is not entitled to receive any X509-SVIDs, then the server SHOULD respond with the
-        // "PermissionDenied" gRPC status code" (SPIFFE Workload API §5.2.1).
-        let denied = || Status::permission_denied("no identity issued");
-        let is_last = told.is_none();
-        if pushes.send(told.ok_or_else(denied)).await.is_err() || is_last {
-            return;
-        }
-        tokio::select! {
-            changed = held.changed() => if changed.is_err() { return },
-            () = pushes.closed() => return,
-        }
     }
 }
 
