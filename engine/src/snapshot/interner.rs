@@ -91,9 +91,9 @@ impl Interner {
         }
         let kind = WorkloadKind {
             identities: self.identities.get([identity]),
-            workload_name: self.string(&description.workload_name),
+            workload_name: self.unless(&description.name, &description.workload_name),
             workload_type: description.workload_type,
-            canonical_name: self.string(&description.canonical_name),
+            canonical_name: self.unless(&description.name, &description.canonical_name),
             canonical_revision: self.string(&description.canonical_revision),
             services: services.into_boxed_slice(),
             waypoint: description.waypoint.take().map(|gateway| Box::new(self.gateway(gateway))),
@@ -105,6 +105,11 @@ impl Interner {
             authorization_policies: each_once(&mut description.authorization_policies),
         };
         Ok(self.kinds.get(kind))
+    }
+
+    /// None: it is the workload's own name.
+    fn unless(&mut self, own: &str, name: &str) -> Option<Arc<str>> {
+        (name != own).then(|| self.string(name))
     }
 
     fn placement(&mut self, description: &WorkloadDescription) -> Arc<Placement> {
@@ -206,6 +211,25 @@ mod tests {
         assert!(Arc::ptr_eq(one.node(), two.node()));
         assert_eq!((one.name(), two.name()), ("web-1", "web-2"));
         assert_eq!(one.uid(), "c1//Pod/shop/web-1");
+    }
+
+    #[test]
+    fn who_stands_for_himself_shares_the_rest_too() {
+        let alone = |name: &str| WorkloadDescription {
+            workload_name: name.to_owned(),
+            canonical_name: name.to_owned(),
+            ..description(name)
+        };
+        let mut interner = Interner::new();
+        let one = interner.workload(alone("web-1")).unwrap();
+        let two = interner.workload(alone("web-2")).unwrap();
+        assert!(Arc::ptr_eq(one.kind(), two.kind()));
+        assert_eq!((one.workload_name(), one.canonical_name()), ("web-1", "web-1"));
+        assert_eq!((two.workload_name(), two.canonical_name()), ("web-2", "web-2"));
+        assert!(one.stands_for_itself());
+        let made = interner.workload(description("web-3")).unwrap();
+        assert_eq!((made.workload_name(), made.canonical_name()), ("web", ""));
+        assert!(!made.stands_for_itself());
     }
 
     #[test]

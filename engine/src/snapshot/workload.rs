@@ -21,9 +21,12 @@ use super::vocabulary::{Health, NetworkMode, TunnelProtocol, WorkloadType};
 pub struct WorkloadKind {
     /// The identity, alone in a list: what a peer that dials the workload expects.
     pub(crate) identities: Arc<[Identity]>,
-    pub(crate) workload_name: Arc<str>,
+    /// None: each workload's own name. What nothing made, or what has no label, stands for itself, and shares the rest all
+    /// the same.
+    pub(crate) workload_name: Option<Arc<str>>,
     pub(crate) workload_type: WorkloadType,
-    pub(crate) canonical_name: Arc<str>,
+    /// None: each workload's own name.
+    pub(crate) canonical_name: Option<Arc<str>>,
     pub(crate) canonical_revision: Arc<str>,
     pub(crate) services: Box<[Membership]>,
     pub(crate) waypoint: Option<Box<GatewayAddress>>,
@@ -202,8 +205,8 @@ impl Workload {
     }
 
     /// The name of what made it.
-    pub fn workload_name(&self) -> &Arc<str> {
-        &self.kind.workload_name
+    pub fn workload_name(&self) -> &str {
+        self.kind.workload_name.as_deref().unwrap_or_else(|| self.name())
     }
 
     /// What made it.
@@ -212,8 +215,13 @@ impl Workload {
     }
 
     /// Its canonical service.
-    pub fn canonical_name(&self) -> &Arc<str> {
-        &self.kind.canonical_name
+    pub fn canonical_name(&self) -> &str {
+        self.kind.canonical_name.as_deref().unwrap_or_else(|| self.name())
+    }
+
+    /// Whether its own name says more of it than its kind does: two of one kind are told apart by it then.
+    pub(crate) fn stands_for_itself(&self) -> bool {
+        self.kind.workload_name.is_none() || self.kind.canonical_name.is_none()
     }
 
     /// The revision of its canonical service.

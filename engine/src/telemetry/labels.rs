@@ -84,12 +84,30 @@ pub(in crate::telemetry) struct PartiesKey {
     reporter: Reporter,
     security_policy: SecurityPolicy,
     response_flag: &'static str,
-    source: Option<(ByAddress<WorkloadKind>, ByAddress<Placement>)>,
+    source: Option<SideKey>,
     source_identity: Option<Identity>,
-    destination: Option<(ByAddress<WorkloadKind>, ByAddress<Placement>)>,
+    destination: Option<SideKey>,
     service: Option<ByAddress<Service>>,
     baggage: Option<Arc<Baggage>>,
     far_end: Option<Box<FarEnd>>,
+}
+
+/// What a workload has in common with others, and itself where its own name stands in labels.
+#[derive(PartialEq, Eq, Hash)]
+struct SideKey {
+    kind: ByAddress<WorkloadKind>,
+    placement: ByAddress<Placement>,
+    own: Option<ByAddress<Workload>>,
+}
+
+impl SideKey {
+    fn of(workload: &Arc<Workload>) -> Self {
+        Self {
+            kind: ByAddress(workload.kind().clone()),
+            placement: ByAddress(workload.placement().clone()),
+            own: workload.stands_for_itself().then(|| ByAddress(workload.clone())),
+        }
+    }
 }
 
 /// Something shared that is the same if it lies at the same address. Held, so that the address stays
@@ -112,16 +130,13 @@ impl<T> Hash for ByAddress<T> {
 
 impl Parties {
     pub(in crate::telemetry) fn key(&self, response_flag: &'static str) -> PartiesKey {
-        let side = |workload: &Arc<Workload>| {
-            (ByAddress(workload.kind().clone()), ByAddress(workload.placement().clone()))
-        };
         PartiesKey {
             reporter: self.reporter,
             security_policy: self.security_policy,
             response_flag,
-            source: self.source.as_ref().map(side),
+            source: self.source.as_ref().map(SideKey::of),
             source_identity: self.source_identity.clone(),
-            destination: self.destination.as_ref().map(side),
+            destination: self.destination.as_ref().map(SideKey::of),
             service: self.service.clone().map(ByAddress),
             baggage: self.baggage.clone(),
             far_end: self.far_end.clone(),
@@ -224,12 +239,12 @@ impl TrafficLabels {
 impl PeerLabels {
     fn of(workload: &Workload) -> Self {
         Self {
-            workload: workload.workload_name().clone(),
-            canonical_service: workload.canonical_name().clone(),
+            workload: workload.workload_name().into(),
+            canonical_service: workload.canonical_name().into(),
             canonical_revision: workload.canonical_revision().clone(),
             namespace: workload.namespace().into(),
             principal: Arc::default(),
-            app: workload.canonical_name().clone(),
+            app: workload.canonical_name().into(),
             cluster: workload.cluster().clone(),
             region: workload.locality().region.clone(),
             zone: workload.locality().zone.clone(),
@@ -289,4 +304,56 @@ impl ServiceLabels {
 
 fn principal(identity: Option<&Identity>) -> Arc<str> {
     identity.map(|identity| identity.to_string().into()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::{Interner, WorkloadDescription};
+
+    fn workload(interner: &mut Interner, name: &str, made_by: &str) -> Arc<Workload> {
+        let description = WorkloadDescription {
+            uid: format!("Kubernetes//Pod/shop/{name}"),
+            name: name.to_owned(),
+            namespace: "shop".to_owned(),
+            workload_name: made_by.to_owned(),
+            canonical_name: made_by.to_owned(),
+            ..WorkloadDescription::default()
+        };
+        Arc::new(interner.workload(description).expect("well described"))
+    }
+
+    fn of(source: &Arc<Workload>) -> (PartiesKey, TrafficLabels) {
+        let parties = Parties {
+            reporter: Reporter::Source,
+            security_policy: SecurityPolicy::MutualTls,
+            source: Some(source.clone()),
+            source_identity: None,
+            destination: None,
+            destination_identity: None,
+            service: None,
+            baggage: None,
+            far_end: None,
+        };
+        (parties.key("-"), TrafficLabels::of(&parties, "-"))
+    }
+
+    #[test]
+    fn who_shares_all_but_the_name_is_counted_apart_where_labels_tell_it() {
+        let interner = &mut Interner::new();
+        //  name                      one                             other                           same
+        let rows = [
+            (
+                "replicas",
+                workload(interner, "web-1", "web"),
+                workload(interner, "web-2", "web"),
+                true,
+            ),
+            ("alone", workload(interner, "one", "one"), workload(interner, "two", "two"), false),
+        ];
+        for (name, one, other, same) in rows {
+            let ((one, one_told), (other, other_told)) = (of(&one), of(&other));
+            assert_eq!((one == other, one_told == other_told), (same, same), "{name}");
+        }
+    }
 }

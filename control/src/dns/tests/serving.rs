@@ -71,7 +71,7 @@ fn what_is_known_is_answered_and_counted() {
     let totals = dns.metrics().totals();
     let [(labels, counted)] = &totals[..] else { panic!("{totals:?}") };
     assert_eq!((labels.query_type, labels.transport), ("a", Transport::Udp));
-    assert_eq!(&*labels.canonical_service, &**client(&mesh()).canonical_name());
+    assert_eq!(&*labels.canonical_service, client(&mesh()).canonical_name());
     assert_eq!((counted.requests, counted.upstream_requests), (1, 0));
 }
 

@@ -482,7 +482,7 @@ fn a_local_file_is_read_as_ztunnel_reads_it() {
         (web.protocol(), web.workload_type()),
         (TunnelProtocol::Hbone, WorkloadType::Deployment)
     );
-    assert_eq!((&**web.canonical_name(), &**web.canonical_revision()), ("web", "v1"));
+    assert_eq!((web.canonical_name(), &**web.canonical_revision()), ("web", "v1"));
     let policies: Vec<&str> = web.authorization_policies().collect();
     assert_eq!(policies, ["shop/only-clients"]);
     let legacy = workload(&mesh.snapshot, "legacy-0");
@@ -570,7 +570,7 @@ metadata: {resourceVersion: \"\"}
     let mesh = read(yaml);
     let web = workload(&mesh.snapshot, "web-6f7d-x");
     assert_eq!(
-        (&**web.workload_name(), web.service_account(), &**web.node()),
+        (web.workload_name(), web.service_account(), &**web.node()),
         ("web", "web", "host-a")
     );
 }
