@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-/// Counted by a shard since its start; see [`counters`](super::counters).
+/// Counted by a shard since its start; see [`counters`](super::counters()).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
