@@ -11,6 +11,18 @@
 //!               └────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
+//! Each file knows those below it only:
+//!
+//! ```text
+//!  net, splice                sockets and pipes
+//!  socket, netns, cookie      where they are made
+//!  executor                   the loop
+//!  task, time, watched        spawning, timers, readiness: what waits
+//!  local                      what one thread's runtime owns
+//!  tasks, reactor, wheel      what it runs, where it waits, until when
+//!  waker                      ready, or from elsewhere remote
+//! ```
+//!
 //! The reactor is chosen once, at start: `ring` (io_uring as the wait point) or `epoll`, behind one
 //! interface and held to the same tests, because io_uring is forbidden in many containers. With the
 //! feature `sim` there is a third: a seeded network with a virtual clock.
