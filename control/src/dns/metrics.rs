@@ -57,7 +57,7 @@ impl DnsLabels {
         DnsLabels {
             query_type: record_type::name(record_type),
             transport,
-            canonical_service: client.map(|one| one.canonical_name().into()).unwrap_or_default(),
+            canonical_service: client.map(Workload::shared_canonical_name).unwrap_or_default(),
             canonical_revision: client
                 .map(|one| one.canonical_revision().clone())
                 .unwrap_or_default(),

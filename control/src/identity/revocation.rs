@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use ringway_protocols::tls::{self, REVOCATION_BYTES_MAX, RevocationLists};
+use ringway_protocols::tls::{self, REVOCATION_BYTES_MAX, RevocationLists, lists_in_pem};
 use rustls_pki_types::CertificateRevocationListDer;
-use rustls_pki_types::pem::PemObject;
 
 /// Base64 makes four bytes of three, and adds line ends.
 const FILE_BYTES_MAX: u64 = 2 * REVOCATION_BYTES_MAX as u64;
@@ -158,22 +157,18 @@ fn read_lists(
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(RevocationError::TooLarge(path.to_owned()));
     }
-    if bytes.trim_ascii().is_empty() {
-        return Ok(Vec::new());
-    }
-    if !bytes.windows(PEM_MARK.len()).any(|window| window == PEM_MARK) {
+    let is_pem = bytes.windows(PEM_MARK.len()).any(|window| window == PEM_MARK);
+    if !is_pem && !bytes.trim_ascii().is_empty() {
         return Ok(vec![CertificateRevocationListDer::from(bytes)]);
     }
-    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
-    match lists {
-        Ok(lists) if !lists.is_empty() => Ok(lists),
-        _ => Err(RevocationError::NoList(path.to_owned())),
-    }
+    lists_in_pem(&bytes).ok_or_else(|| RevocationError::NoList(path.to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use rustls_pki_types::pem::PemObject;
 
     use super::*;
     use crate::identity::{CaOptions, EmbeddedCa};

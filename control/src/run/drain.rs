@@ -8,10 +8,28 @@ use tokio::time::timeout;
 
 use super::Ending;
 use super::records;
+use super::systemd::ServiceManager;
+use crate::admin::readiness::Readiness;
 use crate::telemetry::log::Log;
 
 /// What the shards may take to cut what is open when the end is to come at once; and captures that are under way then.
 pub(super) const CUT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Tells that a drain begins: the log, the service manager, and whoever asks whether the node is ready.
+pub(super) fn begin(
+    who: &str,
+    deadline: Duration,
+    service_manager: &ServiceManager,
+    readiness: &Readiness,
+) {
+    tracing::info!(
+        asked_by = who,
+        ?deadline,
+        "draining: nothing new is taken, what is open may end"
+    );
+    service_manager.stopping();
+    readiness.start_draining();
+}
 
 /// Tells how a drain went that nobody hurried.
 pub(super) fn in_time(report: &DrainReport) -> Ending {

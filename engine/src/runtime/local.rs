@@ -1,8 +1,4 @@
-//! What one thread's runtime owns, and how the rest of the runtime finds it.
-//!
-//! The current runtime is a thread-local reference-counted pointer, set while `block_on` runs and
-//! while a runtime is dropped. Every function clones the pointer out before it does anything, so no
-//! thread-local is borrowed while foreign code (a waker, a destructor) runs.
+//! What one thread's runtime owns, and how the rest of the runtime finds it, as what is `current`.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -13,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::counters::{Counters, Counts};
+use super::current::{self, Entered, Place};
 use super::key::TaskKey;
 use super::pulse::Pulse;
 use super::random::Random;
@@ -24,7 +21,7 @@ use super::waker::TaskWaker;
 use super::wheel::Wheel;
 
 thread_local! {
-    static CURRENT: RefCell<Option<Rc<Local>>> = const { RefCell::new(None) };
+    static CURRENT: Place<Local> = const { RefCell::new(None) };
 }
 
 /// Something to be done once per turn, after the tasks and before the wait.
@@ -287,44 +284,34 @@ impl Local {
 
 /// The runtime this thread is in.
 pub(crate) fn current() -> Option<Rc<Local>> {
-    CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
+    current::get(&CURRENT)
 }
 
-/// The runtime this thread is in, if it is the one named: handles may outlive their runtime.
+/// The runtime this thread is in, if it is the one named.
 pub(crate) fn current_if(id: u32) -> Option<Rc<Local>> {
-    let matching = |current: &RefCell<Option<Rc<Local>>>| {
-        current.borrow().as_ref().filter(|local| local.remote.id() == id).cloned()
-    };
-    CURRENT.try_with(matching).ok().flatten()
+    current::get_if(&CURRENT, id)
 }
 
 /// The runtime this thread must be in.
 pub(crate) fn expect_current(what: &str) -> Rc<Local> {
-    current().unwrap_or_else(|| ready::outside(what))
+    current::expect(&CURRENT, what)
 }
 
-/// Makes `local` current until the guard is dropped.
-pub(crate) fn enter(local: &Rc<Local>) -> Entered {
-    let former = CURRENT.with(|current| current.replace(Some(local.clone())));
-    Entered { former, _ready: ready::enter(local.id(), &local.ready) }
+/// Makes `local`, and what is ready in it, current until the guard is dropped.
+pub(super) fn enter(local: &Rc<Local>) -> Inside {
+    let entered = current::enter(&CURRENT, local.id(), local);
+    Inside { entered, _ready: ready::enter(local.id(), &local.ready) }
 }
 
-/// Restores the former runtime on drop.
-pub(crate) struct Entered {
-    former: Option<Rc<Local>>,
-    _ready: ready::Entered,
+/// The thread is in a runtime.
+pub(super) struct Inside {
+    entered: Entered<Local>,
+    _ready: Entered<Ready>,
 }
 
-impl Entered {
+impl Inside {
     /// Whether a runtime was entered already.
-    pub(crate) fn is_nested(&self) -> bool {
-        self.former.is_some()
-    }
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        let former = self.former.take();
-        let _left = CURRENT.with(|current| std::mem::replace(&mut *current.borrow_mut(), former));
+    pub(super) fn is_nested(&self) -> bool {
+        self.entered.is_nested()
     }
 }

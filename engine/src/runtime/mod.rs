@@ -37,6 +37,7 @@
 
 mod cookie;
 mod counters;
+mod current;
 mod descriptors;
 mod executor;
 #[cfg(feature = "sim")]

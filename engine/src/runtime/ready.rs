@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::rc::Rc;
 
+use super::current::{self, Entered, Place};
 use super::key::TaskKey;
 use crate::limits::{
     BULK_BYTES_MIN, BULK_TURNS, BYTES_PER_SHARED_TURN_MAX, SHARED_TURNS, SHARED_VISIT_BYTES_MAX,
@@ -21,8 +22,7 @@ use crate::limits::{
 };
 
 thread_local! {
-    /// What is ready on this thread, and the number of the runtime that it is in.
-    static CURRENT: RefCell<Option<(u32, Rc<Ready>)>> = const { RefCell::new(None) };
+    static CURRENT: Place<Ready> = const { RefCell::new(None) };
 }
 
 const _: () = assert!(BULK_BYTES_MIN <= SHARED_VISIT_BYTES_MAX);
@@ -279,40 +279,18 @@ impl Ready {
     }
 }
 
-/// What is ready on this thread, if it is in the runtime of that number: wakers may outlive theirs.
+/// What is ready on this thread, if it is in the runtime named.
 pub(crate) fn current_if(id: u32) -> Option<Rc<Ready>> {
-    let matching = |current: &RefCell<Option<(u32, Rc<Ready>)>>| {
-        let current = current.borrow();
-        current.as_ref().filter(|(own, _)| *own == id).map(|(_, ready)| ready.clone())
-    };
-    CURRENT.try_with(matching).ok().flatten()
+    current::get_if(&CURRENT, id)
 }
 
 fn expect_current(what: &str) -> Rc<Ready> {
-    let ready = CURRENT.try_with(|current| Some(current.borrow().as_ref()?.1.clone()));
-    ready.ok().flatten().unwrap_or_else(|| outside(what))
-}
-
-/// Somebody asks for what only a runtime has.
-pub(crate) fn outside(what: &str) -> ! {
-    panic!("{what} needs a runtime: call it inside Runtime::block_on")
+    current::expect(&CURRENT, what)
 }
 
 /// Makes `ready` the thread's until the guard is dropped.
-pub(crate) fn enter(id: u32, ready: &Rc<Ready>) -> Entered {
-    Entered { former: CURRENT.with(|current| current.replace(Some((id, ready.clone())))) }
-}
-
-/// Restores the former one on drop.
-pub(crate) struct Entered {
-    former: Option<(u32, Rc<Ready>)>,
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        let former = self.former.take();
-        let _left = CURRENT.with(|current| mem::replace(&mut *current.borrow_mut(), former));
-    }
+pub(super) fn enter(id: u32, ready: &Rc<Ready>) -> Entered<Ready> {
+    current::enter(&CURRENT, id, ready)
 }
 
 #[cfg(test)]

@@ -219,6 +219,16 @@ impl Workload {
         self.kind.canonical_name.as_deref().unwrap_or_else(|| self.name())
     }
 
+    /// [`Workload::workload_name`] to keep: nothing is copied but a name of its own.
+    pub fn shared_workload_name(&self) -> Arc<str> {
+        self.kind.workload_name.clone().unwrap_or_else(|| self.name().into())
+    }
+
+    /// [`Workload::canonical_name`] to keep: nothing is copied but a name of its own.
+    pub fn shared_canonical_name(&self) -> Arc<str> {
+        self.kind.canonical_name.clone().unwrap_or_else(|| self.name().into())
+    }
+
     /// Whether its own name says more of it than its kind does: two of one kind are told apart by it then.
     pub(crate) fn stands_for_itself(&self) -> bool {
         self.kind.workload_name.is_none() || self.kind.canonical_name.is_none()

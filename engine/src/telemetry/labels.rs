@@ -238,13 +238,14 @@ impl TrafficLabels {
 
 impl PeerLabels {
     fn of(workload: &Workload) -> Self {
+        let canonical_name = workload.shared_canonical_name();
         Self {
-            workload: workload.workload_name().into(),
-            canonical_service: workload.canonical_name().into(),
+            workload: workload.shared_workload_name(),
+            canonical_service: canonical_name.clone(),
             canonical_revision: workload.canonical_revision().clone(),
             namespace: workload.namespace().into(),
             principal: Arc::default(),
-            app: workload.canonical_name().into(),
+            app: canonical_name,
             cluster: workload.cluster().clone(),
             region: workload.locality().region.clone(),
             zone: workload.locality().zone.clone(),

@@ -37,7 +37,7 @@ pub use self::{
     records::{
         Opened, RECORD_HEADER_BYTES, RECORD_PLAINTEXT_BYTES_MAX, RECORD_TRAILER_BYTES, Records,
     },
-    revocation::RevocationLists,
+    revocation::{RevocationLists, lists_in_pem},
 };
 
 /// Draws from the thread's random generator, so that its first handshake does not pay for seeding it.

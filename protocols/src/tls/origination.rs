@@ -93,14 +93,16 @@ impl Origination<'_> {
         if matches!(self.belief, Belief::Anybody) {
             return Ok(None);
         }
-        let readable =
-            |anchor: &CertificateDer<'_>| webpki::anchor_from_trusted_cert(anchor).is_ok();
-        let anchors = CertificateDer::pem_slice_iter(self.authorities).filter_map(Result::ok);
-        let anchors: Vec<_> = anchors.filter(readable).collect();
+        let read = |certificate: CertificateDer<'_>| {
+            webpki::anchor_from_trusted_cert(&certificate).map(|anchor| anchor.to_owned()).ok()
+        };
+        let certificates = CertificateDer::pem_slice_iter(self.authorities).filter_map(Result::ok);
+        let anchors: Vec<_> = certificates.filter_map(read).collect();
         if anchors.is_empty() {
             return Err(unusable("no certificate of an authority is there"));
         }
-        Trust::new(&anchors, Arc::new(RevocationLists::from_pem(self.revoked)?), provider).map(Some)
+        let revocation = Arc::new(RevocationLists::from_pem(self.revoked)?);
+        Ok(Some(Trust::of_anchors(anchors, revocation, provider)))
     }
 }
 

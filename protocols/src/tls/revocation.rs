@@ -55,14 +55,8 @@ impl RevocationLists {
     /// # Errors
     /// As [`RevocationLists::from_der`], and when there is something and no list.
     pub fn from_pem(pem: &[u8]) -> Result<Self, Error> {
-        if pem.trim_ascii().is_empty() {
-            return Ok(Self::default());
-        }
-        let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
-        match lists {
-            Ok(lists) if !lists.is_empty() => Self::from_der(lists.iter().map(AsRef::as_ref)),
-            _ => Err(Error::Revocation("there is no `X509 CRL` section in PEM".to_owned())),
-        }
+        let nothing = || Error::Revocation("there is no `X509 CRL` section in PEM".to_owned());
+        Self::from_der(lists_in_pem(pem).ok_or_else(nothing)?.iter().map(AsRef::as_ref))
     }
 
     /// How many lists there are.
@@ -107,6 +101,15 @@ impl RevocationLists {
             self.lists.iter().any(listed)
         })
     }
+}
+
+/// The lists in PEM, in DER, not looked into. `None`: there is something else, or one of them is broken off.
+pub fn lists_in_pem(pem: &[u8]) -> Option<Vec<CertificateRevocationListDer<'static>>> {
+    if pem.trim_ascii().is_empty() {
+        return Some(Vec::new());
+    }
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+    lists.ok().filter(|lists| !lists.is_empty())
 }
 
 impl fmt::Debug for RevocationLists {

@@ -62,8 +62,16 @@ impl Trust {
         if anchors.is_empty() {
             return Err(Error::Credentials("there are no trust anchors".to_owned()));
         }
-        let algorithms = provider.signature_verification_algorithms;
-        Ok(Self { anchors, algorithms, revocation })
+        Ok(Self::of_anchors(anchors, revocation, provider))
+    }
+
+    /// The same of anchors that were read before.
+    pub(super) fn of_anchors(
+        anchors: Vec<TrustAnchor<'static>>,
+        revocation: Arc<RevocationLists>,
+        provider: &CryptoProvider,
+    ) -> Self {
+        Self { anchors, algorithms: provider.signature_verification_algorithms, revocation }
     }
 
     /// Judges a chain that was never seen before.

@@ -2,24 +2,16 @@
 //! that `resolv.conf` cannot name: so what is forwarded is tested end to end, and here only what is answered.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+#[allow(dead_code, reason = "an engine has several")]
+#[path = "../../../../engine/tests/support/ports.rs"]
+mod ports;
 
-/// A port that nobody has and nobody will be given: it lies below those from which the kernel chooses.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(20_000);
-    loop {
-        let port = NEXT.fetch_add(1, Ordering::Relaxed);
-        let at = SocketAddr::from(([127, 0, 0, 1], port));
-        if UdpSocket::bind(at).is_ok() && TcpListener::bind(at).is_ok() {
-            return port;
-        }
-    }
-}
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A DNS proxy at a port of its own.
 fn start(snapshot: Snapshot) -> (Dns, SocketAddr) {
@@ -27,7 +19,7 @@ fn start(snapshot: Snapshot) -> (Dns, SocketAddr) {
     let resolv_conf = directory.path().join("resolv.conf");
     // A reserved address (RFC 5737): nobody is there, and nothing is to be asked.
     std::fs::write(&resolv_conf, "nameserver 192.0.2.1\noptions timeout:1 attempts:1\n").unwrap();
-    let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let at = SocketAddr::from(([127, 0, 0, 1], ports::free_port()));
     let config = DnsConfig {
         lookup: settings(),
         port: at.port(),

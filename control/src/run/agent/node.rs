@@ -219,13 +219,7 @@ impl Node {
     /// Ends in order, or at once when it is asked for again.
     async fn drain(mut self, who: &str) -> Ending {
         let deadline = self.options.config.process.drain_deadline;
-        tracing::info!(
-            asked_by = who,
-            ?deadline,
-            "draining: nothing new is taken, what is open may end"
-        );
-        self.service_manager.stopping();
-        self.foundation.readiness.start_draining();
+        drain::begin(who, deadline, &self.service_manager, &self.foundation.readiness);
         let engine = Arc::clone(&self.foundation.engine);
         let drained = tokio::task::spawn_blocking(move || engine.drain(deadline));
         let ending = tokio::select! {

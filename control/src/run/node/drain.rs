@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::Node;
 use crate::run::Ending;
-use crate::run::drain::{CUT_PATIENCE, cut_at_once, in_time, write_records};
+use crate::run::drain::{CUT_PATIENCE, begin, cut_at_once, in_time, write_records};
 use crate::run::enroller::Done;
 use crate::run::host::{Held, Host};
 
@@ -34,13 +34,7 @@ impl Node {
     /// Ends in order, or at once when it is asked for again.
     pub(super) async fn drain(mut self, who: &str, jobs: JoinSet<Done<Held>>) -> Ending {
         let deadline = self.config.drain_deadline;
-        tracing::info!(
-            asked_by = who,
-            ?deadline,
-            "draining: nothing new is taken, what is open may end"
-        );
-        self.service_manager.stopping();
-        self.readiness.start_draining();
+        begin(who, deadline, &self.service_manager, &self.readiness);
 
         let mut captures = Captures::new(&self.host, jobs, self.enroller.take_held());
         let (engine, dns) = (Arc::clone(&self.engine), self.dns.clone());

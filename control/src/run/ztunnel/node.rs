@@ -243,13 +243,7 @@ impl Node {
     /// the process that follows.
     async fn drain(mut self, who: &str) -> Ending {
         let deadline = self.config.drain_deadline;
-        tracing::info!(
-            asked_by = who,
-            ?deadline,
-            "draining: nothing new is taken, what is open may end"
-        );
-        self.service_manager.stopping();
-        self.foundation.readiness.start_draining();
+        drain::begin(who, deadline, &self.service_manager, &self.foundation.readiness);
         let (engine, names) = (Arc::clone(&self.foundation.engine), self.names.clone());
         let drained = tokio::task::spawn_blocking(move || {
             std::thread::scope(|scope| {
