@@ -2,7 +2,7 @@
 //!
 //! It is a thread-local reference-counted pointer, set while `block_on` runs and while a runtime is dropped. Every function
 //! clones the pointer out before it does anything, so no thread-local is borrowed while foreign code (a waker, a
-//! destructor) runs.
+//! destructor) runs. Every poll and wake looks here, so the looks are part of their callers.
 
 use std::cell::RefCell;
 use std::mem;
@@ -13,11 +13,13 @@ use std::thread::LocalKey;
 pub(super) type Place<T> = RefCell<Option<(u32, Rc<T>)>>;
 
 /// What the thread has.
+#[inline(always)]
 pub(super) fn get<T>(place: &'static LocalKey<Place<T>>) -> Option<Rc<T>> {
     place.try_with(|place| Some(place.borrow().as_ref()?.1.clone())).ok().flatten()
 }
 
 /// What it has, if it is of the runtime named: handles and wakers may outlive theirs.
+#[inline(always)]
 pub(super) fn get_if<T>(place: &'static LocalKey<Place<T>>, id: u32) -> Option<Rc<T>> {
     let matching = |place: &Place<T>| {
         let place = place.borrow();
@@ -27,6 +29,7 @@ pub(super) fn get_if<T>(place: &'static LocalKey<Place<T>>, id: u32) -> Option<R
 }
 
 /// What it must have, for `what` to be done.
+#[inline(always)]
 pub(super) fn expect<T>(place: &'static LocalKey<Place<T>>, what: &str) -> Rc<T> {
     match get(place) {
         Some(value) => value,

@@ -283,16 +283,19 @@ impl Local {
 }
 
 /// The runtime this thread is in.
+#[inline]
 pub(crate) fn current() -> Option<Rc<Local>> {
     current::get(&CURRENT)
 }
 
 /// The runtime this thread is in, if it is the one named.
+#[inline]
 pub(crate) fn current_if(id: u32) -> Option<Rc<Local>> {
     current::get_if(&CURRENT, id)
 }
 
 /// The runtime this thread must be in.
+#[inline]
 pub(crate) fn expect_current(what: &str) -> Rc<Local> {
     current::expect(&CURRENT, what)
 }

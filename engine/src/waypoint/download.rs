@@ -8,9 +8,11 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
-use super::{BoxError, messages::Messages, record::Recorder, serve::UnderWay, upstream::Lease};
+use super::{
+    BoxError, incoming::Incoming, messages::Messages, record::Recorder, serve::UnderWay,
+    upstream::Lease,
+};
 use crate::{runtime::Sleep, telemetry::http::ResponseFlag};
 
 /// See the module's text.
@@ -85,6 +87,11 @@ impl Download {
             messages: None,
             _under_way: under_way,
         }
+    }
+
+    /// Whether the connection, or the stream, goes on with another protocol.
+    pub(crate) fn goes_on(&self) -> bool {
+        matches!(self.source, Source::Nothing)
     }
 
     fn finish(&mut self) {
@@ -163,7 +170,7 @@ impl Body for Download {
                     ResponseFlag::UpstreamConnectionTermination,
                     "upstream_reset_after_response_started{connection_termination}",
                 );
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(Err(error)))
             }
             None => {
                 this.finish();

@@ -5,7 +5,6 @@
 
 use std::{
     cell::Cell,
-    convert::Infallible,
     rc::Rc,
     task::{Context, Poll},
 };
@@ -15,7 +14,6 @@ use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
     uri::Scheme,
 };
-use hyper::{body::Incoming, upgrade::OnUpgrade};
 use ringway_http::{
     head::{
         HeadRules, check_request,
@@ -28,6 +26,8 @@ use ringway_http::{
 
 use super::{
     download::Download,
+    handoff::Getter,
+    incoming::Incoming,
     plan::plan,
     policy,
     record::Recorder,
@@ -51,17 +51,19 @@ use crate::{
 #[derive(Clone, Copy)]
 pub(crate) struct AsksForUpgrade;
 
-/// Serves one request from its head to the head of its answer; the answer's body does the rest.
+/// Serves one request from its head to the head of its answer; the answer's body does the rest. `offered`: the stream that
+/// it came by, if it may become another protocol's.
 pub(crate) async fn exchange(
     downstream: Rc<Downstream>,
     request: Request<Incoming>,
-) -> Result<Response<Download>, Infallible> {
+    offered: Option<Getter<websocket::Stream>>,
+) -> Response<Download> {
     let (mut parts, body) = request.into_parts();
     let under_way = UnderWay::new(&downstream.activity);
     let mut recorder = Recorder::begin(&downstream, &parts);
-    let stream = websocket::stream(&mut parts);
+    let stream = offered.filter(|_| websocket::is_asked_for(&parts));
     let passed = pass_on(&downstream, &mut parts, body, stream.is_some(), &mut recorder).await;
-    Ok(match passed {
+    match passed {
         Ok((answered, _)) if stream.is_some() && answered.response.status().is_success() => {
             Reply::garbled("it answered a WebSocket with a page".into())
                 .into_response(recorder, under_way)
@@ -70,7 +72,7 @@ pub(crate) async fn exchange(
             answer(&downstream, answered, (stream, deadline), recorder, under_way)
         }
         Err(reply) => reply.into_response(recorder, under_way),
-    })
+    }
 }
 
 /// Finds out who gets the request, and gets it there.
@@ -205,8 +207,7 @@ pub(crate) fn outgoing(parts: &Parts, spoken: Spoken<'_>) -> Request<()> {
                 None => Scheme::HTTP,
             };
             uri.scheme = uri.authority.is_some().then_some(scheme);
-            request.headers_mut().remove(header::CONNECTION);
-            request.headers_mut().remove(header::UPGRADE);
+            hops::strip_for_http2(request.headers_mut());
             keep_out_of_tables(request.headers_mut());
         }
     }
@@ -230,7 +231,7 @@ fn keep_out_of_tables(headers: &mut HeaderMap) {
 fn answer(
     downstream: &Rc<Downstream>,
     answered: Answered,
-    (stream, deadline): (Option<OnUpgrade>, Option<Sleep>),
+    (stream, deadline): (Option<Getter<websocket::Stream>>, Option<Sleep>),
     mut recorder: Recorder,
     under_way: UnderWay,
 ) -> Response<Download> {

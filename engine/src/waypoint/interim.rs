@@ -6,7 +6,7 @@
 //!          ─answer─────────────▶ a gate that is still shut stays so: its body is never sent
 //! ```
 //!
-//! In HTTP/1 on both sides: hyper neither tells of interim answers nor sends any in HTTP/2. There, a body is not waited with.
+//! In HTTP/1 on both sides. In HTTP/2 nobody is told, and a body is not waited with: it can be ended alone.
 
 use std::{
     cell::{Cell, RefCell},

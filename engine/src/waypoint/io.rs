@@ -1,7 +1,6 @@
-//! Our sockets, executor and clock as hyper asks for them.
+//! Our sockets and clock as hyper and h2 ask for them.
 
 use std::{
-    future::Future,
     io::{self, ErrorKind, IoSlice},
     pin::Pin,
     rc::Rc,
@@ -15,6 +14,8 @@ use ringway_http::head::{
     frames::Frames,
     wire::{Ambiguous, Wire},
 };
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{interim::Interims, serve::Activity};
 use crate::runtime::{self, TcpStream};
@@ -73,42 +74,49 @@ impl Io {
     }
 }
 
+/// Where what is read is put.
+trait Room {
+    fn remaining(&self) -> usize;
+    fn put(&mut self, bytes: &[u8]);
+}
+
+impl Room for rt::ReadBufCursor<'_> {
+    fn remaining(&self) -> usize {
+        rt::ReadBufCursor::remaining(self)
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.put_slice(bytes);
+    }
+}
+
+impl Room for ReadBuf<'_> {
+    fn remaining(&self) -> usize {
+        ReadBuf::remaining(self)
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.put_slice(bytes);
+    }
+}
+
 impl rt::Read for Io {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         mut buffer: rt::ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.early.has_remaining() {
-            let bytes = this.early.len().min(buffer.remaining());
-            let early = this.early.split_to(bytes);
-            hand_on(&mut this.guard, &early, &mut buffer)?;
-            if let Some(heard) = &this.heard {
-                heard.heard();
-            }
-            return Poll::Ready(Ok(()));
-        }
-        loop {
-            ready!(this.socket.poll_readable(cx));
-            let read = runtime::scratch(|scratch| {
-                let most = buffer.remaining().min(runtime::visit_bytes_max()).min(scratch.len());
-                let read = this.socket.try_read(&mut scratch[..most])?;
-                hand_on(&mut this.guard, &scratch[..read], &mut buffer)?;
-                Ok::<_, io::Error>(read)
-            });
-            match read {
-                Ok(read) => {
-                    runtime::moved_bytes(read);
-                    if let Some(heard) = this.heard.as_ref().filter(|_| read > 0) {
-                        heard.heard();
-                    }
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+        self.get_mut().read(cx, &mut buffer)
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.get_mut().read(cx, buffer)
     }
 }
 
@@ -116,20 +124,16 @@ impl rt::Read for Io {
 const UNREADABLE: &[u8] = b"\0";
 
 /// Gives to HTTP what it may read.
-fn hand_on(
-    guard: &mut Option<Guard>,
-    bytes: &[u8],
-    buffer: &mut rt::ReadBufCursor<'_>,
-) -> io::Result<()> {
+fn hand_on(guard: &mut Option<Guard>, bytes: &[u8], room: &mut impl Room) -> io::Result<()> {
     let (wire, ended) = match guard {
         None => {
-            buffer.put_slice(bytes);
+            room.put(bytes);
             return Ok(());
         }
         Some(Guard::Http2(frames)) => {
             let passed = frames.pass(bytes, runtime::now());
             passed.map_err(|flood| io::Error::new(ErrorKind::InvalidData, flood))?;
-            buffer.put_slice(bytes);
+            room.put(bytes);
             return Ok(());
         }
         Some(Guard::Http1 { wire, ended }) => (wire, ended),
@@ -138,15 +142,15 @@ fn hand_on(
         return Ok(());
     }
     match wire.pass(bytes) {
-        Ok(()) => buffer.put_slice(bytes),
+        Ok(()) => room.put(bytes),
         Err((at, why)) => {
             *ended = true;
             if why == Ambiguous::Body {
                 return Err(ErrorKind::InvalidData.into());
             }
             // In the place of the byte that must not come.
-            buffer.put_slice(&bytes[..at]);
-            buffer.put_slice(UNREADABLE);
+            room.put(&bytes[..at]);
+            room.put(UNREADABLE);
         }
     }
     Ok(())
@@ -173,11 +177,38 @@ impl rt::Write for Io {
         true
     }
 
-    /// HTTP has written all that it had.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(interims) = &self.interims else { return Poll::Ready(Ok(())) };
-        interims.has_flushed();
-        interims.poll_write(cx, &self.socket)
+        self.get_mut().flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.socket.shutdown_write())
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().write(cx, |socket| socket.try_write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().write(cx, |socket| socket.try_writev(slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -186,6 +217,38 @@ impl rt::Write for Io {
 }
 
 impl Io {
+    fn read(&mut self, cx: &mut Context<'_>, room: &mut impl Room) -> Poll<io::Result<()>> {
+        if self.early.has_remaining() {
+            let bytes = self.early.len().min(room.remaining());
+            let early = self.early.split_to(bytes);
+            hand_on(&mut self.guard, &early, room)?;
+            if let Some(heard) = &self.heard {
+                heard.heard();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            ready!(self.socket.poll_readable(cx));
+            let read = runtime::scratch(|scratch| {
+                let most = room.remaining().min(runtime::visit_bytes_max()).min(scratch.len());
+                let read = self.socket.try_read(&mut scratch[..most])?;
+                hand_on(&mut self.guard, &scratch[..read], room)?;
+                Ok::<_, io::Error>(read)
+            });
+            match read {
+                Ok(read) => {
+                    runtime::moved_bytes(read);
+                    if let Some(heard) = self.heard.as_ref().filter(|_| read > 0) {
+                        heard.heard();
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
     fn write(
         &mut self,
         cx: &mut Context<'_>,
@@ -208,15 +271,12 @@ impl Io {
             }
         }
     }
-}
 
-/// Runs what hyper spawns on this shard, in the turns of whoever's task it is that asks.
-#[derive(Clone, Copy)]
-pub(crate) struct OnShard;
-
-impl<F: Future<Output = ()> + 'static> rt::Executor<F> for OnShard {
-    fn execute(&self, future: F) {
-        runtime::spawn(future);
+    /// HTTP has written all that it had.
+    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(interims) = &self.interims else { return Poll::Ready(Ok(())) };
+        interims.has_flushed();
+        interims.poll_write(cx, &self.socket)
     }
 }
 

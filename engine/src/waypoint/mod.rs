@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!  inbound ─ a stream for a waypoint ─▶ serve ─ what is it for, what does it speak ┬▶ tcp ──────────────▶ connect
-//!                                                                                  └▶ hyper ─▶ exchange ─▶ upstream
-//!                                                                                               ├▶ mirror ─▶ upstream
-//!                                                                                               └▶ outside ▶ upstream
+//!                                                                                  └▶ server ─▶ exchange ─▶ upstream
+//!                                                                                                ├▶ mirror ─▶ upstream
+//!                                                                                                └▶ outside ▶ upstream
 //! ```
 //!
-//! Read [`serve`], then [`exchange`]: a connection, and one request. HTTP itself is hyper's, on this shard's executor and
-//! over whatever bytes come through ([`io`]): the user-facing side of HTTP meets hostile input, and theirs is hardened.
+//! Read [`serve`], then [`exchange`]: a connection, and one request. HTTP/1 itself is hyper's and HTTP/2 h2's, on this shard's
+//! executor and over whatever bytes come through ([`io`]): the user-facing side of HTTP meets hostile input, and theirs is
+//! hardened. What a peer sends is [`incoming`], what it is sent [`download`] or [`upload`].
 //! What is decided about a request is `ringway_http`'s; what is done about it is here.
 //!
 //! **Invariant:** a request never leaves the shard its connection came to, and no lock is taken on its path.
@@ -23,6 +24,7 @@ mod draining;
 mod exchange;
 mod gateway;
 mod handoff;
+mod incoming;
 mod interim;
 mod io;
 mod messages;
@@ -33,6 +35,7 @@ mod plan;
 mod policy;
 mod record;
 mod reply;
+mod sending;
 mod serve;
 mod server;
 mod speech;

@@ -14,12 +14,12 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use ringway_http::head::hops::strip_trailers;
 
 use super::{
     BoxError,
     handoff::{Getter, Giver, handoff},
+    incoming::Incoming,
     interim::Gate,
     messages::Messages,
 };
@@ -317,7 +317,7 @@ impl Upload {
             Some(Err(error)) => {
                 (state.failed, state.ended) = (true, true);
                 self.copy.take();
-                return Poll::Ready(Some(Err(error.into())));
+                return Poll::Ready(Some(Err(error)));
             }
             None => {
                 self.ends(state);

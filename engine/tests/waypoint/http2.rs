@@ -2,19 +2,26 @@
 
 use std::{
     future::Future,
+    io::{Read, Write},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
         mpsc::channel,
     },
     thread,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use ringway_engine::{snapshot::AppProtocol, telemetry::http::RequestProtocol};
+use ringway_engine::{
+    snapshot::AppProtocol,
+    telemetry::http::{RequestProtocol, ResponseFlag},
+};
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::mpsc::unbounded_channel,
     time::timeout,
 };
 
@@ -109,6 +116,8 @@ fn streams_share_a_connection_and_trailers_pass() {
                     sending.send_data(message.clone().into(), true).expect("open");
                     let response = response.await.expect("an answer");
                     assert_eq!(response.headers()["x-path"], *format!("/pkg.Service/{number}"));
+                    let date = response.headers()["date"].to_str().expect("text");
+                    assert!(date.ends_with(" GMT"), "{date}");
                     let mut body = response.into_body();
                     let mut got = Vec::new();
                     while let Some(data) = body.data().await {
@@ -199,5 +208,169 @@ fn what_is_refused_is_sent_once_more_body_and_all() {
             assert_eq!((record.received_bytes, record.retries), (4, tries - 1));
             assert_eq!(requests.load(Relaxed), tries as usize);
         }
+    });
+}
+
+/// Serves one connection after the other.
+fn serve_each<F: Future<Output = ()> + Send + 'static>(
+    serve: impl Fn(usize, TcpStream) -> F + Send + 'static,
+) -> u16 {
+    let (told, port) = channel();
+    thread::spawn(move || {
+        run(async move {
+            let listener = TcpListener::bind((SERVER, 0)).await.expect("a port");
+            told.send(listener.local_addr().expect("bound").port()).expect("heard");
+            for number in 0.. {
+                let (stream, _) = listener.accept().await.expect("accepted");
+                tokio::spawn(serve(number, stream));
+            }
+        });
+    });
+    port.recv().expect("a port")
+}
+
+/// A reset without an error is no end of a body, though some take it for one.
+#[test]
+fn an_answer_that_is_cut_does_not_pass_for_whole() {
+    on_both(|reactor| {
+        let port = serve_each(|_, stream| async {
+            let mut connection = h2::server::handshake(stream).await.expect("a preface");
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                let reason = match request.uri().path() {
+                    "/cancel" => h2::Reason::CANCEL,
+                    _ => h2::Reason::NO_ERROR,
+                };
+                tokio::spawn(async move {
+                    let mut stream = respond.send_response(Response::new(()), false).expect("open");
+                    stream.send_data("half".into(), false).expect("open");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    stream.send_reset(reason);
+                });
+            }
+        });
+        let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http2));
+        for path in ["/cancel", "/no-error"] {
+            run(async {
+                let (mut client, _) = user(&mesh).await;
+                let request = Request::get(format!("http://web{path}")).body(()).expect("good");
+                let (response, _) = client.send_request(request, true).expect("open");
+                let mut body = response.await.expect("an answer").into_body();
+                assert_eq!(body.data().await.expect("some").expect("some"), "half");
+                let end = timeout(PATIENCE, body.data()).await.expect("in time");
+                let error = end.expect("it is no end").expect_err("nothing more");
+                let want = [h2::Reason::CANCEL, h2::Reason::INTERNAL_ERROR];
+                assert!(error.reason().is_some_and(|reason| want.contains(&reason)), "{error}");
+            });
+            let record = mesh.record();
+            assert!(record.flags.has(ResponseFlag::UpstreamConnectionTermination), "{path}");
+
+            let mut client = mesh.connect(80);
+            let request = format!("GET {path} HTTP/1.1\r\nhost: web\r\n\r\n");
+            client.write_all(request.as_bytes()).expect("room");
+            let mut got = Vec::new();
+            // Reset or ended: what says that it is whole does not come.
+            let _ended = client.read_to_end(&mut got);
+            let got = String::from_utf8_lossy(&got);
+            assert!(got.contains("half") && !got.contains("0\r\n\r\n"), "{got}");
+            let record = mesh.record();
+            assert!(record.flags.has(ResponseFlag::UpstreamConnectionTermination), "{path}");
+        }
+    });
+}
+
+/// Whether or not it was answered before.
+#[test]
+fn a_request_that_is_cut_does_not_pass_for_whole() {
+    on_both(|reactor| {
+        let (told, mut ends) = unbounded_channel();
+        let port = serve_each(move |_, stream| {
+            let told = told.clone();
+            async move {
+                let mut connection = h2::server::handshake(stream).await.expect("a preface");
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    let told = told.clone();
+                    tokio::spawn(async move {
+                        let early = request.uri().path() == "/early";
+                        let head = Response::new(());
+                        let _answer =
+                            early.then(|| respond.send_response(head, false).expect("open"));
+                        let mut body = request.into_body();
+                        while let Some(data) = body.data().await {
+                            if data.is_err() {
+                                return told.send("cut").expect("heard");
+                            }
+                        }
+                        told.send("whole").expect("heard");
+                    });
+                }
+            }
+        });
+        let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http2));
+        for reason in [h2::Reason::CANCEL, h2::Reason::NO_ERROR] {
+            for path in ["/late", "/early"] {
+                run(async {
+                    let (mut client, _) = user(&mesh).await;
+                    let request = Request::post(format!("http://web{path}"));
+                    let request = request.body(()).expect("good");
+                    let (response, mut sending) =
+                        client.send_request(request, false).expect("open");
+                    sending.send_data("half".into(), false).expect("open");
+                    let _answer = match path {
+                        "/early" => Some(response.await.expect("an answer")),
+                        _ => None,
+                    };
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    sending.send_reset(reason);
+                    let end = timeout(PATIENCE, ends.recv()).await;
+                    assert_eq!(end, Ok(Some("cut")), "{path} {reason:?}");
+                });
+                mesh.record();
+            }
+        }
+    });
+}
+
+/// RFC 9113 §6.8: whoever ends a connection in order says which requests it has not looked at.
+#[test]
+fn what_is_left_behind_is_sent_once_more_body_and_all() {
+    const GO_AWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const PREFACE_BYTES: usize = 24;
+    const HEADERS: u8 = 1;
+    let has_request = |got: &[u8]| {
+        let mut rest = got.get(PREFACE_BYTES..).unwrap_or_default();
+        while let [a, b, c, kind, ..] = *rest {
+            if kind == HEADERS {
+                return true;
+            }
+            let length = u32::from_be_bytes([0, a, b, c]) as usize;
+            rest = rest.get(9 + length..).unwrap_or_default();
+        }
+        false
+    };
+    on_both(|reactor| {
+        let port = serve_each(move |number, mut stream| async move {
+            if number > 0 {
+                let mut connection = h2::server::handshake(stream).await.expect("a preface");
+                while let Some(Ok((request, respond))) = connection.accept().await {
+                    tokio::spawn(echo(request, respond));
+                }
+                return;
+            }
+            stream.write_all(&SETTINGS).await.expect("room");
+            let mut got = Vec::new();
+            while !has_request(&got) {
+                stream.read_buf(&mut got).await.expect("more");
+            }
+            stream.write_all(&GO_AWAY).await.expect("room");
+            // Whoever leaves now must not be thought to have broken it.
+            let _rest = stream.read_to_end(&mut got).await;
+        });
+        let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http2));
+        let mut client = Client::new(mesh.connect(80));
+        client.send("POST /pay HTTP/1.1\r\nhost: web\r\ncontent-length: 4\r\n\r\n1.50");
+        let answer = client.receive();
+        assert_eq!((answer.status(), answer.text()), (200, "1.50"));
+        assert_eq!(mesh.record().retries, 1);
     });
 }

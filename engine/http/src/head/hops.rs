@@ -59,6 +59,14 @@ fn is_own(name: &HeaderName) -> bool {
         || PROXY_OWN.contains(name)
 }
 
+/// Takes out what HTTP/2 has not (RFC 9113 §8.2.2), whoever has put it in.
+pub fn strip_for_http2(headers: &mut HeaderMap) {
+    // Most messages have none.
+    if headers.keys().any(|name| CONNECTION_OWN.contains(name)) {
+        CONNECTION_OWN.iter().for_each(|name| drop(headers.remove(name)));
+    }
+}
+
 /// Takes out what `Connection` names, before anybody decides by it or adds to it: a client must not have a header taken
 /// out that is put in here. What is a connection's own stays for [`strip`].
 pub fn drop_named(headers: &mut HeaderMap) {

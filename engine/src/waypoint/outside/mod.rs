@@ -18,13 +18,13 @@ use std::{future::poll_fn, pin::Pin, rc::Rc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use http_body::Body;
-use hyper::body::Incoming;
 use ringway_http::{
     grpc,
     model::{Backend, BackendTarget},
 };
 
 use super::{
+    incoming::Incoming,
     places::Place,
     plan::{Plan, destination_of},
     record::Recorder,

@@ -111,10 +111,8 @@ impl Tries<'_> {
                 Reply::new(StatusCode::BAD_REQUEST, "downstream_remote_disconnect")
                     .flagged(ResponseFlag::DownstreamConnectionTermination)
             }
-            Failure::Unanswered(Unanswered { error, .. }) if error.is_parse() => {
-                Reply::garbled(error.to_string())
-            }
-            Failure::Unanswered(Unanswered { error, .. }) => Reply::reset(error.to_string()),
+            Failure::Unanswered(Unanswered { garbled: true, why, .. }) => Reply::garbled(why),
+            Failure::Unanswered(Unanswered { why, .. }) => Reply::reset(why),
             Failure::TooSlow => Reply::timed_out("upstream_per_try_timeout"),
             Failure::Garbled(refusal) => Reply::garbled(refusal.to_string()),
         })

@@ -19,11 +19,11 @@ use std::{
 };
 
 use http::{Response, StatusCode, request::Parts};
-use hyper::body::Incoming;
 use ringway_http::{breaker::Counted, fault::Fault, outlier::Seen, retry::Final};
 
 use self::failure::Failure;
 use super::{
+    incoming::Incoming,
     mirror,
     plan::Plan,
     record::Recorder,

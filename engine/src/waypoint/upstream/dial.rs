@@ -1,28 +1,21 @@
-//! New connections: to where a route leads, and HTTP on them.
+//! New connections: to where a route leads, and HTTP/1 on them.
 
 use std::{cell::Cell, net::SocketAddr, rc::Rc};
 
 use bytes::Bytes;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 
-use super::{
-    Key,
-    lease::{Alone, Shared},
-    pool::Opened,
-};
+use super::{Key, lease::Alone, pool::Opened};
 use crate::{
     carry::{carry, pair},
     close::CloseReason,
     decide::Route,
-    limits::{
-        HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, HTTP2_WINDOW_BYTES, LEAVE_TIMEOUT,
-        UPSTREAM_STREAMS_MAX,
-    },
+    limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, LEAVE_TIMEOUT},
     reach::{Call, Reached, reach},
     runtime::{self, TcpStream},
     waypoint::{
         handoff::{Giver, handoff},
-        io::{Io, OnShard, Wheel},
+        io::Io,
         tls::{Originator, Through, originate},
         upload::Attempt,
     },
@@ -92,32 +85,7 @@ async fn drive_alone(
     }
 }
 
-pub(super) async fn dial_shared(
-    call: &Call<'_>,
-    route: &Route,
-    originator: Option<&Originator>,
-    opened: Opened,
-) -> Result<Shared, CloseReason> {
-    let (io, local) = dial(call, route, originator, b"h2").await?;
-    let mut builder = http2::Builder::new(OnShard);
-    builder
-        .timer(Wheel)
-        .initial_stream_window_size(HTTP2_WINDOW_BYTES)
-        // Room for all of its streams: those whose users take nothing must not stall others.
-        .initial_connection_window_size(UPSTREAM_STREAMS_MAX as u32 * HTTP2_WINDOW_BYTES)
-        .max_header_list_size(HTTP_HEAD_BYTES_MAX as u32);
-    let (sender, connection) =
-        builder.handshake(io).await.map_err(|_| CloseReason::DestinationReset)?;
-    runtime::spawn(async move {
-        // A failure is told to whoever sent a request.
-        let _ended = connection.await;
-    });
-    let (streams, failed, idle_since) = (Cell::new(0), Cell::new(false), Cell::new(runtime::now()));
-    let trace_id = call.trace_id;
-    Ok(Shared { sender, opened, local, trace_id, streams, failed, idle_since })
-}
-
-async fn dial(
+pub(super) async fn dial(
     call: &Call<'_>,
     route: &Route,
     originator: Option<&Originator>,

@@ -1,19 +1,19 @@
 //! A connection for one request: from when it is checked out until its answer has ended.
 
-use std::{cell::Cell, error::Error as _, net::SocketAddr, rc::Rc, time::Instant};
+use std::{cell::Cell, net::SocketAddr, rc::Rc};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    client::conn::{http1, http2},
-};
+use hyper::client::conn::http1;
 
-use super::{Key, Upstreams, pool::Opened};
+use super::{Key, Upstreams, pool::Opened, shared::Shared};
 use crate::{
     limits::UPSTREAM_GIVE_BACK_TIME,
     runtime::{self, TcpStream},
-    waypoint::{handoff::Getter, interim::Expected, io::Io, traffic::Places, upload::Attempt},
+    waypoint::{
+        handoff::Getter, incoming::Incoming, interim::Expected, io::Io, traffic::Places,
+        upload::Attempt,
+    },
 };
 
 /// A connection for one request.
@@ -44,25 +44,15 @@ pub(super) struct Alone {
     pub(super) rest: Getter<(Io, Bytes)>,
 }
 
-/// An HTTP/2 connection.
-pub(super) struct Shared {
-    pub(super) sender: http2::SendRequest<Attempt>,
-    pub(super) opened: Opened,
-    pub(super) local: Option<SocketAddr>,
-    pub(super) trace_id: [u8; 16],
-    pub(super) streams: Cell<usize>,
-    /// A request was not answered: the next ones had better go elsewhere.
-    pub(super) failed: Cell<bool>,
-    pub(super) idle_since: Cell<Instant>,
-}
-
 /// Why there was no answer.
 pub(crate) struct Unanswered {
     /// Not a byte of the request went out.
     pub(crate) unsent: bool,
     /// Some went out, and the backend says that it has not looked at it.
     pub(crate) refused: bool,
-    pub(crate) error: hyper::Error,
+    /// What came was no HTTP.
+    pub(crate) garbled: bool,
+    pub(crate) why: String,
 }
 
 impl Lease {
@@ -74,22 +64,16 @@ impl Lease {
         &mut self,
         request: Request<Attempt>,
     ) -> Result<Response<Incoming>, Unanswered> {
-        let outcome = match &mut self.held {
-            Held::Alone(alone) => {
-                let alone = alone.as_mut().expect("held until it is given back");
-                alone.sender.try_send_request(request).await
-            }
-            Held::Shared(shared) => {
-                let outcome = shared.sender.clone().try_send_request(request).await;
-                let ended = outcome.as_ref().is_err_and(|refused| !refused.error().is_user());
-                shared.failed.set(shared.failed.get() || ended);
-                outcome
-            }
+        let alone = match &mut self.held {
+            Held::Alone(alone) => alone.as_mut().expect("held until it is given back"),
+            Held::Shared(shared) => return shared.send(request).await,
         };
-        outcome.map_err(|mut failed| {
+        let answered = alone.sender.try_send_request(request).await;
+        answered.map(|response| response.map(Incoming::Http1)).map_err(|mut failed| {
             let unsent = failed.take_message().is_some();
             let error = failed.into_error();
-            Unanswered { unsent, refused: is_refused(&error), error }
+            let (garbled, why) = (error.is_parse(), error.to_string());
+            Unanswered { unsent, refused: false, garbled, why }
         })
     }
 
@@ -153,16 +137,4 @@ impl Drop for Lease {
             shared.opened.room.given_back();
         }
     }
-}
-
-/// RFC 9113 §8.7: such a stream has not been worked on.
-fn is_refused(error: &hyper::Error) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            return error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        }
-        cause = error.source();
-    }
-    false
 }

@@ -15,6 +15,7 @@ mod dial;
 mod lease;
 mod pool;
 mod room;
+mod shared;
 
 use std::{
     cell::{Cell, RefCell},
@@ -31,9 +32,10 @@ pub(crate) use self::{
     lease::{Lease, Unanswered},
 };
 use self::{
-    dial::{dial_alone, dial_shared},
+    dial::dial_alone,
     lease::Held,
     pool::{Dialling, Endpoint, Opened},
+    shared::dial_shared,
 };
 use super::{
     draining::Awaited,

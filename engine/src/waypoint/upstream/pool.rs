@@ -11,8 +11,9 @@ use ringway_http::breaker::{Counted, Permit};
 
 use super::{
     Dialect, Key, Upstreams,
-    lease::{Alone, Held, Shared},
+    lease::{Alone, Held},
     room::Room,
+    shared::Shared,
 };
 use crate::{
     limits::{UPSTREAM_IDLE_MAX, UPSTREAM_IDLE_TIME, UPSTREAM_ROOM_TIME, UPSTREAM_STREAMS_MAX},
@@ -139,8 +140,7 @@ impl Upstreams {
         endpoint.shared.retain(|shared| {
             let is_idle = shared.streams.get() == 0;
             let is_stale = is_idle && shared.opened.is_stale(shared.idle_since.get());
-            let is_over = shared.sender.is_closed() || shared.failed.get() || is_stale;
-            !is_over && !shared.opened.is_spent()
+            !(shared.is_over() || is_stale || shared.opened.is_spent())
         });
         let has_room = |shared: &&Rc<Shared>| shared.streams.get() < UPSTREAM_STREAMS_MAX;
         let shared = endpoint.shared.iter().find(has_room)?;
@@ -199,7 +199,7 @@ impl Upstreams {
                 let opened = &shared.opened;
                 let is_idle = shared.streams.get() == 0;
                 let is_old = opened.is_stale(shared.idle_since.get()) || opened.is_spent();
-                !(shared.sender.is_closed() || is_idle && is_old)
+                !(shared.is_over() || is_idle && is_old)
             });
             endpoint.room.open() > 0 || endpoint.dialling.is_some()
         });

@@ -1,0 +1,105 @@
+//! A body that a peer sends, whatever it speaks.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http::{HeaderMap, header};
+use http_body::{Body, Frame, SizeHint};
+
+use super::BoxError;
+
+/// See the module's text.
+pub(crate) enum Incoming {
+    Http1(hyper::body::Incoming),
+    Http2(Stream),
+    /// The stream is another protocol's.
+    Nothing,
+}
+
+/// The body of one of HTTP/2's streams.
+pub(crate) struct Stream {
+    stream: RecvStream,
+    /// What its head says of it.
+    told_bytes: Option<u64>,
+    /// Only trailers may come.
+    data_ended: bool,
+}
+
+impl Incoming {
+    /// What comes on `stream` behind a head with these.
+    pub(crate) fn of_http2(headers: &HeaderMap, stream: RecvStream) -> Self {
+        let told = headers.get(header::CONTENT_LENGTH).and_then(|told| told.to_str().ok());
+        let told_bytes = told.and_then(|told| told.parse().ok());
+        Self::Http2(Stream { stream, told_bytes, data_ended: false })
+    }
+}
+
+impl Stream {
+    /// A reset before the end is a failure, whatever reason it gives: the body is not whole.
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        while !self.data_ended {
+            match ready!(self.stream.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    // Whoever is given a piece asks for the next one when it has passed that on. It fails only for more
+                    // than has come.
+                    let _more = self.stream.flow_control().release_capacity(data.len());
+                    // Nothing but an end, which is told without it.
+                    if !data.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                    }
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => self.data_ended = true,
+            }
+        }
+        let trailers = ready!(self.stream.poll_trailers(cx));
+        Poll::Ready(trailers.map(|trailers| trailers.map(Frame::trailers)).transpose())
+    }
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Http1(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
+            }
+            Self::Http2(stream) => {
+                let frame = ready!(stream.poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
+            }
+            Self::Nothing => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(Stream { stream, .. }) => stream.is_end_stream(),
+            Self::Nothing => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let exactly = match self {
+            Self::Http1(body) => return body.size_hint(),
+            Self::Http2(Stream { stream, .. }) if stream.is_end_stream() => Some(0),
+            Self::Http2(Stream { told_bytes, .. }) => *told_bytes,
+            Self::Nothing => Some(0),
+        };
+        exactly.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

@@ -1,0 +1,164 @@
+//! HTTP/2 towards a client: h2's, with a task for each request.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::{
+    Reason, RecvStream,
+    server::{Builder, Connection as Http2, Handshake, SendResponse},
+};
+use http::{Method, Request, Response, header};
+use http_body::Body;
+use ringway_http::head::{frames::Flood, hops};
+
+use super::{Ended, Served, date, drive};
+use crate::{
+    connection::Connection,
+    limits::{
+        HTTP_HEAD_BYTES_MAX, HTTP2_RESETS_LOCAL_MAX, HTTP2_RESETS_PENDING_MAX,
+        HTTP2_SEND_BYTES_MAX, HTTP2_STREAMS_MAX, HTTP2_WINDOW_BYTES,
+    },
+    runtime::{self, TcpStream},
+    waypoint::{
+        exchange::exchange,
+        handoff::handoff,
+        incoming::Incoming,
+        io::Io,
+        record::Recorder,
+        sending::{Sending, say_length},
+        serve::Downstream,
+        websocket,
+    },
+};
+
+/// Serves HTTP/2.
+pub(crate) async fn serve_http2(
+    downstream: &Rc<Downstream>,
+    socket: Rc<TcpStream>,
+    early: Bytes,
+    connection: Connection,
+) {
+    let mut builder = Builder::new();
+    builder
+        .enable_connect_protocol()
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .initial_window_size(HTTP2_WINDOW_BYTES)
+        .initial_connection_window_size(4 * HTTP2_WINDOW_BYTES)
+        .max_header_list_size(HTTP_HEAD_BYTES_MAX as u32)
+        .max_send_buffer_size(HTTP2_SEND_BYTES_MAX)
+        .max_pending_accept_reset_streams(HTTP2_RESETS_PENDING_MAX)
+        .max_local_error_reset_streams(Some(HTTP2_RESETS_LOCAL_MAX));
+    let io =
+        Io::new(socket.clone(), early).telling(downstream.activity.clone()).guarded_from_floods();
+    let state = State::Greeting(builder.handshake(io));
+    let mut http = Serving { downstream: downstream.clone(), state, ending: false };
+    match drive(&mut http, downstream, &connection).await {
+        Ended::Served(Ok(())) => {}
+        Ended::Served(Err(error)) => {
+            if let Some(flood) = flood(&error) {
+                Recorder::of_flood(downstream, flood).finish();
+            }
+            socket.reset_on_close();
+        }
+        Ended::Cut | Ended::TooSlow => socket.reset_on_close(),
+    }
+    connection.end_of_requests();
+}
+
+/// What there was too much of, if that was the connection's end.
+fn flood(error: &h2::Error) -> Option<Flood> {
+    error.get_io()?.get_ref()?.downcast_ref().copied()
+}
+
+/// A client's connection.
+struct Serving {
+    downstream: Rc<Downstream>,
+    state: State,
+    ending: bool,
+}
+
+enum State {
+    Greeting(Handshake<Io, Bytes>),
+    Serving(Http2<Io, Bytes>),
+}
+
+impl Served for Serving {
+    type Error = h2::Error;
+
+    fn poll_served(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        loop {
+            match &mut self.state {
+                State::Greeting(handshake) => {
+                    let mut http = ready!(pin!(handshake).poll(cx))?;
+                    if self.ending {
+                        http.graceful_shutdown();
+                    }
+                    self.state = State::Serving(http);
+                }
+                State::Serving(http) => match ready!(http.poll_accept(cx)).transpose()? {
+                    Some((request, respond)) => {
+                        runtime::spawn(serve(self.downstream.clone(), request, respond));
+                    }
+                    None => return Poll::Ready(Ok(())),
+                },
+            }
+        }
+    }
+
+    fn end_in_order(&mut self) {
+        self.ending = true;
+        if let State::Serving(http) = &mut self.state {
+            http.graceful_shutdown();
+        }
+    }
+}
+
+/// Serves one request, from its head to the end of its answer, or until its client wants none any more.
+async fn serve(
+    downstream: Rc<Downstream>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let (head, stream) = request.into_parts();
+    // Behind CONNECT comes no body, but what the stream is asked for.
+    let (body, asked) = if head.method == Method::CONNECT {
+        let (giver, getter) = handoff();
+        (Incoming::Nothing, Some((stream, giver, getter)))
+    } else {
+        (Incoming::of_http2(&head.headers, stream), None)
+    };
+    let (asked, offered) = asked.map(|(stream, giver, getter)| ((stream, giver), getter)).unzip();
+    let answered = {
+        let request = Request::from_parts(head, body);
+        let mut exchange = pin!(exchange(downstream, request, offered));
+        poll_fn(|cx| match exchange.as_mut().poll(cx) {
+            Poll::Ready(response) => Poll::Ready(Some(response)),
+            Poll::Pending => respond.poll_reset(cx).map(|_reason| None),
+        })
+        .await
+    };
+    let Some(response) = answered else { return };
+    let (mut head, body) = response.into_parts();
+    hops::strip_for_http2(&mut head.headers);
+    head.headers.entry(header::DATE).or_insert_with(date::now);
+    let (goes_on, ended) = (body.goes_on(), body.is_end_stream());
+    if !ended {
+        say_length(&mut head.headers, &body);
+    }
+    let head = Response::from_parts(head, ());
+    let Ok(stream) = respond.send_response(head, ended && !goes_on) else {
+        return respond.send_reset(Reason::INTERNAL_ERROR);
+    };
+    match asked {
+        Some((receive, giver)) if goes_on => {
+            giver.give(websocket::Stream { receive, send: stream })
+        }
+        _ if ended => {}
+        _ => Sending::new(body, stream).await,
+    }
+}
