@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
+use ringway_http::head::hops::strip_trailers;
 
 use super::{
     BoxError, incoming::Incoming, messages::Messages, record::Recorder, serve::UnderWay,
@@ -157,11 +158,14 @@ impl Body for Download {
             Source::Nothing => return Poll::Ready(None),
         };
         match ready!(Pin::new(body).poll_frame(cx)) {
-            Some(Ok(frame)) => {
-                match (frame.data_ref(), frame.trailers_ref()) {
-                    (Some(data), _) => this.passes(data),
-                    (_, Some(trailers)) => this.passes_trailers(trailers),
-                    _ => {}
+            Some(Ok(mut frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    this.passes(data);
+                } else if let Some(trailers) = frame.trailers_mut() {
+                    strip_trailers(trailers);
+                    this.passes_trailers(trailers);
+                    // Nothing comes behind them, and not everybody asks for it.
+                    this.finish();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }

@@ -51,12 +51,12 @@ use crate::{
 #[derive(Clone, Copy)]
 pub(crate) struct AsksForUpgrade;
 
-/// Serves one request from its head to the head of its answer; the answer's body does the rest. `offered`: the stream that
-/// it came by, if it may become another protocol's.
+/// Serves one request from its head to the head of its answer; the answer's body does the rest.
+/// `offered`: the stream that it came by, if it may become another protocol's.
 pub(crate) async fn exchange(
     downstream: Rc<Downstream>,
     request: Request<Incoming>,
-    offered: Option<Getter<websocket::Stream>>,
+    offered: Option<Getter<websocket::Ends>>,
 ) -> Response<Download> {
     let (mut parts, body) = request.into_parts();
     let under_way = UnderWay::new(&downstream.activity);
@@ -64,6 +64,10 @@ pub(crate) async fn exchange(
     let stream = offered.filter(|_| websocket::is_asked_for(&parts));
     let passed = pass_on(&downstream, &mut parts, body, stream.is_some(), &mut recorder).await;
     match passed {
+        Ok((answered, _)) if is_unasked(&parts, &answered) => {
+            Reply::garbled("it changed the protocol, and nobody had asked for another".into())
+                .into_response(recorder, under_way)
+        }
         Ok((answered, _)) if stream.is_some() && answered.response.status().is_success() => {
             Reply::garbled("it answered a WebSocket with a page".into())
                 .into_response(recorder, under_way)
@@ -73,6 +77,11 @@ pub(crate) async fn exchange(
         }
         Err(reply) => reply.into_response(recorder, under_way),
     }
+}
+
+fn is_unasked(parts: &Parts, answered: &Answered) -> bool {
+    answered.response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && parts.extensions.get::<AsksForUpgrade>().is_none()
 }
 
 /// Finds out who gets the request, and gets it there.
@@ -231,7 +240,7 @@ fn keep_out_of_tables(headers: &mut HeaderMap) {
 fn answer(
     downstream: &Rc<Downstream>,
     answered: Answered,
-    (stream, deadline): (Option<Getter<websocket::Stream>>, Option<Sleep>),
+    (stream, deadline): (Option<Getter<websocket::Ends>>, Option<Sleep>),
     mut recorder: Recorder,
     under_way: UnderWay,
 ) -> Response<Download> {

@@ -11,34 +11,37 @@ use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
 
 use super::BoxError;
+use crate::runtime::Task;
 
 /// See the module's text.
 pub(crate) enum Incoming {
     Http1(hyper::body::Incoming),
-    Http2(Stream),
+    Http2(Http2Body),
     /// The stream is another protocol's.
     Nothing,
 }
 
 /// The body of one of HTTP/2's streams.
-pub(crate) struct Stream {
+pub(crate) struct Http2Body {
     stream: RecvStream,
-    /// What its head says of it.
-    told_bytes: Option<u64>,
+    /// What is still to come, if its head has told.
+    left_bytes: Option<u64>,
     /// Only trailers may come.
     data_ended: bool,
+    /// What is still sent the other way; nobody wants it when this is dropped before its end.
+    rest: Option<Task>,
 }
 
 impl Incoming {
-    /// What comes on `stream` behind a head with these.
-    pub(crate) fn of_http2(headers: &HeaderMap, stream: RecvStream) -> Self {
+    /// What comes on `stream` behind a head with these. `rest`: what is still sent the other way.
+    pub(crate) fn of_http2(headers: &HeaderMap, stream: RecvStream, rest: Option<Task>) -> Self {
         let told = headers.get(header::CONTENT_LENGTH).and_then(|told| told.to_str().ok());
-        let told_bytes = told.and_then(|told| told.parse().ok());
-        Self::Http2(Stream { stream, told_bytes, data_ended: false })
+        let left_bytes = told.and_then(|told| told.parse().ok());
+        Self::Http2(Http2Body { stream, left_bytes, data_ended: false, rest })
     }
 }
 
-impl Stream {
+impl Http2Body {
     /// A reset before the end is a failure, whatever reason it gives: the body is not whole.
     fn poll_frame(
         &mut self,
@@ -47,9 +50,11 @@ impl Stream {
         while !self.data_ended {
             match ready!(self.stream.poll_data(cx)) {
                 Some(Ok(data)) => {
-                    // Whoever is given a piece asks for the next one when it has passed that on. It fails only for more
-                    // than has come.
+                    // Whoever is given a piece asks for the next one when it has passed that on. It
+                    // fails only for more than has come.
                     let _more = self.stream.flow_control().release_capacity(data.len());
+                    let left = self.left_bytes.map(|left| left.saturating_sub(data.len() as u64));
+                    self.left_bytes = left;
                     // Nothing but an end, which is told without it.
                     if !data.is_empty() {
                         return Poll::Ready(Some(Ok(Frame::data(data))));
@@ -61,6 +66,14 @@ impl Stream {
         }
         let trailers = ready!(self.stream.poll_trailers(cx));
         Poll::Ready(trailers.map(|trailers| trailers.map(Frame::trailers)).transpose())
+    }
+}
+
+impl Drop for Http2Body {
+    fn drop(&mut self) {
+        if let Some(rest) = self.rest.take().filter(|_| !self.stream.is_end_stream()) {
+            rest.abort();
+        }
     }
 }
 
@@ -77,8 +90,8 @@ impl Body for Incoming {
                 let frame = ready!(Pin::new(body).poll_frame(cx));
                 Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
             }
-            Self::Http2(stream) => {
-                let frame = ready!(stream.poll_frame(cx));
+            Self::Http2(body) => {
+                let frame = ready!(body.poll_frame(cx));
                 Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)))
             }
             Self::Nothing => Poll::Ready(None),
@@ -88,7 +101,7 @@ impl Body for Incoming {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Http1(body) => body.is_end_stream(),
-            Self::Http2(Stream { stream, .. }) => stream.is_end_stream(),
+            Self::Http2(body) => body.stream.is_end_stream(),
             Self::Nothing => true,
         }
     }
@@ -96,8 +109,8 @@ impl Body for Incoming {
     fn size_hint(&self) -> SizeHint {
         let exactly = match self {
             Self::Http1(body) => return body.size_hint(),
-            Self::Http2(Stream { stream, .. }) if stream.is_end_stream() => Some(0),
-            Self::Http2(Stream { told_bytes, .. }) => *told_bytes,
+            Self::Http2(body) if body.stream.is_end_stream() => Some(0),
+            Self::Http2(body) => body.left_bytes,
             Self::Nothing => Some(0),
         };
         exactly.map_or_else(SizeHint::default, SizeHint::with_exact)

@@ -1,6 +1,7 @@
 //! Our sockets and clock as hyper and h2 ask for them.
 
 use std::{
+    cell::Cell,
     io::{self, ErrorKind, IoSlice},
     pin::Pin,
     rc::Rc,
@@ -11,10 +12,9 @@ use std::{
 use bytes::{Buf, Bytes};
 use hyper::rt;
 use ringway_http::head::{
-    frames::Frames,
+    frames::{Flood, Frames},
     wire::{Ambiguous, Wire},
 };
-
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{interim::Interims, serve::Activity};
@@ -36,7 +36,13 @@ enum Guard {
         wire: Wire,
         ended: bool,
     },
-    Http2(Box<Frames>),
+    Http2(Box<Flooded>),
+}
+
+/// And what there was too much of: h2 has no word for it.
+struct Flooded {
+    frames: Frames,
+    told: Rc<Cell<Option<Flood>>>,
 }
 
 impl Io {
@@ -57,8 +63,9 @@ impl Io {
     }
 
     /// Refuses floods of frames that carry nothing, in HTTP/2.
-    pub(crate) fn guarded_from_floods(mut self) -> Self {
-        self.guard = Some(Guard::Http2(Box::new(Frames::new(runtime::now()))));
+    pub(crate) fn guarded_from_floods(mut self, told: Rc<Cell<Option<Flood>>>) -> Self {
+        let frames = Frames::new(runtime::now());
+        self.guard = Some(Guard::Http2(Box::new(Flooded { frames, told })));
         self
     }
 
@@ -130,9 +137,11 @@ fn hand_on(guard: &mut Option<Guard>, bytes: &[u8], room: &mut impl Room) -> io:
             room.put(bytes);
             return Ok(());
         }
-        Some(Guard::Http2(frames)) => {
-            let passed = frames.pass(bytes, runtime::now());
-            passed.map_err(|flood| io::Error::new(ErrorKind::InvalidData, flood))?;
+        Some(Guard::Http2(guard)) => {
+            guard.frames.pass(bytes, runtime::now()).map_err(|flood| {
+                guard.told.set(Some(flood));
+                io::Error::new(ErrorKind::InvalidData, flood)
+            })?;
             room.put(bytes);
             return Ok(());
         }
@@ -263,8 +272,8 @@ impl Io {
             match write(&self.socket) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 outcome => {
-                    if let (Some(Guard::Http2(frames)), Ok(written)) = (&mut self.guard, &outcome) {
-                        frames.sent(*written);
+                    if let (Some(Guard::Http2(guard)), Ok(written)) = (&mut self.guard, &outcome) {
+                        guard.frames.sent(*written);
                     }
                     return Poll::Ready(outcome);
                 }

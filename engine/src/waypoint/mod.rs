@@ -66,7 +66,7 @@ pub(crate) use self::{
     traffic::Common as CommonTraffic,
 };
 
-/// What hyper takes for an error.
+/// What goes wrong with a body.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a pod that is a waypoint or a gateway keeps on one shard. For others it is next to nothing.

@@ -178,6 +178,11 @@ impl Recorder {
         recorder
     }
 
+    /// Whether its answer has no body.
+    pub(crate) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+
     pub(crate) fn is_grpc(&self) -> bool {
         self.request_protocol == RequestProtocol::Grpc
     }

@@ -238,6 +238,13 @@ impl Reply {
             }
             (self.status, said)
         };
+        let text = if recorder.is_head() {
+            // How long it would be (RFC 9110 §9.3.2).
+            headers.entry(header::CONTENT_LENGTH).or_insert_with(|| text.len().into());
+            Bytes::new()
+        } else {
+            text
+        };
         let mut response = Response::new(());
         *response.status_mut() = status;
         *response.headers_mut() = headers;

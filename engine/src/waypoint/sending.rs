@@ -65,15 +65,20 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Future for Sending<B> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         match this.poll_pieces(cx) {
-            Poll::Ready(_ended) => Poll::Ready(()),
+            Poll::Ready(Ok(())) => Poll::Ready(()),
+            Poll::Ready(Err(_unsent)) => {
+                // Where the peer has not done it itself.
+                this.stream.send_reset(Reason::INTERNAL_ERROR);
+                Poll::Ready(())
+            }
             // A peer that wants no more of it says so.
             Poll::Pending => this.stream.poll_reset(cx).map(|_reason| ()),
         }
     }
 }
 
-/// Waits for room for a byte, and takes it of the connection's only then. A piece is given away whole once there is some: it
-/// is no longer than what is read at once.
+/// Waits for room for a byte, and takes it of the connection's only then. A piece is given away whole
+/// once there is some: it is no longer than what is read at once.
 pub(crate) fn poll_room(
     stream: &mut SendStream<Bytes>,
     cx: &mut Context<'_>,

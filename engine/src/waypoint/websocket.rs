@@ -24,8 +24,8 @@ use crate::{
     runtime::{self, TcpStream},
 };
 
-/// A stream whose head was answered.
-pub(crate) struct Stream {
+/// Both ends of a stream whose head was answered.
+pub(crate) struct Ends {
     pub(crate) receive: RecvStream,
     pub(crate) send: SendStream<Bytes>,
 }
@@ -39,7 +39,7 @@ pub(crate) fn is_asked_for(parts: &Parts) -> bool {
 /// Passes bytes both ways until the stream, or the backend's connection, ends.
 pub(crate) async fn pass(
     downstream: Rc<Downstream>,
-    stream: Getter<Stream>,
+    stream: Getter<Ends>,
     upgraded: Upgraded,
     _under_way: UnderWay,
 ) {
@@ -52,7 +52,7 @@ pub(crate) async fn pass(
 
 /// A stream and an end of a pair.
 struct Joint {
-    client: Stream,
+    client: Ends,
     far: TcpStream,
     /// Read from one, and not yet written to the other.
     upload: Bytes,
@@ -66,7 +66,7 @@ struct Joint {
 const READ_BYTES: usize = 16 * 1024;
 
 impl Joint {
-    fn new(client: Stream, far: TcpStream) -> Self {
+    fn new(client: Ends, far: TcpStream) -> Self {
         let (upload, download) = (Bytes::new(), Bytes::new());
         Self { client, far, upload, download, upload_ended: false, download_ended: false }
     }

@@ -89,6 +89,20 @@ fn floods_at_a_listener_with_tls_are_cut() {
     });
 }
 
+#[test]
+fn what_there_was_too_much_of_is_told() {
+    on_both(|reactor| {
+        let (plan, _) = plan();
+        let mesh = Mesh::start(reactor, &plan);
+        let floods = floods();
+        let flood = floods.iter().find(|flood| flood.name == "PING").expect("it is there");
+        flood.run(patient(mesh.connect(80))).expect("it is cut");
+        let record = mesh.record();
+        assert_eq!(record.details, "http2.flood{the client sends too much of PING}");
+        assert_eq!(record.code, 0);
+    });
+}
+
 /// A service whose backend has much to say to who asks for that; and how many requests came there.
 fn plan() -> (Plan, Arc<AtomicU64>) {
     let passed = Arc::new(AtomicU64::new(0));

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    application::Client,
+    application::{Client, serve_http},
     mesh::{Mesh, PATIENCE, Plan, SERVER, on_both},
 };
 
@@ -151,7 +151,6 @@ fn streams_share_a_connection_and_trailers_pass() {
     });
 }
 
-/// Whatever its method: the backend says that it has not looked at it.
 #[test]
 fn users_that_do_not_read_hold_up_nobody_else() {
     on_both(|reactor| {
@@ -184,7 +183,9 @@ fn users_that_do_not_read_hold_up_nobody_else() {
 }
 
 /// A connection of a user's own.
-async fn user(mesh: &Mesh) -> (h2::client::SendRequest<Bytes>, tokio::task::JoinHandle<()>) {
+pub(crate) async fn user(
+    mesh: &Mesh,
+) -> (h2::client::SendRequest<Bytes>, tokio::task::JoinHandle<()>) {
     let stream = mesh.connect(80);
     stream.set_nonblocking(true).expect("set");
     let stream = TcpStream::from_std(stream).expect("a socket");
@@ -193,6 +194,7 @@ async fn user(mesh: &Mesh) -> (h2::client::SendRequest<Bytes>, tokio::task::Join
     (client.ready().await.expect("room"), driven)
 }
 
+/// Whatever its method: the backend says that it has not looked at it.
 #[test]
 fn what_is_refused_is_sent_once_more_body_and_all() {
     on_both(|reactor| {
@@ -372,5 +374,140 @@ fn what_is_left_behind_is_sent_once_more_body_and_all() {
         let answer = client.receive();
         assert_eq!((answer.status(), answer.text()), (200, "1.50"));
         assert_eq!(mesh.record().retries, 1);
+    });
+}
+
+#[test]
+fn trailers_of_http1_end_an_answer() {
+    on_both(|reactor| {
+        let (port, _requests) = serve_http(|_, _| {
+            let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n";
+            format!("{head}2\r\nin\r\n0\r\nx-sum: 7\r\nconnection: close\r\n\r\n")
+        });
+        let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http11));
+        for _ in 0..2 {
+            run(async {
+                let (mut client, _) = user(&mesh).await;
+                let request = Request::get("http://web/").body(()).expect("good");
+                let (response, _) = client.send_request(request, true).expect("open");
+                let mut body = response.await.expect("an answer").into_body();
+                assert_eq!(body.data().await.expect("some").expect("some"), "in");
+                while let Some(data) = body.data().await {
+                    assert!(data.expect("whole").is_empty());
+                }
+                let trailers = body.trailers().await.expect("whole").expect("some");
+                assert_eq!(trailers["x-sum"], "7");
+                assert!(!trailers.contains_key("connection"));
+            });
+            let record = mesh.record();
+            assert!(record.flags.is_empty(), "{}", record.flags);
+            assert_eq!(record.code, 200);
+        }
+        assert_eq!(mesh.server.connections().len(), 1, "the backend's connection is kept");
+    });
+}
+
+/// Whoever has asked for a head only takes anything behind it for a mistake.
+#[test]
+fn a_head_that_is_answered_here_has_no_body() {
+    on_both(|reactor| {
+        let (port, _requests) = serve_http(|_, _| String::new());
+        let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http11));
+        run(async {
+            let (mut client, _) = user(&mesh).await;
+            let request = Request::head("http://web/").body(()).expect("good");
+            let (response, _) = client.send_request(request, true).expect("open");
+            let response = response.await.expect("an answer");
+            assert_eq!(response.status(), 503);
+            let length = response.headers()["content-length"].to_str().expect("text");
+            assert_ne!(length, "0", "of what GET would have had");
+            assert!(response.into_body().is_end_stream());
+        });
+        assert_eq!(mesh.record().sent_bytes, 0);
+    });
+}
+
+/// The backend takes nothing of a body, whose client wants no answer any more.
+#[test]
+fn a_client_that_leaves_takes_its_upload_along() {
+    on_both(|reactor| {
+        let (told, mut ends) = unbounded_channel();
+        let port = serve_each(move |_, stream| {
+            let told = told.clone();
+            async move {
+                let mut connection = h2::server::handshake(stream).await.expect("a preface");
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    let told = told.clone();
+                    tokio::spawn(async move {
+                        let head = Response::new(());
+                        let mut answer = respond.send_response(head, false).expect("open");
+                        let reset = std::future::poll_fn(|cx| answer.poll_reset(cx)).await;
+                        drop(request);
+                        told.send(reset.expect("a reset")).expect("heard");
+                    });
+                }
+            }
+        });
+        let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http2));
+        run(async {
+            let (mut client, _) = user(&mesh).await;
+            let request = Request::post("http://web/").body(()).expect("good");
+            let (response, mut sending) = client.send_request(request, false).expect("open");
+            sending.send_data(vec![7; LARGE].into(), false).expect("open");
+            let _answer = response.await.expect("an answer");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            sending.send_reset(h2::Reason::CANCEL);
+            let end = timeout(PATIENCE, ends.recv()).await;
+            assert_eq!(end, Ok(Some(h2::Reason::CANCEL)));
+        });
+        mesh.record();
+    });
+}
+
+#[test]
+fn what_a_client_does_wrong_costs_others_no_connection() {
+    on_both(|reactor| {
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = connections.clone();
+        let port = serve_each(move |_, stream| {
+            counted.fetch_add(1, Relaxed);
+            async {
+                let mut connection = h2::server::handshake(stream).await.expect("a preface");
+                while let Some(Ok((request, respond))) = connection.accept().await {
+                    tokio::spawn(async {
+                        let (mut body, mut respond) = (request.into_body(), respond);
+                        while let Some(data) = body.data().await {
+                            if data.is_err() {
+                                return;
+                            }
+                        }
+                        respond.send_response(Response::new(()), true).expect("open");
+                    });
+                }
+            }
+        });
+        let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http2));
+        let is_served = |host: &str| {
+            let mut client = Client::new(mesh.connect(80));
+            client.send(&format!("GET / HTTP/1.1\r\nhost:{host}\r\n\r\n"));
+            let status = client.receive().status();
+            mesh.record();
+            status == 200
+        };
+        assert!(is_served("web"));
+        // HTTP/2 has no such request.
+        assert!(!is_served(""));
+        run(async {
+            let (mut client, _) = user(&mesh).await;
+            let request = Request::post("http://web/").body(()).expect("good");
+            let (response, mut sending) = client.send_request(request, false).expect("open");
+            sending.send_data("half".into(), false).expect("open");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            sending.send_reset(h2::Reason::CANCEL);
+            response.await.expect_err("nobody answers");
+        });
+        mesh.record();
+        assert!(is_served("web"));
+        assert_eq!(connections.load(Relaxed), 1);
     });
 }

@@ -9,6 +9,7 @@ use ringway_engine::snapshot::AppProtocol;
 
 use crate::{
     application::{Client, ok, read_head, serve, serve_http},
+    http2::{run, user},
     mesh::{Mesh, Plan, on_both},
 };
 
@@ -59,5 +60,27 @@ fn an_upgrade_that_is_not_granted_leaves_http() {
         let [first, second] = [(); 2].map(|()| requests.recv().expect("two came"));
         assert_eq!(first.header("upgrade"), Some("websocket"));
         assert_eq!((second.header("upgrade"), second.header("http2-settings")), (None, None));
+    });
+}
+
+#[test]
+fn an_upgrade_that_nobody_has_asked_for_is_no_answer() {
+    on_both(|reactor| {
+        let (port, _requests) = serve_http(|_, _| {
+            let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n";
+            format!("{head}upgrade: websocket\r\n\r\n")
+        });
+        let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http11));
+        let mut client = Client::new(mesh.connect(80));
+        client.send("GET / HTTP/1.1\r\nhost: web\r\n\r\n");
+        assert_eq!(client.receive().status(), 502);
+        assert_eq!(mesh.record().code, 502);
+        run(async {
+            let (mut client, _) = user(&mesh).await;
+            let request = http::Request::get("http://web/").body(()).expect("good");
+            let (response, _) = client.send_request(request, true).expect("open");
+            assert_eq!(response.await.expect("an answer").status(), 502);
+        });
+        assert_eq!(mesh.record().code, 502);
     });
 }

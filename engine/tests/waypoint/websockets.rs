@@ -12,7 +12,7 @@ use ringway_engine::{snapshot::AppProtocol, telemetry::http::ResponseFlag};
 use tokio::net::TcpStream;
 
 use crate::{
-    application::{read_head, serve},
+    application::{Client, ok, read_head, serve, serve_http},
     http2::run,
     mesh::{Mesh, Plan, on_both},
 };
@@ -57,7 +57,7 @@ fn a_stream_is_a_connection_to_the_backend() {
                 assert_eq!(request.header(name), Some(value), "{name}");
             }
             assert_eq!(request.header("sec-websocket-key").map(str::len), Some(24));
-            let answer = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+            let answer = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\ncontent-length: 0\r\n\
                           sec-websocket-accept: x\r\nsec-websocket-protocol: chat\r\n\r\nhello";
             stream.write_all(answer.as_bytes()).expect("room");
             let mut said = Vec::new();
@@ -82,7 +82,7 @@ fn a_stream_is_a_connection_to_the_backend() {
             let response = response.await.expect("an answer");
             assert_eq!(response.status(), 200);
             assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
-            for name in ["connection", "upgrade", "sec-websocket-accept"] {
+            for name in ["connection", "upgrade", "sec-websocket-accept", "content-length"] {
                 assert!(!response.headers().contains_key(name), "{name}");
             }
             sending.send_data(Bytes::from(vec![7; BYTES]), true).expect("open");
@@ -112,5 +112,36 @@ fn a_stream_is_a_connection_to_the_backend() {
             record.code
         });
         assert_eq!(codes, [200, 403, 502, 405]);
+    });
+}
+
+/// A backend that waited for a body would take the next client's request for it.
+#[test]
+fn what_says_that_a_body_comes_is_not_passed_on() {
+    on_both(|reactor| {
+        let (port, requests) = serve_http(|_, request| match request.header("upgrade") {
+            Some(_) => "HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno".to_owned(),
+            None => ok("yes"),
+        });
+        let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http11));
+        let stream = mesh.connect(80);
+        run(async {
+            stream.set_nonblocking(true).expect("set");
+            let stream = TcpStream::from_std(stream).expect("a socket");
+            let (client, connection) = h2::client::handshake(stream).await.expect("a preface");
+            tokio::spawn(connection);
+            let mut client = client.ready().await.expect("room");
+            while !client.is_extended_connect_protocol_enabled() {
+                tokio::task::yield_now().await;
+            }
+            let mut request = asks("/chat", "websocket");
+            request.headers_mut().insert("content-length", 40.into());
+            let (response, _sending) = client.send_request(request, false).expect("open");
+            assert_eq!(response.await.expect("an answer").status(), 403);
+        });
+        assert_eq!(requests.recv().expect("it came").header("content-length"), None);
+        let mut client = Client::new(mesh.connect(80));
+        client.send("GET / HTTP/1.1\r\nhost: web\r\n\r\n");
+        assert_eq!(client.receive().text(), "yes");
     });
 }

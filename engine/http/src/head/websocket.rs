@@ -24,6 +24,8 @@ pub fn to_upgrade(parts: &mut Parts, random: [u8; 16]) {
     hops::set_upgrade(&mut parts.headers, HeaderValue::from_static("websocket"));
     let key = HeaderValue::from_str(&base64(&random)).expect("letters, digits and signs");
     parts.headers.insert(header::SEC_WEBSOCKET_KEY, key);
+    // No body comes (RFC 9110 §9.3.6): who waits for one takes what comes next for it.
+    parts.headers.remove(header::CONTENT_LENGTH);
 }
 
 /// Whether it is one that is passed on. `protocol`: the `:protocol` it came with.
@@ -39,6 +41,8 @@ pub fn from_switched(parts: &mut http::response::Parts) {
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         parts.status = StatusCode::OK;
         parts.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+        // What follows has no length (RFC 9110 §9.3.6).
+        parts.headers.remove(header::CONTENT_LENGTH);
     }
     hops::strip(&mut parts.headers);
 }

@@ -38,7 +38,7 @@ pub(super) fn now() -> HeaderValue {
 }
 
 fn at(time: SystemTime) -> HeaderValue {
-    // It cannot write years that have more than four digits.
+    // It cannot write what was before.
     let time = time.max(SystemTime::UNIX_EPOCH);
     HeaderValue::try_from(httpdate::fmt_http_date(time)).expect("letters, digits and signs")
 }

@@ -1,6 +1,7 @@
 //! HTTP/2 towards a client: h2's, with a task for each request.
 
 use std::{
+    cell::Cell,
     future::{Future, poll_fn},
     pin::pin,
     rc::Rc,
@@ -14,7 +15,7 @@ use h2::{
 };
 use http::{Method, Request, Response, header};
 use http_body::Body;
-use ringway_http::head::{frames::Flood, hops};
+use ringway_http::head::hops;
 
 use super::{Ended, Served, date, drive};
 use crate::{
@@ -53,14 +54,16 @@ pub(crate) async fn serve_http2(
         .max_send_buffer_size(HTTP2_SEND_BYTES_MAX)
         .max_pending_accept_reset_streams(HTTP2_RESETS_PENDING_MAX)
         .max_local_error_reset_streams(Some(HTTP2_RESETS_LOCAL_MAX));
-    let io =
-        Io::new(socket.clone(), early).telling(downstream.activity.clone()).guarded_from_floods();
+    let flood = Rc::new(Cell::new(None));
+    let io = Io::new(socket.clone(), early)
+        .telling(downstream.activity.clone())
+        .guarded_from_floods(flood.clone());
     let state = State::Greeting(builder.handshake(io));
     let mut http = Serving { downstream: downstream.clone(), state, ending: false };
     match drive(&mut http, downstream, &connection).await {
         Ended::Served(Ok(())) => {}
-        Ended::Served(Err(error)) => {
-            if let Some(flood) = flood(&error) {
+        Ended::Served(Err(_error)) => {
+            if let Some(flood) = flood.get() {
                 Recorder::of_flood(downstream, flood).finish();
             }
             socket.reset_on_close();
@@ -68,11 +71,6 @@ pub(crate) async fn serve_http2(
         Ended::Cut | Ended::TooSlow => socket.reset_on_close(),
     }
     connection.end_of_requests();
-}
-
-/// What there was too much of, if that was the connection's end.
-fn flood(error: &h2::Error) -> Option<Flood> {
-    error.get_io()?.get_ref()?.downcast_ref().copied()
 }
 
 /// A client's connection.
@@ -118,7 +116,8 @@ impl Served for Serving {
     }
 }
 
-/// Serves one request, from its head to the end of its answer, or until its client wants none any more.
+/// Serves one request, from its head to the end of its answer, or until its client wants none any
+/// more.
 async fn serve(
     downstream: Rc<Downstream>,
     request: Request<RecvStream>,
@@ -126,13 +125,12 @@ async fn serve(
 ) {
     let (head, stream) = request.into_parts();
     // Behind CONNECT comes no body, but what the stream is asked for.
-    let (body, asked) = if head.method == Method::CONNECT {
+    let (body, asked, offered) = if head.method == Method::CONNECT {
         let (giver, getter) = handoff();
-        (Incoming::Nothing, Some((stream, giver, getter)))
+        (Incoming::Nothing, Some((stream, giver)), Some(getter))
     } else {
-        (Incoming::of_http2(&head.headers, stream), None)
+        (Incoming::of_http2(&head.headers, stream, None), None, None)
     };
-    let (asked, offered) = asked.map(|(stream, giver, getter)| ((stream, giver), getter)).unzip();
     let answered = {
         let request = Request::from_parts(head, body);
         let mut exchange = pin!(exchange(downstream, request, offered));
@@ -155,9 +153,7 @@ async fn serve(
         return respond.send_reset(Reason::INTERNAL_ERROR);
     };
     match asked {
-        Some((receive, giver)) if goes_on => {
-            giver.give(websocket::Stream { receive, send: stream })
-        }
+        Some((receive, giver)) if goes_on => giver.give(websocket::Ends { receive, send: stream }),
         _ if ended => {}
         _ => Sending::new(body, stream).await,
     }

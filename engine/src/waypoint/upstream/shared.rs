@@ -21,7 +21,7 @@ use super::{dial::dial, lease::Unanswered, pool::Opened};
 use crate::{
     close::CloseReason,
     decide::Route,
-    limits::{HTTP_HEAD_BYTES_MAX, HTTP2_WINDOW_BYTES, UPSTREAM_STREAMS_MAX},
+    limits::{HTTP_HEAD_BYTES_MAX, HTTP2_SEND_BYTES_MAX, HTTP2_WINDOW_BYTES, UPSTREAM_STREAMS_MAX},
     reach::Call,
     runtime,
     waypoint::{
@@ -42,6 +42,7 @@ pub(super) struct Shared {
     pub(super) idle_since: Cell<Instant>,
     /// A request was not answered: the next ones had better go elsewhere.
     failed: Cell<bool>,
+    /// It is closed.
     ended: Rc<Cell<bool>>,
 }
 
@@ -58,7 +59,10 @@ pub(super) async fn dial_shared(
         .initial_window_size(HTTP2_WINDOW_BYTES)
         // Room for all of its streams: those whose users take nothing must not stall others.
         .initial_connection_window_size(UPSTREAM_STREAMS_MAX as u32 * HTTP2_WINDOW_BYTES)
-        .max_header_list_size(HTTP_HEAD_BYTES_MAX as u32);
+        .max_header_list_size(HTTP_HEAD_BYTES_MAX as u32)
+        .max_send_buffer_size(HTTP2_SEND_BYTES_MAX)
+        // Until it says how many it allows.
+        .initial_max_send_streams(UPSTREAM_STREAMS_MAX);
     let (sender, connection) =
         builder.handshake(io).await.map_err(|_| CloseReason::DestinationReset)?;
     let ended = Rc::new(Cell::new(false));
@@ -79,7 +83,8 @@ impl Shared {
         self.ended.get() || self.failed.get()
     }
 
-    /// Sends a request, and waits for the head of its answer; what is left of its body then goes on by itself.
+    /// Sends a request, and waits for the head of its answer. What is left of its body then goes on by
+    /// itself, as long as the answer is taken.
     pub(super) async fn send(
         &self,
         request: Request<Attempt>,
@@ -95,11 +100,8 @@ impl Shared {
         let ready = poll_fn(|cx| sender.poll_ready(cx)).await;
         ready.map_err(|error| self.failed(true, error))?;
         let sent = sender.send_request(Request::from_parts(head, ()), ended);
-        let (answer, stream) = sent.map_err(|error| self.failed(true, error))?;
-        // It may wait for others to end, as many as the backend allows.
-        let opened = poll_fn(|cx| sender.poll_ready(cx)).await;
-        opened.map_err(|error| self.failed(true, error))?;
-        drop(sender);
+        // The connection was ready: it is the request that cannot be sent.
+        let (answer, stream) = sent.map_err(|error| unanswered(false, &error))?;
         let mut sending = (!ended).then(|| Sending::new(body, stream));
         let mut answer = pin!(answer);
         let answered = poll_fn(|cx| {
@@ -112,11 +114,9 @@ impl Shared {
         });
         match answered.await {
             Ok(response) => {
-                if let Some(rest) = sending {
-                    runtime::spawn(rest);
-                }
+                let rest = sending.map(runtime::spawn);
                 let (head, stream) = response.into_parts();
-                let body = Incoming::of_http2(&head.headers, stream);
+                let body = Incoming::of_http2(&head.headers, stream, rest);
                 Ok(Response::from_parts(head, body))
             }
             Err(error) => Err(self.failed(false, error)),
@@ -124,13 +124,19 @@ impl Shared {
     }
 
     fn failed(&self, unsent: bool, error: h2::Error) -> Unanswered {
-        self.failed.set(true);
-        Unanswered { unsent, refused: is_refused(&error), garbled: false, why: error.to_string() }
+        // What a client does to its own request is no fault of the connection's.
+        let is_ours = error.is_reset() && !error.is_remote() && !error.is_library();
+        self.failed.set(self.failed.get() || !is_ours);
+        unanswered(unsent, &error)
     }
 }
 
-/// Whether the backend says that it has not looked at it: by refusing the stream (RFC 9113 §8.7), or by leaving it behind when
-/// it ended the connection in order (§6.8).
+fn unanswered(unsent: bool, error: &h2::Error) -> Unanswered {
+    Unanswered { unsent, refused: is_refused(error), garbled: false, why: error.to_string() }
+}
+
+/// Whether the backend says that it has not looked at it: by refusing the stream (RFC 9113 §8.7), or
+/// by leaving it behind when it ended the connection in order (§6.8).
 fn is_refused(error: &h2::Error) -> bool {
     let in_order = error.is_go_away() && error.reason() == Some(Reason::NO_ERROR);
     let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
