@@ -64,24 +64,23 @@ pub(crate) async fn exchange(
     let stream = offered.filter(|_| websocket::is_asked_for(&parts));
     let passed = pass_on(&downstream, &mut parts, body, stream.is_some(), &mut recorder).await;
     match passed {
-        Ok((answered, _)) if is_unasked(&parts, &answered) => {
-            Reply::garbled("it changed the protocol, and nobody had asked for another".into())
-                .into_response(recorder, under_way)
-        }
-        Ok((answered, _)) if stream.is_some() && answered.response.status().is_success() => {
-            Reply::garbled("it answered a WebSocket with a page".into())
-                .into_response(recorder, under_way)
-        }
-        Ok((answered, deadline)) => {
-            answer(&downstream, answered, (stream, deadline), recorder, under_way)
-        }
+        Ok((answered, deadline)) => match misunderstood(&parts, stream.is_some(), &answered) {
+            Some(why) => Reply::garbled(why.into()).into_response(recorder, under_way),
+            None => answer(&downstream, answered, (stream, deadline), recorder, under_way),
+        },
         Err(reply) => reply.into_response(recorder, under_way),
     }
 }
 
-fn is_unasked(parts: &Parts, answered: &Answered) -> bool {
-    answered.response.status() == StatusCode::SWITCHING_PROTOCOLS
+/// Why an answer goes on with another protocol than the request has asked for; none: it does not.
+fn misunderstood(parts: &Parts, is_websocket: bool, answered: &Answered) -> Option<&'static str> {
+    let status = answered.response.status();
+    if status == StatusCode::SWITCHING_PROTOCOLS
         && parts.extensions.get::<AsksForUpgrade>().is_none()
+    {
+        return Some("it changed the protocol, and nobody had asked for another");
+    }
+    (is_websocket && status.is_success()).then_some("it answered a WebSocket with a page")
 }
 
 /// Finds out who gets the request, and gets it there.

@@ -98,15 +98,9 @@ pub(crate) fn poll_room(
 
 /// Why a body is cut: what whoever sent it to us gave as the reason, or that it went wrong here.
 fn reason(error: &(dyn Error + 'static)) -> Reason {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(reason) = error.downcast_ref::<h2::Error>().and_then(h2::Error::reason) {
-            // Without an error, it would pass for whole.
-            return if reason == Reason::NO_ERROR { Reason::INTERNAL_ERROR } else { reason };
-        }
-        cause = error.source();
-    }
-    Reason::INTERNAL_ERROR
+    let reason = error.downcast_ref::<h2::Error>().and_then(h2::Error::reason);
+    // Without an error, it would pass for whole.
+    reason.filter(|reason| *reason != Reason::NO_ERROR).unwrap_or(Reason::INTERNAL_ERROR)
 }
 
 /// Says how long a body is, where that is known and nobody has said.

@@ -13,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use h2::{RecvStream, server::SendResponse};
 use http::{HeaderMap, Request, Response};
 use ringway_engine::{
     snapshot::AppProtocol,
@@ -47,31 +48,51 @@ fn serve_echo() -> u16 {
 fn serve_refusing(refused: usize) -> (u16, Arc<AtomicUsize>) {
     let requests = Arc::new(AtomicUsize::new(0));
     let counted = requests.clone();
+    let port = serve_each(move |_, stream| {
+        let counted = counted.clone();
+        serve_requests(stream, move |request, mut respond| {
+            let is_refused = counted.fetch_add(1, Relaxed) < refused;
+            async move {
+                match is_refused {
+                    true => respond.send_reset(h2::Reason::REFUSED_STREAM),
+                    false => echo(request, respond).await,
+                }
+            }
+        })
+    });
+    (port, requests)
+}
+
+/// Serves one connection after the other.
+fn serve_each<F: Future<Output = ()> + Send + 'static>(
+    serve: impl Fn(usize, TcpStream) -> F + Send + 'static,
+) -> u16 {
     let (told, port) = channel();
     thread::spawn(move || {
         run(async move {
             let listener = TcpListener::bind((SERVER, 0)).await.expect("a port");
             told.send(listener.local_addr().expect("bound").port()).expect("heard");
-            loop {
+            for number in 0.. {
                 let (stream, _) = listener.accept().await.expect("accepted");
-                let counted = counted.clone();
-                tokio::spawn(async move {
-                    let mut connection = h2::server::handshake(stream).await.expect("a preface");
-                    while let Some(Ok((request, mut respond))) = connection.accept().await {
-                        if counted.fetch_add(1, Relaxed) < refused {
-                            respond.send_reset(h2::Reason::REFUSED_STREAM);
-                            continue;
-                        }
-                        tokio::spawn(echo(request, respond));
-                    }
-                });
+                tokio::spawn(serve(number, stream));
             }
         });
     });
-    (port.recv().expect("a port"), requests)
+    port.recv().expect("a port")
 }
 
-async fn echo(request: Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>) {
+/// Serves the requests of a connection side by side.
+async fn serve_requests<F: Future<Output = ()> + Send + 'static>(
+    stream: TcpStream,
+    serve: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F,
+) {
+    let mut connection = h2::server::handshake(stream).await.expect("a preface");
+    while let Some(Ok((request, respond))) = connection.accept().await {
+        tokio::spawn(serve(request, respond));
+    }
+}
+
+async fn echo(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let response = Response::builder().header("content-type", "application/grpc");
     let response = response.header("x-path", request.uri().path());
     let is_large = request.uri().path() == "/large";
@@ -95,12 +116,8 @@ async fn echo(request: Request<h2::RecvStream>, mut respond: h2::server::SendRes
 fn streams_share_a_connection_and_trailers_pass() {
     on_both(|reactor| {
         let mesh = Mesh::start(reactor, &Plan::of(serve_echo(), AppProtocol::Grpc));
-        let stream = mesh.connect(80);
         run(async {
-            stream.set_nonblocking(true).expect("set");
-            let stream = TcpStream::from_std(stream).expect("a socket");
-            let (client, connection) = h2::client::handshake(stream).await.expect("a preface");
-            tokio::spawn(connection);
+            let (client, _) = user(&mesh).await;
             let mut calls = Vec::new();
             for number in 0..40_u8 {
                 let mut client = client.clone().ready().await.expect("room");
@@ -213,42 +230,31 @@ fn what_is_refused_is_sent_once_more_body_and_all() {
     });
 }
 
-/// Serves one connection after the other.
-fn serve_each<F: Future<Output = ()> + Send + 'static>(
-    serve: impl Fn(usize, TcpStream) -> F + Send + 'static,
-) -> u16 {
-    let (told, port) = channel();
-    thread::spawn(move || {
-        run(async move {
-            let listener = TcpListener::bind((SERVER, 0)).await.expect("a port");
-            told.send(listener.local_addr().expect("bound").port()).expect("heard");
-            for number in 0.. {
-                let (stream, _) = listener.accept().await.expect("accepted");
-                tokio::spawn(serve(number, stream));
-            }
-        });
-    });
-    port.recv().expect("a port")
+/// Takes a body; whether its end comes.
+async fn is_whole(mut body: RecvStream) -> bool {
+    while let Some(data) = body.data().await {
+        if data.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 /// A reset without an error is no end of a body, though some take it for one.
 #[test]
 fn an_answer_that_is_cut_does_not_pass_for_whole() {
     on_both(|reactor| {
-        let port = serve_each(|_, stream| async {
-            let mut connection = h2::server::handshake(stream).await.expect("a preface");
-            while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let port = serve_each(|_, stream| {
+            serve_requests(stream, |request, mut respond| async move {
                 let reason = match request.uri().path() {
                     "/cancel" => h2::Reason::CANCEL,
                     _ => h2::Reason::NO_ERROR,
                 };
-                tokio::spawn(async move {
-                    let mut stream = respond.send_response(Response::new(()), false).expect("open");
-                    stream.send_data("half".into(), false).expect("open");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    stream.send_reset(reason);
-                });
-            }
+                let mut stream = respond.send_response(Response::new(()), false).expect("open");
+                stream.send_data("half".into(), false).expect("open");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                stream.send_reset(reason);
+            })
         });
         let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http2));
         for path in ["/cancel", "/no-error"] {
@@ -287,25 +293,16 @@ fn a_request_that_is_cut_does_not_pass_for_whole() {
         let (told, mut ends) = unbounded_channel();
         let port = serve_each(move |_, stream| {
             let told = told.clone();
-            async move {
-                let mut connection = h2::server::handshake(stream).await.expect("a preface");
-                while let Some(Ok((request, mut respond))) = connection.accept().await {
-                    let told = told.clone();
-                    tokio::spawn(async move {
-                        let early = request.uri().path() == "/early";
-                        let head = Response::new(());
-                        let _answer =
-                            early.then(|| respond.send_response(head, false).expect("open"));
-                        let mut body = request.into_body();
-                        while let Some(data) = body.data().await {
-                            if data.is_err() {
-                                return told.send("cut").expect("heard");
-                            }
-                        }
-                        told.send("whole").expect("heard");
-                    });
+            serve_requests(stream, move |request, mut respond| {
+                let told = told.clone();
+                async move {
+                    let early = request.uri().path() == "/early";
+                    let head = Response::new(());
+                    let _answer = early.then(|| respond.send_response(head, false).expect("open"));
+                    let is_whole = is_whole(request.into_body()).await;
+                    told.send(if is_whole { "whole" } else { "cut" }).expect("heard");
                 }
-            }
+            })
         });
         let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http2));
         for reason in [h2::Reason::CANCEL, h2::Reason::NO_ERROR] {
@@ -353,11 +350,7 @@ fn what_is_left_behind_is_sent_once_more_body_and_all() {
     on_both(|reactor| {
         let port = serve_each(move |number, mut stream| async move {
             if number > 0 {
-                let mut connection = h2::server::handshake(stream).await.expect("a preface");
-                while let Some(Ok((request, respond))) = connection.accept().await {
-                    tokio::spawn(echo(request, respond));
-                }
-                return;
+                return serve_requests(stream, echo).await;
             }
             stream.write_all(&SETTINGS).await.expect("room");
             let mut got = Vec::new();
@@ -434,19 +427,16 @@ fn a_client_that_leaves_takes_its_upload_along() {
         let (told, mut ends) = unbounded_channel();
         let port = serve_each(move |_, stream| {
             let told = told.clone();
-            async move {
-                let mut connection = h2::server::handshake(stream).await.expect("a preface");
-                while let Some(Ok((request, mut respond))) = connection.accept().await {
-                    let told = told.clone();
-                    tokio::spawn(async move {
-                        let head = Response::new(());
-                        let mut answer = respond.send_response(head, false).expect("open");
-                        let reset = std::future::poll_fn(|cx| answer.poll_reset(cx)).await;
-                        drop(request);
-                        told.send(reset.expect("a reset")).expect("heard");
-                    });
+            serve_requests(stream, move |request, mut respond| {
+                let told = told.clone();
+                async move {
+                    let head = Response::new(());
+                    let mut answer = respond.send_response(head, false).expect("open");
+                    let reset = std::future::poll_fn(|cx| answer.poll_reset(cx)).await;
+                    drop(request);
+                    told.send(reset.expect("a reset")).expect("heard");
                 }
-            }
+            })
         });
         let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http2));
         run(async {
@@ -471,20 +461,11 @@ fn what_a_client_does_wrong_costs_others_no_connection() {
         let counted = connections.clone();
         let port = serve_each(move |_, stream| {
             counted.fetch_add(1, Relaxed);
-            async {
-                let mut connection = h2::server::handshake(stream).await.expect("a preface");
-                while let Some(Ok((request, respond))) = connection.accept().await {
-                    tokio::spawn(async {
-                        let (mut body, mut respond) = (request.into_body(), respond);
-                        while let Some(data) = body.data().await {
-                            if data.is_err() {
-                                return;
-                            }
-                        }
-                        respond.send_response(Response::new(()), true).expect("open");
-                    });
+            serve_requests(stream, |request, mut respond| async move {
+                if is_whole(request.into_body()).await {
+                    respond.send_response(Response::new(()), true).expect("open");
                 }
-            }
+            })
         });
         let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http2));
         let is_served = |host: &str| {

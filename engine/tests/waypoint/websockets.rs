@@ -6,14 +6,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::ext::Protocol;
+use h2::{client::SendRequest, ext::Protocol};
 use http::{Method, Request};
 use ringway_engine::{snapshot::AppProtocol, telemetry::http::ResponseFlag};
-use tokio::net::TcpStream;
 
 use crate::{
     application::{Client, ok, read_head, serve, serve_http},
-    http2::run,
+    http2::{run, user},
     mesh::{Mesh, Plan, on_both},
 };
 
@@ -29,6 +28,15 @@ fn asks(path: &str, protocol: &'static str) -> Request<()> {
         .extension(Protocol::from_static(protocol))
         .body(())
         .expect("good")
+}
+
+/// One who has been told that it may ask for that.
+async fn able_user(mesh: &Mesh) -> SendRequest<Bytes> {
+    let (client, _) = user(mesh).await;
+    while !client.is_extended_connect_protocol_enabled() {
+        tokio::task::yield_now().await;
+    }
+    client
 }
 
 #[test]
@@ -67,16 +75,8 @@ fn a_stream_is_a_connection_to_the_backend() {
             stream.shutdown(Shutdown::Write).expect("open");
         });
         let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http11));
-        let stream = mesh.connect(80);
         run(async {
-            stream.set_nonblocking(true).expect("set");
-            let stream = TcpStream::from_std(stream).expect("a socket");
-            let (client, connection) = h2::client::handshake(stream).await.expect("a preface");
-            tokio::spawn(connection);
-            let mut client = client.ready().await.expect("room");
-            while !client.is_extended_connect_protocol_enabled() {
-                tokio::task::yield_now().await;
-            }
+            let mut client = able_user(&mesh).await;
             let (response, mut sending) =
                 client.send_request(asks("/chat?room=1", "websocket"), false).expect("open");
             let response = response.await.expect("an answer");
@@ -124,16 +124,8 @@ fn what_says_that_a_body_comes_is_not_passed_on() {
             None => ok("yes"),
         });
         let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http11));
-        let stream = mesh.connect(80);
         run(async {
-            stream.set_nonblocking(true).expect("set");
-            let stream = TcpStream::from_std(stream).expect("a socket");
-            let (client, connection) = h2::client::handshake(stream).await.expect("a preface");
-            tokio::spawn(connection);
-            let mut client = client.ready().await.expect("room");
-            while !client.is_extended_connect_protocol_enabled() {
-                tokio::task::yield_now().await;
-            }
+            let mut client = able_user(&mesh).await;
             let mut request = asks("/chat", "websocket");
             request.headers_mut().insert("content-length", 40.into());
             let (response, _sending) = client.send_request(request, false).expect("open");

@@ -92,10 +92,10 @@ impl Shared {
         let (mut head, body) = request.into_parts();
         // Of these, a length of nothing says nothing (RFC 9110 §8.6).
         let is_bare = matches!(head.method, Method::GET | Method::HEAD | Method::DELETE);
-        if !(is_bare && body.is_end_stream()) {
+        let ended = body.is_end_stream();
+        if !(is_bare && ended) {
             say_length(&mut head.headers, &body);
         }
-        let ended = body.is_end_stream();
         let mut sender = self.sender.clone();
         let ready = poll_fn(|cx| sender.poll_ready(cx)).await;
         ready.map_err(|error| self.failed(true, error))?;
