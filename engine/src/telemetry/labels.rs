@@ -86,10 +86,25 @@ pub(in crate::telemetry) struct PartiesKey {
     response_flag: &'static str,
     source: Option<SideKey>,
     source_identity: Option<Identity>,
-    destination: Option<SideKey>,
-    service: Option<ByAddress<Service>>,
+    called: CalledKey,
     baggage: Option<Arc<Baggage>>,
     far_end: Option<Box<FarEnd>>,
+}
+
+/// Of [`PartiesKey`], whom the client meant and who it came to.
+#[derive(PartialEq, Eq, Hash)]
+pub(in crate::telemetry) struct CalledKey {
+    workload: Option<SideKey>,
+    service: Option<ByAddress<Service>>,
+}
+
+impl CalledKey {
+    pub(in crate::telemetry) fn of(
+        workload: Option<&Arc<Workload>>,
+        service: Option<&Arc<Service>>,
+    ) -> Self {
+        Self { workload: workload.map(SideKey::of), service: service.cloned().map(ByAddress) }
+    }
 }
 
 /// What a workload has in common with others, and itself where its own name stands in labels.
@@ -136,8 +151,7 @@ impl Parties {
             response_flag,
             source: self.source.as_ref().map(SideKey::of),
             source_identity: self.source_identity.clone(),
-            destination: self.destination.as_ref().map(SideKey::of),
-            service: self.service.clone().map(ByAddress),
+            called: CalledKey::of(self.destination.as_ref(), self.service.as_ref()),
             baggage: self.baggage.clone(),
             far_end: self.far_end.clone(),
         }

@@ -20,7 +20,7 @@ use crate::{
     role::{GatewayRole, Role},
     runtime::{self, ListenOptions, Task, TcpListener, TcpStream},
     shard::Shard,
-    telemetry::Direction,
+    telemetry::{Direction, http::Caller},
 };
 
 /// One listener, and the task that accepts from it.
@@ -293,6 +293,7 @@ impl Accepted {
             activity: Activity::new(),
             upgraded: RefCell::default(),
             interims: Rc::default(),
+            counted: Caller::default(),
         })
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Http2Body {
     left_bytes: Option<u64>,
     /// Only trailers may come.
     data_ended: bool,
+    /// Nothing more comes, as of the last look: each costs a lock.
+    ended: bool,
     /// What is still sent the other way; nobody wants it when this is dropped before its end.
     rest: Option<Task>,
 }
@@ -37,7 +39,8 @@ impl Incoming {
     pub(crate) fn of_http2(headers: &HeaderMap, stream: RecvStream, rest: Option<Task>) -> Self {
         let told = headers.get(header::CONTENT_LENGTH).and_then(|told| told.to_str().ok());
         let left_bytes = told.and_then(|told| told.parse().ok());
-        Self::Http2(Http2Body { stream, left_bytes, data_ended: false, rest })
+        let ended = stream.is_end_stream();
+        Self::Http2(Http2Body { stream, left_bytes, data_ended: false, ended, rest })
     }
 }
 
@@ -55,6 +58,7 @@ impl Http2Body {
                     let _more = self.stream.flow_control().release_capacity(data.len());
                     let left = self.left_bytes.map(|left| left.saturating_sub(data.len() as u64));
                     self.left_bytes = left;
+                    self.ended = self.stream.is_end_stream();
                     // Nothing but an end, which is told without it.
                     if !data.is_empty() {
                         return Poll::Ready(Some(Ok(Frame::data(data))));
@@ -65,6 +69,7 @@ impl Http2Body {
             }
         }
         let trailers = ready!(self.stream.poll_trailers(cx));
+        self.ended = true;
         Poll::Ready(trailers.map(|trailers| trailers.map(Frame::trailers)).transpose())
     }
 }
@@ -95,7 +100,7 @@ impl Body for Incoming {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Http1(body) => body.is_end_stream(),
-            Self::Http2(body) => body.stream.is_end_stream(),
+            Self::Http2(body) => body.ended,
             Self::Nothing => true,
         }
     }
@@ -103,7 +108,7 @@ impl Body for Incoming {
     fn size_hint(&self) -> SizeHint {
         let exactly = match self {
             Self::Http1(body) => return body.size_hint(),
-            Self::Http2(body) if body.stream.is_end_stream() => Some(0),
+            Self::Http2(body) if body.ended => Some(0),
             Self::Http2(body) => body.left_bytes,
             Self::Nothing => Some(0),
         };

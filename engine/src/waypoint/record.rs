@@ -44,12 +44,9 @@ pub(crate) struct Story {
     downstream: Rc<Downstream>,
     began: Instant,
     method: Method,
-    /// As it came.
-    uri: Uri,
     version: Version,
-    host: Option<HeaderValue>,
-    user_agent: Option<HeaderValue>,
-    forwarded_for: Option<HeaderValue>,
+    /// None: no record is wanted.
+    asked: Option<Asked>,
     request_protocol: RequestProtocol,
     request_head_bytes: u64,
     pub(crate) request_id: Option<HeaderValue>,
@@ -87,6 +84,14 @@ pub(crate) struct Story {
     is_whole: bool,
 }
 
+/// Of a request's head as it came, what only its record tells.
+struct Asked {
+    uri: Uri,
+    host: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+    forwarded_for: Option<HeaderValue>,
+}
+
 /// Where a request was sent.
 #[derive(Clone)]
 pub(crate) struct Upstream {
@@ -108,21 +113,18 @@ impl Recorder {
     /// A request whose head is here.
     pub(crate) fn begin(downstream: &Rc<Downstream>, request: &Parts) -> Self {
         let headers = &request.headers;
-        let header = |name: &HeaderName| headers.get(name).cloned();
+        let is_recording = downstream.shard.telemetry.http().is_recording();
         let target = request.uri.path_and_query().map_or(0, |target| target.as_str().len());
         let line = request.method.as_str().len() + target + "  HTTP/1.1\r\n\r\n".len();
         Self(Some(Box::new(Story {
             downstream: downstream.clone(),
             began: runtime::now(),
             method: request.method.clone(),
-            uri: request.uri.clone(),
             version: request.version,
-            host: header(&header::HOST),
-            user_agent: header(&header::USER_AGENT),
-            forwarded_for: header(&FORWARDED_FOR),
+            asked: is_recording.then(|| Asked::of(request)),
             request_protocol: protocol_of(headers),
             request_head_bytes: (line + bytes_of(headers)) as u64,
-            request_id: header(&REQUEST_ID),
+            request_id: headers.get(&REQUEST_ID).cloned(),
             sent_path: None,
             upload: None,
             code: 0,
@@ -273,6 +275,18 @@ impl DerefMut for Recorder {
     }
 }
 
+impl Asked {
+    fn of(request: &Parts) -> Self {
+        let header = |name: &HeaderName| request.headers.get(name).cloned();
+        Self {
+            uri: request.uri.clone(),
+            host: header(&header::HOST),
+            user_agent: header(&header::USER_AGENT),
+            forwarded_for: header(&FORWARDED_FOR),
+        }
+    }
+}
+
 impl Story {
     fn tell(mut self: Box<Self>) {
         let shard = self.downstream.shard.clone();
@@ -295,9 +309,13 @@ impl Story {
             request_messages: upload.map_or(0, Upload::messages),
             response_messages: self.response_messages,
         };
-        shard.requests.find(&self.parties(), outcome).ended(&measured);
-        if shard.telemetry.http().is_recording() {
-            shard.telemetry.http().record(self.into_record(&measured));
+        let downstream = &self.downstream;
+        let workload = self.upstream.as_ref().and_then(|upstream| upstream.workload.as_ref());
+        let called = (workload, self.service.as_ref());
+        let parties = |workload, service| downstream.parties(workload, service);
+        shard.requests.find(&downstream.counted, called, outcome, parties).ended(&measured);
+        if let Some(asked) = self.asked.take() {
+            shard.telemetry.http().record(self.into_record(asked, &measured));
         }
     }
 
@@ -308,20 +326,14 @@ impl Story {
         answered.saturating_duration_since(upload_ended.unwrap_or(self.began))
     }
 
-    fn parties(&self) -> Parties {
-        let upstream = self.upstream.as_ref();
-        let destination = upstream.and_then(|upstream| upstream.workload.clone());
-        self.downstream.parties(destination, self.service.clone())
-    }
-
-    fn into_record(self, measured: &Measured) -> RequestRecord {
+    fn into_record(self, asked: Asked, measured: &Measured) -> RequestRecord {
         let text = |value: Option<HeaderValue>| {
             value.map(|value| String::from_utf8_lossy(value.as_bytes()).into())
         };
-        let came_as: &str = self.uri.path_and_query().map_or("", |target| target.as_str());
-        let authority = match self.uri.authority() {
+        let came_as: &str = asked.uri.path_and_query().map_or("", |target| target.as_str());
+        let authority = match asked.uri.authority() {
             Some(authority) => Some(authority.as_str().into()),
-            None => text(self.host),
+            None => text(asked.host),
         };
         let since_began = |at: Instant| at.saturating_duration_since(self.began);
         let upload_ended = self.upload.as_ref().and_then(|upload| upload.ended_at());
@@ -343,9 +355,9 @@ impl Story {
                 Version::HTTP_2 => "HTTP/2",
                 _ => "HTTP/1.1",
             },
-            user_agent: text(self.user_agent),
+            user_agent: text(asked.user_agent),
             request_id: text(self.request_id),
-            forwarded_for: text(self.forwarded_for),
+            forwarded_for: text(asked.forwarded_for),
             code: self.code,
             flags: self.flags,
             details: self.details,

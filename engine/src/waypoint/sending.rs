@@ -20,21 +20,28 @@ pub(crate) struct Sending<B> {
     body: B,
     /// What waits until the peer has room, and whether it is the last.
     waiting: Option<(Bytes, bool)>,
+    /// A piece has gone.
+    begun: bool,
 }
+
+/// How much of a body goes before anybody asks for room, which few peers have not: then it waits in h2 and not here.
+const FIRST_PIECE_BYTES_MAX: usize = 16 * 1024;
 
 impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Sending<B> {
     /// Behind the head that has opened `stream`.
     pub(crate) fn new(body: B, stream: SendStream<Bytes>) -> Self {
-        Self { stream, body, waiting: None }
+        Self { stream, body, waiting: None, begun: false }
     }
 
     fn poll_pieces(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         loop {
             if let Some((data, last)) = self.waiting.take() {
-                if !poll_room(&mut self.stream, cx)?.is_ready() {
+                let goes_at_once = !self.begun && data.len() <= FIRST_PIECE_BYTES_MAX;
+                if !goes_at_once && !poll_room(&mut self.stream, cx)?.is_ready() {
                     self.waiting = Some((data, last));
                     return Poll::Pending;
                 }
+                self.begun = true;
                 self.stream.send_data(data, last)?;
                 if last {
                     return Poll::Ready(Ok(()));

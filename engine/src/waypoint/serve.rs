@@ -39,7 +39,7 @@ use crate::{
     runtime::{self, TcpStream},
     shard::Shard,
     snapshot::{AppProtocol, NamespacedHostname, Snapshot, Workload},
-    telemetry::Direction,
+    telemetry::{Direction, http::Caller},
     tunnel::TunnelStream,
 };
 
@@ -68,6 +68,7 @@ pub(crate) struct Downstream {
     pub(crate) upgraded: RefCell<Option<Upgraded>>,
     /// What its client is told before an answer.
     pub(crate) interims: Rc<Interims>,
+    pub(crate) counted: Caller,
 }
 
 /// What a connection is for. Looked up again for each request: connections live for hours.
@@ -180,6 +181,7 @@ async fn accept(
         activity: Activity::new(),
         upgraded: RefCell::default(),
         interims: Rc::default(),
+        counted: Caller::default(),
     });
     Ok((local, downstream))
 }

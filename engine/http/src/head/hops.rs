@@ -33,6 +33,9 @@ const PROTECTED: [&str; 12] = [
 /// Beginnings of names that are protected alike.
 const PROTECTED_BEGINNINGS: [&str; 4] = ["x-forwarded-", "x-envoy-", "x-istio-", "x-ringway-"];
 
+/// What may be asked for by `TE`, of what this hop can do.
+const TRAILERS: &str = "trailers";
+
 /// Takes out what is this hop's own: `Connection` and what it names, but for what is protected; and what is so without
 /// being named. `TE: trailers` stays, because we pass trailers on.
 pub fn strip(headers: &mut HeaderMap) {
@@ -40,14 +43,17 @@ pub fn strip(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     // One look at each header that is there: of those that are to go, most messages have none.
-    let own: Vec<HeaderName> = headers.keys().filter(|name| is_own(name)).cloned().collect();
+    let goes = |(name, value): &(&HeaderName, &HeaderValue)| {
+        is_own(name) && !(**name == header::TE && *value == TRAILERS)
+    };
+    let own: Vec<HeaderName> = headers.iter().filter(goes).map(|(name, _)| name.clone()).collect();
     let trailers = own.contains(&header::TE)
-        && tokens(headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+        && tokens(headers, &header::TE).any(|token| token.eq_ignore_ascii_case(TRAILERS));
     for name in own {
         headers.remove(name);
     }
     if trailers {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::TE, HeaderValue::from_static(TRAILERS));
     }
 }
 

@@ -161,7 +161,7 @@ fn check_version_and_method(parts: &Parts, rules: &HeadRules) -> Result<(), Refu
 
 /// RFC 9113 §8.2.1 and §8.2.2.
 fn check_http2(headers: &HeaderMap) -> Result<(), Refusal> {
-    if CONNECTION_OWN.iter().any(|name| headers.contains_key(name)) {
+    if headers.keys().any(|name| CONNECTION_OWN.contains(name)) {
         return Err(Refusal::ConnectionHeader);
     }
     if headers.get_all(header::TE).iter().any(|value| value != "trailers") {

@@ -13,6 +13,11 @@ const PARENT: HeaderName = HeaderName::from_static("x-b3-parentspanid");
 const SAMPLED: HeaderName = HeaderName::from_static("x-b3-sampled");
 const FLAGS: HeaderName = HeaderName::from_static("x-b3-flags");
 
+/// Whether a header belongs to one of the two forms.
+pub(super) fn is_its_own(name: &HeaderName) -> bool {
+    *name == ONE || name.as_str().starts_with("x-b3-")
+}
+
 /// What one of the two forms said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum B3 {

@@ -22,6 +22,7 @@ mod w3c;
 
 use http::{HeaderMap, HeaderName};
 
+use self::b3::B3;
 pub use self::{
     request_id::{REQUEST_ID, ensure_request_id},
     w3c::TRACE_PARENT,
@@ -78,7 +79,12 @@ pub fn proceed(
     tracing: Tracing,
     mut random: impl FnMut() -> u64,
 ) -> Option<Span> {
-    let (w3c, b3, several) = (w3c::read(headers), b3::read_one(headers), b3::read_several(headers));
+    let w3c = w3c::read(headers);
+    // Most requests speak neither form of B3, and one look tells.
+    let (b3, several) = match headers.keys().any(b3::is_its_own) {
+        true => (b3::read_one(headers), b3::read_several(headers)),
+        false => (B3::None, B3::None),
+    };
     let received = w3c.or(b3.position()).or(several.position());
     let Tracing::Spans { share } = tracing else {
         return received.map(|received| Span {

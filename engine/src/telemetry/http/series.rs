@@ -1,14 +1,20 @@
 //! Counters of requests of one label set on one shard, and the table that finds them.
 
-use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{super::Telemetry, ResponseFlags};
 use crate::{
     hash::FastHasher,
     limits::SERIES_MAX,
+    snapshot::{Service, Workload},
     telemetry::{
         TrafficLabels,
-        labels::{Parties, PartiesKey},
+        labels::{CalledKey, Parties, PartiesKey},
         series::Cell64,
     },
 };
@@ -192,12 +198,51 @@ pub(super) fn sum(known: &[Arc<RequestSeries>]) -> Vec<(Arc<RequestLabels>, Requ
     rows.into_values().collect()
 }
 
+/// What a connection knows of where its client's requests are counted, so that not each of them says again who asks.
+#[derive(Default)]
+pub(crate) struct Caller(Cell<Option<CallerNumber>>);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct CallerNumber {
+    number: u32,
+    /// Since when it is given.
+    epoch: u64,
+}
+
 /// One shard's series, found by who asked whom and how it went.
 pub(crate) struct RequestSeriesTable {
     telemetry: Arc<Telemetry>,
-    /// By the parties themselves; forgotten when the snapshot changes.
-    by_parties: RefCell<HashMap<(PartiesKey, Outcome), Arc<RequestSeries>, FastHasher>>,
+    by_parties: RefCell<ByParties>,
     by_labels: RefCell<HashMap<RequestLabels, Arc<RequestSeries>>>,
+}
+
+/// By the parties themselves; forgotten when the snapshot changes.
+#[derive(Default)]
+struct ByParties {
+    /// How often it was forgotten.
+    epoch: u64,
+    /// Those who ask.
+    callers: HashMap<PartiesKey, u32, FastHasher>,
+    series: HashMap<(u32, CalledKey, Outcome), Arc<RequestSeries>, FastHasher>,
+}
+
+impl ByParties {
+    fn forget(&mut self) {
+        self.epoch += 1;
+        self.callers.clear();
+        self.series.clear();
+    }
+
+    /// The number of who asks, until all are forgotten.
+    fn number(&mut self, caller: &Caller, key: impl FnOnce() -> PartiesKey) -> u32 {
+        if let Some(known) = caller.0.get().filter(|known| known.epoch == self.epoch) {
+            return known.number;
+        }
+        let next = self.callers.len() as u32;
+        let number = *self.callers.entry(key()).or_insert(next);
+        caller.0.set(Some(CallerNumber { number, epoch: self.epoch }));
+        number
+    }
 }
 
 impl RequestSeriesTable {
@@ -205,24 +250,33 @@ impl RequestSeriesTable {
         Self { telemetry, by_parties: RefCell::default(), by_labels: RefCell::default() }
     }
 
-    /// The series of these parties and this outcome.
-    pub(crate) fn find(&self, parties: &Parties, outcome: Outcome) -> Arc<RequestSeries> {
-        let key = (parties.key("-"), outcome);
-        if let Some(series) = self.by_parties.borrow().get(&key) {
+    /// The series of what `caller` asks of a workload behind a service, and this outcome. `parties`: the two together, or
+    /// the caller alone.
+    pub(crate) fn find(
+        &self,
+        caller: &Caller,
+        (workload, service): (Option<&Arc<Workload>>, Option<&Arc<Service>>),
+        outcome: Outcome,
+        parties: impl Fn(Option<Arc<Workload>>, Option<Arc<Service>>) -> Parties,
+    ) -> Arc<RequestSeries> {
+        let mut by_parties = self.by_parties.borrow_mut();
+        if by_parties.series.len().max(by_parties.callers.len()) >= SERIES_MAX {
+            by_parties.forget();
+        }
+        let number = by_parties.number(caller, || parties(None, None).key("-"));
+        let key = (number, CalledKey::of(workload, service), outcome);
+        if let Some(series) = by_parties.series.get(&key) {
             return series.clone();
         }
-        let series = self.find_by_labels(TrafficLabels::of(parties, "-"), outcome);
-        let mut by_parties = self.by_parties.borrow_mut();
-        if by_parties.len() >= SERIES_MAX {
-            by_parties.clear();
-        }
-        by_parties.insert(key, series.clone());
+        let parties = parties(workload.cloned(), service.cloned());
+        let series = self.find_by_labels(TrafficLabels::of(&parties, "-"), outcome);
+        by_parties.series.insert(key, series.clone());
         series
     }
 
     /// Forgets who the parties were; their counts stay.
     pub(crate) fn snapshot_changed(&self) {
-        self.by_parties.borrow_mut().clear();
+        self.by_parties.borrow_mut().forget();
     }
 
     fn find_by_labels(&self, traffic: TrafficLabels, outcome: Outcome) -> Arc<RequestSeries> {
@@ -250,7 +304,50 @@ impl RequestSeriesTable {
 
 #[cfg(test)]
 mod tests {
+    use ringway_protocols::identity::Identity;
+
     use super::*;
+    use crate::telemetry::{Reporter, SecurityPolicy};
+
+    fn asked_by(account: &str) -> Parties {
+        let identity = format!("spiffe://cluster.local/ns/shop/sa/{account}");
+        Parties {
+            reporter: Reporter::Waypoint,
+            security_policy: SecurityPolicy::MutualTls,
+            source: None,
+            source_identity: Some(identity.parse::<Identity>().expect("an identity")),
+            destination: None,
+            destination_identity: None,
+            service: None,
+            baggage: None,
+            far_end: None,
+        }
+    }
+
+    #[test]
+    fn who_asks_is_known_again_and_never_taken_for_another() {
+        let table = RequestSeriesTable::new(Arc::new(Telemetry::new()));
+        let outcome = Outcome {
+            protocol: RequestProtocol::Http,
+            code: 200,
+            grpc_status: None,
+            flags: ResponseFlags::default(),
+        };
+        let (web, cart) = (Caller::default(), Caller::default());
+        let find = |caller: &Caller, account| {
+            table.find(caller, (None, None), outcome, |_, _| asked_by(account))
+        };
+        let of_web = find(&web, "web");
+        assert!(Arc::ptr_eq(&of_web, &find(&web, "web")));
+        assert!(Arc::ptr_eq(&of_web, &find(&Caller::default(), "web")), "of another connection");
+        let of_cart = find(&cart, "cart");
+        assert!(!Arc::ptr_eq(&of_web, &of_cart));
+        // Numbers are given anew, to others.
+        table.snapshot_changed();
+        assert!(Arc::ptr_eq(&of_cart, &find(&Caller::default(), "cart")));
+        assert!(Arc::ptr_eq(&of_web, &find(&web, "web")));
+        assert!(Arc::ptr_eq(&of_cart, &find(&cart, "cart")));
+    }
 
     #[test]
     fn a_value_falls_into_the_bucket_whose_bound_it_does_not_pass() {
