@@ -48,6 +48,11 @@ ringway_protocols::bounds! {
     pub const HTTP2_SEND_BYTES_MAX: usize = 256 * 1024;
     Bytes per Stream: "the other side is not read further"
 
+    /// Of a body, what is given to HTTP/2 before anybody has asked for room: few peers have none for it, and asking takes
+    /// longer than it is worth.
+    pub const HTTP2_FIRST_PIECE_BYTES_MAX: usize = 16 * 1024;
+    Bytes per Stream: "it waits until the peer has room"
+
     /// Streams that a client has reset and that are still to be looked at (rapid reset).
     pub const HTTP2_RESETS_PENDING_MAX: usize = 20;
     Count per Stream: "the connection is closed with ENHANCE_YOUR_CALM"
@@ -124,11 +129,16 @@ ringway_protocols::bounds! {
     pub const MIRRORED_TIMEOUT: Duration = Duration::from_secs(15);
     Time per Stream: "the copy is given up"
 
-    /// Interim answers of a backend that are not looked at yet.
+    /// Interim answers of an HTTP/1 backend that are not looked at yet.
     pub const INTERIM_ANSWERS_MAX: usize = 16;
     Count per Stream: "further ones are left out"
 
-    /// Interim answers that a client has not taken yet: one head as large as heads may be, and what was there.
+    /// Interim answers to one request over HTTP/2: whether its client takes them cannot be seen.
+    pub const HTTP2_INTERIM_ANSWERS_MAX: usize = 64;
+    Count per Stream: "further ones are left out"
+
+    /// Interim answers that a client over HTTP/1 has not taken yet: one head as large as heads may be, and what was there;
+    /// over HTTP/2, all of one request.
     pub const INTERIM_BYTES_MAX: usize = HTTP_HEAD_BYTES_MAX;
     Bytes per Stream: "further ones are left out"
 

@@ -86,19 +86,19 @@ pub(in crate::telemetry) struct PartiesKey {
     response_flag: &'static str,
     source: Option<SideKey>,
     source_identity: Option<Identity>,
-    called: CalledKey,
+    destination: DestinationKey,
     baggage: Option<Arc<Baggage>>,
     far_end: Option<Box<FarEnd>>,
 }
 
 /// Of [`PartiesKey`], whom the client meant and who it came to.
 #[derive(PartialEq, Eq, Hash)]
-pub(in crate::telemetry) struct CalledKey {
+pub(in crate::telemetry) struct DestinationKey {
     workload: Option<SideKey>,
     service: Option<ByAddress<Service>>,
 }
 
-impl CalledKey {
+impl DestinationKey {
     pub(in crate::telemetry) fn of(
         workload: Option<&Arc<Workload>>,
         service: Option<&Arc<Service>>,
@@ -151,7 +151,7 @@ impl Parties {
             response_flag,
             source: self.source.as_ref().map(SideKey::of),
             source_identity: self.source_identity.clone(),
-            called: CalledKey::of(self.destination.as_ref(), self.service.as_ref()),
+            destination: DestinationKey::of(self.destination.as_ref(), self.service.as_ref()),
             baggage: self.baggage.clone(),
             far_end: self.far_end.clone(),
         }

@@ -96,6 +96,9 @@ impl Download {
     }
 
     fn finish(&mut self) {
+        if let Source::Backend(body) = &mut self.source {
+            body.let_rest_go();
+        }
         if let Some(lease) = self.lease.take() {
             lease.give_back();
         }
@@ -201,9 +204,9 @@ impl Body for Download {
 }
 
 impl Drop for Download {
-    /// Whoever sees that the body has ended need not ask for its end.
+    /// Whoever sees that the body has ended, or has as much of it as was told, need not ask for its end.
     fn drop(&mut self) {
-        if self.is_end_stream() {
+        if self.is_end_stream() || self.size_hint().exact() == Some(0) {
             self.finish();
         }
     }

@@ -28,6 +28,7 @@ use super::{
     download::Download,
     handoff::Getter,
     incoming::Incoming,
+    interim::InterimSink,
     plan::plan,
     policy,
     record::Recorder,
@@ -52,18 +53,20 @@ use crate::{
 pub(crate) struct AsksForUpgrade;
 
 /// Serves one request from its head to the head of its answer; the answer's body does the rest.
-/// `offered`: the stream that it came by, if it may become another protocol's.
+/// `interims` get what comes before the answer. `offered`: the stream that it came by, if it may become another protocol's.
 pub(crate) async fn exchange(
     downstream: Rc<Downstream>,
     request: Request<Incoming>,
+    interims: Option<InterimSink>,
     offered: Option<Getter<websocket::Ends>>,
 ) -> Response<Download> {
     let (mut parts, body) = request.into_parts();
     let under_way = UnderWay::new(&downstream.activity);
     let mut recorder = Recorder::begin(&downstream, &parts);
     let stream = offered.filter(|_| websocket::is_asked_for(&parts));
-    let passed = pass_on(&downstream, &mut parts, body, stream.is_some(), &mut recorder).await;
-    match passed {
+    let is_websocket = stream.is_some();
+    let received = Received { parts: &mut parts, body, interims, is_websocket };
+    match pass_on(&downstream, received, &mut recorder).await {
         Ok((answered, deadline)) => match misunderstood(&parts, stream.is_some(), &answered) {
             Some(why) => Reply::garbled(why.into()).into_response(recorder, under_way),
             None => answer(&downstream, answered, (stream, deadline), recorder, under_way),
@@ -83,12 +86,18 @@ fn misunderstood(parts: &Parts, is_websocket: bool, answered: &Answered) -> Opti
     (is_websocket && status.is_success()).then_some("it answered a WebSocket with a page")
 }
 
+/// A request as it came.
+struct Received<'a> {
+    parts: &'a mut Parts,
+    body: Incoming,
+    interims: Option<InterimSink>,
+    is_websocket: bool,
+}
+
 /// Finds out who gets the request, and gets it there.
 async fn pass_on(
     downstream: &Rc<Downstream>,
-    parts: &mut Parts,
-    body: Incoming,
-    is_websocket: bool,
+    Received { parts, body, interims, is_websocket }: Received<'_>,
     recorder: &mut Recorder,
 ) -> Result<(Answered, Option<Sleep>), Reply> {
     let shard = &downstream.shard;
@@ -145,6 +154,7 @@ async fn pass_on(
         plan: &plan,
         parts,
         upload: &upload,
+        interims: interims.as_ref(),
         was_http2,
         deadline: timeout.map(|timeout| runtime::now() + timeout),
     };

@@ -20,7 +20,7 @@ use crate::{
     role::{GatewayRole, Role},
     runtime::{self, ListenOptions, Task, TcpListener, TcpStream},
     shard::Shard,
-    telemetry::{Direction, http::Caller},
+    telemetry::{Direction, http::SourceMemo},
 };
 
 /// One listener, and the task that accepts from it.
@@ -292,8 +292,7 @@ impl Accepted {
             },
             activity: Activity::new(),
             upgraded: RefCell::default(),
-            interims: Rc::default(),
-            counted: Caller::default(),
+            source_memo: SourceMemo::default(),
         })
     }
 }

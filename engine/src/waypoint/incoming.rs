@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
@@ -10,7 +11,7 @@ use h2::RecvStream;
 use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
 
-use super::BoxError;
+use super::{BoxError, interim::Http2Interims};
 use crate::runtime::Task;
 
 /// See the module's text.
@@ -30,26 +31,56 @@ pub(crate) struct Http2Body {
     data_ended: bool,
     /// Nothing more comes, as of the last look: each costs a lock.
     ended: bool,
-    /// What is still sent the other way; nobody wants it when this is dropped before its end.
+    /// What is still sent the other way. It ends with this, unless it is let go.
     rest: Option<Task>,
+    /// Who sends it waits until it is asked there.
+    to_ask: Option<Rc<Http2Interims>>,
 }
 
 impl Incoming {
-    /// What comes on `stream` behind a head with these. `rest`: what is still sent the other way.
-    pub(crate) fn of_http2(headers: &HeaderMap, stream: RecvStream, rest: Option<Task>) -> Self {
-        let told = headers.get(header::CONTENT_LENGTH).and_then(|told| told.to_str().ok());
-        let left_bytes = told.and_then(|told| told.parse().ok());
-        let ended = stream.is_end_stream();
-        Self::Http2(Http2Body { stream, left_bytes, data_ended: false, ended, rest })
+    /// What a client sends on `stream` behind a head with these. `to_ask`: it waits until it is asked there.
+    pub(crate) fn of_client(
+        headers: &HeaderMap,
+        stream: RecvStream,
+        to_ask: Option<Rc<Http2Interims>>,
+    ) -> Self {
+        Self::Http2(Http2Body::new(headers, stream, None, to_ask))
+    }
+
+    /// What a backend sends on `stream` behind a head with these. `rest`: what is still sent the other way.
+    pub(crate) fn of_backend(headers: &HeaderMap, stream: RecvStream, rest: Option<Task>) -> Self {
+        Self::Http2(Http2Body::new(headers, stream, rest, None))
+    }
+
+    /// This has ended in order: what is still sent the other way goes on by itself.
+    pub(crate) fn let_rest_go(&mut self) {
+        if let Self::Http2(body) = self {
+            body.rest = None;
+        }
     }
 }
 
 impl Http2Body {
+    fn new(
+        headers: &HeaderMap,
+        stream: RecvStream,
+        rest: Option<Task>,
+        to_ask: Option<Rc<Http2Interims>>,
+    ) -> Self {
+        let told = headers.get(header::CONTENT_LENGTH).and_then(|told| told.to_str().ok());
+        let left_bytes = told.and_then(|told| told.parse().ok());
+        let ended = stream.is_end_stream();
+        Self { stream, left_bytes, data_ended: false, ended, rest, to_ask }
+    }
+
     /// A reset before the end is a failure, whatever reason it gives: the body is not whole.
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if let Some(client) = self.to_ask.take() {
+            client.ask();
+        }
         while !self.data_ended {
             match ready!(self.stream.poll_data(cx)) {
                 Some(Ok(data)) => {
@@ -76,9 +107,7 @@ impl Http2Body {
 
 impl Drop for Http2Body {
     fn drop(&mut self) {
-        if let Some(rest) = self.rest.take().filter(|_| !self.stream.is_end_stream()) {
-            rest.abort();
-        }
+        self.rest.iter().for_each(Task::abort);
     }
 }
 

@@ -17,7 +17,7 @@ use ringway_http::head::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{interim::Interims, serve::Activity};
+use super::{interim::Http1Interims, serve::Activity};
 use crate::runtime::{self, TcpStream};
 
 /// A socket, or an end of a pair in memory, with what was read from it before.
@@ -26,7 +26,7 @@ pub(crate) struct Io {
     early: Bytes,
     heard: Option<Rc<Activity>>,
     guard: Option<Guard>,
-    interims: Option<Rc<Interims>>,
+    interims: Option<Rc<Http1Interims>>,
 }
 
 /// Keeps from a lenient parser what it should not take.
@@ -70,7 +70,7 @@ impl Io {
     }
 
     /// Writes these between what HTTP writes.
-    pub(crate) fn interrupted_by(mut self, interims: Rc<Interims>) -> Self {
+    pub(crate) fn interrupted_by(mut self, interims: Rc<Http1Interims>) -> Self {
         interims.begin();
         self.interims = Some(interims);
         self

@@ -96,6 +96,7 @@ impl Copied {
             plan: &self.plan,
             parts: &self.parts,
             upload: &self.body,
+            interims: None,
             was_http2: self.was_http2,
             deadline: None,
         };

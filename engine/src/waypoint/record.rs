@@ -46,7 +46,7 @@ pub(crate) struct Story {
     method: Method,
     version: Version,
     /// None: no record is wanted.
-    asked: Option<Asked>,
+    head: Option<RecordedHead>,
     request_protocol: RequestProtocol,
     request_head_bytes: u64,
     pub(crate) request_id: Option<HeaderValue>,
@@ -85,7 +85,7 @@ pub(crate) struct Story {
 }
 
 /// Of a request's head as it came, what only its record tells.
-struct Asked {
+struct RecordedHead {
     uri: Uri,
     host: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
@@ -121,7 +121,7 @@ impl Recorder {
             began: runtime::now(),
             method: request.method.clone(),
             version: request.version,
-            asked: is_recording.then(|| Asked::of(request)),
+            head: is_recording.then(|| RecordedHead::of(request)),
             request_protocol: protocol_of(headers),
             request_head_bytes: (line + bytes_of(headers)) as u64,
             request_id: headers.get(&REQUEST_ID).cloned(),
@@ -275,7 +275,7 @@ impl DerefMut for Recorder {
     }
 }
 
-impl Asked {
+impl RecordedHead {
     fn of(request: &Parts) -> Self {
         let header = |name: &HeaderName| request.headers.get(name).cloned();
         Self {
@@ -313,9 +313,9 @@ impl Story {
         let workload = self.upstream.as_ref().and_then(|upstream| upstream.workload.as_ref());
         let called = (workload, self.service.as_ref());
         let parties = |workload, service| downstream.parties(workload, service);
-        shard.requests.find(&downstream.counted, called, outcome, parties).ended(&measured);
-        if let Some(asked) = self.asked.take() {
-            shard.telemetry.http().record(self.into_record(asked, &measured));
+        shard.requests.find(&downstream.source_memo, called, outcome, parties).ended(&measured);
+        if let Some(head) = self.head.take() {
+            shard.telemetry.http().record(self.into_record(head, &measured));
         }
     }
 
@@ -326,14 +326,14 @@ impl Story {
         answered.saturating_duration_since(upload_ended.unwrap_or(self.began))
     }
 
-    fn into_record(self, asked: Asked, measured: &Measured) -> RequestRecord {
+    fn into_record(self, head: RecordedHead, measured: &Measured) -> RequestRecord {
         let text = |value: Option<HeaderValue>| {
             value.map(|value| String::from_utf8_lossy(value.as_bytes()).into())
         };
-        let came_as: &str = asked.uri.path_and_query().map_or("", |target| target.as_str());
-        let authority = match asked.uri.authority() {
+        let came_as: &str = head.uri.path_and_query().map_or("", |target| target.as_str());
+        let authority = match head.uri.authority() {
             Some(authority) => Some(authority.as_str().into()),
-            None => text(asked.host),
+            None => text(head.host),
         };
         let since_began = |at: Instant| at.saturating_duration_since(self.began);
         let upload_ended = self.upload.as_ref().and_then(|upload| upload.ended_at());
@@ -355,9 +355,9 @@ impl Story {
                 Version::HTTP_2 => "HTTP/2",
                 _ => "HTTP/1.1",
             },
-            user_agent: text(asked.user_agent),
+            user_agent: text(head.user_agent),
             request_id: text(self.request_id),
-            forwarded_for: text(asked.forwarded_for),
+            forwarded_for: text(head.forwarded_for),
             code: self.code,
             flags: self.flags,
             details: self.details,

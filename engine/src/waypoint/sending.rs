@@ -12,7 +12,8 @@ use h2::{Reason, SendStream};
 use http::{HeaderMap, header};
 use http_body::Body;
 
-use super::BoxError;
+use super::{BoxError, interim::Unwanted};
+use crate::limits::HTTP2_FIRST_PIECE_BYTES_MAX;
 
 /// Ready when all of it is sent, or the stream has ended before.
 pub(crate) struct Sending<B> {
@@ -24,9 +25,6 @@ pub(crate) struct Sending<B> {
     begun: bool,
 }
 
-/// How much of a body goes before anybody asks for room, which few peers have not: then it waits in h2 and not here.
-const FIRST_PIECE_BYTES_MAX: usize = 16 * 1024;
-
 impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Sending<B> {
     /// Behind the head that has opened `stream`.
     pub(crate) fn new(body: B, stream: SendStream<Bytes>) -> Self {
@@ -36,7 +34,7 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Sending<B> {
     fn poll_pieces(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         loop {
             if let Some((data, last)) = self.waiting.take() {
-                let goes_at_once = !self.begun && data.len() <= FIRST_PIECE_BYTES_MAX;
+                let goes_at_once = !self.begun && data.len() <= HTTP2_FIRST_PIECE_BYTES_MAX;
                 if !goes_at_once && !poll_room(&mut self.stream, cx)?.is_ready() {
                     self.waiting = Some((data, last));
                     return Poll::Pending;
@@ -105,6 +103,9 @@ pub(crate) fn poll_room(
 
 /// Why a body is cut: what whoever sent it to us gave as the reason, or that it went wrong here.
 fn reason(error: &(dyn Error + 'static)) -> Reason {
+    if error.is::<Unwanted>() {
+        return Reason::CANCEL;
+    }
     let reason = error.downcast_ref::<h2::Error>().and_then(h2::Error::reason);
     // Without an error, it would pass for whole.
     reason.filter(|reason| *reason != Reason::NO_ERROR).unwrap_or(Reason::INTERNAL_ERROR)

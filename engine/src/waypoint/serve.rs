@@ -21,9 +21,7 @@ use ringway_protocols::{
     identity::Identity,
 };
 
-use super::{
-    draining::Awaited, exchange::Upgraded, interim::Interims, server, speech, speech::Speech, tcp,
-};
+use super::{draining::Awaited, exchange::Upgraded, server, speech, speech::Speech, tcp};
 use crate::{
     accounts::AdmittedConnection,
     capture::Pod,
@@ -39,7 +37,7 @@ use crate::{
     runtime::{self, TcpStream},
     shard::Shard,
     snapshot::{AppProtocol, NamespacedHostname, Snapshot, Workload},
-    telemetry::{Direction, http::Caller},
+    telemetry::{Direction, http::SourceMemo},
     tunnel::TunnelStream,
 };
 
@@ -66,9 +64,8 @@ pub(crate) struct Downstream {
     pub(crate) activity: Rc<Activity>,
     /// What becomes of the connection when HTTP on it has ended.
     pub(crate) upgraded: RefCell<Option<Upgraded>>,
-    /// What its client is told before an answer.
-    pub(crate) interims: Rc<Interims>,
-    pub(crate) counted: Caller,
+    /// Where its requests are counted.
+    pub(crate) source_memo: SourceMemo,
 }
 
 /// What a connection is for. Looked up again for each request: connections live for hours.
@@ -180,8 +177,7 @@ async fn accept(
         target,
         activity: Activity::new(),
         upgraded: RefCell::default(),
-        interims: Rc::default(),
-        counted: Caller::default(),
+        source_memo: SourceMemo::default(),
     });
     Ok((local, downstream))
 }

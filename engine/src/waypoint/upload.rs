@@ -20,7 +20,7 @@ use super::{
     BoxError,
     handoff::{Getter, Giver, handoff},
     incoming::Incoming,
-    interim::Gate,
+    interim::{Gate, Unwanted},
     messages::Messages,
 };
 use crate::{
@@ -38,6 +38,7 @@ pub(crate) struct Upload {
     ended: Cell<Option<Instant>>,
     messages: RefCell<Option<Messages>>,
     copy: RefCell<Option<Copy>>,
+    attempts: Cell<u32>,
 }
 
 struct State {
@@ -148,6 +149,7 @@ impl Upload {
             ended: Cell::new(ended.then(runtime::now)),
             messages: RefCell::new(is_grpc.then(Messages::default)),
             copy: RefCell::default(),
+            attempts: Cell::new(0),
         })
     }
 
@@ -174,6 +176,7 @@ impl Upload {
             ended: Cell::new(Some(runtime::now())),
             messages: RefCell::default(),
             copy: RefCell::default(),
+            attempts: Cell::new(0),
         })
     }
 
@@ -244,9 +247,16 @@ impl Upload {
         }
     }
 
-    /// The body for one more try. The one before must be gone.
+    /// The body for one more try. The one before gets nothing more of what is still to come.
     pub(crate) fn attempt(self: &Rc<Self>) -> Attempt {
-        Attempt { upload: self.clone(), next: 0, sent: 0, gate: None }
+        let number = self.attempts.get() + 1;
+        self.attempts.set(number);
+        Attempt { upload: self.clone(), number, next: 0, sent: 0, gate: None }
+    }
+
+    /// Whether somebody else has what is still to come.
+    fn is_anothers(&self, number: u32) -> bool {
+        self.attempts.get() != number && self.state.borrow().source.is_some()
     }
 
     /// Whether another try would send the same.
@@ -392,6 +402,8 @@ impl Drop for Upload {
 /// A request's body, for one try.
 pub(crate) struct Attempt {
     upload: Rc<Upload>,
+    /// Which try's.
+    number: u32,
     next: usize,
     sent: u64,
     /// It is not to be sent before this is open.
@@ -418,6 +430,9 @@ impl Body for Attempt {
             ready!(gate.poll(cx))?;
             this.gate = None;
         }
+        if this.upload.is_anothers(this.number) {
+            return Poll::Ready(Some(Err(Unwanted.into())));
+        }
         let piece = ready!(this.upload.poll_next(cx, &mut this.next));
         Poll::Ready(piece.map(|piece| {
             piece.map(|piece| match piece {
@@ -439,6 +454,32 @@ impl Body for Attempt {
         match self.upload.hint.exact() {
             Some(whole) => SizeHint::with_exact(whole.saturating_sub(self.sent)),
             None => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn what_is_still_to_come_is_the_last_trys() {
+        let upload = Upload::new(Incoming::Nothing, &Rc::default(), false);
+        let (mut first, mut last) = (upload.attempt(), upload.attempt());
+        let next = |attempt: &mut Attempt| {
+            let polled = Pin::new(attempt).poll_frame(&mut Context::from_waker(Waker::noop()));
+            polled.map(|frame| frame.map(|frame| frame.map(|_frame| ())))
+        };
+        let Poll::Ready(Some(Err(error))) = next(&mut first) else { panic!("it waits for more") };
+        assert!(error.is::<Unwanted>(), "{error}");
+        assert!(matches!(next(&mut last), Poll::Ready(None)));
+        // What has come whole is anybody's.
+        let kept = Upload::of_ours(Bytes::from_static(b"copied"));
+        let (mut one, mut other) = (kept.attempt(), kept.attempt());
+        for attempt in [&mut other, &mut one] {
+            assert!(matches!(next(attempt), Poll::Ready(Some(Ok(())))));
         }
     }
 }

@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use crate::{
-    application::{Client, serve_http},
+    application::{Client, ok, serve_http},
     mesh::{Mesh, PATIENCE, Plan, SERVER, on_both},
 };
 
@@ -64,7 +64,7 @@ fn serve_refusing(refused: usize) -> (u16, Arc<AtomicUsize>) {
 }
 
 /// Serves one connection after the other.
-fn serve_each<F: Future<Output = ()> + Send + 'static>(
+pub(crate) fn serve_each<F: Future<Output = ()> + Send + 'static>(
     serve: impl Fn(usize, TcpStream) -> F + Send + 'static,
 ) -> u16 {
     let (told, port) = channel();
@@ -82,7 +82,7 @@ fn serve_each<F: Future<Output = ()> + Send + 'static>(
 }
 
 /// Serves the requests of a connection side by side.
-async fn serve_requests<F: Future<Output = ()> + Send + 'static>(
+pub(crate) async fn serve_requests<F: Future<Output = ()> + Send + 'static>(
     stream: TcpStream,
     serve: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F,
 ) {
@@ -398,6 +398,86 @@ fn trailers_of_http1_end_an_answer() {
         }
         assert_eq!(mesh.server.connections().len(), 1, "the backend's connection is kept");
     });
+}
+
+/// Whoever knows how much comes does not ask what comes behind.
+#[test]
+fn an_answer_of_told_length_is_whole_without_what_comes_behind() {
+    on_both(|reactor| {
+        let port = serve_each(|_, stream| {
+            serve_requests(stream, |request, mut respond| async move {
+                let head = Response::builder().header("content-length", 4).body(()).expect("good");
+                let mut answer = respond.send_response(head, false).expect("open");
+                answer.send_data("page".into(), false).expect("open");
+                // The client has it all already.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                match request.uri().path() {
+                    "/trailers" => drop(answer.send_trailers(HeaderMap::new())),
+                    _ => drop(answer.send_data(Bytes::new(), true)),
+                }
+            })
+        });
+        let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http2));
+        let mut client = Client::new(mesh.connect(80));
+        for path in ["/", "/trailers"] {
+            assert_eq!(client.get(path).text(), "page", "{path}");
+            let record = mesh.record();
+            assert!(record.flags.is_empty(), "{path}: {}", record.flags);
+            assert_eq!((record.code, record.sent_bytes), (200, 4), "{path}");
+        }
+    });
+}
+
+#[test]
+fn a_client_without_room_gets_its_answer_when_it_has_some() {
+    on_both(|reactor| {
+        let (port, _requests) =
+            serve_http(|_, request| ok(&"x".repeat(length_asked(&request.line))));
+        let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http11));
+        for length in [1, 10_000, 16 * 1024 + 1, 100_000] {
+            run(async {
+                let stream = mesh.connect(80);
+                stream.set_nonblocking(true).expect("set");
+                let stream = TcpStream::from_std(stream).expect("a socket");
+                let builder = h2::client::Builder::new().initial_window_size(0).clone();
+                let (client, mut connection) =
+                    builder.handshake::<_, Bytes>(stream).await.expect("a preface");
+                let mut client = client;
+                let request = Request::get(format!("http://web/{length}")).body(()).expect("good");
+                let (response, _) = client.send_request(request, true).expect("open");
+                let response = tokio::select! {
+                    response = response => response.expect("an answer"),
+                    _ = &mut connection => panic!("it has ended"),
+                };
+                let mut body = response.into_body();
+                let early = tokio::select! {
+                    data = body.data() => data,
+                    _ = &mut connection => panic!("it has ended"),
+                    () = tokio::time::sleep(Duration::from_millis(50)) => None,
+                };
+                assert!(early.is_none(), "{length}");
+                connection.set_initial_window_size(1 << 20).expect("allowed");
+                let driven = tokio::spawn(async move { drop(connection.await) });
+                let mut got = 0;
+                while let Some(data) = timeout(PATIENCE, body.data()).await.expect("in time") {
+                    let bytes = data.expect("whole").len();
+                    got += bytes;
+                    body.flow_control().release_capacity(bytes).expect("it was taken");
+                }
+                assert_eq!(got, length);
+                drop((client, driven));
+            });
+            let record = mesh.record();
+            assert!(record.flags.is_empty(), "{length}: {}", record.flags);
+            assert_eq!(record.sent_bytes, length as u64);
+        }
+    });
+}
+
+/// What stands in the path.
+fn length_asked(line: &str) -> usize {
+    let path = line.split(' ').nth(1).and_then(|path| path.strip_prefix('/'));
+    path.and_then(|length| length.parse().ok()).expect("a length")
 }
 
 /// Whoever has asked for a head only takes anything behind it for a mistake.

@@ -1,14 +1,23 @@
 //! What is said before an answer: whether a body is wanted, and hints.
 
 use std::{
+    future::poll_fn,
     io::{BufReader, Read, Write},
-    sync::{Mutex, mpsc::channel},
+    sync::{
+        Arc, Mutex,
+        mpsc::{Sender, channel},
+    },
 };
 
-use ringway_engine::snapshot::AppProtocol;
+use bytes::Bytes;
+use h2::{Reason, RecvStream, client::ResponseFuture, server::SendResponse};
+use http::{Request, Response, StatusCode};
+use ringway_engine::{limits::CONTINUE_TIME, snapshot::AppProtocol};
+use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
     application::{Client, read_head, read_message, serve},
+    http2::{run, serve_each, serve_requests, user},
     mesh::{Mesh, PATIENCE, Plan, on_both},
 };
 
@@ -115,5 +124,245 @@ fn hints_come_before_the_answer() {
             assert_eq!(mesh.record().code, 200);
         }
         mesh.no_record();
+    });
+}
+
+/// The next thing that is said before an answer, in time.
+async fn interim(answer: &mut ResponseFuture) -> Response<()> {
+    let next = timeout(PATIENCE, poll_fn(|cx| answer.poll_informational(cx)));
+    next.await.expect("in time").expect("one more").expect("whole")
+}
+
+async fn text(mut body: RecvStream) -> String {
+    let mut text = Vec::new();
+    while let Some(data) = timeout(PATIENCE, body.data()).await.expect("in time") {
+        text.extend(data.expect("whole"));
+    }
+    String::from_utf8(text).expect("text")
+}
+
+/// Asks for the body, unless it does not want it, and answers with it; tells how the body ended.
+async fn ask(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    ended: Sender<Option<Reason>>,
+) {
+    assert_eq!(request.headers()["expect"], "100-continue");
+    let head = |status: u16| Response::builder().status(status).body(()).expect("good");
+    let (is_unwanted, mut body) = (request.uri().path() == "/unwanted", request.into_body());
+    if is_unwanted {
+        let mut answer = respond.send_response(head(401), false).expect("open");
+        answer.send_data("no".into(), true).expect("open");
+        let end = timeout(PATIENCE, body.data()).await.expect("in time");
+        let error = end.expect("an end").expect_err("not a byte of it");
+        return ended.send(error.reason()).expect("heard");
+    }
+    respond.send_informational(head(100)).expect("open");
+    let body = text(body).await;
+    let mut answer = respond.send_response(head(200), false).expect("open");
+    answer.send_data(body.into(), true).expect("open");
+    ended.send(None).expect("heard");
+}
+
+#[test]
+fn a_backend_of_http2_says_whether_a_body_is_wanted() {
+    on_both(|reactor| {
+        let (tells, ended) = channel();
+        let port = serve_each(move |_, stream| {
+            let tells = tells.clone();
+            serve_requests(stream, move |request, respond| ask(request, respond, tells.clone()))
+        });
+        let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http2));
+        let ended = || ended.recv_timeout(PATIENCE).expect("told in time");
+        let mut client = Client::new(mesh.connect(80));
+        client.send(ASKS);
+        assert_eq!(client.receive_head().status(), 100);
+        client.send("hello");
+        assert_eq!(client.receive().text(), "hello");
+        assert_eq!((mesh.record().received_bytes, ended()), (5, None));
+
+        let mut client = Client::new(mesh.connect(80));
+        client.send(&ASKS.replace("/asked", "/unwanted"));
+        let answer = client.receive();
+        assert_eq!((answer.status(), answer.text()), (401, "no"), "nothing comes before it");
+        let record = mesh.record();
+        assert_eq!((record.code, record.received_bytes), (401, 0));
+        assert_eq!(ended(), Some(Reason::CANCEL), "it is not wanted");
+
+        for content_type in ["text/plain", "application/grpc"] {
+            run(async {
+                let (mut client, _) = user(&mesh).await;
+                let request = Request::post("http://web/asked").header("expect", "100-continue");
+                let request = request.header("content-type", content_type);
+                let request = request.body(()).expect("good");
+                let (mut answer, mut sending) = client.send_request(request, false).expect("open");
+                assert_eq!(interim(&mut answer).await.status(), StatusCode::CONTINUE);
+                sending.send_data("hello".into(), true).expect("open");
+                let answer = answer.await.expect("an answer");
+                assert_eq!(text(answer.into_body()).await, "hello", "{content_type}");
+            });
+            assert_eq!(ended(), None);
+        }
+    });
+}
+
+/// However long that takes.
+#[test]
+fn a_body_that_is_not_wanted_is_not_asked_for_behind_the_answers_head() {
+    on_both(|reactor| {
+        let (tells, ended) = channel();
+        let port = serve_each(move |_, stream| {
+            let tells = tells.clone();
+            serve_requests(stream, move |request, mut respond| {
+                let tells = tells.clone();
+                async move {
+                    let head = Response::builder().status(401).body(()).expect("good");
+                    let mut answer = respond.send_response(head, false).expect("open");
+                    tokio::time::sleep(2 * CONTINUE_TIME).await;
+                    answer.send_data("no".into(), true).expect("open");
+                    let end = timeout(PATIENCE, request.into_body().data()).await.expect("in time");
+                    tells.send(end.map(|end| end.is_err())).expect("heard");
+                }
+            })
+        });
+        let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http2));
+        // It does not wait to be asked.
+        let mut client = Client::new(mesh.connect(80));
+        client.send(&format!("{ASKS}hello"));
+        let answer = client.receive();
+        assert_eq!((answer.status(), answer.text()), (401, "no"));
+        assert_eq!(mesh.record().received_bytes, 0);
+        assert_eq!(ended.recv_timeout(PATIENCE), Ok(Some(true)), "not a byte of it");
+    });
+}
+
+#[test]
+fn a_client_of_http2_is_asked_for_its_body() {
+    on_both(|reactor| {
+        let port = serve(|_, mut stream| {
+            let mut reader = BufReader::new(stream.try_clone().expect("a descriptor"));
+            let request = read_head(&mut reader).expect("a request");
+            if request.line.contains("/unwanted") {
+                let answer = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\n\r\nno";
+                return stream.write_all(answer).expect("room");
+            }
+            // Who is silent gets it all the same.
+            if !request.line.contains("/silent") {
+                stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").expect("room");
+            }
+            reader.read_exact(&mut [0; 5]).expect("the body");
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nyes").expect("room");
+        });
+        let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http11));
+        run(async {
+            let (mut client, _) = user(&mesh).await;
+            for (path, status, said) in
+                [("asked", 200, "yes"), ("silent", 200, "yes"), ("unwanted", 401, "no")]
+            {
+                let request = Request::post(format!("http://web/{path}"))
+                    .header("expect", "100-continue")
+                    .header("content-length", 5);
+                let request = request.body(()).expect("good");
+                let (mut answer, mut sending) = client.send_request(request, false).expect("open");
+                if status == 200 {
+                    assert_eq!(interim(&mut answer).await.status(), StatusCode::CONTINUE, "{path}");
+                    sending.send_data("hello".into(), true).expect("open");
+                }
+                let next = poll_fn(|cx| answer.poll_informational(cx)).await;
+                assert!(next.is_none(), "{path}: {next:?}");
+                let answer = answer.await.expect("an answer");
+                assert_eq!(answer.status(), status, "{path}");
+                assert_eq!(text(answer.into_body()).await, said, "{path}");
+                client = client.ready().await.expect("room");
+            }
+        });
+        for (code, received) in [(200, 5), (200, 5), (401, 0)] {
+            let record = mesh.record();
+            assert_eq!((record.code, record.received_bytes), (code, received));
+        }
+    });
+}
+
+#[test]
+fn hints_pass_between_the_versions() {
+    on_both(|reactor| {
+        let heard = Arc::new(Semaphore::new(0));
+        let wait = heard.clone();
+        let of_http2 = serve_each(move |_, stream| {
+            let wait = wait.clone();
+            serve_requests(stream, move |_, mut respond| {
+                let wait = wait.clone();
+                async move {
+                    let hint = |status: u16| {
+                        let hint = Response::builder().status(status).header("link", "</a.css>");
+                        hint.body(()).expect("good")
+                    };
+                    // In HTTP/2 nothing else can follow (RFC 9113 §8.6): to a client of HTTP/1 it would mean just that.
+                    respond.send_informational(hint(101)).expect("open");
+                    respond.send_informational(hint(103)).expect("open");
+                    wait.acquire().await.expect("open").forget();
+                    respond.send_response(Response::new(()), true).expect("open");
+                }
+            })
+        });
+        let wait = heard.clone();
+        let of_http1 = serve(move |_, mut stream| {
+            let mut reader = BufReader::new(stream.try_clone().expect("a descriptor"));
+            while read_head(&mut reader).is_some() {
+                let hint = b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\nconnection: x-own\r\nx-own: 1\r\n\r\n";
+                stream.write_all(hint).expect("room");
+                run(wait.acquire()).expect("open").forget();
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").expect("room");
+            }
+        });
+        for (port, protocol) in [(of_http1, AppProtocol::Http11), (of_http2, AppProtocol::Http2)] {
+            let mesh = Mesh::start(reactor, &Plan::of(port, protocol));
+            run(async {
+                let (mut client, _) = user(&mesh).await;
+                let request = Request::get("http://web/").body(()).expect("good");
+                let (mut answer, _) = client.send_request(request, true).expect("open");
+                let hint = interim(&mut answer).await;
+                assert_eq!(hint.status(), StatusCode::EARLY_HINTS, "{protocol:?}");
+                assert_eq!(hint.headers()["link"], "</a.css>");
+                assert_eq!(hint.headers().len(), 1, "{:?}", hint.headers());
+                heard.add_permits(1);
+                assert_eq!(answer.await.expect("an answer").status(), 200);
+            });
+            let mut client = Client::new(mesh.connect(80));
+            client.send("GET / HTTP/1.1\r\nhost: web\r\n\r\n");
+            let hint = client.receive_head();
+            assert_eq!((hint.status(), hint.header("x-own")), (103, None), "{protocol:?}");
+            heard.add_permits(1);
+            assert_eq!(client.receive().status(), 200);
+            assert_eq!((mesh.record().code, mesh.record().code), (200, 200));
+            mesh.no_record();
+        }
+    });
+}
+
+/// Nobody knows whether the client takes them, and what waits for it is not bounded by its window.
+#[test]
+fn endless_hints_are_not_all_kept() {
+    on_both(|reactor| {
+        let port = serve(|_, mut stream| {
+            let mut reader = BufReader::new(stream.try_clone().expect("a descriptor"));
+            read_head(&mut reader).expect("a request");
+            let hint = b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n";
+            (0..1000).for_each(|_| stream.write_all(hint).expect("room"));
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").expect("room");
+        });
+        let mesh = Mesh::start(reactor, &Plan::of(port, AppProtocol::Http11));
+        run(async {
+            let (mut client, _) = user(&mesh).await;
+            let request = Request::get("http://web/").body(()).expect("good");
+            let (mut answer, _) = client.send_request(request, true).expect("open");
+            let mut hints = 0;
+            while let Some(hint) = poll_fn(|cx| answer.poll_informational(cx)).await {
+                assert_eq!(hint.expect("whole").status(), StatusCode::EARLY_HINTS);
+                hints += 1;
+            }
+            assert!((1..=64).contains(&hints), "{hints}");
+            assert_eq!(answer.await.expect("an answer").status(), 200);
+        });
     });
 }

@@ -16,7 +16,7 @@ use crossbeam_queue::SegQueue;
 use ringway_http::trace::{Tracing, WHOLE};
 
 pub(crate) use self::mirrored::Digest;
-pub(crate) use self::series::{Caller, Measured, Outcome, RequestSeries, RequestSeriesTable};
+pub(crate) use self::series::{Measured, Outcome, RequestSeries, RequestSeriesTable, SourceMemo};
 pub use self::{
     flags::{ResponseFlag, ResponseFlags},
     mirrored::{Answer, Difference, MirrorOutcome, MirrorRecord},

@@ -14,7 +14,7 @@ use crate::{
     snapshot::{Service, Workload},
     telemetry::{
         TrafficLabels,
-        labels::{CalledKey, Parties, PartiesKey},
+        labels::{DestinationKey, Parties, PartiesKey},
         series::Cell64,
     },
 };
@@ -200,10 +200,10 @@ pub(super) fn sum(known: &[Arc<RequestSeries>]) -> Vec<(Arc<RequestLabels>, Requ
 
 /// What a connection knows of where its client's requests are counted, so that not each of them says again who asks.
 #[derive(Default)]
-pub(crate) struct Caller(Cell<Option<CallerNumber>>);
+pub(crate) struct SourceMemo(Cell<Option<SourceNumber>>);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct CallerNumber {
+struct SourceNumber {
     number: u32,
     /// Since when it is given.
     epoch: u64,
@@ -222,25 +222,25 @@ struct ByParties {
     /// How often it was forgotten.
     epoch: u64,
     /// Those who ask.
-    callers: HashMap<PartiesKey, u32, FastHasher>,
-    series: HashMap<(u32, CalledKey, Outcome), Arc<RequestSeries>, FastHasher>,
+    sources: HashMap<PartiesKey, u32, FastHasher>,
+    series: HashMap<(u32, DestinationKey, Outcome), Arc<RequestSeries>, FastHasher>,
 }
 
 impl ByParties {
     fn forget(&mut self) {
         self.epoch += 1;
-        self.callers.clear();
+        self.sources.clear();
         self.series.clear();
     }
 
     /// The number of who asks, until all are forgotten.
-    fn number(&mut self, caller: &Caller, key: impl FnOnce() -> PartiesKey) -> u32 {
-        if let Some(known) = caller.0.get().filter(|known| known.epoch == self.epoch) {
+    fn number(&mut self, source: &SourceMemo, key: impl FnOnce() -> PartiesKey) -> u32 {
+        if let Some(known) = source.0.get().filter(|known| known.epoch == self.epoch) {
             return known.number;
         }
-        let next = self.callers.len() as u32;
-        let number = *self.callers.entry(key()).or_insert(next);
-        caller.0.set(Some(CallerNumber { number, epoch: self.epoch }));
+        let next = self.sources.len() as u32;
+        let number = *self.sources.entry(key()).or_insert(next);
+        source.0.set(Some(SourceNumber { number, epoch: self.epoch }));
         number
     }
 }
@@ -250,27 +250,29 @@ impl RequestSeriesTable {
         Self { telemetry, by_parties: RefCell::default(), by_labels: RefCell::default() }
     }
 
-    /// The series of what `caller` asks of a workload behind a service, and this outcome. `parties`: the two together, or
-    /// the caller alone.
+    /// The series of what `source` asks of a workload behind a service, and this outcome. `parties`: the two together, or
+    /// the source alone.
     pub(crate) fn find(
         &self,
-        caller: &Caller,
+        source: &SourceMemo,
         (workload, service): (Option<&Arc<Workload>>, Option<&Arc<Service>>),
         outcome: Outcome,
         parties: impl Fn(Option<Arc<Workload>>, Option<Arc<Service>>) -> Parties,
     ) -> Arc<RequestSeries> {
-        let mut by_parties = self.by_parties.borrow_mut();
-        if by_parties.series.len().max(by_parties.callers.len()) >= SERIES_MAX {
-            by_parties.forget();
-        }
-        let number = by_parties.number(caller, || parties(None, None).key("-"));
-        let key = (number, CalledKey::of(workload, service), outcome);
-        if let Some(series) = by_parties.series.get(&key) {
+        let mut known = self.by_parties.borrow_mut();
+        let source_key = || parties(None, None).key("-");
+        let number = known.number(source, source_key);
+        let key = (number, DestinationKey::of(workload, service), outcome);
+        if let Some(series) = known.series.get(&key) {
             return series.clone();
         }
-        let parties = parties(workload.cloned(), service.cloned());
-        let series = self.find_by_labels(TrafficLabels::of(&parties, "-"), outcome);
-        by_parties.series.insert(key, series.clone());
+        if known.series.len().max(known.sources.len()) >= SERIES_MAX {
+            known.forget();
+        }
+        let key = (known.number(source, source_key), key.1, outcome);
+        let both = parties(workload.cloned(), service.cloned());
+        let series = self.find_by_labels(TrafficLabels::of(&both, "-"), outcome);
+        known.series.insert(key, series.clone());
         series
     }
 
@@ -333,18 +335,21 @@ mod tests {
             grpc_status: None,
             flags: ResponseFlags::default(),
         };
-        let (web, cart) = (Caller::default(), Caller::default());
-        let find = |caller: &Caller, account| {
-            table.find(caller, (None, None), outcome, |_, _| asked_by(account))
+        let (web, cart) = (SourceMemo::default(), SourceMemo::default());
+        let find = |source: &SourceMemo, account| {
+            table.find(source, (None, None), outcome, |_, _| asked_by(account))
         };
         let of_web = find(&web, "web");
         assert!(Arc::ptr_eq(&of_web, &find(&web, "web")));
-        assert!(Arc::ptr_eq(&of_web, &find(&Caller::default(), "web")), "of another connection");
+        assert!(
+            Arc::ptr_eq(&of_web, &find(&SourceMemo::default(), "web")),
+            "of another connection"
+        );
         let of_cart = find(&cart, "cart");
         assert!(!Arc::ptr_eq(&of_web, &of_cart));
         // Numbers are given anew, to others.
         table.snapshot_changed();
-        assert!(Arc::ptr_eq(&of_cart, &find(&Caller::default(), "cart")));
+        assert!(Arc::ptr_eq(&of_cart, &find(&SourceMemo::default(), "cart")));
         assert!(Arc::ptr_eq(&of_web, &find(&web, "web")));
         assert!(Arc::ptr_eq(&of_cart, &find(&cart, "cart")));
     }

@@ -145,6 +145,7 @@ impl Asker<'_> {
             plan: &Plan::plain(destination, terms),
             parts,
             upload: &Upload::of_ours(body),
+            interims: None,
             was_http2: false,
             deadline: None,
         };

@@ -22,6 +22,7 @@ use crate::{
         download::Download,
         exchange::{Upgraded, exchange},
         incoming::Incoming,
+        interim::{Http1Interims, InterimSink},
         io::{Io, Wheel},
         record::Recorder,
         serve::Downstream,
@@ -29,7 +30,10 @@ use crate::{
 };
 
 /// Serves the requests of one connection.
-struct Exchanger(Rc<Downstream>);
+struct Exchanger {
+    downstream: Rc<Downstream>,
+    interims: Rc<Http1Interims>,
+}
 
 impl Service<Request<hyper::body::Incoming>> for Exchanger {
     type Response = Response<Download>;
@@ -37,8 +41,9 @@ impl Service<Request<hyper::body::Incoming>> for Exchanger {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Download>, Infallible>>>>;
 
     fn call(&self, request: Request<hyper::body::Incoming>) -> Self::Future {
-        let (downstream, request) = (self.0.clone(), request.map(Incoming::Http1));
-        Box::pin(async { Ok(exchange(downstream, request, None).await) })
+        let (downstream, request) = (self.downstream.clone(), request.map(Incoming::Http1));
+        let interims = InterimSink::Http1(self.interims.clone());
+        Box::pin(async { Ok(exchange(downstream, request, Some(interims), None).await) })
     }
 }
 
@@ -68,11 +73,13 @@ pub(crate) async fn serve_http1(
         .max_headers(HTTP_HEADERS_MAX)
         .max_header_size(HTTP_HEAD_BYTES_MAX)
         .max_buf_size(HTTP_HEAD_BYTES_MAX);
+    let interims = Rc::<Http1Interims>::default();
     let io = Io::new(socket.clone(), early)
         .telling(downstream.activity.clone())
-        .interrupted_by(downstream.interims.clone())
+        .interrupted_by(interims.clone())
         .guarded();
-    let mut http = builder.serve_connection(io, Exchanger(downstream.clone()));
+    let exchanger = Exchanger { downstream: downstream.clone(), interims };
+    let mut http = builder.serve_connection(io, exchanger);
     match drive(&mut http, downstream, &connection).await {
         Ended::Served(Ok(())) => {
             let upgraded = downstream.upgraded.take();

@@ -29,6 +29,7 @@ use crate::{
         exchange::exchange,
         handoff::handoff,
         incoming::Incoming,
+        interim::{Http2Interims, InterimSink},
         io::Io,
         record::Recorder,
         sending::{Sending, say_length},
@@ -124,19 +125,33 @@ async fn serve(
     mut respond: SendResponse<Bytes>,
 ) {
     let (head, stream) = request.into_parts();
+    let interims = Http2Interims::of(&head.headers);
     // Behind CONNECT comes no body, but what the stream is asked for.
     let (body, asked, offered) = if head.method == Method::CONNECT {
         let (giver, getter) = handoff();
         (Incoming::Nothing, Some((stream, giver)), Some(getter))
     } else {
-        (Incoming::of_http2(&head.headers, stream, None), None, None)
+        let to_ask = interims.clone().filter(|interims| interims.is_to_be_asked());
+        (Incoming::of_client(&head.headers, stream, to_ask), None, None)
     };
     let answered = {
         let request = Request::from_parts(head, body);
-        let mut exchange = pin!(exchange(downstream, request, offered));
-        poll_fn(|cx| match exchange.as_mut().poll(cx) {
-            Poll::Ready(response) => Poll::Ready(Some(response)),
-            Poll::Pending => respond.poll_reset(cx).map(|_reason| None),
+        let sink = interims.clone().map(InterimSink::Http2);
+        let mut exchange = pin!(exchange(downstream, request, sink, offered));
+        poll_fn(|cx| {
+            let answered = exchange.as_mut().poll(cx);
+            let before_it = interims.as_ref().map_or_else(Vec::new, |interims| interims.take(cx));
+            // h2 would send to who has left, too.
+            if !before_it.is_empty() && respond.poll_reset(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            for interim in before_it {
+                let _unsent = respond.send_informational(interim);
+            }
+            match answered {
+                Poll::Ready(response) => Poll::Ready(Some(response)),
+                Poll::Pending => respond.poll_reset(cx).map(|_reason| None),
+            }
         })
         .await
     };

@@ -1,6 +1,6 @@
 //! One try: at which endpoint, by which connection, and what it answers.
 
-use std::{pin::pin, sync::Arc};
+use std::sync::Arc;
 
 use http::{Request, Response};
 use ringway_http::{breaker::Counted, grpc::is_grpc, head::check_response};
@@ -102,10 +102,8 @@ impl Tries<'_> {
         if self.parts.extensions.get::<exchange::AsksForUpgrade>().is_some() {
             lease.expect_upgrade();
         }
-        // Nobody is told what the backend of a copy says.
-        let client = (!recorder.is_copy).then_some(&*self.downstream.interims);
-        let answer = listening.until(pin!(lease.send(request)), client).await;
-        let response = answer.map_err(Failure::Unanswered)?;
+        let response = lease.send(request, &listening).await.map_err(Failure::Unanswered)?;
+        listening.answered(response.status());
         recorder.answered = Some(runtime::now());
         if let (Some(terms), Some(upstream)) = (terms, &recorder.upstream) {
             recorder.told = terms.told(upstream.host);
@@ -118,7 +116,7 @@ impl Tries<'_> {
     /// The request for one try, and what hears what is said of it before its answer.
     fn outgoing(&self, spoken: Spoken<'_>) -> (Request<Attempt>, Listening) {
         let mut request = exchange::outgoing(self.parts, spoken).map(|()| self.upload.attempt());
-        let listening = Listening::begin(&mut request, spoken.dialect);
+        let listening = Listening::begin(&mut request, spoken.dialect, self.interims);
         (request, listening)
     }
 

@@ -24,6 +24,7 @@ use ringway_http::{breaker::Counted, fault::Fault, outlier::Seen, retry::Final};
 use self::failure::Failure;
 use super::{
     incoming::Incoming,
+    interim::InterimSink,
     mirror,
     plan::Plan,
     record::Recorder,
@@ -50,6 +51,8 @@ pub(crate) struct Tries<'a> {
     /// As every try has it, but for what the connection's version changes.
     pub(crate) parts: &'a Parts,
     pub(crate) upload: &'a Rc<Upload>,
+    /// Who hears what comes before the answer; nobody hears what the backend of a copy says.
+    pub(crate) interims: Option<&'a InterimSink>,
     pub(crate) was_http2: bool,
     /// When the request's time is over.
     pub(crate) deadline: Option<Instant>,

@@ -1,6 +1,6 @@
 //! A connection for one request: from when it is checked out until its answer has ended.
 
-use std::{cell::Cell, net::SocketAddr, rc::Rc};
+use std::{cell::Cell, net::SocketAddr, pin::pin, rc::Rc};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -11,7 +11,11 @@ use crate::{
     limits::UPSTREAM_GIVE_BACK_TIME,
     runtime::{self, TcpStream},
     waypoint::{
-        handoff::Getter, incoming::Incoming, interim::Expected, io::Io, traffic::Places,
+        handoff::Getter,
+        incoming::Incoming,
+        interim::{Expected, Listening},
+        io::Io,
+        traffic::Places,
         upload::Attempt,
     },
 };
@@ -56,19 +60,20 @@ pub(crate) struct Unanswered {
 }
 
 impl Lease {
-    /// Sends a request and waits for the head of its answer.
+    /// Sends a request and waits for the head of its answer. `listening` hears what comes before it.
     ///
     /// # Errors
     /// Why there is none.
     pub(crate) async fn send(
         &mut self,
         request: Request<Attempt>,
+        listening: &Listening,
     ) -> Result<Response<Incoming>, Unanswered> {
         let alone = match &mut self.held {
             Held::Alone(alone) => alone.as_mut().expect("held until it is given back"),
-            Held::Shared(shared) => return shared.send(request).await,
+            Held::Shared(shared) => return shared.send(request, listening).await,
         };
-        let answered = alone.sender.try_send_request(request).await;
+        let answered = listening.until(pin!(alone.sender.try_send_request(request))).await;
         answered.map(|response| response.map(Incoming::Http1)).map_err(|mut failed| {
             let unsent = failed.take_message().is_some();
             let error = failed.into_error();

@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     rc::Rc,
+    task::Poll,
     time::Instant,
 };
 
@@ -26,6 +27,7 @@ use crate::{
     runtime,
     waypoint::{
         incoming::Incoming,
+        interim::Listening,
         sending::{Sending, say_length},
         tls::Originator,
         upload::Attempt,
@@ -83,11 +85,12 @@ impl Shared {
         self.ended.get() || self.failed.get()
     }
 
-    /// Sends a request, and waits for the head of its answer. What is left of its body then goes on by
-    /// itself, as long as the answer is taken.
+    /// Sends a request, and waits for the head of its answer; `listening` hears what comes before it.
+    /// What is left of its body then goes on by itself, as long as the answer is taken.
     pub(super) async fn send(
         &self,
         request: Request<Attempt>,
+        listening: &Listening,
     ) -> Result<Response<Incoming>, Unanswered> {
         let (mut head, body) = request.into_parts();
         // Of these, a length of nothing says nothing (RFC 9110 §8.6).
@@ -110,13 +113,23 @@ impl Shared {
             {
                 sending = None;
             }
+            // It looks at the answer itself, too: none has come while it has to wait.
+            while listening.hears() {
+                match answer.poll_informational(cx) {
+                    Poll::Ready(Some(Ok(interim))) => {
+                        listening.hear(interim.status(), interim.headers());
+                    }
+                    Poll::Ready(_) => break,
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
             answer.as_mut().poll(cx)
         });
         match answered.await {
             Ok(response) => {
                 let rest = sending.map(runtime::spawn);
                 let (head, stream) = response.into_parts();
-                let body = Incoming::of_http2(&head.headers, stream, rest);
+                let body = Incoming::of_backend(&head.headers, stream, rest);
                 Ok(Response::from_parts(head, body))
             }
             Err(error) => Err(self.failed(false, error)),

@@ -1,0 +1,70 @@
+//! Interim answers on a stream of HTTP/2.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    task::{Context, Waker},
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use ringway_http::grpc::is_grpc;
+
+use crate::limits::{HTTP2_INTERIM_ANSWERS_MAX, INTERIM_BYTES_MAX};
+
+/// Interim answers on their way to a client over HTTP/2; shared by whoever has one and the stream's
+/// task, which sends them.
+#[derive(Default)]
+pub(crate) struct Http2Interims {
+    waiting: RefCell<Vec<Response<()>>>,
+    /// The client sends its body when it is asked for it; that may happen in another task.
+    to_ask: bool,
+    waker: RefCell<Option<Waker>>,
+    /// Of all that were put in: nobody knows whether the client takes them.
+    count: Cell<usize>,
+    bytes: Cell<usize>,
+}
+
+impl Http2Interims {
+    /// For the client of a request with these headers. gRPC's has nothing to hear, unless it wants
+    /// to be asked for its body.
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Rc<Self>> {
+        let to_ask = headers.contains_key(header::EXPECT);
+        (to_ask || !is_grpc(headers)).then(|| Rc::new(Self { to_ask, ..Self::default() }))
+    }
+
+    /// Whether the client waits to be asked for its body.
+    pub(crate) fn is_to_be_asked(&self) -> bool {
+        self.to_ask
+    }
+
+    /// Asks the client for its body.
+    pub(crate) fn ask(&self) {
+        self.push(StatusCode::CONTINUE, HeaderMap::new());
+    }
+
+    pub(super) fn put(&self, status: StatusCode, headers: HeaderMap) {
+        let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+        let bytes = self.bytes.get() + headers.iter().map(length).sum::<usize>();
+        if self.count.get() < HTTP2_INTERIM_ANSWERS_MAX && bytes <= INTERIM_BYTES_MAX {
+            self.count.set(self.count.get() + 1);
+            self.bytes.set(bytes);
+            self.push(status, headers);
+        }
+    }
+
+    fn push(&self, status: StatusCode, headers: HeaderMap) {
+        let mut head = Response::new(());
+        *head.status_mut() = status;
+        *head.headers_mut() = headers;
+        self.waiting.borrow_mut().push(head);
+        self.waker.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// What has been put in, for the stream's task.
+    pub(crate) fn take(&self, cx: &mut Context<'_>) -> Vec<Response<()>> {
+        if self.to_ask {
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+        }
+        self.waiting.take()
+    }
+}
