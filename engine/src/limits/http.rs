@@ -100,10 +100,6 @@ ringway_protocols::bounds! {
     pub const UPSTREAM_ROOM_TIME: Duration = Duration::from_millis(5);
     Time per Stream: "it looks again"
 
-    /// How long a backend that has answered may take to read the rest of the request.
-    pub const UPSTREAM_GIVE_BACK_TIME: Duration = Duration::from_secs(1);
-    Time per Stream: "the connection is closed"
-
     /// Of a TLS client's first message, and of one read after it.
     pub const CLIENT_HELLO_BYTES_MAX: usize = 64 * 1024;
     Bytes per Stream: "the connection is reset"

@@ -449,6 +449,7 @@ const _: () = assert!(POLICY_TIMEOUT.as_secs() < WORKLOAD_TIMEOUT.as_secs());
 const _: () = assert!(
     WORKLOAD_TIMEOUT.as_secs() + POLICY_TIMEOUT.as_secs() < CONNECT_RESPONSE_TIMEOUT.as_secs()
 );
+const _: () = assert!(HTTP2_FIRST_PIECE_BYTES_MAX <= HTTP2_SEND_BYTES_MAX);
 const _: () = assert!(BUSY_STREAMS < BUSY_STREAMS_WHEN_QUIET);
 // The table of destinations counts no further.
 const _: () = assert!(BUSY_STREAMS_WHEN_QUIET <= u8::MAX as usize);

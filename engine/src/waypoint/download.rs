@@ -96,11 +96,8 @@ impl Download {
     }
 
     fn finish(&mut self) {
-        if let Source::Backend(body) = &mut self.source {
-            body.let_rest_go();
-        }
-        if let Some(lease) = self.lease.take() {
-            lease.give_back();
+        if let (Some(lease), Source::Backend(body)) = (self.lease.take(), &mut self.source) {
+            lease.give_back(body.take_rest());
         }
         if let Some(mut recorder) = self.recorder.take() {
             recorder.response_messages = self.messages.as_ref().map_or(0, Messages::count);

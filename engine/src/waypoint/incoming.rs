@@ -31,7 +31,7 @@ pub(crate) struct Http2Body {
     data_ended: bool,
     /// Nothing more comes, as of the last look: each costs a lock.
     ended: bool,
-    /// What is still sent the other way. It ends with this, unless it is let go.
+    /// What is still sent the other way. It ends with this, unless it is taken.
     rest: Option<Task>,
     /// Who sends it waits until it is asked there.
     to_ask: Option<Rc<Http2Interims>>,
@@ -52,10 +52,11 @@ impl Incoming {
         Self::Http2(Http2Body::new(headers, stream, rest, None))
     }
 
-    /// This has ended in order: what is still sent the other way goes on by itself.
-    pub(crate) fn let_rest_go(&mut self) {
-        if let Self::Http2(body) = self {
-            body.rest = None;
+    /// What is still sent the other way once this has ended in order: it need not end with it.
+    pub(crate) fn take_rest(&mut self) -> Option<Task> {
+        match self {
+            Self::Http2(body) => body.rest.take(),
+            Self::Http1(_) | Self::Nothing => None,
         }
     }
 }

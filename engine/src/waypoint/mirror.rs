@@ -113,7 +113,7 @@ impl Copied {
                 looking.trailers(trailers);
             }
         }
-        lease.give_back();
+        lease.give_back(answer.take_rest());
         Some(looking.ended(time))
     }
 }

@@ -20,7 +20,7 @@ use super::{
     BoxError,
     handoff::{Getter, Giver, handoff},
     incoming::Incoming,
-    interim::{Gate, Unwanted},
+    interim::Gate,
     messages::Messages,
 };
 use crate::{
@@ -38,7 +38,6 @@ pub(crate) struct Upload {
     ended: Cell<Option<Instant>>,
     messages: RefCell<Option<Messages>>,
     copy: RefCell<Option<Copy>>,
-    attempts: Cell<u32>,
 }
 
 struct State {
@@ -66,6 +65,9 @@ impl Piece {
         }
     }
 }
+
+/// What a try is told whose client failed before it began.
+const FAILED: &str = "the client has not sent all of it";
 
 /// Whether one body may keep so many bytes more; then they are counted.
 fn reserve(budget: &Cell<usize>, kept_bytes: &mut usize, bytes: usize) -> bool {
@@ -149,7 +151,6 @@ impl Upload {
             ended: Cell::new(ended.then(runtime::now)),
             messages: RefCell::new(is_grpc.then(Messages::default)),
             copy: RefCell::default(),
-            attempts: Cell::new(0),
         })
     }
 
@@ -176,7 +177,6 @@ impl Upload {
             ended: Cell::new(Some(runtime::now())),
             messages: RefCell::default(),
             copy: RefCell::default(),
-            attempts: Cell::new(0),
         })
     }
 
@@ -247,16 +247,9 @@ impl Upload {
         }
     }
 
-    /// The body for one more try. The one before gets nothing more of what is still to come.
+    /// The body for one more try, once nobody sends for the one before any more: what is still to come has one reader.
     pub(crate) fn attempt(self: &Rc<Self>) -> Attempt {
-        let number = self.attempts.get() + 1;
-        self.attempts.set(number);
-        Attempt { upload: self.clone(), number, next: 0, sent: 0, gate: None }
-    }
-
-    /// Whether somebody else has what is still to come.
-    fn is_anothers(&self, number: u32) -> bool {
-        self.attempts.get() != number && self.state.borrow().source.is_some()
+        Attempt { upload: self.clone(), next: 0, sent: 0, gate: None }
     }
 
     /// Whether another try would send the same.
@@ -305,7 +298,7 @@ impl Upload {
             *next = 0;
         }
         if state.ended {
-            return Poll::Ready(None);
+            return Poll::Ready(state.failed.then(|| Err(FAILED.into())));
         }
         let piece = match ready!(self.poll_source(&mut state, cx)) {
             Some(Ok(piece)) => piece,
@@ -402,8 +395,6 @@ impl Drop for Upload {
 /// A request's body, for one try.
 pub(crate) struct Attempt {
     upload: Rc<Upload>,
-    /// Which try's.
-    number: u32,
     next: usize,
     sent: u64,
     /// It is not to be sent before this is open.
@@ -430,9 +421,6 @@ impl Body for Attempt {
             ready!(gate.poll(cx))?;
             this.gate = None;
         }
-        if this.upload.is_anothers(this.number) {
-            return Poll::Ready(Some(Err(Unwanted.into())));
-        }
         let piece = ready!(this.upload.poll_next(cx, &mut this.next));
         Poll::Ready(piece.map(|piece| {
             piece.map(|piece| match piece {
@@ -454,32 +442,6 @@ impl Body for Attempt {
         match self.upload.hint.exact() {
             Some(whole) => SizeHint::with_exact(whole.saturating_sub(self.sent)),
             None => SizeHint::default(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::task::Waker;
-
-    use super::*;
-
-    #[test]
-    fn what_is_still_to_come_is_the_last_trys() {
-        let upload = Upload::new(Incoming::Nothing, &Rc::default(), false);
-        let (mut first, mut last) = (upload.attempt(), upload.attempt());
-        let next = |attempt: &mut Attempt| {
-            let polled = Pin::new(attempt).poll_frame(&mut Context::from_waker(Waker::noop()));
-            polled.map(|frame| frame.map(|frame| frame.map(|_frame| ())))
-        };
-        let Poll::Ready(Some(Err(error))) = next(&mut first) else { panic!("it waits for more") };
-        assert!(error.is::<Unwanted>(), "{error}");
-        assert!(matches!(next(&mut last), Poll::Ready(None)));
-        // What has come whole is anybody's.
-        let kept = Upload::of_ours(Bytes::from_static(b"copied"));
-        let (mut one, mut other) = (kept.attempt(), kept.attempt());
-        for attempt in [&mut other, &mut one] {
-            assert!(matches!(next(attempt), Poll::Ready(Some(Ok(())))));
         }
     }
 }

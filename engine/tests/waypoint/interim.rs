@@ -283,6 +283,64 @@ fn a_client_of_http2_is_asked_for_its_body() {
     });
 }
 
+/// Whether it has asked for it or not, and whether there was time to tell the client.
+#[test]
+fn who_takes_a_request_takes_its_body() {
+    on_both(|reactor| {
+        let of_http1 = serve(|_, mut stream| {
+            let mut reader = BufReader::new(stream.try_clone().expect("a descriptor"));
+            let request = read_head(&mut reader).expect("a request");
+            let asks =
+                if request.line.contains("/asked") { "HTTP/1.1 100 Continue\r\n\r\n" } else { "" };
+            let head = format!("{asks}HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n");
+            stream.write_all(head.as_bytes()).expect("room");
+            let mut body = [0; 5];
+            reader.read_exact(&mut body).expect("the body");
+            stream.write_all(&body).expect("room");
+        });
+        let of_http2 = serve_each(move |_, stream| {
+            serve_requests(stream, move |request, mut respond| async move {
+                if request.uri().path() == "/asked" {
+                    let head = Response::builder().status(100).body(()).expect("good");
+                    respond.send_informational(head).expect("open");
+                }
+                let head = Response::builder().header("content-length", 5).body(()).expect("good");
+                let mut answer = respond.send_response(head, false).expect("open");
+                let body = text(request.into_body()).await;
+                answer.send_data(body.into(), true).expect("open");
+            })
+        });
+        for (port, protocol) in [(of_http1, AppProtocol::Http11), (of_http2, AppProtocol::Http2)] {
+            let mesh = Mesh::start(reactor, &Plan::of(port, protocol));
+            for path in ["asked", "unasked"] {
+                run(async {
+                    let (mut client, _) = user(&mesh).await;
+                    let request = Request::post(format!("http://web/{path}"))
+                        .header("expect", "100-continue")
+                        .header("content-length", 5);
+                    let request = request.body(()).expect("good");
+                    let (mut answer, mut sending) =
+                        client.send_request(request, false).expect("open");
+                    let asked = interim(&mut answer).await.status();
+                    assert_eq!(asked, StatusCode::CONTINUE, "{path} {protocol:?}");
+                    let next = poll_fn(|cx| answer.poll_informational(cx)).await;
+                    assert!(next.is_none(), "{path} {protocol:?}: {next:?}");
+                    let answer = answer.await.expect("an answer");
+                    sending.send_data("hello".into(), true).expect("open");
+                    assert_eq!(text(answer.into_body()).await, "hello", "{path} {protocol:?}");
+                });
+                let mut client = Client::new(mesh.connect(80));
+                client.send(&format!("{}hello", ASKS.replace("asked", path)));
+                let first = client.receive_head();
+                if first.status() == 100 {
+                    assert_eq!(client.receive_head().status(), 200, "{path} {protocol:?}");
+                }
+                assert_eq!(client.read_exact(5), b"hello", "{path} {protocol:?}");
+            }
+        }
+    });
+}
+
 #[test]
 fn hints_pass_between_the_versions() {
     on_both(|reactor| {

@@ -5,10 +5,12 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
-        mpsc::Receiver,
+        mpsc::{Receiver, channel},
     },
+    time::Duration,
 };
 
+use http::Response;
 use ringway_engine::{
     snapshot::AppProtocol,
     telemetry::http::{Difference, MirrorOutcome},
@@ -17,6 +19,7 @@ use ringway_http::model::{Filter, Mirror, Rule};
 
 use crate::{
     application::{Client, Message, ok, read_message, serve, serve_http},
+    http2::{serve_each, serve_requests},
     mesh::{Mesh, PATIENCE, Plan, backend, on_both, rule, wait_for},
 };
 
@@ -239,5 +242,42 @@ fn half_a_request_is_not_copied() {
         mesh.record();
         assert_eq!(Client::new(mesh.connect(80)).get("/whole").status(), 200);
         assert_eq!(next(&copies).line, "GET /whole HTTP/1.1");
+    });
+}
+
+/// More of it than a backend takes at once, and the answer before it has.
+#[test]
+fn a_copy_goes_whole_to_who_answers_before_its_end() {
+    const LENGTH: usize = 200 * 1024;
+    on_both(|reactor| {
+        let (port, _requests) = serve_http(|_, _| ok("at once"));
+        let (told, lengths) = channel();
+        let copies = serve_each(move |_, stream| {
+            let told = told.clone();
+            serve_requests(stream, move |request, mut respond| {
+                let told = told.clone();
+                async move {
+                    respond.send_response(Response::new(()), true).expect("open");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    let (mut body, mut length) = (request.into_body(), 0);
+                    while let Some(data) = body.data().await {
+                        let Ok(data) = data else { break };
+                        body.flow_control().release_capacity(data.len()).expect("it was taken");
+                        length += data.len();
+                    }
+                    told.send(length).expect("heard");
+                }
+            })
+        });
+        let plan = plan(port, copies);
+        let ports = vec![(80, port, AppProtocol::Http11), (81, copies, AppProtocol::Http2)];
+        let mesh = Mesh::start(reactor, &Plan { ports, ..plan });
+        let mut client = Client::new(mesh.connect(80));
+        let body = "x".repeat(LENGTH);
+        client.send(&format!(
+            "POST / HTTP/1.1\r\nhost: web\r\ncontent-length: {LENGTH}\r\n\r\n{body}"
+        ));
+        assert_eq!(client.receive().text(), "at once");
+        assert_eq!(lengths.recv_timeout(PATIENCE), Ok(LENGTH));
     });
 }

@@ -355,6 +355,37 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_is_never_taken_for_another_when_there_are_too_many() {
+        let table = RequestSeriesTable::new(Arc::new(Telemetry::new()));
+        let outcome = |code| Outcome {
+            protocol: RequestProtocol::Http,
+            code,
+            grpc_status: None,
+            flags: ResponseFlags::default(),
+        };
+        let find = |source: &SourceMemo, account, code| {
+            table.find(source, (None, None), outcome(code), |_, _| asked_by(account))
+        };
+        // Their counts are there before it gets too much.
+        let known = ["web", "cart", "db"].map(|account| find(&SourceMemo::default(), account, 200));
+        table.snapshot_changed();
+        let (web, cart) = (SourceMemo::default(), SourceMemo::default());
+        find(&web, "web", 1000);
+        find(&cart, "cart", 1000);
+        (1002..1000 + SERIES_MAX as u16).for_each(|code| drop(find(&web, "web", code)));
+        assert_eq!(table.by_parties.borrow().epoch, 1, "there is still room");
+        // There is none for this one.
+        let of_cart = find(&cart, "cart", 200);
+        assert_eq!(table.by_parties.borrow().epoch, 2);
+        assert!(Arc::ptr_eq(&of_cart, &known[1]));
+        for account in ["web", "db"] {
+            let others = find(&SourceMemo::default(), account, 200);
+            assert!(!Arc::ptr_eq(&of_cart, &others), "{account}");
+        }
+        assert!(Arc::ptr_eq(&of_cart, &find(&SourceMemo::default(), "cart", 200)));
+    }
+
+    #[test]
     fn a_value_falls_into_the_bucket_whose_bound_it_does_not_pass() {
         let histogram = Histogram::default();
         for milliseconds in [0.4, 0.5, 0.6, 3_600_000.0, 3_600_001.0] {

@@ -42,7 +42,7 @@ enum Is {
     Locked,
 }
 
-/// Nobody wants the body: the backend has answered without it, or it goes to another one.
+/// Nobody wants the body: the backend has answered without it.
 #[derive(Debug)]
 pub(crate) struct Unwanted;
 

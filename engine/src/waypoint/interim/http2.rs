@@ -18,6 +18,9 @@ pub(crate) struct Http2Interims {
     waiting: RefCell<Vec<Response<()>>>,
     /// The client sends its body when it is asked for it; that may happen in another task.
     to_ask: bool,
+    asked: Cell<bool>,
+    /// Hints are for others than gRPC's.
+    takes_hints: bool,
     waker: RefCell<Option<Waker>>,
     /// Of all that were put in: nobody knows whether the client takes them.
     count: Cell<usize>,
@@ -28,8 +31,9 @@ impl Http2Interims {
     /// For the client of a request with these headers. gRPC's has nothing to hear, unless it wants
     /// to be asked for its body.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Rc<Self>> {
-        let to_ask = headers.contains_key(header::EXPECT);
-        (to_ask || !is_grpc(headers)).then(|| Rc::new(Self { to_ask, ..Self::default() }))
+        let (to_ask, takes_hints) = (headers.contains_key(header::EXPECT), !is_grpc(headers));
+        let interims = || Rc::new(Self { to_ask, takes_hints, ..Self::default() });
+        (to_ask || takes_hints).then(interims)
     }
 
     /// Whether the client waits to be asked for its body.
@@ -37,15 +41,20 @@ impl Http2Interims {
         self.to_ask
     }
 
-    /// Asks the client for its body.
+    /// Asks the client for its body, once.
     pub(crate) fn ask(&self) {
-        self.push(StatusCode::CONTINUE, HeaderMap::new());
+        if !self.asked.replace(true) {
+            self.push(StatusCode::CONTINUE, HeaderMap::new());
+        }
     }
 
     pub(super) fn put(&self, status: StatusCode, headers: HeaderMap) {
         let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
         let bytes = self.bytes.get() + headers.iter().map(length).sum::<usize>();
-        if self.count.get() < HTTP2_INTERIM_ANSWERS_MAX && bytes <= INTERIM_BYTES_MAX {
+        if self.takes_hints
+            && self.count.get() < HTTP2_INTERIM_ANSWERS_MAX
+            && bytes <= INTERIM_BYTES_MAX
+        {
             self.count.set(self.count.get() + 1);
             self.bytes.set(bytes);
             self.push(status, headers);

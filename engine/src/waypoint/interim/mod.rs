@@ -3,7 +3,8 @@
 //! ```text
 //!  backend ─100─▶ Listening ─▶ Gate opens: the body is asked of the client, who is told to go on
 //!          ─103─▶ Listening ─▶ InterimSink: between two writes of hyper's, or a head on the stream
-//!          ─answer─────────────▶ a gate that is still shut stays so: its body is never sent
+//!          ─2xx─▶ Listening ─▶ Gate opens, as if it had asked: who takes the request takes its body
+//!          ─else▶ Listening ─▶ a Gate that is still shut stays so: the body goes to nobody
 //! ```
 
 mod gate;
@@ -99,12 +100,20 @@ impl Listening {
         self.gate.clone().map(Expected)
     }
 
-    /// The backend has answered: who takes the request takes its body, too, and nobody else gets it.
+    /// The backend has answered.
     pub(crate) fn answered(&self, status: StatusCode) {
         match &self.gate {
-            Some(gate) if status.is_success() => gate.open(),
-            Some(gate) => gate.stay_shut(),
-            None => {}
+            Some(gate) if !status.is_success() => gate.stay_shut(),
+            _ => self.ask(),
+        }
+    }
+
+    /// The backend wants the body. The client is told at once: nobody may come to read it before the answer's head is sent.
+    fn ask(&self) {
+        let Some(gate) = &self.gate else { return };
+        gate.open();
+        if let Some(sink) = &self.sink {
+            sink.ask();
         }
     }
 
@@ -128,8 +137,7 @@ impl Listening {
     /// The backend has said something.
     pub(crate) fn hear(&self, status: StatusCode, headers: &HeaderMap) {
         match status {
-            // The client is told as soon as its body is asked for.
-            StatusCode::CONTINUE => self.gate.iter().for_each(|gate| gate.open()),
+            StatusCode::CONTINUE => self.ask(),
             status => self.sink.iter().for_each(|sink| sink.put(status, headers)),
         }
     }

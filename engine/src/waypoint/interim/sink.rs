@@ -17,6 +17,13 @@ pub(crate) enum InterimSink {
 }
 
 impl InterimSink {
+    /// Asks the client for its body, unless it has been asked. On a connection of HTTP/1, hyper does when that is read.
+    pub(super) fn ask(&self) {
+        if let Self::Http2(interims) = self {
+            interims.ask();
+        }
+    }
+
     /// Sends a head before the answer. 101 is none: what follows it is another protocol.
     pub(super) fn put(&self, status: StatusCode, headers: &HeaderMap) {
         if status == StatusCode::SWITCHING_PROTOCOLS {

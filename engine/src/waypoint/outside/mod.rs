@@ -155,10 +155,10 @@ impl Asker<'_> {
             let why = reply.failure.map_or_else(|| reply.details.into(), String::from);
             format!("it cannot be reached: {why}")
         })?;
-        let (head, mut body) = response.into_parts();
-        let (body, trailers) = read(&mut body).await?;
+        let (head, mut answer) = response.into_parts();
+        let (body, trailers) = read(&mut answer).await?;
         if body.is_some() {
-            lease.give_back();
+            lease.give_back(answer.take_rest());
         }
         Ok(Answer { status: head.status, headers: head.headers, body, trailers })
     }

@@ -12,7 +12,7 @@ use crate::{
     decide::Route,
     limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, LEAVE_TIMEOUT},
     reach::{Call, Reached, reach},
-    runtime::{self, TcpStream},
+    runtime::{self, Task, TcpStream},
     waypoint::{
         handoff::{Giver, handoff},
         io::Io,
@@ -68,8 +68,19 @@ pub(super) async fn dial_alone(
         builder.handshake(io).await.map_err(|_| CloseReason::DestinationReset)?;
     let wanted = Rc::new(Cell::new(false));
     let (giver, rest) = handoff();
-    runtime::spawn(drive_alone(connection, wanted.clone(), giver));
-    Ok(Alone { key, sender, opened, local, trace_id: call.trace_id, wanted, rest })
+    let driving = Driving(runtime::spawn(drive_alone(connection, wanted.clone(), giver)));
+    let trace_id = call.trace_id;
+    Ok(Alone { key, sender, opened, local, trace_id, wanted, rest, _driving: driving })
+}
+
+/// Who moves the bytes of an HTTP/1 connection. Dropped, the connection is closed, whatever was under way: nothing more of a
+/// body is asked of its client.
+pub(super) struct Driving(Task);
+
+impl Drop for Driving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 async fn drive_alone(

@@ -1,15 +1,14 @@
 //! A connection for one request: from when it is checked out until its answer has ended.
 
-use std::{cell::Cell, net::SocketAddr, pin::pin, rc::Rc};
+use std::{cell::Cell, mem, net::SocketAddr, pin::pin, rc::Rc};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::client::conn::http1;
 
-use super::{Key, Upstreams, pool::Opened, shared::Shared};
+use super::{Key, Upstreams, dial::Driving, pool::Opened, shared::Shared};
 use crate::{
-    limits::UPSTREAM_GIVE_BACK_TIME,
-    runtime::{self, TcpStream},
+    runtime::{self, Task, TcpStream},
     waypoint::{
         handoff::Getter,
         incoming::Incoming,
@@ -26,7 +25,7 @@ pub(crate) struct Lease {
     pub(super) held: Held,
     /// What the request holds until its answer has ended.
     pub(crate) places: Places,
-    /// A body that the backend has not asked for is not sent behind its answer.
+    /// What is left of a body that waits to be asked for goes to nobody once the answer has ended.
     pub(crate) expected: Option<Expected>,
 }
 
@@ -46,6 +45,7 @@ pub(super) struct Alone {
     /// Whether its bytes are wanted when HTTP on it has ended: for an upgrade.
     pub(super) wanted: Rc<Cell<bool>>,
     pub(super) rest: Getter<(Io, Bytes)>,
+    pub(super) _driving: Driving,
 }
 
 /// Why there was no answer.
@@ -113,10 +113,19 @@ impl Lease {
         Some((io.socket().clone(), rest))
     }
 
-    /// The answer has ended: the connection is there for the next request, as soon as the request before has ended,
-    /// too.
-    pub(crate) fn give_back(mut self) {
-        let Held::Alone(alone) = &mut self.held else { return };
+    /// The answer has ended, in order. The request has its place until it has ended, too: where HTTP/2 carries it, `rest` is
+    /// what is still sent of it. Then the connection, or that place on it, is there for the next one.
+    pub(crate) fn give_back(mut self, rest: Option<Task>) {
+        drop(self.expected.take());
+        let Held::Alone(alone) = &mut self.held else {
+            if let Some(rest) = rest.filter(|rest| !rest.is_finished()) {
+                runtime::spawn(async move {
+                    let _end = rest.await;
+                    drop(self);
+                });
+            }
+            return;
+        };
         let Some(mut alone) = alone.take() else { return };
         let upstreams = self.upstreams.clone();
         if alone.sender.is_ready() {
@@ -125,11 +134,12 @@ impl Lease {
         if alone.sender.is_closed() {
             return;
         }
+        let places = mem::take(&mut self.places);
         runtime::spawn(async move {
-            let ready = runtime::timeout(UPSTREAM_GIVE_BACK_TIME, alone.sender.ready()).await;
-            if let Ok(Ok(())) = ready {
+            if alone.sender.ready().await.is_ok() {
                 upstreams.keep(alone);
             }
+            drop(places);
         });
     }
 }
